@@ -1,0 +1,9 @@
+//! The catalogue of Kubernetes resources: facts, meaning, and wire formats. Knows neither storage nor HTTP.
+//!
+//! * `facts`: upstream's types as data, in one [`meta::schema::Types`] arena.
+//! * `catalogue`: one row per served resource, pointing to its type and its [`strategy::Strategy`].
+//! * `kinds`: a file per kind: defaults, validation, strategy, printed columns.
+//! * `codec`: JSON, YAML and protobuf, driven by the facts.
+
+pub mod catalogue;
+pub mod strategy;

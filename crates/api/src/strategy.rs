@@ -1,0 +1,213 @@
+//! What a kind *means*, beyond its structure: the hooks that the generic engine calls, in this order.
+//!
+//! create: decode → [`Strategy::defaults`] → [`Strategy::prepare_create`] → admission (mutating) →
+//!         defaults → [`Strategy::validate_create`] → admission (validating) → commit
+//! update: decode → defaults → [`Strategy::prepare_update`] → admission → [`Strategy::validate_update`] → commit
+//!
+//! The engine itself does what all kinds share: ObjectMeta (uid, creationTimestamp, generation, name rules),
+//! resourceVersion, managedFields, finalizers and deletion.
+
+use meta::field::Errors;
+use serde_json::Value;
+
+/// Which rule `metadata.name` follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    /// RFC 1123 subdomain, at most 253 characters. Most kinds.
+    Subdomain,
+    /// RFC 1123 label, at most 63 (Namespace, and Service since relaxed validation).
+    Label,
+    /// RFC 1035 label, at most 63: starts with a letter (Service).
+    Label1035,
+    /// Anything that is one path segment: not `.` or `..`, no `/` or `%` (RBAC kinds).
+    PathSegment,
+}
+
+/// A column of a printed table.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    pub name: &'static str,
+    /// `string`, `integer`, `number`, `boolean`, `date`.
+    pub kind: &'static str,
+    /// `name` for the Name column, else empty.
+    pub format: &'static str,
+    pub description: &'static str,
+    /// 0 is shown always, 1 only with `-o wide`.
+    pub priority: i32,
+}
+
+/// Where `scale` finds its numbers in an object.
+#[derive(Clone, Copy, Debug)]
+pub struct ScalePaths {
+    /// For example `["spec","replicas"]`.
+    pub spec_replicas: &'static [&'static str],
+    pub status_replicas: &'static [&'static str],
+    /// A LabelSelector or (ReplicationController) a plain map.
+    pub selector: &'static [&'static str],
+}
+
+/// Now, as RFC 3339 in whole seconds, and the caller's clock for ages.
+#[derive(Clone, Copy, Debug)]
+pub struct Now(pub jiff::Timestamp);
+
+/// The meaning of one kind. Every method has a sensible default, so a kind's file holds only what is special.
+///
+/// Objects are whole JSON objects that have been decoded against their type: no unknown fields, right JSON
+/// types, non-pointer zero values dropped where Go's `omitempty` drops them.
+pub trait Strategy: Send + Sync + 'static {
+    /// Fills in upstream's defaults. Idempotent. Runs on every decode of a request body.
+    fn defaults(&self, _obj: &mut Value) {}
+
+    /// Drops what clients may not set on create, and sets what the server owns. The default clears `status`
+    /// where the kind has a status subresource.
+    fn prepare_create(&self, obj: &mut Value, has_status: bool) {
+        if has_status && let Some(o) = obj.as_object_mut() {
+            o.remove("status");
+        }
+    }
+
+    /// As `prepare_create`, for a write to the main resource. The default keeps the old `status`
+    /// where the kind has a status subresource.
+    fn prepare_update(&self, new: &mut Value, old: &Value, has_status: bool) {
+        if has_status && let Some(o) = new.as_object_mut() {
+            match old.get("status") {
+                Some(s) => o.insert("status".to_string(), s.clone()),
+                None => o.remove("status"),
+            };
+        }
+    }
+
+    /// A write to `status`: everything else comes from the old object. The engine has already restored `spec`
+    /// and every other top-level field but `metadata` and `status`.
+    fn prepare_status_update(&self, _new: &mut Value, _old: &Value) {}
+
+    fn validate_create(&self, _obj: &Value, _errors: &mut Errors) {}
+
+    /// Includes whatever of `validate_create` upstream repeats on update, plus immutability.
+    fn validate_update(&self, _new: &Value, _old: &Value, _errors: &mut Errors) {}
+
+    fn validate_status_update(&self, _new: &Value, _old: &Value, _errors: &mut Errors) {}
+
+    /// `Warning` headers; `old` is `None` on create.
+    fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Fields for field selectors, beyond `metadata.name` and `metadata.namespace`, with this object's values
+    /// (missing ones as the empty string, as upstream has it). The set of names is the same for every object.
+    fn selectable_fields(&self, _obj: &Value) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        DEFAULT_COLUMNS
+    }
+
+    /// One cell per column, in order. Ages are strings like `5m`, `<unknown>` when missing.
+    fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
+        vec![obj["metadata"]["name"].clone(), crate::strategy::age(obj, now).into()]
+    }
+
+    fn name_rule(&self) -> NameRule {
+        NameRule::Subdomain
+    }
+
+    /// PUT of a missing object creates it (for example Lease, Endpoints, RBAC kinds, Node? no).
+    fn allow_create_on_update(&self) -> bool {
+        false
+    }
+
+    /// PUT without a resourceVersion is allowed.
+    fn allow_unconditional_update(&self) -> bool {
+        true
+    }
+
+    /// Whether `metadata.generation` is kept at all for this kind.
+    fn has_generation(&self) -> bool {
+        false
+    }
+
+    /// Whether this write bumps `metadata.generation`.
+    fn bumps_generation(&self, new: &Value, old: &Value) -> bool {
+        new.get("spec") != old.get("spec")
+    }
+
+    fn scale(&self) -> Option<ScalePaths> {
+        None
+    }
+
+    /// When no `propagationPolicy` is asked for, dependents are orphaned (ReplicationController v1, Job v1
+    /// over the old default); everything else is collected in the background.
+    fn default_orphan(&self) -> bool {
+        false
+    }
+
+    /// Seconds that live objects are kept; only Events (3600).
+    fn ttl_seconds(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Kinds with no printed columns of their own.
+pub const DEFAULT_COLUMNS: &[Column] = &[NAME, CREATED_AT];
+pub const NAME: Column = Column {
+    name: "Name",
+    kind: "string",
+    format: "name",
+    description: "Name must be unique within a namespace.",
+    priority: 0,
+};
+const CREATED_AT: Column =
+    Column { name: "Age", kind: "string", format: "", description: "Time since creation.", priority: 0 };
+
+/// A plain column: `column("Ready", "string", 0)`.
+pub const fn column(name: &'static str, kind: &'static str, priority: i32) -> Column {
+    Column { name, kind, format: "", description: "", priority }
+}
+
+/// Age of an object as kubectl shows it (`HumanDuration`): `30s`, `5m`, `5m30s`, `3h`, `2d`, `1y`.
+pub fn age(obj: &Value, now: Now) -> String {
+    since(&obj["metadata"]["creationTimestamp"], now)
+}
+
+/// Time since an RFC 3339 value, or `<unknown>`.
+pub fn since(timestamp: &Value, now: Now) -> String {
+    match timestamp.as_str().and_then(|s| s.parse::<jiff::Timestamp>().ok()) {
+        Some(t) => human_duration(now.0.as_second() - t.as_second()),
+        None => "<unknown>".to_string(),
+    }
+}
+
+/// Upstream's `duration.HumanDuration`.
+pub fn human_duration(seconds: i64) -> String {
+    let s = seconds;
+    if s < -1 {
+        return "<invalid>".to_string();
+    }
+    if s < 0 {
+        return "0s".to_string();
+    }
+    let (m, h, d) = (s / 60, s / 3600, s / 86400);
+    let two = |a: i64, ua: &str, b: i64, ub: &str| {
+        if b == 0 { format!("{a}{ua}") } else { format!("{a}{ua}{b}{ub}") }
+    };
+    if s < 120 {
+        format!("{s}s")
+    } else if m < 10 {
+        two(m, "m", s % 60, "s")
+    } else if m < 180 {
+        format!("{m}m")
+    } else if h < 8 {
+        two(h, "h", m % 60, "m")
+    } else if h < 48 {
+        format!("{h}h")
+    } else if h < 24 * 8 {
+        two(d, "d", h % 24, "h")
+    } else if d < 365 * 2 {
+        format!("{d}d")
+    } else if d < 365 * 8 {
+        two(d / 365, "y", d % 365, "d")
+    } else {
+        format!("{}y", d / 365)
+    }
+}

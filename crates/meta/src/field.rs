@@ -1,0 +1,199 @@
+//! Errors of single fields, worded as upstream words them, because tools and people match on the text.
+//!
+//! Source: the API conventions and `metav1.StatusCause`. A [`Path`] prints as
+//! `spec.template.spec.containers[0].ports[1].name` or `metadata.labels[app]`.
+
+use serde_json::Value;
+use std::fmt;
+
+/// Where in an object.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Path(String);
+
+impl Path {
+    pub fn root() -> Path {
+        Path(String::new())
+    }
+
+    pub fn new(name: &str) -> Path {
+        Path(name.to_string())
+    }
+
+    /// `self.name`; dots in `name` are kept, so `child("spec.ports")` works.
+    pub fn child(&self, name: &str) -> Path {
+        if self.0.is_empty() { Path(name.to_string()) } else { Path(format!("{}.{name}", self.0)) }
+    }
+
+    pub fn index(&self, i: usize) -> Path {
+        Path(format!("{}[{i}]", self.0))
+    }
+
+    pub fn key(&self, key: &str) -> Path {
+        Path(format!("{}[{key}]", self.0))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "<nil>" } else { &self.0 })
+    }
+}
+
+/// `reason` of a `metav1.StatusCause`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    NotFound,
+    Required,
+    Duplicate,
+    Invalid,
+    NotSupported,
+    Forbidden,
+    TooLong,
+    TooMany,
+    Internal,
+    TypeInvalid,
+}
+
+impl Reason {
+    /// `StatusCause.reason`, for example `FieldValueInvalid`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::NotFound => "FieldValueNotFound",
+            Reason::Required => "FieldValueRequired",
+            Reason::Duplicate => "FieldValueDuplicate",
+            Reason::Invalid => "FieldValueInvalid",
+            Reason::NotSupported => "FieldValueNotSupported",
+            Reason::Forbidden => "FieldValueForbidden",
+            Reason::TooLong => "FieldValueTooLong",
+            Reason::TooMany => "FieldValueTooMany",
+            Reason::Internal => "InternalError",
+            Reason::TypeInvalid => "FieldValueTypeInvalid",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Reason::NotFound => "Not found",
+            Reason::Required => "Required value",
+            Reason::Duplicate => "Duplicate value",
+            Reason::Invalid | Reason::TypeInvalid => "Invalid value",
+            Reason::NotSupported => "Unsupported value",
+            Reason::Forbidden => "Forbidden",
+            Reason::TooLong => "Too long",
+            Reason::TooMany => "Too many",
+            Reason::Internal => "Internal error",
+        }
+    }
+}
+
+/// One field's fault.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Error {
+    pub reason: Reason,
+    pub path: Path,
+    /// The offending value; `Null` where upstream prints none.
+    pub value: Value,
+    pub detail: String,
+}
+
+impl Error {
+    /// What upstream's `ErrorBody` prints: all but the field's path.
+    pub fn body(&self) -> String {
+        let words = self.reason.words();
+        let head = match self.reason {
+            Reason::Required | Reason::Forbidden | Reason::TooLong | Reason::TooMany | Reason::Internal => {
+                words.to_string()
+            }
+            _ => format!("{words}: {}", shown(&self.value)),
+        };
+        if self.detail.is_empty() { head } else { format!("{head}: {}", self.detail) }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.body())
+    }
+}
+
+/// Go prints strings quoted, scalars bare, the rest as JSON; null as "null".
+fn shown(v: &Value) -> String {
+    match v {
+        Value::Null => "null".to_string(),
+        Value::String(s) => format!("{s:?}"),
+        other => other.to_string(),
+    }
+}
+
+/// All faults of one object, in order of discovery.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Errors(pub Vec<Error>);
+
+impl Errors {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn push(&mut self, reason: Reason, path: Path, value: Value, detail: impl Into<String>) {
+        self.0.push(Error { reason, path, value, detail: detail.into() });
+    }
+
+    pub fn required(&mut self, path: Path, detail: impl Into<String>) {
+        self.push(Reason::Required, path, Value::Null, detail);
+    }
+
+    pub fn invalid(&mut self, path: Path, value: impl Into<Value>, detail: impl Into<String>) {
+        self.push(Reason::Invalid, path, value.into(), detail);
+    }
+
+    pub fn type_invalid(&mut self, path: Path, value: impl Into<Value>, detail: impl Into<String>) {
+        self.push(Reason::TypeInvalid, path, value.into(), detail);
+    }
+
+    /// `supported values: "A", "B"`; the values are printed in the order given.
+    pub fn not_supported(&mut self, path: Path, value: impl Into<Value>, supported: &[&str]) {
+        let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        self.push(Reason::NotSupported, path, value.into(), format!("supported values: {}", list.join(", ")));
+    }
+
+    pub fn duplicate(&mut self, path: Path, value: impl Into<Value>) {
+        self.push(Reason::Duplicate, path, value.into(), "");
+    }
+
+    pub fn not_found(&mut self, path: Path, value: impl Into<Value>) {
+        self.push(Reason::NotFound, path, value.into(), "");
+    }
+
+    pub fn forbidden(&mut self, path: Path, detail: impl Into<String>) {
+        self.push(Reason::Forbidden, path, Value::Null, detail);
+    }
+
+    pub fn too_long(&mut self, path: Path, bytes_max: usize) {
+        self.push(Reason::TooLong, path, Value::Null, format!("may not be more than {bytes_max} bytes"));
+    }
+
+    pub fn too_many(&mut self, path: Path, actual: usize, max: usize) {
+        self.push(Reason::TooMany, path, Value::from(actual), format!("must have at most {max} items"));
+    }
+
+    /// The text after `is invalid: `: one error bare, several in brackets, as Go's aggregate prints them.
+    pub fn joined(&self) -> String {
+        match self.0.as_slice() {
+            [one] => one.to_string(),
+            many => {
+                let mut texts: Vec<String> = Vec::new();
+                for e in many {
+                    let t = e.to_string();
+                    if !texts.contains(&t) {
+                        texts.push(t);
+                    }
+                }
+                if texts.len() == 1 { texts.remove(0) } else { format!("[{}]", texts.join(", ")) }
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What Kubernetes needs of its database, and nothing more.
+//!
+//! Every engine (memory, embedded, etcd) keeps *all live keys and the retained history in memory*, in the
+//! one multi-version [`crate::index`]; engines differ in how a write becomes durable and ordered. So reads
+//! and watches are synchronous, cost no I/O, and are the same code for each engine: the index *is* the
+//! watch cache. The etcd engine mirrors etcd into it through an etcd watch.
+//!
+//! Revisions are one sequence for the whole store, as in etcd: each successful write takes the next one.
+//! Keys are `/`-separated paths: `/registry/<resource>[.<group>]/[<namespace>/]<name>`.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// The store's integer. The API's string is `resource_version`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Revision(pub u64);
+
+/// One version of one key.
+#[derive(Debug)]
+pub struct KeyValue {
+    pub key: Arc<str>,
+    pub value: Bytes,
+    pub create_revision: Revision,
+    pub mod_revision: Revision,
+    /// A place for what a reader derived from `value` (decoded labels, encoded frames), made at most once
+    /// and shared by all. The store never looks at it.
+    pub memo: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+pub type Entry = Arc<KeyValue>;
+
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// `prev` is `None` on creation.
+    Put { entry: Entry, prev: Option<Entry> },
+    /// `prev` is the last version before deletion.
+    Delete { prev: Entry },
+}
+
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub revision: Revision,
+    pub change: Change,
+}
+
+/// A page of a listing, in key order, all as of `revision`.
+#[derive(Debug)]
+pub struct Page {
+    pub entries: Vec<Entry>,
+    pub revision: Revision,
+    /// Keys after the last entry that the limit left out; 0 when the page is the last.
+    pub remaining: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ListOptions {
+    /// Continue strictly after this key.
+    pub start_after: Option<String>,
+    /// 0 is unlimited.
+    pub limit: usize,
+    /// As of this revision; `None` is the latest that is visible.
+    pub revision: Option<Revision>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The asked revision is gone. `compacted`: the oldest that can still be asked is one after it.
+    #[error("revision {asked:?} has been compacted (up to {compacted:?})")]
+    Compacted { asked: Revision, compacted: Revision },
+    /// The asked revision has not happened yet.
+    #[error("revision {asked:?} is in the future (current is {current:?})")]
+    Future { asked: Revision, current: Revision },
+    /// A write was refused because the disk is full or broken. Nothing was acknowledged; reads go on.
+    #[error("failed to make the write durable: {0}")]
+    Unavailable(String),
+    /// It is unknown whether the write happened (connection to etcd lost).
+    #[error("outcome of the write is unknown: {0}")]
+    Unknown(String),
+    #[error("store is shut down")]
+    Closed,
+    #[error("store is damaged: {0}")]
+    Corrupt(String),
+    /// Another process holds the data directory.
+    #[error("data directory is in use: {0}")]
+    InUse(String),
+    /// Written by a newer version of Skiff.
+    #[error("data directory has format {found}, this program knows up to {known}; use a newer skiff")]
+    NewerFormat { found: u32, known: u32 },
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Outcome of a conditional write.
+#[derive(Clone, Debug)]
+pub enum Cas {
+    /// Durable and visible. For a delete, `entry` is the version that was deleted.
+    Done { entry: Entry, revision: Revision },
+    /// The condition didn't hold; the key's present version, `None` where it doesn't exist.
+    Conflict(Option<Entry>),
+}
+
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Returns when every write that was acknowledged to anyone before this call is visible to reads here;
+    /// gives the revision that reads now have at least. Immediate in the embedded engine.
+    async fn barrier(&self) -> Result<Revision>;
+
+    /// The latest visible revision.
+    fn revision(&self) -> Revision;
+    /// Revisions up to and including this one can't be listed or watched from any more.
+    fn compacted(&self) -> Revision;
+
+    fn get(&self, key: &str) -> Option<Entry>;
+    fn get_at(&self, key: &str, revision: Revision) -> Result<Option<Entry>>;
+    /// Keys that start with `prefix`. `prefix` ends in `/`.
+    fn list(&self, prefix: &str, options: &ListOptions) -> Result<Page>;
+    /// Number of live keys under `prefix`.
+    fn count(&self, prefix: &str) -> u64;
+    /// Changes after (excluding) `after` of keys that start with `prefix`, which is a `/`-ended prefix or a
+    /// whole key. A watcher is a cursor over the shared history: a slow one costs no memory and slows
+    /// nobody; it ends with [`Error::Compacted`] when history passes it by.
+    fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watcher>>;
+
+    /// Put when the key doesn't exist. `ttl`: the key is deleted (with an event) that long after this write.
+    async fn create(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<Cas>;
+    /// Put when the key's mod_revision is `expected`.
+    async fn update(&self, key: &str, value: Bytes, expected: Revision, ttl: Option<Duration>) -> Result<Cas>;
+    /// Delete when the key's mod_revision is `expected`; `None` deletes any version.
+    async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<Cas>;
+
+    /// Drop history up to and including `revision`.
+    async fn compact(&self, revision: Revision) -> Result<()>;
+    /// Bytes on disk (0 where it has none), for metrics.
+    fn disk_bytes(&self) -> u64;
+    /// Stop taking writes, make all durable, end watchers with [`Error::Closed`].
+    async fn shutdown(&self);
+}
+
+/// A cursor over changes. Dropping it ends the watch.
+#[async_trait]
+pub trait Watcher: Send {
+    /// Waits until there is at least one change or until the visible revision moved on without one, then
+    /// returns up to `max` changes in revision order. An empty vector says: nothing for you up to
+    /// [`Watcher::position`]. Cancel safe.
+    async fn next(&mut self, max: usize) -> Result<Vec<Event>>;
+    /// All changes up to and including this revision have been returned.
+    fn position(&self) -> Revision;
+}
