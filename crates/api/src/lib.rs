@@ -6,4 +6,5 @@
 //! * `codec`: JSON, YAML and protobuf, driven by the facts.
 
 pub mod catalogue;
+pub mod kinds;
 pub mod strategy;
