@@ -6,5 +6,7 @@
 //! * `codec`: JSON, YAML and protobuf, driven by the facts.
 
 pub mod catalogue;
+pub mod codec;
+pub mod facts;
 pub mod kinds;
 pub mod strategy;
