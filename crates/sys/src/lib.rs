@@ -3,3 +3,12 @@
 //! The only crate that may hold `unsafe`. Knows nothing of images, containers or Kubernetes.
 
 pub mod cgroup;
+pub mod capability;
+pub mod filesystem;
+pub mod mount;
+pub mod passing;
+pub mod process;
+pub mod seccomp;
+pub mod terminal;
+pub mod netlink;
+pub mod nft;
