@@ -170,7 +170,7 @@ impl Route {
         self.socket.request(&format!("add bridge {name}"), message)
     }
 
-    /// Makes both ends of a veth pair at once, both up, the far one directly in its namespace: creating it here and
+    /// Makes both ends of a veth pair at once, the near one up, the far one directly in its namespace: creating it here and
     /// moving it there costs the kernel four times as long.
     pub fn add_veth(&mut self, veth: &Veth<'_>) -> Result<()> {
         let up = ifinfo(0, 0, IFF_UP, IFF_UP);
@@ -192,7 +192,8 @@ impl Route {
             m.attr_str(IFLA_INFO_KIND, "veth")
                 .nest(IFLA_INFO_DATA, |m| {
                     let peer = m.open(VETH_INFO_PEER);
-                    m.raw(&up);
+                    // A veth can't be up while its partner is not yet its partner: the far end is raised in its namespace.
+                m.raw(&ifinfo(0, 0, 0, 0));
                     m.attr_str(IFLA_IFNAME, veth.peer_name)
                         .attr_u32(IFLA_MTU, veth.mtu);
                     if let Some(mac) = veth.peer_mac {
