@@ -145,6 +145,8 @@ class Facts:
                 head.append("gvk=" + gvk)
         protos = {plain(p[1]): p for p in self.proto.get(name, [])}
         go = self.go.get(name)
+        if go is None and fields is None:  # known from protobuf alone (GroupVersionKind)
+            go = {p[1]: "" for p in sorted(protos.values())}
         if go is None:  # facts of another release lack it: protobuf order, `omitempty` unless required
             names = [n for _, n in sorted((protos.get(plain(n), [99])[0], n) for n in (fields or {}))]
             if fields and "kind" in fields and "apiVersion" in fields:

@@ -5,6 +5,8 @@
 //! values are brought to their one canonical form (quantities, times), and what Go's `omitempty` would not
 //! write out again is left out. So two clients that mean the same object store the same bytes.
 
+pub use super::encode::{canonical, go_order};
+use super::scalar::{canonical_quantity, format_duration, format_micro_time, format_time, parse_duration, parse_time, time_error};
 use crate::facts::{Union, facts};
 use base64::Engine;
 use meta::schema::{Field, Shape, Struct, TypeId, Types};
@@ -121,13 +123,13 @@ enum Segment<'t> {
 }
 
 /// What the walk carries: where it is, and what it found.
-struct Cx<'t> {
+pub(super) struct Cx<'t> {
     types: &'t Types,
     path: Vec<Segment<'t>>,
     /// Names of the structs on the way, innermost last.
     structs: Vec<&'t str>,
     unknown: Vec<String>,
-    duplicates: Vec<String>,
+    pub(super) duplicates: Vec<String>,
     problems: Vec<String>,
     error: Option<String>,
     /// Inside a value that Go decodes with a method of its own, whose insides strictness doesn't see.
@@ -135,7 +137,7 @@ struct Cx<'t> {
 }
 
 impl<'t> Cx<'t> {
-    fn new(types: &'t Types) -> Self {
+    pub(super) fn new(types: &'t Types) -> Self {
         Cx {
             types,
             path: Vec::new(),
@@ -696,7 +698,7 @@ impl<'t> Visitor<'_> for KeySeed<'t> {
 }
 
 /// Any JSON value, with duplicate keys reported.
-struct AnySeed<'c, 't>(&'c mut Cx<'t>);
+pub(super) struct AnySeed<'c, 't>(pub(super) &'c mut Cx<'t>);
 
 impl<'de> DeserializeSeed<'de> for AnySeed<'_, '_> {
     type Value = Value;
@@ -775,7 +777,7 @@ impl<'de> Visitor<'de> for AnySeed<'_, '_> {
 }
 
 /// Whether Go would not write this value out again.
-fn dropped(types: &Types, field: &Field, value: &Value) -> bool {
+pub(crate) fn dropped(types: &Types, field: &Field, value: &Value) -> bool {
     if value.is_null() {
         return true;
     }
@@ -807,189 +809,6 @@ pub(crate) fn zero(types: &Types, ty: TypeId) -> Value {
         Shape::Duration => "0s".into(),
         _ => Value::Null,
     }
-}
-
-/// A quantity in its one canonical form, or upstream's complaint.
-pub fn canonical_quantity(text: &str) -> Result<String, String> {
-    Ok(text.to_string())
-}
-
-/// RFC 3339 with any offset, as Go's `time.Parse` takes it.
-pub fn parse_time(text: &str) -> Option<jiff::Timestamp> {
-    // jiff is more liberal than Go: it takes a space for `T`, and no offset at all in some places.
-    let b = text.as_bytes();
-    if b.len() < 20 || b[10] != b'T' || !b[0].is_ascii_digit() || b[4] != b'-' || b[13] != b':' {
-        return None;
-    }
-    text.parse().ok()
-}
-
-/// `2026-01-02T03:04:05Z`
-pub fn format_time(t: jiff::Timestamp) -> String {
-    // Down to whole seconds, towards the past, also before 1970.
-    let seconds = t.as_nanosecond().div_euclid(1_000_000_000) as i64;
-    jiff::Timestamp::from_second(seconds)
-        .unwrap_or(t)
-        .to_string()
-}
-
-/// `2026-01-02T03:04:05.000006Z`
-pub fn format_micro_time(t: jiff::Timestamp) -> String {
-    format!("{t:.6}")
-}
-
-fn time_error(text: &str, layout: &str) -> String {
-    format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\"")
-}
-
-/// Go's `time.ParseDuration`, in nanoseconds.
-pub fn parse_duration(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(r) => (true, r),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total: f64 = 0.0;
-    let mut exact: i64 = 0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number = &rest[..end];
-        rest = &rest[end..];
-        let unit_end = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
-        let unit: i64 = match &rest[..unit_end] {
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return None,
-        };
-        rest = &rest[unit_end..];
-        match number.parse::<i64>() {
-            Ok(n) => exact = exact.checked_add(n.checked_mul(unit)?)?,
-            Err(_) => total += number.parse::<f64>().ok()? * unit as f64,
-        }
-    }
-    let sum = exact.checked_add(total.round() as i64)?;
-    Some(if negative { -sum } else { sum })
-}
-
-/// Go's `time.Duration.String`: `1h0m0s`, `1.5s`, `200ms`.
-pub fn format_duration(nanos: i64) -> String {
-    if nanos == 0 {
-        return "0s".into();
-    }
-    let sign = if nanos < 0 { "-" } else { "" };
-    let n = nanos.unsigned_abs();
-    let fraction = |value: u64, unit: u64| {
-        let (whole, part) = (value / unit, value % unit);
-        if part == 0 {
-            return whole.to_string();
-        }
-        let digits = format!("{part:0width$}", width = unit.ilog10() as usize);
-        format!("{whole}.{}", digits.trim_end_matches('0'))
-    };
-    let text = match n {
-        0..1_000 => format!("{n}ns"),
-        1_000..1_000_000 => format!("{}µs", fraction(n, 1_000)),
-        1_000_000..1_000_000_000 => format!("{}ms", fraction(n, 1_000_000)),
-        _ => {
-            let minutes = n / 60_000_000_000;
-            let seconds = fraction(n % 60_000_000_000, 1_000_000_000);
-            match (minutes / 60, minutes % 60) {
-                (0, 0) => format!("{seconds}s"),
-                (0, m) => format!("{m}m{seconds}s"),
-                (h, m) => format!("{h}h{m}m{seconds}s"),
-            }
-        }
-    };
-    format!("{sign}{text}")
-}
-
-/// An object's canonical bytes: `apiVersion`, `kind`, `metadata`, then the rest; every other map sorted.
-/// The bytes that are stored, cached and sent. `metadata.resourceVersion` must not be there: the server splices it
-/// in right behind `"metadata":{`.
-pub fn canonical(object: &Value) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
-    let Value::Object(map) = object else {
-        write_sorted(&mut out, object);
-        return out;
-    };
-    const FIRST: [&str; 3] = ["apiVersion", "kind", "metadata"];
-    out.push(b'{');
-    let mut comma = false;
-    let mut member = |out: &mut Vec<u8>, key: &str, value: &Value| {
-        if std::mem::replace(&mut comma, true) {
-            out.push(b',');
-        }
-        write_string(out, key);
-        out.push(b':');
-        write_sorted(out, value);
-    };
-    for key in FIRST {
-        if let Some(v) = map.get(key) {
-            member(&mut out, key, v);
-        }
-    }
-    for (k, v) in sorted(map) {
-        if !FIRST.contains(&k.as_str()) {
-            member(&mut out, k, v);
-        }
-    }
-    out.push(b'}');
-    out
-}
-
-fn sorted(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
-    // A map is sorted already, unless some crate turned serde_json's `preserve_order` on for all of us.
-    let mut members: Vec<_> = map.iter().collect();
-    members.sort_unstable_by(|a, b| a.0.cmp(b.0));
-    members
-}
-
-fn write_sorted(out: &mut Vec<u8>, value: &Value) {
-    match value {
-        Value::Object(map) => {
-            out.push(b'{');
-            for (i, (k, v)) in sorted(map).into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                write_string(out, k);
-                out.push(b':');
-                write_sorted(out, v);
-            }
-            out.push(b'}');
-        }
-        Value::Array(items) => {
-            out.push(b'[');
-            for (i, v) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                write_sorted(out, v);
-            }
-            out.push(b']');
-        }
-        Value::String(s) => write_string(out, s),
-        Value::Number(n) => out.extend_from_slice(n.to_string().as_bytes()),
-        Value::Bool(true) => out.extend_from_slice(b"true"),
-        Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Null => out.extend_from_slice(b"null"),
-    }
-}
-
-fn write_string(out: &mut Vec<u8>, s: &str) {
-    // Writing to a Vec can't fail.
-    let _ = serde_json::to_writer(out, s);
 }
 
 #[cfg(test)]

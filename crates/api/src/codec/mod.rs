@@ -4,4 +4,8 @@
 //! * [`yaml`]: YAML bodies, by way of JSON; YAML answers.
 //! * [`protobuf`]: `application/vnd.kubernetes.protobuf`, for built-in kinds.
 
+mod encode;
 pub mod json;
+pub mod protobuf;
+pub mod scalar;
+pub mod yaml;

@@ -1,0 +1,132 @@
+//! YAML request bodies, read by way of JSON as upstream does, and YAML answers.
+//!
+//! Keys become strings, YAML 1.1's booleans (`yes`, `off`) and octal numbers (`0644`) count, anchors and aliases
+//! are expanded within bounds, and only one document is taken.
+
+use super::json::{AnySeed, Cx, DecodeError, Decoded, decode_value};
+use meta::schema::{TypeId, Types};
+use serde::de::DeserializeSeed;
+use serde_json::Value;
+
+/// How deep YAML may nest; JSON, which is what tools send as YAML, may go deeper.
+const DEPTH_MAX: usize = 64;
+
+/// Decodes a YAML body against a type.
+pub fn decode(types: &Types, ty: TypeId, bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    let (value, duplicates) = parse(bytes)?;
+    let mut out = decode_value(types, ty, &value)?;
+    // Upstream's YAML reader reports duplicates before the fields are looked at.
+    let mut problems: Vec<String> = duplicates
+        .iter()
+        .map(|path| format!("yaml: key \"{}\" already set in map", path.rsplit('.').next().unwrap_or(path)))
+        .collect();
+    problems.append(&mut out.problems);
+    Ok(Decoded { duplicates, problems, ..out })
+}
+
+/// A YAML document as the JSON value that it stands for, and the paths of keys that occur twice.
+pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
+    let none = Types::default();
+    let mut cx = Cx::new(&none);
+    // JSON is YAML too, and much faster to read as what it is: `kubectl apply --server-side` sends it.
+    if bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{') {
+        let mut de = serde_json::Deserializer::from_slice(bytes);
+        if let Ok(value) = AnySeed(&mut cx).deserialize(&mut de)
+            && de.end().is_ok()
+        {
+            return Ok((value, std::mem::take(&mut cx.duplicates)));
+        }
+        cx = Cx::new(&none);
+    }
+    let options = serde_saphyr::options! {
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        legacy_octal_numbers: true,
+        ignore_binary_tag_for_string: true,
+        with_snippet: false,
+        budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
+    };
+    serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |de| AnySeed(&mut cx).deserialize(de))
+        .map(|value| (value, std::mem::take(&mut cx.duplicates)))
+        .map_err(|e| DecodeError::Syntax(format!("error converting YAML to JSON: yaml: {e}")))
+}
+
+/// A JSON value as YAML: keys sorted, lists indented no deeper than their key, as kubectl prints them.
+pub fn to_string(value: &Value) -> Result<String, String> {
+    let options = serde_saphyr::ser_options! {
+        compact_list_indent: true,
+        folded_wrap_chars: usize::MAX,
+    };
+    serde_saphyr::to_string_with_options(value, options).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::types;
+    use serde_json::json;
+
+    fn deployment(text: &str) -> Result<Decoded, DecodeError> {
+        decode(types(), types().named("api.apps.v1.Deployment").unwrap(), text.as_bytes())
+    }
+
+    #[test]
+    fn manifests_read_as_kubectl_would_send_them() {
+        let got = deployment(
+            "# a comment\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\n  labels: {app: \"1\"}\n\
+             spec:\n  replicas: 3\n  paused: yes\n  template:\n    spec:\n      volumes:\n      - name: s\n        secret:\n          defaultMode: 0644\n\
+             \x20     containers:\n      - name: c\n        command: [sh, -c, |\n          echo a\n          ]\n        resources:\n          limits: {cpu: 1, memory: 1Gi}\n",
+        );
+        // A block scalar can't be inside a flow list.
+        assert!(got.is_err());
+        let got = deployment(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\n  labels: {app: \"1\"}\n\
+             spec:\n  replicas: 3\n  paused: yes\n  template:\n    spec:\n      volumes:\n      - name: s\n        secret:\n          defaultMode: 0644\n\
+             \x20     containers:\n      - name: c\n        command:\n        - |\n          echo a\n          echo b\n        resources:\n          limits: {cpu: 1, memory: 1Gi}\n",
+        )
+        .unwrap();
+        assert_eq!(got.problems, Vec::<String>::new());
+        assert_eq!(
+            got.value,
+            json!({"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","labels":{"app":"1"}},
+                "spec":{"replicas":3,"paused":true,"template":{"spec":{"volumes":[{"name":"s","secret":{"defaultMode":420}}],
+                "containers":[{"name":"c","command":["echo a\necho b\n"],"resources":{"limits":{"cpu":"1","memory":"1Gi"}}}]}}}})
+        );
+    }
+
+    #[test]
+    fn mistakes_are_reported() {
+        let got = deployment("spec:\n  replicas: 1\n  replicas: 2\n  foo: 1\n").unwrap();
+        assert_eq!(got.value["spec"]["replicas"], 2);
+        assert_eq!(
+            got.strict_error().unwrap().to_string(),
+            "strict decoding error: yaml: key \"replicas\" already set in map, unknown field \"spec.foo\""
+        );
+        assert!(deployment("a: [1").unwrap_err().to_string().starts_with("error converting YAML to JSON: yaml: "));
+        assert_eq!(
+            deployment("spec:\n  replicas: many\n").unwrap_err().to_string(),
+            "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
+        );
+    }
+
+    #[test]
+    fn bombs_and_depths_are_bounded() {
+        let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+        for i in 1..12 {
+            let refs = vec![format!("*a{}", i - 1); 10].join(",");
+            bomb += &format!("a{i}: &a{i} [{refs}]\n");
+        }
+        assert!(parse(bomb.as_bytes()).is_err());
+        assert!(parse("[".repeat(100_000).as_bytes()).is_err());
+        assert!(parse("- ".repeat(100_000).as_bytes()).is_err());
+        assert!(parse(b"a: \xff\xfe").is_err());
+    }
+
+    #[test]
+    fn yaml_written_is_yaml_read() {
+        let v = json!({"b":{"yes":"no","n":"1","t":"true","o":"0644","d":"2026-01-02","m":"a\nb\n","e":"","s":" x ","nul":"null","tilde":"~"},
+            "a":[{"x":1,"y":[]},{"z":{}}],"long":"word ".repeat(60)});
+        let text = to_string(&v).unwrap();
+        assert_eq!(parse(text.as_bytes()).unwrap().0, v, "{text}");
+        assert!(text.starts_with("a:\n- x: 1\n  \"y\": []\n"), "{text}");
+    }
+}
