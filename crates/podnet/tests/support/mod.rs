@@ -17,18 +17,24 @@ use sys::netlink::route::{RouteSpec, Veth};
 
 pub const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Runs `test` on a thread in a new network namespace that plays the node, with `lo` up.
-pub fn node(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(move || {
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            eprintln!("skipped: a network namespace needs root: {error}");
-            return;
+/// Runs `test` twice, each time on a thread in a new network namespace that plays the node, with `lo` up: once as
+/// on plain machines, once with `br_netfilter` calling the IP hooks for bridged frames, as where Docker runs.
+pub fn node(test: impl FnOnce() + Send + Clone + 'static) {
+    for bridge_nf in ["0", "1"] {
+        let test = test.clone();
+        let thread = std::thread::spawn(move || {
+            if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+                eprintln!("skipped: a network namespace needs root: {error}");
+                return;
+            }
+            let _ = std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", bridge_nf);
+            Route::open().unwrap().set_up(1).unwrap();
+            test();
+        });
+        if let Err(panic) = thread.join() {
+            eprintln!("failed with bridge-nf-call-iptables={bridge_nf}");
+            std::panic::resume_unwind(panic);
         }
-        Route::open().unwrap().set_up(1).unwrap();
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
     }
 }
 

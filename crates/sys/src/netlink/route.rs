@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
@@ -254,7 +255,7 @@ impl Route {
     /// Lets a bridge port send a frame back out of the port it came in on.
     pub fn set_hairpin(&mut self, index: u32, on: bool) -> Result<()> {
         let mut message = Message::new(
-            RTM_NEWLINK,
+            RTM_SETLINK,
             NLM_F_REQUEST | NLM_F_ACK,
             &ifinfo(libc::AF_BRIDGE as u8, index, 0, 0),
         );
