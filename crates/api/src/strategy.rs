@@ -88,6 +88,10 @@ pub trait Strategy: Send + Sync + 'static {
 
     fn validate_status_update(&self, _new: &Value, _old: &Value, _errors: &mut Errors) {}
 
+    /// A write to a subresource that changes a part of `spec` (`resize`, `ephemeralcontainers`, `finalize`, `approval`, `binding`).
+    /// Everything outside that part is already as in the old object.
+    fn validate_subresource_update(&self, _subresource: &str, _new: &Value, _old: &Value, _errors: &mut Errors) {}
+
     /// `Warning` headers; `old` is `None` on create.
     fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
         Vec::new()

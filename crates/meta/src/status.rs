@@ -14,6 +14,8 @@ pub struct Status {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Box<Details>>,
+    /// `metadata.continue` of an expired chunked list; else empty.
+    pub continue_token: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -44,7 +46,7 @@ pub fn qualified(name: &str, group: &str) -> String {
 
 impl Status {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
-        Status { code, reason, message: message.into(), details: None }
+        Status { code, reason, message: message.into(), details: None, continue_token: String::new() }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Status {
@@ -186,6 +188,9 @@ impl Status {
             "status": if self.code < 400 { "Success" } else { "Failure" },
             "code": self.code,
         });
+        if !self.continue_token.is_empty() {
+            v["metadata"]["continue"] = json!(self.continue_token);
+        }
         if !self.message.is_empty() {
             v["message"] = json!(self.message);
         }

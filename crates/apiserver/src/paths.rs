@@ -1,0 +1,160 @@
+//! Everything that is not a resource: health, version, metrics, discovery, OpenAPI, token issuer documents.
+
+use crate::request_info::RequestInfo;
+use crate::server::Server;
+use crate::{discovery, openapi, respond};
+use axum::body::Body;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use meta::status::{Result, Status};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>) -> Result<Response<Body>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource"));
+    }
+    let path = info.path.trim_end_matches('/');
+    let header = |name: header::HeaderName| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_string();
+    let accept = header(header::ACCEPT);
+    let gzip = header(header::ACCEPT_ENCODING).contains("gzip");
+    let query = request.uri().query().unwrap_or("");
+    let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+    match segments.as_slice() {
+        [] => Ok(respond::json(200, &json!({"paths": index(server)}))),
+        ["healthz" | "livez" | "readyz", ..] => Ok(health(server, &segments, query)),
+        ["version"] => Ok(respond::json(200, &server.version)),
+        ["metrics"] => Ok(respond::bytes(
+            200,
+            "text/plain; version=0.0.4; charset=utf-8",
+            server.metrics.render(server.registry.store.as_ref()).into(),
+        )),
+        [".well-known", "openid-configuration"] => Ok(respond::json(200, &server.tokens.openid_configuration())),
+        ["openid", "v1", "jwks"] => Ok(respond::bytes(
+            200,
+            "application/jwk-set+json",
+            server.tokens.jwks().to_string().into(),
+        )),
+        ["api" | "apis"] if accept.contains("as=APIGroupDiscoveryList") => aggregated(server, segments[0], &accept, &request, gzip),
+        ["api"] => Ok(respond::json(200, &discovery::api_versions(&server.advertised))),
+        ["api", version] => group_version(server, "", version),
+        ["apis"] => Ok(respond::json(200, &discovery::group_list(&rows(server)))),
+        ["apis", group] => discovery::group(&rows(server), group).map(|v| respond::json(200, &v)).ok_or_else(missing),
+        ["apis", group, version] => group_version(server, group, version),
+        ["openapi", "v2"] => openapi::v2(&server.openapi, &rows(server), &accept).map(|d| document(d, &request, gzip)),
+        ["openapi", "v3"] => Ok(document(openapi::v3_index(&server.openapi, &rows(server)), &request, gzip)),
+        ["openapi", "v3", rest @ ..] => openapi::v3(&server.openapi, &rows(server), &rest.join("/"), &accept)
+            .map(|d| document(d, &request, gzip))
+            .ok_or_else(missing),
+        _ => Err(missing()),
+    }
+}
+
+fn missing() -> Status {
+    Status::new(404, "NotFound", "the server could not find the requested resource")
+}
+
+fn rows(server: &Server) -> Vec<Arc<api::catalogue::Resource>> {
+    server.registry.catalogue.load().rows.clone()
+}
+
+fn group_version(server: &Server, group: &str, version: &str) -> Result<Response<Body>> {
+    discovery::resource_list(&rows(server), group, version).map(|v| respond::json(200, &v)).ok_or_else(missing)
+}
+
+fn aggregated(server: &Server, root: &str, accept: &str, request: &Request<Body>, gzip: bool) -> Result<Response<Body>> {
+    let version = if accept.contains("v=v2;") || accept.contains("v=v2,") || accept.ends_with("v=v2") { "v2" } else { "v2beta1" };
+    let body = discovery::aggregated(&rows(server), root == "api", version).to_string();
+    let content_type = match version {
+        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+    };
+    let etag = openapi::etag(body.as_bytes());
+    let mut r = document(openapi::Document { content_type, body: body.into(), etag }, request, gzip);
+    r.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));
+    Ok(r)
+}
+
+/// A cacheable document: 304 when the client has it already.
+fn document(d: openapi::Document, request: &Request<Body>, gzip: bool) -> Response<Body> {
+    let quoted = format!("\"{}\"", d.etag);
+    let known = request
+        .headers()
+        .get(header::IF_NONE_MATCH)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.split(',').any(|t| t.trim().trim_start_matches("W/") == quoted));
+    let mut r = if known {
+        let mut r = Response::new(Body::empty());
+        *r.status_mut() = StatusCode::NOT_MODIFIED;
+        r
+    } else {
+        respond::finish(respond::bytes(200, d.content_type, d.body), gzip)
+    };
+    if let Ok(v) = HeaderValue::try_from(quoted) {
+        r.headers_mut().insert(header::ETAG, v);
+    }
+    r
+}
+
+/// `/livez`, `/readyz`, `/healthz`, each check by name, `?verbose`, `?exclude=name`.
+fn health(server: &Server, segments: &[&str], query: &str) -> Response<Body> {
+    let endpoint = segments[0];
+    let checks = server.health.checks(endpoint);
+    if let [_, one] = segments {
+        return match checks.iter().find(|(name, _)| name == one) {
+            Some((_, Ok(()))) => text(200, "ok"),
+            Some((_, Err(why))) => text(500, &format!("internal server error: {why}\n")),
+            None => text(404, "404 page not found\n"),
+        };
+    }
+    let mut excluded = Vec::new();
+    let mut verbose = false;
+    for (k, v) in crate::request_info::form_pairs(query) {
+        match k.as_str() {
+            "exclude" => excluded.push(v),
+            "verbose" => verbose = true,
+            _ => {}
+        }
+    }
+    let mut lines = String::new();
+    let mut healthy = true;
+    for (name, result) in &checks {
+        if excluded.contains(name) {
+            lines.push_str(&format!("[+]{name} excluded: ok\n"));
+            continue;
+        }
+        match result {
+            Ok(()) => lines.push_str(&format!("[+]{name} ok\n")),
+            Err(_) => {
+                healthy = false;
+                lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
+            }
+        }
+    }
+    match (healthy, verbose) {
+        (true, false) => text(200, "ok"),
+        (true, true) => text(200, &format!("{lines}{endpoint} check passed\n")),
+        (false, _) => text(500, &format!("{lines}{endpoint} check failed\n")),
+    }
+}
+
+fn text(code: u16, body: &str) -> Response<Body> {
+    let mut r = respond::bytes(code, "text/plain; charset=utf-8", body.to_string().into());
+    r.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    r
+}
+
+fn index(server: &Server) -> Vec<Value> {
+    let mut paths: Vec<String> = vec!["/.well-known/openid-configuration".into(), "/api".into(), "/api/v1".into(), "/apis".into()];
+    for r in rows(server).iter().filter(|r| !r.group.is_empty()) {
+        for p in [format!("/apis/{}", r.group), format!("/apis/{}/{}", r.group, r.version)] {
+            if !paths.contains(&p) {
+                paths.push(p);
+            }
+        }
+    }
+    for p in ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"] {
+        paths.push(p.into());
+    }
+    paths.sort();
+    paths.into_iter().map(Value::from).collect()
+}

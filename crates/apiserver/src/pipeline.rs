@@ -1,0 +1,230 @@
+//! The life of a request, top to bottom: parse → who → flow → may → decode → (engine: mutate → default/validate →
+//! admit → commit) → respond.
+
+use crate::accept::{self, Accept, Format};
+use crate::authn::Connection;
+use crate::options::Options;
+use crate::registry::patch::PatchType;
+use crate::registry::{Answer, Call, create, delete, get, list, patch, update, watch};
+use crate::request_info::RequestInfo;
+use crate::server::Server;
+use crate::subresources::{self, Backends, Outcome, content_type};
+use crate::{authz, paths, respond, reviews, wire};
+use axum::body::Body;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use meta::status::{Result, Status};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Upstream's `--request-timeout`.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Answers one request. Never fails: whatever goes wrong becomes a `Status`.
+pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Body> {
+    let started = Instant::now();
+    let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or(""));
+    let format = error_format(request.headers());
+    let long_running = is_long_running(&info);
+    let work = pass(server, &info, request);
+    let outcome = if long_running {
+        work.await
+    } else {
+        match tokio::time::timeout(REQUEST_TIMEOUT, work).await {
+            Ok(r) => r,
+            Err(_) => Err(Status::timeout(
+                "Timeout: request did not complete within the allotted timeout",
+                0,
+            )),
+        }
+    };
+    let mut response = match outcome {
+        Ok(r) => r,
+        Err(s) => {
+            if s.code >= 500 {
+                tracing::warn!(verb = info.verb, path = info.path, code = s.code, message = s.message, "request failed");
+            }
+            respond::status(&s, format)
+        }
+    };
+    response.headers_mut().insert("cache-control", HeaderValue::from_static("no-cache, private"));
+    server.metrics.request(&info, response.status().as_u16(), started.elapsed());
+    response
+}
+
+async fn pass(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>) -> Result<Response<Body>> {
+    // Who asks.
+    let none = Connection::default();
+    let connection = request.extensions().get::<Connection>().unwrap_or(&none);
+    let user = server.authn.authenticate(&info.path, request.headers(), connection).await?;
+    let user = crate::authn::impersonation::impersonate(user, request.headers(), &server.authz).await?;
+
+    // Is there room.
+    let _seat = server.flow.enter(info, &user, is_long_running(info))?;
+
+    // May they.
+    let attributes = authz::Attributes::of(&user, info);
+    let decision = server.authz.authorize(&attributes).await;
+    if !decision.allowed() {
+        return Err(authz::forbidden(&attributes, decision.reason()));
+    }
+
+    if !info.is_resource {
+        return paths::serve(server, info, request).await;
+    }
+    let catalogue = server.registry.catalogue.load_full();
+    let row = catalogue.find(&info.group, &info.version, &info.resource).ok_or_else(not_served)?;
+    if row.namespaced && info.namespace.is_empty() && !matches!(info.verb.as_str(), "list" | "watch" | "deletecollection") && !is_review(&row) {
+        return Err(not_served());
+    }
+    if !row.namespaced && !info.namespace.is_empty() && row.plural != "namespaces" {
+        return Err(not_served());
+    }
+    let options = Options::parse(request.uri().query().unwrap_or(""))?;
+    let tables = matches!(info.verb.as_str(), "get" | "list" | "watch" | "create" | "update" | "patch" | "delete" | "deletecollection");
+    let accept = match is_stream(info) {
+        true => accept::JSON,
+        false => accept::negotiate(header_of(request.headers(), header::ACCEPT), tables, info.verb == "watch")?,
+    };
+    let gzip = header_of(request.headers(), header::ACCEPT_ENCODING).is_some_and(|v| v.contains("gzip"));
+    let user_agent = header_of(request.headers(), header::USER_AGENT).unwrap_or("").to_string();
+    let include_object = options.include_object.clone();
+    let call = Call {
+        registry: &server.registry,
+        row: row.clone(),
+        info,
+        user: &user,
+        options,
+        accept: accept.clone(),
+        user_agent: &user_agent,
+        warnings: Vec::new(),
+    };
+    let (answer, warnings) = match resource(server, call, request).await? {
+        Outcome::Raw(r) => return Ok(r),
+        Outcome::Answer(a, w) => (a, w),
+    };
+    let mut response = respond::answer(
+        answer,
+        &respond::Request { accept: &accept, row: &row, catalogue: &catalogue, include_object: &include_object, gzip },
+    );
+    warn(response.headers_mut(), warnings);
+    Ok(response)
+}
+
+/// One request for a resource, by verb.
+async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Body>) -> Result<Outcome> {
+    let row = call.row.clone();
+    if !call.info.subresource.is_empty() {
+        let backends = Backends { proxy: &server.proxy, tokens: &server.tokens };
+        return subresources::dispatch(call, request, backends).await;
+    }
+    let verb = call.info.verb.clone();
+    if !row.has_verb(&verb) {
+        let shown = if request.method() == Method::HEAD { "get" } else { verb.as_str() };
+        return Err(Status::method_not_supported(&row.group, &row.plural, shown));
+    }
+    if call.info.verb == "create" && !call.info.name.is_empty() {
+        return Err(Status::method_not_supported(&row.group, &row.plural, "create"));
+    }
+    let content_type = content_type(&request);
+    let (answer, warnings) = match verb.as_str() {
+        "get" => get::get(call).await?,
+        "list" => list::list(call).await?,
+        "watch" => watch::watch(call).await?,
+        "create" => {
+            let object = body(&mut call, &content_type, request).await?;
+            if is_review(&row) {
+                let value = reviews::answer(server, &call, object).await?;
+                (Answer::Object { code: 201, value }, call.warnings)
+            } else if row.kind == "Binding" {
+                let name = create::text(&object, "name");
+                let pods = server.registry.catalogue.load().find("", "v1", "pods").ok_or_else(not_served)?;
+                call.row = pods;
+                subresources::binding::assign(&mut call, &name, &object).await?
+            } else {
+                create::create(call, object).await?
+            }
+        }
+        "update" => {
+            let object = body(&mut call, &content_type, request).await?;
+            update::update(call, "", object).await?
+        }
+        "patch" => {
+            let kind = PatchType::from_content_type(&content_type)?;
+            let document = subresources::patch_body(kind, request).await?;
+            patch::patch(call, "", kind, document).await?
+        }
+        "delete" | "deletecollection" => {
+            let options = delete_options(&mut call, &content_type, request).await?;
+            if verb == "delete" { delete::delete(call, &options).await? } else { delete::delete_collection(call, &options).await? }
+        }
+        other => return Err(Status::method_not_supported(&row.group, &row.plural, other)),
+    };
+    Ok(Outcome::Answer(answer, warnings))
+}
+
+/// The request's object, decoded and defaulted.
+async fn body(call: &mut Call<'_>, content_type: &str, request: Request<Body>) -> Result<Value> {
+    let bytes = wire::read(request.into_body()).await?;
+    let row = call.row.clone();
+    let (mut object, warnings) =
+        wire::decode(&row.types, row.type_id, &row.kind, &row.version, content_type, &bytes, call.options.field_validation)?;
+    create::check_kind(&object, &row.api_version(), &row.kind)?;
+    object["apiVersion"] = row.api_version().into();
+    object["kind"] = row.kind.as_str().into();
+    call.warnings.extend(warnings);
+    row.strategy.defaults(&mut object);
+    Ok(object)
+}
+
+async fn delete_options(call: &mut Call<'_>, content_type: &str, request: Request<Body>) -> Result<Value> {
+    let bytes = wire::read(request.into_body()).await?;
+    if bytes.is_empty() {
+        return Ok(Value::Null);
+    }
+    subresources::decode_as(call, "apimachinery.pkg.apis.meta.v1.DeleteOptions", content_type, &bytes)
+}
+
+fn not_served() -> Status {
+    Status::new(404, "NotFound", "the server could not find the requested resource")
+}
+
+/// Kinds that are asked, not stored.
+fn is_review(row: &api::catalogue::Resource) -> bool {
+    matches!(row.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io")
+}
+
+fn is_stream(info: &RequestInfo) -> bool {
+    matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+}
+
+fn is_long_running(info: &RequestInfo) -> bool {
+    info.verb == "watch" || is_stream(info)
+}
+
+fn header_of(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|v| v.to_str().ok())
+}
+
+/// Errors come in the format that was asked for where it can be served, else as JSON.
+fn error_format(headers: &HeaderMap) -> Format {
+    match accept::negotiate(header_of(headers, header::ACCEPT), true, false) {
+        Ok(Accept { format, .. }) => format,
+        Err(_) => Format::Json,
+    }
+}
+
+/// RFC 7234 `Warning` headers with code 299, as kubectl shows them.
+fn warn(headers: &mut HeaderMap, warnings: Vec<String>) {
+    let mut seen = std::collections::HashSet::new();
+    for w in warnings {
+        if !seen.insert(w.clone()) {
+            continue;
+        }
+        let clean: String = w.chars().filter(|c| !c.is_control()).collect();
+        let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(v) = HeaderValue::try_from(format!("299 - \"{quoted}\"")) {
+            headers.append("warning", v);
+        }
+    }
+}

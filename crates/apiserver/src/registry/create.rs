@@ -1,0 +1,163 @@
+//! CREATE.
+
+use super::{Answer, Call, managed, store_error};
+use crate::admission::Operation;
+use api::strategy::NameRule;
+use api::validation::objectmeta;
+use meta::field::Errors;
+use meta::status::{Result, Status};
+use serde_json::{Value, json};
+use store::Cas;
+
+/// How often a generated name is made anew when it is taken (KEP-4420).
+const NAME_TRIES: usize = 8;
+
+pub async fn create(mut call: Call<'_>, object: Value) -> Result<(Answer, Vec<String>)> {
+    let value = insert(&mut call, object, managed::By::Update).await?;
+    Ok((Answer::Object { code: 201, value }, call.warnings))
+}
+
+/// Puts a new object through every step up to the commit. Also the creating half of apply and of PUT.
+pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> Result<Value> {
+    let row = call.row.clone();
+    check_identity(call, &object)?;
+    let options = json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"});
+
+    let meta = metadata(&mut object);
+    for owned_by_server in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"] {
+        meta.remove(owned_by_server);
+    }
+    meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+    meta.insert("creationTimestamp".into(), now_seconds().into());
+    if row.namespaced {
+        meta.insert("namespace".into(), call.info.namespace.clone().into());
+    } else {
+        meta.remove("namespace");
+    }
+    let given_name = text(&object, "name");
+    let base = text(&object, "generateName");
+    let generated = given_name.is_empty() && !base.is_empty();
+
+    for attempt in 1.. {
+        let mut new = object.clone();
+        if generated {
+            new["metadata"]["name"] = meta::names::generate_name(&base, &mut rand::rng()).into();
+        }
+        let name = text(&new, "name");
+        managed::track(call, &mut new, None, by, "");
+        call.admit(Operation::Create, "", &name, &mut new, None, &options).await?;
+        row.strategy.defaults(&mut new);
+        if row.strategy.has_generation() {
+            metadata(&mut new).insert("generation".into(), 1.into());
+        }
+        row.strategy.prepare_create(&mut new, row.has_status());
+
+        let mut errors = Errors::default();
+        let rule: NameRule = row.strategy.name_rule();
+        objectmeta::object_meta(&new, row.namespaced, rule, &mut errors);
+        row.strategy.validate_create(&new, &mut errors);
+        if !errors.is_empty() {
+            return Err(Status::invalid(&row.group, &row.kind, &name, &errors));
+        }
+        call.warnings.extend(row.strategy.warnings(&new, None));
+        call.admit_final(Operation::Create, "", &name, &mut new, None, &options).await?;
+
+        let key = call.key(&name);
+        if call.options.dry_run {
+            if call.registry.store.get(&key).is_some() {
+                return Err(Status::already_exists(&row.group, &row.plural, &name));
+            }
+            return Ok(new);
+        }
+        let claim = call.registry.addresses.claim(&row, &mut new, None).await?;
+        match call.registry.store.create(&key, call.encode(&new), call.ttl()).await {
+            Ok(Cas::Done { entry, .. }) => {
+                claim.keep();
+                return Ok(call.decode(&entry));
+            }
+            Ok(Cas::Conflict(_)) => {
+                claim.release().await;
+                if !generated || attempt >= NAME_TRIES {
+                    return Err(Status::already_exists(&row.group, &row.plural, &name));
+                }
+            }
+            Err(e) => {
+                claim.release().await;
+                return Err(store_error(e));
+            }
+        }
+    }
+    unreachable!("the loop ends by returning")
+}
+
+/// The body must be of the kind, version, namespace and name that the path says.
+pub fn check_identity(call: &Call<'_>, object: &Value) -> Result<()> {
+    let row = &call.row;
+    check_kind(object, &row.api_version(), &row.kind)?;
+    if !object["metadata"]["resourceVersion"].as_str().unwrap_or("").is_empty() {
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    let namespace = text(object, "namespace");
+    if row.namespaced && !namespace.is_empty() && namespace != call.info.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    if text(object, "name").is_empty() && text(object, "generateName").is_empty() {
+        return Err(Status::bad_request("name or generateName is required").into_invalid_name(row));
+    }
+    Ok(())
+}
+
+/// `apiVersion` and `kind` of a body, which may be absent.
+pub fn check_kind(object: &Value, api_version: &str, kind: &str) -> Result<()> {
+    let got_version = object["apiVersion"].as_str().unwrap_or("");
+    let got_kind = object["kind"].as_str().unwrap_or("");
+    if !got_version.is_empty() && got_version != api_version {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({got_version}) does not match the expected API version ({api_version})"
+        )));
+    }
+    if !got_kind.is_empty() && got_kind != kind {
+        return Err(Status::bad_request(format!(
+            "{got_kind} in version {:?} cannot be handled as a {kind}: expected kind {kind}",
+            api_version.rsplit('/').next().unwrap_or("")
+        )));
+    }
+    Ok(())
+}
+
+trait InvalidName {
+    fn into_invalid_name(self, row: &api::catalogue::Resource) -> Status;
+}
+
+impl InvalidName for Status {
+    fn into_invalid_name(self, row: &api::catalogue::Resource) -> Status {
+        let mut errors = Errors::default();
+        errors.required(meta::field::Path::new("metadata.name"), self.message);
+        Status::invalid(&row.group, &row.kind, "", &errors)
+    }
+}
+
+pub fn text(object: &Value, field: &str) -> String {
+    object["metadata"][field].as_str().unwrap_or_default().to_string()
+}
+
+/// The object's metadata, made where it is missing.
+pub fn metadata(object: &mut Value) -> &mut serde_json::Map<String, Value> {
+    if !object.is_object() {
+        *object = json!({});
+    }
+    if !object["metadata"].is_object() {
+        object["metadata"] = json!({});
+    }
+    match object["metadata"].as_object_mut() {
+        Some(m) => m,
+        None => unreachable!("made above"),
+    }
+}
+
+/// Now, as `metav1.Time`.
+pub fn now_seconds() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

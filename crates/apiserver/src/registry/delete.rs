@@ -1,0 +1,277 @@
+//! DELETE and deletecollection: grace periods, finalizers, propagation.
+//!
+//! Source: API concepts, "Resource deletion"; garbage collection, "Cascading deletion".
+
+use super::update::{finished, uid_conflict};
+use super::{Answer, Call, create, list, store_error};
+use crate::admission::Operation;
+use create::{metadata, now_seconds, text};
+use meta::status::{Result, Status};
+use serde_json::{Value, json};
+use store::{Cas, Entry};
+
+const TRIES: usize = 16;
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+
+/// What of DeleteOptions matters here.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteOptions {
+    pub grace_period_seconds: Option<i64>,
+    pub propagation: Option<Propagation>,
+    pub uid: Option<String>,
+    pub resource_version: Option<String>,
+    raw: Value,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    Orphan,
+    Background,
+    Foreground,
+}
+
+impl DeleteOptions {
+    /// From the body (which wins) and the query.
+    pub fn parse(body: &Value, call: &mut Call<'_>) -> Result<DeleteOptions> {
+        let mut o = DeleteOptions {
+            grace_period_seconds: body["gracePeriodSeconds"].as_i64().or(call.options.grace_period_seconds),
+            uid: body["preconditions"]["uid"].as_str().map(String::from),
+            resource_version: body["preconditions"]["resourceVersion"].as_str().map(String::from),
+            raw: body.clone(),
+            ..DeleteOptions::default()
+        };
+        if body["dryRun"].as_array().is_some_and(|d| d.iter().any(|v| v == "All")) {
+            call.options.dry_run = true;
+        }
+        let policy = body["propagationPolicy"].as_str().map(String::from).or(call.options.propagation_policy.clone());
+        let orphan = body["orphanDependents"].as_bool().or(call.options.orphan_dependents);
+        o.propagation = match (policy.as_deref(), orphan) {
+            (Some(_), Some(_)) => {
+                return Err(invalid("propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set"));
+            }
+            (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
+            (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
+            (Some("Foreground"), _) => Some(Propagation::Foreground),
+            (Some(other), _) => {
+                return Err(invalid(&format!(
+                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\""
+                )));
+            }
+            (None, None) => None,
+        };
+        if o.grace_period_seconds.is_some_and(|g| g < 0) {
+            // As upstream: negative means "now".
+            o.grace_period_seconds = Some(1);
+        }
+        Ok(o)
+    }
+}
+
+fn invalid(message: &str) -> Status {
+    Status::new(422, "Invalid", format!("DeleteOptions.meta.k8s.io \"\" is invalid: {message}"))
+}
+
+pub async fn delete(mut call: Call<'_>, body: &Value) -> Result<(Answer, Vec<String>)> {
+    let options = DeleteOptions::parse(body, &mut call)?;
+    let name = call.info.name.clone();
+    let answer = remove(&mut call, &name, &options).await?;
+    Ok((answer, call.warnings))
+}
+
+/// Deletes what a list selects. Answers the list as it was.
+pub async fn delete_collection(mut call: Call<'_>, body: &Value) -> Result<(Answer, Vec<String>)> {
+    let options = DeleteOptions::parse(body, &mut call)?;
+    let listing = list::select(&call).await?;
+    for entry in &listing.entries {
+        let name = entry.key.rsplit('/').next().unwrap_or_default().to_string();
+        let namespace = text(&call.decode(entry), "namespace");
+        let mut info = call.info.clone();
+        info.namespace = namespace;
+        let mut one = Call {
+            registry: call.registry,
+            row: call.row.clone(),
+            info: &info,
+            user: call.user,
+            options: call.options.clone(),
+            accept: call.accept.clone(),
+            user_agent: call.user_agent,
+            warnings: Vec::new(),
+        };
+        match remove(&mut one, &name, &options).await {
+            Ok(_) => {}
+            Err(s) if s.code == 404 => {}
+            Err(s) => return Err(s),
+        }
+    }
+    Ok((Answer::List(listing), call.warnings))
+}
+
+/// What a deletion does to an object as it is now.
+#[derive(Debug, PartialEq)]
+pub enum Plan {
+    /// Gone at once.
+    Remove,
+    /// Marked; somebody (kubelet, garbage collector, a finalizer's owner) finishes it.
+    Mark(Value),
+    /// Already as it should be.
+    Pending,
+}
+
+/// Pure: from the object, the options, and the time to the next state.
+pub fn plan(row: &api::catalogue::Resource, old: &Value, options: &DeleteOptions, now: jiff::Timestamp) -> Plan {
+    let mut new = old.clone();
+    let is_pod = row.group.is_empty() && row.kind == "Pod";
+    let is_namespace = row.group.is_empty() && row.kind == "Namespace";
+
+    let mut finalizers: Vec<String> = old["metadata"]["finalizers"]
+        .as_array()
+        .map(|a| a.iter().filter_map(|v| v.as_str().map(String::from)).collect())
+        .unwrap_or_default();
+    let orphan = match options.propagation {
+        Some(p) => p == Propagation::Orphan,
+        None => finalizers.iter().any(|f| f == ORPHAN) || row.strategy.default_orphan(),
+    };
+    let foreground = match options.propagation {
+        Some(p) => p == Propagation::Foreground,
+        None => finalizers.iter().any(|f| f == FOREGROUND),
+    };
+    finalizers.retain(|f| f != ORPHAN && f != FOREGROUND);
+    if orphan {
+        finalizers.push(ORPHAN.into());
+    }
+    if foreground {
+        finalizers.push(FOREGROUND.into());
+    }
+
+    let mut grace = 0;
+    if is_pod {
+        grace = options
+            .grace_period_seconds
+            .or_else(|| old["spec"]["terminationGracePeriodSeconds"].as_i64())
+            .unwrap_or(30);
+        // Nothing runs, so nobody needs the time: not bound, or already at its end.
+        let phase = old["status"]["phase"].as_str().unwrap_or("");
+        if old["spec"]["nodeName"].as_str().unwrap_or("").is_empty() || phase == "Succeeded" || phase == "Failed" {
+            grace = 0;
+        }
+    }
+
+    let meta = metadata(&mut new);
+    if finalizers.is_empty() {
+        meta.remove("finalizers");
+    } else {
+        meta.insert("finalizers".into(), json!(finalizers));
+    }
+    let before = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    match (old["metadata"]["deletionTimestamp"].is_null(), before) {
+        (true, _) => {
+            let at = now + jiff::SignedDuration::from_secs(grace.max(0));
+            meta.insert("deletionTimestamp".into(), at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
+            meta.insert("deletionGracePeriodSeconds".into(), grace.into());
+            bump_generation(row, &mut new, old);
+        }
+        // A shorter period than before may be asked for; a longer one is ignored.
+        (false, Some(b)) if is_pod && grace < b => {
+            let at = now + jiff::SignedDuration::from_secs(grace.max(0));
+            meta.insert("deletionTimestamp".into(), at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
+            meta.insert("deletionGracePeriodSeconds".into(), grace.into());
+            bump_generation(row, &mut new, old);
+        }
+        _ => {}
+    }
+    if is_namespace {
+        new["status"]["phase"] = "Terminating".into();
+    }
+    if finished(row, &new) {
+        Plan::Remove
+    } else if new == *old {
+        Plan::Pending
+    } else {
+        Plan::Mark(new)
+    }
+}
+
+fn bump_generation(row: &api::catalogue::Resource, new: &mut Value, old: &Value) {
+    if row.strategy.has_generation() {
+        let g = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        metadata(new).insert("generation".into(), g.into());
+    }
+}
+
+pub async fn remove(call: &mut Call<'_>, name: &str, options: &DeleteOptions) -> Result<Answer> {
+    let row = call.row.clone();
+    let key = call.key(name);
+    let store = call.registry.store.clone();
+    store.barrier().await.map_err(store_error)?;
+    for _ in 0..TRIES {
+        let entry = store.get(&key).ok_or_else(|| call.not_found(name))?;
+        let old = call.decode(&entry);
+        if let Some(uid) = &options.uid && *uid != text(&old, "uid") {
+            return Err(uid_conflict(&row, name, uid, &text(&old, "uid")));
+        }
+        if let Some(rv) = &options.resource_version && *rv != text(&old, "resourceVersion") {
+            return Err(Status::conflict(
+                &row.group,
+                &row.plural,
+                name,
+                format!(
+                    "Precondition failed: ResourceVersion in precondition: {rv}, ResourceVersion in object meta: {}",
+                    text(&old, "resourceVersion")
+                ),
+            ));
+        }
+        call.admit(Operation::Delete, "", name, &mut Value::Null, Some(&old), &options.raw).await?;
+        call.admit_final(Operation::Delete, "", name, &mut Value::Null, Some(&old), &options.raw).await?;
+        match plan(&row, &old, options, jiff::Timestamp::now()) {
+            Plan::Pending => return Ok(Answer::ok(old)),
+            Plan::Mark(new) => {
+                if call.options.dry_run {
+                    return Ok(Answer::ok(new));
+                }
+                match store.update(&key, call.encode(&new), entry.mod_revision, call.ttl()).await.map_err(store_error)? {
+                    Cas::Done { entry, .. } => return Ok(Answer::Entry(entry)),
+                    Cas::Conflict(_) => continue,
+                }
+            }
+            Plan::Remove => {
+                if call.options.dry_run {
+                    return Ok(removed(&row, &old));
+                }
+                match store.delete(&key, Some(entry.mod_revision)).await.map_err(store_error)? {
+                    Cas::Done { entry, revision } => {
+                        call.registry.addresses.release(&row, &old).await;
+                        return Ok(removed(&row, &with_revision(call, &entry, revision.0)));
+                    }
+                    Cas::Conflict(_) => continue,
+                }
+            }
+        }
+    }
+    Err(call.modified(name))
+}
+
+fn with_revision(call: &Call<'_>, entry: &Entry, revision: u64) -> Value {
+    let mut v = call.decode(entry);
+    v["metadata"]["resourceVersion"] = revision.to_string().into();
+    v
+}
+
+/// A few kinds answer the object that is gone, the rest a Status.
+fn removed(row: &api::catalogue::Resource, old: &Value) -> Answer {
+    const ANSWER_THE_OBJECT: [&str; 7] = [
+        "pods", "services", "persistentvolumes", "persistentvolumeclaims", "podtemplates", "serviceaccounts", "resourcequotas",
+    ];
+    if row.group.is_empty() && ANSWER_THE_OBJECT.contains(&row.plural.as_str()) {
+        return Answer::ok(old.clone());
+    }
+    let mut s = Status::new(200, "", "");
+    s.details = Some(Box::new(meta::status::Details {
+        name: text(old, "name"),
+        group: row.group.clone(),
+        kind: row.plural.clone(),
+        uid: text(old, "uid"),
+        ..Default::default()
+    }));
+    Answer::Status(s)
+}

@@ -1,0 +1,189 @@
+//! LIST: consistent pages from the store's memory.
+//!
+//! Source: API concepts, "Resource versions" (the table of `resourceVersion`, `resourceVersionMatch` and `limit`)
+//! and "Retrieving large results sets in chunks".
+
+use super::selection::Selection;
+use super::stored::Facets;
+use super::{Answer, Call, get, parse_version, store_error};
+use crate::options::VersionMatch;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use meta::status::{Result, Status};
+use serde_json::{Value, json};
+use store::{Entry, ListOptions, Revision};
+
+/// A page, ready to be written.
+pub struct Listing {
+    pub entries: Vec<Entry>,
+    pub revision: Revision,
+    pub continue_token: String,
+    /// `None` where it isn't known (selectors) or nothing remains.
+    pub remaining: Option<u64>,
+}
+
+/// Where a chunked list goes on. `revision` 0: at whatever is current (after an expired token).
+struct Token {
+    revision: u64,
+    start: String,
+}
+
+impl Token {
+    fn encode(&self) -> String {
+        let rv: i64 = if self.revision == 0 { -1 } else { self.revision as i64 };
+        URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": rv, "start": self.start}).to_string())
+    }
+
+    fn decode(text: &str) -> Result<Token> {
+        let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
+        let v: Value = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
+        if v["v"] != "meta.k8s.io/v1" {
+            return Err(bad(&format!("server does not recognize this encoded version {:?}", v["v"].as_str().unwrap_or(""))));
+        }
+        let start = v["start"].as_str().unwrap_or_default().to_string();
+        if start.is_empty() {
+            return Err(bad("encoded start key is missing"));
+        }
+        match v["rv"].as_i64() {
+            Some(-1) => Ok(Token { revision: 0, start }),
+            Some(n) if n > 0 => Ok(Token { revision: n as u64, start }),
+            _ => Err(bad("incorrect encoded start resourceVersion")),
+        }
+    }
+}
+
+const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. \
+You can start a new list without the continue parameter, or use the continue token in this response to retrieve \
+the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that \
+were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+
+pub async fn list(call: Call<'_>) -> Result<(Answer, Vec<String>)> {
+    let listing = select(&call).await?;
+    Ok((Answer::List(listing), call.warnings))
+}
+
+/// The page that a call asks for.
+pub async fn select(call: &Call<'_>) -> Result<Listing> {
+    let o = &call.options;
+    o.check_list()?;
+    let store = &call.registry.store;
+    let selection = Selection::parse(&call.row, &o.label_selector, &o.field_selector)?;
+    let prefix = call.prefix();
+    let asked = parse_version(&o.resource_version)?;
+
+    let mut start_after = None;
+    let mut revision = None;
+    if !o.continue_token.is_empty() {
+        if asked.is_some_and(|v| v != 0) {
+            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        let token = Token::decode(&o.continue_token)?;
+        start_after = Some(format!("{prefix}{}", token.start));
+        if token.revision != 0 {
+            if Revision(token.revision) <= store.compacted() {
+                let fresh = Token { revision: 0, start: token.start }.encode();
+                return Err(expired_with(fresh));
+            }
+            revision = Some(Revision(token.revision));
+        }
+    } else {
+        let exact = o.resource_version_match == Some(VersionMatch::Exact)
+            || (o.resource_version_match.is_none() && o.limit > 0 && asked.is_some_and(|v| v > 0));
+        match asked {
+            None => {
+                store.barrier().await.map_err(store_error)?;
+            }
+            Some(0) => {}
+            Some(v) => {
+                get::wait_for(store.as_ref(), v).await?;
+                if exact {
+                    revision = Some(Revision(v));
+                }
+            }
+        }
+    }
+
+    let storage = call.storage_row();
+    if let Some(name) = selection.single_name().filter(|_| revision.is_none() && start_after.is_none())
+        && (!call.row.namespaced || !call.scope().is_empty())
+    {
+        let revision = store.revision();
+        let entries = store
+            .get(&call.key(name))
+            .filter(|e| selection.matches(&Facets::stored(&call.row, &storage, e)))
+            .into_iter()
+            .collect();
+        return Ok(Listing { entries, revision, continue_token: String::new(), remaining: None });
+    }
+
+    if selection.is_all() {
+        let page = store
+            .list(&prefix, &ListOptions { start_after, limit: o.limit, revision })
+            .map_err(store_error)?;
+        let token = match page.entries.last() {
+            Some(last) if page.remaining > 0 => next_token(&prefix, last, page.revision),
+            _ => String::new(),
+        };
+        let remaining = (page.remaining > 0).then_some(page.remaining);
+        return Ok(Listing { entries: page.entries, revision: page.revision, continue_token: token, remaining });
+    }
+
+    // With a selector, pages are filled from as many keys as it takes.
+    let mut entries = Vec::new();
+    let mut token = String::new();
+    let mut at = revision;
+    loop {
+        let chunk = if o.limit == 0 { 0 } else { o.limit.max(500) };
+        let page = store
+            .list(&prefix, &ListOptions { start_after: start_after.clone(), limit: chunk, revision: at })
+            .map_err(store_error)?;
+        at = Some(page.revision);
+        let count = page.entries.len();
+        for (i, entry) in page.entries.into_iter().enumerate() {
+            if !selection.matches(&Facets::stored(&call.row, &storage, &entry)) {
+                start_after = Some(entry.key.to_string());
+                continue;
+            }
+            start_after = Some(entry.key.to_string());
+            let last_of_all = page.remaining == 0 && i + 1 == count;
+            entries.push(entry);
+            if o.limit > 0 && entries.len() == o.limit {
+                if !last_of_all && let Some(last) = entries.last() {
+                    token = next_token(&prefix, last, page.revision);
+                }
+                return Ok(Listing { entries, revision: page.revision, continue_token: token, remaining: None });
+            }
+        }
+        if page.remaining == 0 {
+            return Ok(Listing { entries, revision: page.revision, continue_token: token, remaining: None });
+        }
+    }
+}
+
+fn next_token(prefix: &str, last: &Entry, revision: Revision) -> String {
+    Token { revision: revision.0, start: last.key[prefix.len()..].to_string() }.encode()
+}
+
+/// 410 whose ListMeta carries a token with which the list can go on, inconsistently.
+fn expired_with(continue_token: String) -> Status {
+    let mut s = Status::expired(INCONSISTENT);
+    s.continue_token = continue_token;
+    s
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_round_trip_and_bad_ones_are_refused() {
+        let t = Token::decode(&Token { revision: 7, start: "default/a".into() }.encode()).unwrap();
+        assert_eq!((t.revision, t.start.as_str()), (7, "default/a"));
+        let t = Token::decode(&Token { revision: 0, start: "a".into() }.encode()).unwrap();
+        assert_eq!(t.revision, 0);
+        for bad in ["%%%", "e30", "bnVsbA"] {
+            assert_eq!(Token::decode(bad).err().map(|s| s.code), Some(400), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Who owns which field: `metadata.managedFields` of every write.
+
+use super::Call;
+use crate::options::FieldValidation;
+use api::catalogue::Resource;
+use meta::apply::{Structure, Writer};
+use meta::schema::TypeId;
+use meta::status::Result;
+use serde_json::Value;
+
+/// How ownership of a write's fields is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// By comparing with what was there.
+    Update,
+    /// The merge of an apply has set it already.
+    Apply,
+}
+
+/// Fields that an endpoint can't set, and so can't own.
+const RESET_BY_MAIN: &[&[&str]] = &[&["status"]];
+const RESET_BY_STATUS: &[&[&str]] = &[&["spec"]];
+
+fn structure<'a>(row: &'a Resource, subresource: &str) -> Structure<'a> {
+    let s = Structure::new(&row.types, row.type_id).with_key_default(&key_default);
+    match subresource {
+        "status" => s.with_reset(RESET_BY_STATUS),
+        _ if row.has_status() => s.with_reset(RESET_BY_MAIN),
+        _ => s,
+    }
+}
+
+/// Keys of map lists that have a default, so that an applied item without the key finds its partner.
+fn key_default(_: TypeId, key: &str) -> Option<Value> {
+    (key == "protocol").then(|| "TCP".into())
+}
+
+/// The manager's name: `fieldManager`, else the client's program from its User-Agent.
+fn manager(call: &Call<'_>) -> String {
+    if !call.options.field_manager.is_empty() {
+        return call.options.field_manager.clone();
+    }
+    let program = call.user_agent.split('/').next().unwrap_or("");
+    program.chars().filter(|c| !c.is_control()).take(128).collect()
+}
+
+/// Sets managedFields of an object that is about to be written.
+pub fn track(call: &Call<'_>, new: &mut Value, old: Option<&Value>, by: By, subresource: &str) {
+    if by == By::Apply {
+        return;
+    }
+    let (manager, api_version) = (manager(call), call.row.api_version());
+    let writer = Writer { manager: &manager, api_version: &api_version, subresource, now: jiff::Timestamp::now() };
+    let s = structure(&call.row, subresource);
+    meta::apply::track_update(&s, old.unwrap_or(&Value::Null), new, &writer);
+}
+
+/// The object after an apply, with its managedFields. `live` is `None` when it doesn't exist yet.
+pub fn apply(call: &Call<'_>, live: Option<&Value>, applied: &Value, subresource: &str) -> Result<Value> {
+    let (manager, api_version) = (manager(call), call.row.api_version());
+    let writer = Writer { manager: &manager, api_version: &api_version, subresource, now: jiff::Timestamp::now() };
+    let s = structure(&call.row, subresource);
+    let force = call.options.force == Some(true);
+    let merged = meta::apply::apply(&s, live.unwrap_or(&Value::Null), applied, &writer, force)?;
+    // The merge may hold nulls that were applied; decoding drops them.
+    let (mut object, _) = crate::wire::conform(&call.row, merged, FieldValidation::Ignore)?;
+    call.row.strategy.defaults(&mut object);
+    Ok(object)
+}

@@ -1,0 +1,230 @@
+//! The resource engine: one path for every kind, built-in or custom.
+//!
+//! In: a [`Call`] (who asks what of which resource). Out: an [`Answer`] that [`crate::respond`] writes.
+//! A file per verb; what all of them share is here.
+
+pub mod create;
+pub mod delete;
+pub mod get;
+pub mod list;
+pub mod managed;
+pub mod patch;
+pub mod selection;
+pub mod stored;
+pub mod update;
+pub mod watch;
+
+use crate::accept::Accept;
+use crate::admission;
+use crate::authn::User;
+use crate::options::Options;
+use crate::request_info::RequestInfo;
+use crate::services::ServiceAddresses;
+use api::catalogue::Resource;
+use arc_swap::ArcSwap;
+use meta::status::{Result, Status};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use store::{Entry, Store};
+
+/// What there is to serve, indexed. Swapped as a whole when custom resources come and go.
+#[derive(Default)]
+pub struct Catalogue {
+    pub rows: Vec<Arc<Resource>>,
+    by_path: HashMap<(String, String, String), Arc<Resource>>,
+}
+
+impl Catalogue {
+    pub fn new(rows: Vec<Arc<Resource>>) -> Catalogue {
+        let by_path = rows
+            .iter()
+            .map(|r| ((r.group.clone(), r.version.clone(), r.plural.clone()), r.clone()))
+            .collect();
+        Catalogue { rows, by_path }
+    }
+
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.by_path.get(&(group.to_string(), version.to_string(), plural.to_string())).cloned()
+    }
+
+    /// The row that owns the stored form of `row`'s objects.
+    pub fn storage_of(&self, row: &Arc<Resource>) -> Arc<Resource> {
+        if stored::is_storage(row) {
+            return row.clone();
+        }
+        self.rows
+            .iter()
+            .find(|r| (&r.group, &r.version) == (&row.storage.0, &row.storage.1) && r.kind == row.kind)
+            .cloned()
+            .unwrap_or_else(|| row.clone())
+    }
+
+    pub fn has_group(&self, group: &str) -> bool {
+        self.rows.iter().any(|r| r.group == group)
+    }
+}
+
+/// The engine's state.
+pub struct Registry {
+    pub store: Arc<dyn Store>,
+    pub catalogue: ArcSwap<Catalogue>,
+    pub admission: Vec<Arc<dyn admission::Plugin>>,
+    pub addresses: ServiceAddresses,
+}
+
+/// One request on its way through the engine.
+pub struct Call<'a> {
+    pub registry: &'a Registry,
+    pub row: Arc<Resource>,
+    pub info: &'a RequestInfo,
+    pub user: &'a User,
+    pub options: Options,
+    pub accept: Accept,
+    pub user_agent: &'a str,
+    pub warnings: Vec<String>,
+}
+
+/// What the engine answers.
+pub enum Answer {
+    /// An object in the row's version; 200, or 201 when created.
+    Object { code: u16, value: Value },
+    /// A stored object as it is; the bytes are spliced, not encoded.
+    Entry(Entry),
+    List(list::Listing),
+    Watch(Box<watch::Stream>),
+    Status(Status),
+}
+
+impl Answer {
+    pub fn ok(value: Value) -> Answer {
+        Answer::Object { code: 200, value }
+    }
+}
+
+impl Call<'_> {
+    pub fn storage_row(&self) -> Arc<Resource> {
+        self.registry.catalogue.load().storage_of(&self.row)
+    }
+
+    /// The key of the named object.
+    pub fn key(&self, name: &str) -> String {
+        let row = &self.row;
+        crate::reader::key(&row.storage.0, &row.plural, self.scope(), name)
+    }
+
+    /// The prefix of all objects in the request's scope.
+    pub fn prefix(&self) -> String {
+        let row = &self.row;
+        crate::reader::prefix(&row.storage.0, &row.plural, self.scope())
+    }
+
+    pub fn scope(&self) -> &str {
+        if self.row.namespaced { &self.info.namespace } else { "" }
+    }
+
+    pub fn not_found(&self, name: &str) -> Status {
+        Status::not_found(&self.row.group, &self.row.plural, name)
+    }
+
+    pub fn modified(&self, name: &str) -> Status {
+        Status::modified(&self.row.group, &self.row.plural, name)
+    }
+
+    /// The stored object in the row's version.
+    pub fn decode(&self, entry: &Entry) -> Value {
+        stored::decode_as(&self.row, entry, &self.storage_row())
+    }
+
+    /// Bytes to store for an object in the row's version.
+    pub fn encode(&self, object: &Value) -> bytes::Bytes {
+        if stored::is_storage(&self.row) {
+            stored::encode(object)
+        } else {
+            stored::encode(&api::convert::to(object, &self.row, &self.storage_row()))
+        }
+    }
+
+    pub fn ttl(&self) -> Option<std::time::Duration> {
+        self.row.strategy.ttl_seconds().map(std::time::Duration::from_secs)
+    }
+
+    /// Runs the mutating plugins in order.
+    pub async fn admit(&mut self, operation: admission::Operation, subresource: &str, name: &str, object: &mut Value, old: Option<&Value>, options: &Value) -> Result<()> {
+        let plugins = &self.registry.admission;
+        let mut a = admission::Attributes {
+            operation,
+            resource: &self.row,
+            subresource,
+            namespace: &self.info.namespace,
+            name,
+            user: self.user,
+            dry_run: self.options.dry_run,
+            object,
+            old,
+            options,
+            warnings: &mut self.warnings,
+        };
+        for plugin in plugins {
+            plugin.admit(&mut a).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs the validating plugins in order.
+    pub async fn admit_final(&mut self, operation: admission::Operation, subresource: &str, name: &str, object: &mut Value, old: Option<&Value>, options: &Value) -> Result<()> {
+        let plugins = &self.registry.admission;
+        let a = admission::Attributes {
+            operation,
+            resource: &self.row,
+            subresource,
+            namespace: &self.info.namespace,
+            name,
+            user: self.user,
+            dry_run: self.options.dry_run,
+            object,
+            old,
+            options,
+            warnings: &mut self.warnings,
+        };
+        for plugin in plugins {
+            plugin.validate(&a).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A store failure as a client sees it.
+pub fn store_error(e: store::Error) -> Status {
+    match e {
+        store::Error::Compacted { .. } => Status::expired("The resourceVersion for the provided list is too old."),
+        store::Error::Future { asked, current } => too_large_version(asked.0, current.0),
+        store::Error::Unavailable(why) => Status::unavailable(format!("the server could not store the change: {why}")),
+        store::Error::Unknown(why) => Status::timeout(format!("the outcome of the write is unknown: {why}"), 1),
+        store::Error::Closed => Status::unavailable("the server is shutting down"),
+        e => Status::internal(e),
+    }
+}
+
+/// A resourceVersion from the future.
+pub fn too_large_version(asked: u64, current: u64) -> Status {
+    let mut s = Status::timeout(format!("Too large resource version: {asked}, current: {current}"), 1);
+    if let Some(d) = s.details.as_mut() {
+        d.causes.push(meta::status::Cause {
+            reason: "ResourceVersionTooLarge".into(),
+            message: "Too large resource version".into(),
+            field: String::new(),
+        });
+    }
+    s
+}
+
+/// `metadata.resourceVersion` of an object or option: absent and empty are `None`.
+pub fn parse_version(text: &str) -> Result<Option<u64>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        Status::bad_request(format!("Invalid value: {text:?}: resourceVersion must be a non-negative integer"))
+    })
+}

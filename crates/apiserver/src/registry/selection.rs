@@ -1,0 +1,67 @@
+//! Label and field selectors of a list or watch.
+
+use super::stored::Facets;
+use api::catalogue::Resource;
+use meta::selector::{FieldSelector, LabelSelector};
+use meta::status::{Result, Status};
+
+/// Parsed once for a request.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    labels: Option<LabelSelector>,
+    fields: Option<FieldSelector>,
+}
+
+impl Selection {
+    pub fn parse(row: &Resource, labels: &str, fields: &str) -> Result<Selection> {
+        let labels = match labels.trim() {
+            "" => None,
+            text => Some(
+                LabelSelector::parse(text)
+                    .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?,
+            ),
+        };
+        let fields = match fields.trim() {
+            "" => None,
+            text => {
+                let parsed = FieldSelector::parse(text).map_err(|e| Status::bad_request(e.to_string()))?;
+                let known = row.strategy.selectable_fields(&serde_json::Value::Null);
+                for term in parsed.terms() {
+                    let name = term.field.as_str();
+                    let standard = name == "metadata.name" || (name == "metadata.namespace" && row.namespaced);
+                    if !standard && !known.iter().any(|(k, _)| *k == name) {
+                        return Err(Status::bad_request(format!(
+                            "field label not supported: {name}"
+                        )));
+                    }
+                }
+                Some(parsed)
+            }
+        };
+        Ok(Selection { labels, fields })
+    }
+
+    pub fn is_all(&self) -> bool {
+        self.labels.is_none() && self.fields.is_none()
+    }
+
+    /// The one object that `metadata.name=x` asks for.
+    pub fn single_name(&self) -> Option<&str> {
+        self.fields
+            .as_ref()?
+            .terms()
+            .iter()
+            .find(|t| t.field == "metadata.name" && !t.negated)
+            .map(|t| t.value.as_str())
+    }
+
+    pub fn matches(&self, facets: &Facets) -> bool {
+        if let Some(l) = &self.labels && !l.matches(|k| facets.labels.get(k).map(String::as_str)) {
+            return false;
+        }
+        if let Some(f) = &self.fields {
+            return f.terms().iter().all(|t| (facets.field(&t.field) == Some(t.value.as_str())) != t.negated);
+        }
+        true
+    }
+}

@@ -1,0 +1,270 @@
+//! UPDATE: every write to an existing object, whichever verb it came with.
+
+use super::{Answer, Call, create, managed, parse_version, store_error};
+use crate::admission::Operation;
+use api::validation::objectmeta;
+use create::{metadata, text};
+use meta::field::{Errors, Path};
+use meta::status::{Result, Status};
+use serde_json::{Value, json};
+use store::Cas;
+
+/// Tries of a write that lost a race and carries no resourceVersion.
+const TRIES: usize = 16;
+
+/// Makes the new object from the present one.
+pub type Transform<'a> = dyn Fn(&Call<'_>, &Value) -> Result<Value> + Send + Sync + 'a;
+
+/// PUT.
+pub async fn update(mut call: Call<'_>, subresource: &str, object: Value) -> Result<(Answer, Vec<String>)> {
+    let row = call.row.clone();
+    create::check_kind(&object, &row.api_version(), &row.kind)?;
+    let name = call.info.name.clone();
+    let given = text(&object, "name");
+    if given.is_empty() {
+        return Err(Status::bad_request("name of the object must be set").named(&row, &name));
+    }
+    if given != name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        )));
+    }
+    let namespace = text(&object, "namespace");
+    if row.namespaced && !namespace.is_empty() && namespace != call.info.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let exists = call.registry.store.get(&call.key(&name)).is_some();
+    if !exists && row.strategy.allow_create_on_update() && subresource.is_empty() {
+        let value = create::insert(&mut call, object, managed::By::Update).await?;
+        return Ok((Answer::Object { code: 201, value }, call.warnings));
+    }
+    let value = write(&mut call, &name, subresource, managed::By::Update, &|_, _| Ok(object.clone())).await?;
+    Ok((Answer::ok(value), call.warnings))
+}
+
+/// The transaction: read, transform, prepare, admit, validate, compare and swap.
+pub async fn write(call: &mut Call<'_>, name: &str, subresource: &str, by: managed::By, transform: &Transform<'_>) -> Result<Value> {
+    let row = call.row.clone();
+    let key = call.key(name);
+    let store = call.registry.store.clone();
+    store.barrier().await.map_err(store_error)?;
+    for _ in 0..TRIES {
+        let entry = store.get(&key).ok_or_else(|| call.not_found(name))?;
+        let old = call.decode(&entry);
+        let mut new = transform(call, &old)?;
+        let unconditional = check_preconditions(call, name, &new, &old, subresource)?;
+        keep_server_owned(&mut new, &old);
+        restrict_to_subresource(subresource, &mut new, &old);
+
+        // Ownership is of what the client asked for, before admission and the kind add to it.
+        managed::track(call, &mut new, Some(&old), by, subresource);
+        let options = json!({"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"});
+        call.admit(Operation::Update, subresource, name, &mut new, Some(&old), &options).await?;
+        row.strategy.defaults(&mut new);
+
+        let mut errors = Errors::default();
+        if subresource == "status" {
+            row.strategy.prepare_status_update(&mut new, &old);
+            objectmeta::object_meta_update(&new, &old, &mut errors);
+            row.strategy.validate_status_update(&new, &old, &mut errors);
+        } else {
+            if subresource.is_empty() {
+                row.strategy.prepare_update(&mut new, &old, row.has_status());
+            }
+            if row.strategy.has_generation() && row.strategy.bumps_generation(&new, &old) {
+                let g = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+                metadata(&mut new).insert("generation".into(), g.into());
+            }
+            objectmeta::object_meta_update(&new, &old, &mut errors);
+            match subresource {
+                "" => row.strategy.validate_update(&new, &old, &mut errors),
+                other => row.strategy.validate_subresource_update(other, &new, &old, &mut errors),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Status::invalid(&row.group, &row.kind, name, &errors));
+        }
+        call.warnings.extend(row.strategy.warnings(&new, Some(&old)));
+        call.admit_final(Operation::Update, subresource, name, &mut new, Some(&old), &options).await?;
+
+        if call.options.dry_run {
+            return Ok(new);
+        }
+        // A write that changes nothing makes no revision, as in upstream.
+        if new == old {
+            return Ok(old);
+        }
+        if finished(&row, &new) {
+            // The last finalizer of a deleted object went away: the write is its removal.
+            match store.delete(&key, Some(entry.mod_revision)).await.map_err(store_error)? {
+                Cas::Done { .. } => {
+                    call.registry.addresses.release(&row, &old).await;
+                    return Ok(new);
+                }
+                Cas::Conflict(_) if unconditional => continue,
+                Cas::Conflict(_) => return Err(call.modified(name)),
+            }
+        }
+        let claim = call.registry.addresses.claim(&row, &mut new, Some(&old)).await?;
+        match store.update(&key, call.encode(&new), entry.mod_revision, call.ttl()).await {
+            Ok(Cas::Done { entry, .. }) => {
+                claim.keep();
+                call.registry.addresses.release_unused(&row, &old, &new).await;
+                return Ok(call.decode(&entry));
+            }
+            Ok(Cas::Conflict(_)) => {
+                claim.release().await;
+                if !unconditional {
+                    return Err(call.modified(name));
+                }
+            }
+            Err(e) => {
+                claim.release().await;
+                return Err(store_error(e));
+            }
+        }
+    }
+    Err(call.modified(name))
+}
+
+/// Checks uid and resourceVersion of the new object against the stored one. True: no resourceVersion was given.
+fn check_preconditions(call: &Call<'_>, name: &str, new: &Value, old: &Value, subresource: &str) -> Result<bool> {
+    let row = &call.row;
+    let uid = text(new, "uid");
+    if !uid.is_empty() && uid != text(old, "uid") {
+        return Err(uid_conflict(row, name, &uid, &text(old, "uid")));
+    }
+    let given = text(new, "resourceVersion");
+    match parse_version(&given)? {
+        None | Some(0) => {
+            if !row.strategy.allow_unconditional_update() && subresource.is_empty() {
+                let mut errors = Errors::default();
+                errors.invalid(
+                    Path::new("metadata.resourceVersion"),
+                    0,
+                    "must be specified for an update",
+                );
+                return Err(Status::invalid(&row.group, &row.kind, name, &errors));
+            }
+            Ok(true)
+        }
+        Some(_) if given != text(old, "resourceVersion") => Err(call.modified(name)),
+        Some(_) => Ok(false),
+    }
+}
+
+pub fn uid_conflict(row: &api::catalogue::Resource, name: &str, asked: &str, actual: &str) -> Status {
+    uid_conflict_of(&meta::status::qualified(&row.plural, &row.group), name, asked, actual)
+}
+
+pub fn uid_conflict_of(resource: &str, name: &str, asked: &str, actual: &str) -> Status {
+    Status::conflict(
+        "",
+        resource,
+        name,
+        format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {actual}"),
+    )
+}
+
+fn keep_server_owned(new: &mut Value, old: &Value) {
+    let meta = metadata(new);
+    for field in [
+        "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink",
+        "resourceVersion", "namespace", "name",
+    ] {
+        match old["metadata"].get(field) {
+            Some(v) => meta.insert(field.into(), v.clone()),
+            None => meta.remove(field),
+        };
+    }
+    for field in ["apiVersion", "kind"] {
+        new[field] = old[field].clone();
+    }
+}
+
+/// A subresource changes only its part of the object; everything else stays as it is.
+fn restrict_to_subresource(subresource: &str, new: &mut Value, old: &Value) {
+    let keep = |paths: &[&[&str]], new: &Value| {
+        let mut out = old.clone();
+        for p in paths {
+            copy_path(&mut out, new, p);
+        }
+        // Clients that go through a subresource are tracked like all others.
+        copy_path(&mut out, new, &["metadata", "managedFields"]);
+        out
+    };
+    *new = match subresource {
+        "" => return,
+        "status" => keep(
+            &[&["status"], &["metadata", "labels"], &["metadata", "annotations"], &["metadata", "finalizers"]],
+            new,
+        ),
+        "finalize" => keep(&[&["spec", "finalizers"]], new),
+        "approval" => keep(&[&["status", "conditions"], &["metadata", "annotations"]], new),
+        "ephemeralcontainers" => keep(&[&["spec", "ephemeralContainers"]], new),
+        "resize" => {
+            let mut out = keep(&[], new);
+            for list in ["containers", "initContainers"] {
+                let Some(now) = out["spec"][list].as_array_mut() else { continue };
+                for c in now {
+                    let wanted = new["spec"][list].as_array().into_iter().flatten().find(|n| n["name"] == c["name"]);
+                    for field in ["resources", "resizePolicy"] {
+                        if let Some(v) = wanted.and_then(|w| w.get(field)) {
+                            c[field] = v.clone();
+                        }
+                    }
+                }
+            }
+            copy_path(&mut out, new, &["spec", "resources"]);
+            out
+        }
+        // Rows with subresources of their own (scale, binding, token) write through the main resource.
+        _ => return,
+    };
+}
+
+fn copy_path(to: &mut Value, from: &Value, path: &[&str]) {
+    let mut source = from;
+    for p in path {
+        source = &source[*p];
+    }
+    let Some((last, parents)) = path.split_last() else { return };
+    let mut target = to;
+    for p in parents {
+        if !target[*p].is_object() {
+            if source.is_null() {
+                return;
+            }
+            target[*p] = json!({});
+        }
+        target = &mut target[*p];
+    }
+    if let Some(o) = target.as_object_mut() {
+        if source.is_null() { o.remove(*last) } else { o.insert((*last).to_string(), source.clone()) };
+    }
+}
+
+/// Deleted, and nothing holds it back any more.
+pub fn finished(row: &api::catalogue::Resource, object: &Value) -> bool {
+    let meta = &object["metadata"];
+    !meta["deletionTimestamp"].is_null()
+        && meta["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+        && meta["finalizers"].as_array().is_none_or(|f| f.is_empty())
+        && !(row.group.is_empty()
+            && row.kind == "Namespace"
+            && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()))
+}
+
+trait Named {
+    fn named(self, row: &api::catalogue::Resource, name: &str) -> Status;
+}
+
+impl Named for Status {
+    fn named(self, row: &api::catalogue::Resource, name: &str) -> Status {
+        let mut errors = Errors::default();
+        errors.required(Path::new("metadata.name"), self.message);
+        Status::invalid(&row.group, &row.kind, name, &errors)
+    }
+}

@@ -1,0 +1,361 @@
+//! Answers become HTTP responses: the only place where objects are encoded, and where errors become `Status`.
+
+use crate::accept::{Accept, Format, Shape};
+use crate::registry::list::Listing;
+use crate::registry::stored::{self, Splice};
+use crate::registry::watch::{Frame, Stream};
+use crate::registry::{Answer, Catalogue};
+use api::catalogue::Resource;
+use api::strategy::Now;
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use meta::status::{Result, Status};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Bytes of a list that are put together at once.
+const CHUNK: usize = 256 * 1024;
+/// Larger bodies are compressed when the client takes gzip (upstream's threshold, bytes).
+const GZIP_MIN: usize = 128 * 1024;
+
+/// What a response needs to know of its request.
+pub struct Request<'a> {
+    pub accept: &'a Accept,
+    pub row: &'a Arc<Resource>,
+    pub catalogue: &'a Catalogue,
+    pub include_object: &'a str,
+    pub gzip: bool,
+}
+
+pub fn status(s: &Status, format: Format) -> Response<Body> {
+    let value = s.to_value();
+    let mut response = value_response(s.code, &value, format, None);
+    if let Some(d) = &s.details && d.retry_after_seconds > 0 {
+        response.headers_mut().insert(header::RETRY_AFTER, d.retry_after_seconds.into());
+    }
+    response
+}
+
+/// A JSON document with no type of its own (discovery, OpenAPI, version).
+pub fn json(code: u16, value: &Value) -> Response<Body> {
+    bytes(code, "application/json", value.to_string().into())
+}
+
+pub fn bytes(code: u16, content_type: &'static str, body: Bytes) -> Response<Body> {
+    let mut r = Response::new(Body::from(body));
+    *r.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    r
+}
+
+/// Any object in the negotiated format; `types` is where protobuf finds its numbers.
+pub fn value_response(code: u16, value: &Value, format: Format, row: Option<&Resource>) -> Response<Body> {
+    match encode(value, format, row) {
+        Ok(b) => bytes(code, format.content_type(), b),
+        Err(s) => bytes(s.code, "application/json", s.to_value().to_string().into()),
+    }
+}
+
+fn encode(value: &Value, format: Format, row: Option<&Resource>) -> Result<Bytes> {
+    match format {
+        Format::Json => {
+            let mut text = value.to_string();
+            text.push('\n');
+            Ok(text.into())
+        }
+        Format::Yaml => Ok(api::codec::yaml::encode(value).map_err(Status::internal)?.into()),
+        Format::Protobuf => {
+            let types = row.map(|r| &r.types).unwrap_or_else(|| api::facts::types());
+            api::codec::protobuf::encode(types, value).map(Bytes::from).map_err(|e| {
+                Status::not_acceptable(format!("object can't be encoded as protobuf: {e}"))
+            })
+        }
+    }
+}
+
+pub fn answer(a: Answer, q: &Request<'_>) -> Response<Body> {
+    match a {
+        Answer::Status(s) => status(&s, q.accept.format),
+        Answer::Object { code, value } => match &q.accept.shape {
+            Shape::Plain => value_response(code, &value, q.accept.format, Some(q.row)),
+            shape => value_response(code, &reshape(&value, q.row, shape, q.include_object), q.accept.format, Some(q.row)),
+        },
+        Answer::Entry(entry) => {
+            if q.accept.shape == Shape::Plain && q.accept.format == Format::Json && stored::is_storage(q.row) {
+                let mut out = Vec::with_capacity(entry.value.len() + 48);
+                Splice::new(q.row, true).object(&mut out, &entry, entry.mod_revision);
+                out.push(b'\n');
+                return bytes(200, "application/json", out.into());
+            }
+            let value = stored::decode_as(q.row, &entry, &q.catalogue.storage_of(q.row));
+            answer(Answer::ok(value), q)
+        }
+        Answer::List(listing) => list(listing, q),
+        Answer::Watch(stream) => watch(*stream, q),
+    }
+}
+
+/// The object as a one-row Table or as PartialObjectMetadata.
+fn reshape(value: &Value, row: &Resource, shape: &Shape, include: &str) -> Value {
+    match shape {
+        Shape::Plain => value.clone(),
+        Shape::Partial { version } => partial(value, version),
+        Shape::Table { version } => {
+            let mut t = table_head(row, version);
+            t["metadata"] = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
+            t["rows"] = json!([table_row(row, value, version, include)]);
+            t
+        }
+    }
+}
+
+fn partial(value: &Value, version: &str) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": format!("meta.k8s.io/{version}"),
+        "metadata": value["metadata"],
+    })
+}
+
+fn table_head(row: &Resource, version: &str) -> Value {
+    let columns: Vec<Value> = row
+        .strategy
+        .columns()
+        .iter()
+        .map(|c| {
+            json!({
+                "name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority,
+            })
+        })
+        .collect();
+    json!({"kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "columnDefinitions": columns})
+}
+
+fn table_row(row: &Resource, value: &Value, version: &str, include: &str) -> Value {
+    let cells = row.strategy.row(value, Now(jiff::Timestamp::now()));
+    match include {
+        "None" => json!({"cells": cells, "object": null}),
+        "Object" => json!({"cells": cells, "object": value}),
+        _ => json!({"cells": cells, "object": partial(value, version)}),
+    }
+}
+
+fn list_meta(l: &Listing) -> Value {
+    let mut m = json!({"resourceVersion": l.revision.0.to_string()});
+    if !l.continue_token.is_empty() {
+        m["continue"] = l.continue_token.as_str().into();
+    }
+    if let Some(n) = l.remaining {
+        m["remainingItemCount"] = n.into();
+    }
+    m
+}
+
+fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
+    let storage = q.catalogue.storage_of(q.row);
+    let decoded = |e: &store::Entry| stored::decode_as(q.row, e, &storage);
+    match &q.accept.shape {
+        Shape::Plain if q.accept.format == Format::Json && stored::is_storage(q.row) => spliced_list(l, q),
+        Shape::Plain => {
+            let items: Vec<Value> = l
+                .entries
+                .iter()
+                .map(|e| {
+                    let mut v = decoded(e);
+                    if let Some(o) = v.as_object_mut().filter(|_| is_builtin(q.row)) {
+                        o.remove("kind");
+                        o.remove("apiVersion");
+                    }
+                    v
+                })
+                .collect();
+            let v = json!({
+                "kind": q.row.list_kind, "apiVersion": q.row.api_version(), "metadata": list_meta(&l), "items": items,
+            });
+            finish(value_response(200, &v, q.accept.format, Some(q.row)), q.gzip)
+        }
+        Shape::Partial { version } => {
+            let items: Vec<Value> = l.entries.iter().map(|e| partial(&decoded(e), version)).collect();
+            let v = json!({
+                "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
+                "metadata": list_meta(&l), "items": items,
+            });
+            finish(value_response(200, &v, q.accept.format, Some(q.row)), q.gzip)
+        }
+        Shape::Table { version } => {
+            let mut t = table_head(q.row, version);
+            t["metadata"] = list_meta(&l);
+            let rows: Vec<Value> =
+                l.entries.iter().map(|e| table_row(q.row, &decoded(e), version, q.include_object)).collect();
+            t["rows"] = rows.into();
+            finish(value_response(200, &t, q.accept.format, Some(q.row)), q.gzip)
+        }
+    }
+}
+
+/// Built-in kinds: their list items carry neither kind nor apiVersion.
+fn is_builtin(row: &Resource) -> bool {
+    Arc::ptr_eq(&row.types, api::facts::types())
+}
+
+/// JSON lists are spliced from stored bytes, a chunk at a time, so that no second copy of a large list exists.
+fn spliced_list(l: Listing, q: &Request<'_>) -> Response<Body> {
+    let splice = Splice::new(q.row, !is_builtin(q.row));
+    let mut head = format!(
+        "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[",
+        Value::from(q.row.list_kind.as_str()),
+        Value::from(q.row.api_version()),
+        list_meta(&l)
+    )
+    .into_bytes();
+    let total: usize = l.entries.iter().map(|e| e.value.len() + 48).sum();
+    if total <= CHUNK || (q.gzip && total >= GZIP_MIN) {
+        head.reserve(total);
+        for (i, e) in l.entries.iter().enumerate() {
+            if i > 0 {
+                head.push(b',');
+            }
+            splice.item(&mut head, e);
+        }
+        head.extend_from_slice(b"]}\n");
+        return finish(bytes(200, "application/json", head.into()), q.gzip);
+    }
+    let entries = l.entries;
+    let mut at = 0;
+    let mut pending = Some(head);
+    let chunks = std::iter::from_fn(move || {
+        let mut out = match pending.take() {
+            Some(h) => h,
+            None if at > entries.len() => return None,
+            None => Vec::with_capacity(CHUNK + 4096),
+        };
+        while at < entries.len() && out.len() < CHUNK {
+            if at > 0 {
+                out.push(b',');
+            }
+            splice.item(&mut out, &entries[at]);
+            at += 1;
+        }
+        if at == entries.len() {
+            out.extend_from_slice(b"]}\n");
+            at += 1;
+        }
+        Some(Ok::<_, std::convert::Infallible>(Bytes::from(out)))
+    });
+    let mut r = Response::new(Body::from_stream(futures::stream::iter(chunks)));
+    r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    r
+}
+
+/// Compresses a large body when the client takes it.
+pub fn finish(response: Response<Body>, gzip: bool) -> Response<Body> {
+    use http_body::Body as _;
+    let size = response.body().size_hint().exact().unwrap_or(0) as usize;
+    if !gzip || size < GZIP_MIN {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    parts.headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    let compressed = async move {
+        use http_body_util::BodyExt;
+        let raw = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+        tokio::task::spawn_blocking(move || {
+            use std::io::Write;
+            let mut z = flate2::write::GzEncoder::new(Vec::with_capacity(raw.len() / 6), flate2::Compression::fast());
+            z.write_all(&raw)?;
+            z.finish()
+        })
+        .await
+        .map_err(std::io::Error::other)?
+        .map(Bytes::from)
+    };
+    Response::from_parts(parts, Body::from_stream(futures::stream::once(compressed)))
+}
+
+/// An endless body of frames.
+fn watch(stream: Stream, q: &Request<'_>) -> Response<Body> {
+    let content_type = match q.accept.format {
+        Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => "application/json",
+    };
+    let framer = Framer {
+        splice: Splice::new(stream.row(), true),
+        accept: q.accept.clone(),
+        include: q.include_object.to_string(),
+        told_columns: false,
+    };
+    let body = futures::stream::unfold((stream, framer), |(mut stream, mut framer)| async move {
+        let frames = stream.next().await?;
+        let mut out = Vec::with_capacity(frames.len() * 1024);
+        for f in &frames {
+            framer.write(&mut out, f, stream.row(), stream.storage());
+        }
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(out)), (stream, framer)))
+    });
+    let mut r = Response::new(Body::from_stream(body));
+    r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    r
+}
+
+struct Framer {
+    splice: Splice,
+    accept: Accept,
+    include: String,
+    /// A watch as Table names its columns in the first frame only.
+    told_columns: bool,
+}
+
+impl Framer {
+    fn write(&mut self, out: &mut Vec<u8>, f: &Frame, row: &Resource, storage: &Resource) {
+        if self.accept.format == Format::Json && self.accept.shape == Shape::Plain && stored::is_storage(row) {
+            let (entry, revision) = match f {
+                Frame::Added(e) | Frame::Modified(e) => (e, e.mod_revision),
+                Frame::Deleted(e, r) => (e, *r),
+                Frame::Bookmark { .. } | Frame::Error(_) => {
+                    let v = json!({"type": f.kind(), "object": f.object(row, storage)});
+                    out.extend_from_slice(v.to_string().as_bytes());
+                    return out.push(b'\n');
+                }
+            };
+            out.extend_from_slice(b"{\"type\":\"");
+            out.extend_from_slice(f.kind().as_bytes());
+            out.extend_from_slice(b"\",\"object\":");
+            self.splice.object(out, entry, revision);
+            return out.extend_from_slice(b"}\n");
+        }
+        let object = f.object(row, storage);
+        let shaped = match (&self.accept.shape, f) {
+            (_, Frame::Error(_)) | (Shape::Plain, _) => object,
+            (Shape::Partial { version }, _) => partial(&object, version),
+            (Shape::Table { version }, Frame::Bookmark { .. }) => {
+                let mut t = table_head(row, version);
+                t["columnDefinitions"] = Value::Null;
+                t["metadata"] = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+                // Clients find the annotation of the end of initial events on the row's object.
+                t["rows"] = json!([{"cells": [], "object": partial(&object, version)}]);
+                t
+            }
+            (shape @ Shape::Table { .. }, _) => {
+                let mut t = reshape(&object, row, shape, &self.include);
+                if self.told_columns {
+                    t["columnDefinitions"] = Value::Null;
+                }
+                self.told_columns = true;
+                t
+            }
+        };
+        match self.accept.format {
+            Format::Protobuf => match api::codec::protobuf::watch_frame(&row.types, f.kind(), &shaped) {
+                Ok(b) => out.extend_from_slice(&b),
+                Err(e) => tracing::warn!(kind = row.kind, error = %e, "watch frame dropped"),
+            },
+            _ => {
+                let v = json!({"type": f.kind(), "object": shaped});
+                out.extend_from_slice(v.to_string().as_bytes());
+                out.push(b'\n');
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Subresources that are not just another view of their object: each a file, each reached from [`dispatch`].
+
+pub mod binding;
+pub mod connect;
+pub mod eviction;
+pub mod scale;
+pub mod token;
+
+use crate::proxying::Proxy;
+use crate::registry::patch::PatchType;
+use crate::registry::{Answer, Call, get, patch, update};
+use crate::wire;
+use axum::body::Body;
+use http::{Request, Response, header};
+use meta::status::{Result, Status};
+
+/// What a request for a subresource ends in.
+pub enum Outcome {
+    Answer(Answer, Vec<String>),
+    /// Streams and proxied answers are passed on as they are.
+    Raw(Response<Body>),
+}
+
+/// Services that only some subresources need.
+pub struct Backends<'a> {
+    pub proxy: &'a Proxy,
+    pub tokens: &'a crate::tokens::TokenIssuer,
+}
+
+pub async fn dispatch(call: Call<'_>, request: Request<Body>, backends: Backends<'_>) -> Result<Outcome> {
+    let row = call.row.clone();
+    let sub = call.info.subresource.clone();
+    let Some(known) = row.subresource(&sub) else {
+        return Err(Status::new(404, "NotFound", "the server could not find the requested resource"));
+    };
+    if known.connect || (row.kind == "Pod" && sub == "log") {
+        return connect::connect(call, request, backends.proxy).await.map(Outcome::Raw);
+    }
+    let verb = call.info.verb.clone();
+    if !known.verbs.iter().any(|v| *v == verb) {
+        return Err(Status::method_not_supported(&row.group, &format!("{}/{sub}", row.plural), &verb));
+    }
+    let content_type = content_type(&request);
+    let done = |(a, w)| Outcome::Answer(a, w);
+    match (row.group.as_str(), row.plural.as_str(), sub.as_str()) {
+        (_, _, "scale") => scale::scale(call, &content_type, request).await.map(done),
+        ("", "pods", "binding") => binding::bind(call, &content_type, request).await.map(done),
+        ("", "pods", "eviction") => eviction::evict(call, &content_type, request).await.map(done),
+        ("", "serviceaccounts", "token") => token::create(call, &content_type, request, backends.tokens).await.map(done),
+        _ => match verb.as_str() {
+            "get" => get::get(call).await.map(done),
+            "update" => {
+                let bytes = wire::read(request.into_body()).await?;
+                let (mut object, warnings) = wire::decode(
+                    &row.types, row.type_id, &row.kind, &row.version, &content_type, &bytes, call.options.field_validation,
+                )?;
+                let mut call = call;
+                call.warnings.extend(warnings);
+                row.strategy.defaults(&mut object);
+                update::update(call, &sub, object).await.map(done)
+            }
+            "patch" => {
+                let kind = PatchType::from_content_type(&content_type)?;
+                let body = patch_body(kind, request).await?;
+                patch::patch(call, &sub, kind, body).await.map(done)
+            }
+            _ => Err(Status::method_not_supported(&row.group, &format!("{}/{sub}", row.plural), &verb)),
+        },
+    }
+}
+
+pub fn content_type(request: &Request<Body>) -> String {
+    request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("").to_string()
+}
+
+/// A patch's document: JSON, or YAML for apply.
+pub async fn patch_body(kind: PatchType, request: Request<Body>) -> Result<serde_json::Value> {
+    let bytes = wire::read(request.into_body()).await?;
+    if kind == PatchType::Apply {
+        return api::codec::yaml::parse(&bytes).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")));
+    }
+    serde_json::from_slice(&bytes).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
+}
+
+/// Decodes a body of a kind that isn't the row's own (Scale, Binding, Eviction, TokenRequest).
+pub async fn body_of(call: &mut Call<'_>, type_name: &str, content_type: &str, request: Request<Body>) -> Result<serde_json::Value> {
+    let bytes = wire::read(request.into_body()).await?;
+    decode_as(call, type_name, content_type, &bytes)
+}
+
+pub fn decode_as(call: &mut Call<'_>, type_name: &str, content_type: &str, bytes: &[u8]) -> Result<serde_json::Value> {
+    let types = api::facts::types();
+    let ty = types.named(type_name).ok_or_else(|| Status::internal(format!("no type {type_name}")))?;
+    let kind = type_name.rsplit('.').next().unwrap_or(type_name);
+    let (value, warnings) = wire::decode(types, ty, kind, "v1", content_type, bytes, call.options.field_validation)?;
+    call.warnings.extend(warnings);
+    Ok(value)
+}

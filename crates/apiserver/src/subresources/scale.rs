@@ -1,0 +1,124 @@
+//! `scale`: an `autoscaling/v1` Scale view of anything with replicas.
+
+use super::decode_as;
+use crate::registry::patch::PatchType;
+use crate::registry::{Answer, Call, create, managed, store_error, update};
+use crate::wire;
+use api::strategy::ScalePaths;
+use axum::body::Body;
+use http::Request;
+use meta::field::{Errors, Path};
+use meta::status::{Result, Status};
+use serde_json::{Value, json};
+
+const TYPE: &str = "api.autoscaling.v1.Scale";
+
+pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body>) -> Result<(Answer, Vec<String>)> {
+    let row = call.row.clone();
+    let Some(paths) = row.strategy.scale() else {
+        return Err(Status::new(404, "NotFound", "the server could not find the requested resource"));
+    };
+    let name = call.info.name.clone();
+    let store = call.registry.store.clone();
+    store.barrier().await.map_err(store_error)?;
+    let entry = store.get(&call.key(&name)).ok_or_else(|| call.not_found(&name))?;
+    let object = call.decode(&entry);
+    if call.info.verb == "get" {
+        return Ok((Answer::ok(of(&object, &paths)), call.warnings));
+    }
+    let bytes = wire::read(request.into_body()).await?;
+    let patch = match call.info.verb.as_str() {
+        "patch" => Some(PatchType::from_content_type(content_type)?),
+        _ => None,
+    };
+    let body: Value = match patch {
+        None => decode_as(&mut call, TYPE, content_type, &bytes)?,
+        Some(PatchType::Apply) => api::codec::yaml::parse(&bytes).map_err(|e| Status::bad_request(e.to_string()))?,
+        Some(_) => serde_json::from_slice(&bytes).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?,
+    };
+    let transform = |_: &Call<'_>, old: &Value| {
+        let present = of(old, &paths);
+        let wanted = match patch {
+            None => body.clone(),
+            Some(PatchType::Json) => meta::patch::json::apply(&present, &body)?,
+            Some(_) => meta::patch::merge::apply(&present, &body)?,
+        };
+        let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
+        if replicas < 0 {
+            let mut errors = Errors::default();
+            errors.invalid(Path::new("spec.replicas"), replicas, "must be greater than or equal to 0");
+            return Err(Status::invalid("autoscaling", "Scale", &create::text(old, "name"), &errors));
+        }
+        let given = create::text(&wanted, "name");
+        if !given.is_empty() && given != create::text(old, "name") {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({given}) does not match the name on the URL ({})",
+                create::text(old, "name")
+            )));
+        }
+        let mut new = old.clone();
+        set(&mut new, paths.spec_replicas, replicas.into());
+        let rv = if patch.is_none() { wanted["metadata"]["resourceVersion"].clone() } else { Value::Null };
+        create::metadata(&mut new).insert("resourceVersion".into(), if rv.is_null() { "".into() } else { rv });
+        let uid = create::text(&wanted, "uid");
+        if !uid.is_empty() {
+            create::metadata(&mut new).insert("uid".into(), uid.into());
+        }
+        Ok(new)
+    };
+    let new = update::write(&mut call, &name, "scale", managed::By::Update, &transform).await?;
+    Ok((Answer::ok(of(&new, &paths)), call.warnings))
+}
+
+/// The Scale of an object.
+fn of(object: &Value, paths: &ScalePaths) -> Value {
+    let at = |path: &[&str]| path.iter().fold(object, |v, p| &v[*p]);
+    let meta = &object["metadata"];
+    let mut status = json!({"replicas": at(paths.status_replicas).as_i64().unwrap_or(0)});
+    let selector = selector_text(at(paths.selector));
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": {
+            "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"],
+            "resourceVersion": meta["resourceVersion"], "creationTimestamp": meta["creationTimestamp"],
+        },
+        "spec": {"replicas": at(paths.spec_replicas).as_i64().unwrap_or(0)},
+        "status": status,
+    })
+}
+
+/// A LabelSelector, or the plain map of a ReplicationController, as text.
+fn selector_text(v: &Value) -> String {
+    let pairs = |m: &Value| -> Vec<String> {
+        m.as_object()
+            .map(|m| m.iter().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or(""))).collect())
+            .unwrap_or_default()
+    };
+    let Some(map) = v.as_object() else { return v.as_str().unwrap_or("").to_string() };
+    if !map.contains_key("matchLabels") && !map.contains_key("matchExpressions") {
+        return pairs(v).join(",");
+    }
+    let mut out = pairs(&v["matchLabels"]);
+    for e in v["matchExpressions"].as_array().into_iter().flatten() {
+        let key = e["key"].as_str().unwrap_or("");
+        let values: Vec<&str> = e["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        out.push(match e["operator"].as_str().unwrap_or("") {
+            "In" => format!("{key} in ({})", values.join(",")),
+            "NotIn" => format!("{key} notin ({})", values.join(",")),
+            "Exists" => key.to_string(),
+            _ => format!("!{key}"),
+        });
+    }
+    out.join(",")
+}
+
+fn set(object: &mut Value, path: &[&str], value: Value) {
+    let mut at = object;
+    for p in path {
+        at = &mut at[*p];
+    }
+    *at = value;
+}

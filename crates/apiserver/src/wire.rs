@@ -1,0 +1,78 @@
+//! Request bodies: bytes in any served encoding to an object of a row's type.
+
+use crate::options::FieldValidation;
+use api::catalogue::Resource;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use meta::schema::{TypeId, Types};
+use meta::status::{Result, Status};
+use serde_json::Value;
+
+/// Upstream's limit for a request's body, bytes.
+pub const BODY_MAX: usize = 3 * 1024 * 1024;
+
+/// Reads a whole body.
+pub async fn read(body: axum::body::Body) -> Result<Bytes> {
+    match http_body_util::Limited::new(body, BODY_MAX).collect().await {
+        Ok(b) => Ok(b.to_bytes()),
+        Err(e) if e.is::<http_body_util::LengthLimitError>() => {
+            Err(Status::too_large(format!("Request entity too large: limit is {BODY_MAX}")))
+        }
+        Err(e) => Err(Status::bad_request(format!("the body could not be read: {e}"))),
+    }
+}
+
+/// Decodes a body against a type. Unknown and duplicate fields are dropped, and refused or told as `validation` says.
+pub fn decode(
+    types: &Types,
+    ty: TypeId,
+    kind: &str,
+    version: &str,
+    content_type: &str,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>)> {
+    let media = content_type.split(';').next().unwrap_or("").trim();
+    let decoded = match media {
+        "" | "application/json" => api::codec::json::decode(types, ty, bytes),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => api::codec::yaml::decode(types, ty, bytes),
+        "application/vnd.kubernetes.protobuf" => {
+            let (value, _) = api::codec::protobuf::decode(types, ty, bytes).map_err(|e| undecodable(kind, version, &e.to_string()))?;
+            return Ok((value, Vec::new()));
+        }
+        other => {
+            return Err(Status::unsupported_media_type(format!(
+                "the body of the request was in an unknown format ({other}) - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+            )));
+        }
+    }
+    .map_err(|e| undecodable(kind, version, &e.to_string()))?;
+    judge(decoded, kind, version, validation)
+}
+
+fn undecodable(kind: &str, version: &str, why: &str) -> Status {
+    Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
+}
+
+fn judge(decoded: api::codec::json::Decoded, kind: &str, version: &str, validation: FieldValidation) -> Result<(Value, Vec<String>)> {
+    let faults: Vec<String> = decoded
+        .unknown
+        .iter()
+        .map(|f| format!("unknown field {f:?}"))
+        .chain(decoded.duplicates.iter().map(|f| format!("duplicate field {f:?}")))
+        .collect();
+    match validation {
+        FieldValidation::Strict if !faults.is_empty() => {
+            let _ = (kind, version);
+            Err(Status::bad_request(format!("strict decoding error: {}", faults.join(", "))))
+        }
+        FieldValidation::Warn => Ok((decoded.value, faults)),
+        _ => Ok((decoded.value, Vec::new())),
+    }
+}
+
+/// As [`decode`], of a value that is parsed already (the result of a patch, a converted YAML document).
+pub fn conform(row: &Resource, raw: Value, validation: FieldValidation) -> Result<(Value, Vec<String>)> {
+    let bytes = serde_json::to_vec(&raw).map_err(Status::internal)?;
+    decode(&row.types, row.type_id, &row.kind, &row.version, "application/json", &bytes, validation)
+}

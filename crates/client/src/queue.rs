@@ -1,0 +1,246 @@
+//! The controllers' work queue: each key once, with delays and a per-key backoff.
+
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use stdx::Shutdown;
+use stdx::backoff::Backoff;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Upstream's controller rate limits: 5 ms doubling to 1000 s.
+const BACKOFF_BASE: Duration = Duration::from_millis(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1000);
+
+/// A key that is added while it is being worked on is handed out again afterwards, never at the same time.
+#[derive(Clone, Default)]
+pub struct Queue {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    ready: VecDeque<String>,
+    /// In `ready`, or to be put there when the present work on it ends.
+    dirty: HashSet<String>,
+    working: HashSet<String>,
+    /// Keys that wait for a time; the number makes equal times distinct.
+    delayed: BTreeMap<(Instant, u64), String>,
+    due: HashMap<String, (Instant, u64)>,
+    next: u64,
+    backoff: HashMap<String, Backoff>,
+}
+
+impl Queue {
+    pub fn new() -> Queue {
+        Queue::default()
+    }
+
+    pub fn add(&self, key: impl Into<String>) {
+        let key = key.into();
+        let mut s = self.inner.state.lock();
+        if s.dirty.insert(key.clone()) && !s.working.contains(&key) {
+            s.ready.push_back(key);
+            drop(s);
+            self.inner.wake.notify_one();
+        }
+    }
+
+    /// Adds the key at a later time; an earlier time that is already set stays.
+    pub fn add_after(&self, key: impl Into<String>, delay: Duration) {
+        let key = key.into();
+        if delay.is_zero() {
+            return self.add(key);
+        }
+        let mut s = self.inner.state.lock();
+        let at = Instant::now() + delay;
+        if let Some(present) = s.due.get(&key).copied() {
+            if present.0 <= at {
+                return;
+            }
+            s.delayed.remove(&present);
+        }
+        s.next += 1;
+        let slot = (at, s.next);
+        s.delayed.insert(slot, key.clone());
+        s.due.insert(key, slot);
+        drop(s);
+        self.inner.wake.notify_one();
+    }
+
+    /// Adds the key after its backoff, which grows with each call until [`Queue::forget`].
+    pub fn retry(&self, key: impl Into<String>) {
+        let key = key.into();
+        let delay = self
+            .inner
+            .state
+            .lock()
+            .backoff
+            .entry(key.clone())
+            .or_insert_with(|| Backoff::new(BACKOFF_BASE, BACKOFF_MAX))
+            .next_delay();
+        self.add_after(key, delay);
+    }
+
+    pub fn forget(&self, key: &str) {
+        self.inner.state.lock().backoff.remove(key);
+    }
+
+    /// The next key. [`Queue::done`] must be called with it.
+    pub async fn next(&self) -> String {
+        loop {
+            let wait = {
+                let mut s = self.inner.state.lock();
+                let now = Instant::now();
+                while let Some((&slot, _)) = s.delayed.first_key_value() {
+                    if slot.0 > now {
+                        break;
+                    }
+                    if let Some(key) = s.delayed.remove(&slot) {
+                        s.due.remove(&key);
+                        if s.dirty.insert(key.clone()) && !s.working.contains(&key) {
+                            s.ready.push_back(key);
+                        }
+                    }
+                }
+                if let Some(key) = s.ready.pop_front() {
+                    s.dirty.remove(&key);
+                    s.working.insert(key.clone());
+                    if !s.ready.is_empty() {
+                        // Another worker may be asleep.
+                        self.inner.wake.notify_one();
+                    }
+                    return key;
+                }
+                s.delayed.first_key_value().map(|(slot, _)| slot.0)
+            };
+            match wait {
+                Some(at) => tokio::select! {
+                    _ = self.inner.wake.notified() => {}
+                    _ = tokio::time::sleep_until(at) => {}
+                },
+                None => self.inner.wake.notified().await,
+            }
+        }
+    }
+
+    pub fn done(&self, key: &str) {
+        let mut s = self.inner.state.lock();
+        s.working.remove(key);
+        if s.dirty.contains(key) {
+            s.ready.push_back(key.to_string());
+            drop(s);
+            self.inner.wake.notify_one();
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.inner.state.lock().ready.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Works the queue with `workers` tasks until shutdown. An `Err` is logged and retried with backoff;
+    /// `Ok(Some(delay))` asks to be called again.
+    pub async fn run<F, Fut, E>(
+        &self,
+        name: &'static str,
+        workers: usize,
+        shutdown: Shutdown,
+        sync: F,
+    ) where
+        F: Fn(String) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<Duration>, E>> + Send,
+        E: std::fmt::Display + Send,
+    {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..workers {
+            let (queue, sync, shutdown) = (self.clone(), sync.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                loop {
+                    let key = tokio::select! {
+                        _ = shutdown.cancelled() => return,
+                        key = queue.next() => key,
+                    };
+                    match sync(key.clone()).await {
+                        Ok(again) => {
+                            queue.forget(&key);
+                            if let Some(delay) = again {
+                                queue.add_after(key.clone(), delay);
+                            }
+                        }
+                        Err(e) => {
+                            tracing::debug!(controller = name, key, error = %e, "sync failed; it will be tried again");
+                            queue.retry(key.clone());
+                        }
+                    }
+                    queue.done(&key);
+                }
+            });
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_handed_out_once_and_again_when_added_meanwhile() {
+        let q = Queue::new();
+        q.add("a");
+        q.add("a");
+        assert_eq!(q.next().await, "a");
+        assert!(q.is_empty());
+        q.add("a");
+        assert!(q.is_empty(), "not while it is being worked on");
+        q.done("a");
+        assert_eq!(q.next().await, "a");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delays_are_kept_and_the_earlier_wins() {
+        let q = Queue::new();
+        let start = Instant::now();
+        q.add_after("b", Duration::from_secs(60));
+        q.add_after("b", Duration::from_secs(10));
+        q.add_after("b", Duration::from_secs(30));
+        assert_eq!(q.next().await, "b");
+        assert_eq!(start.elapsed().as_secs(), 10);
+        q.done("b");
+        assert!(
+            tokio::time::timeout(Duration::from_secs(100), q.next())
+                .await
+                .is_err()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_back_off_and_success_forgets() {
+        let q = Queue::new();
+        let mut waits = Vec::new();
+        for _ in 0..3 {
+            let start = Instant::now();
+            q.retry("c");
+            let k = q.next().await;
+            waits.push(start.elapsed().as_millis());
+            q.done(&k);
+        }
+        assert_eq!(waits, [5, 10, 20]);
+        q.forget("c");
+        let start = Instant::now();
+        q.retry("c");
+        q.next().await;
+        assert_eq!(start.elapsed().as_millis(), 5);
+    }
+}
