@@ -1,0 +1,279 @@
+//! The write-ahead log: numbered segments of frames, one frame per group commit.
+//!
+//! In: frames to append. Out: durable, refused, or unknown; and at start, all frames that count.
+//!
+//! What must hold: a segment is never appended to after anything about it failed, nor after the attempt to begin
+//! its successor. The successor's header says how many bytes of it count. So a failed sync, a full disk and a torn
+//! tail are all one case: go on in a new segment, whose header cuts the bad end off.
+
+use super::disk::{Disk, DiskFile};
+use super::format::{Frame, FrameWriter, HEADER_LEN, Header, Kind, Record};
+use crate::contract::{Error, Result, Revision};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read};
+use std::sync::Arc;
+
+pub(crate) struct Log {
+    disk: Arc<dyn Disk>,
+    segment_bytes_max: u64,
+    active: Option<Active>,
+    /// The end of the last segment that counts.
+    good_len: u64,
+    last: Revision,
+    segments: Arc<Segments>,
+}
+
+struct Active {
+    file: Box<dyn DiskFile>,
+    salt: u32,
+}
+
+/// What lies on disk; shared with the checkpointer, which removes from the front.
+#[derive(Default)]
+pub(crate) struct Segments(pub Mutex<VecDeque<Segment>>);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub number: u64,
+    pub bytes: u64,
+    /// The last revision in it.
+    pub last: Revision,
+}
+
+pub(crate) fn segment_name(number: u64) -> String {
+    format!("{number:016x}.log")
+}
+
+pub(crate) fn segment_number(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.strip_suffix(".log")?, 16).ok()
+}
+
+pub(crate) fn random_salt() -> u32 {
+    RandomState::new().hash_one(0u8) as u32
+}
+
+impl Log {
+    /// Reads all segments from `first` on, gives each frame's records to `replay`, and prepares for appending.
+    /// Gives the log and the next revision to hand out.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        segment_bytes_max: u64,
+        first: u64,
+        base: Revision,
+        mut replay: impl FnMut(Vec<Record>) -> Result<()>,
+    ) -> Result<(Log, Revision)> {
+        let mut found: Vec<u64> = names(&*disk)?
+            .iter()
+            .filter_map(|n| segment_number(n))
+            .collect();
+        found.sort_unstable();
+        found.retain(|n| *n >= first);
+        if found.iter().zip(first..).any(|(have, want)| *have != want)
+            || (found.is_empty() && base > Revision(0))
+        {
+            return Err(Error::Corrupt(format!(
+                "a log segment is missing; have {found:x?}, need all from {first:x}"
+            )));
+        }
+        let mut loaded = Vec::new();
+        for number in &found {
+            let name = segment_name(*number);
+            let mut bytes = Vec::new();
+            disk.read(&name)
+                .and_then(|mut f| f.read_to_end(&mut bytes))
+                .map_err(|e| unreadable(&name, e))?;
+            match Header::decode(&bytes) {
+                Some(header) if header.kind == Kind::Segment && header.number == *number => {
+                    loaded.push((header, bytes))
+                }
+                // The process died while it began this segment; nothing can have been acknowledged from it.
+                None if number == found.last().unwrap_or(&0) && bytes.len() <= HEADER_LEN => break,
+                _ => return Err(Error::Corrupt(format!("{name}: the header is damaged"))),
+            }
+        }
+        if loaded.is_empty() && base > Revision(0) {
+            return Err(Error::Corrupt(
+                "the log segment that goes with the snapshot is damaged".into(),
+            ));
+        }
+
+        let mut next = Revision(base.0 + 1);
+        let mut last = base;
+        let mut segments = VecDeque::new();
+        let mut tail = None;
+        for (i, (header, bytes)) in loaded.iter().enumerate() {
+            let name = segment_name(header.number);
+            let successor = loaded.get(i + 1).map(|(h, _)| h);
+            let mut at = HEADER_LEN;
+            let mut segment_last = header.previous_last;
+            let end = successor.map_or(bytes.len(), |s| s.previous_len as usize);
+            let body = bytes
+                .get(..end)
+                .ok_or_else(|| Error::Corrupt(format!("{name}: shorter than it was")))?;
+            let mut torn = false;
+            while at < body.len() {
+                let Some(frame) = Frame::decode(&body[at..], header.salt) else {
+                    // A write that a crash cut off is the last in the file. With an intact frame behind it, or a
+                    // successor that counted on it, it is damage to what was acknowledged.
+                    if successor.is_some() || Frame::find(&body[at..], header.salt).is_some() {
+                        return Err(Error::Corrupt(format!("{name}: damaged at byte {at}")));
+                    }
+                    torn = true;
+                    break;
+                };
+                let records: Option<Vec<Record>> = frame.records().collect();
+                let records = records.ok_or_else(|| {
+                    Error::Corrupt(format!("{name}: unknown record at byte {at}"))
+                })?;
+                if frame.last < segment_last {
+                    return Err(Error::Corrupt(format!(
+                        "{name}: revisions go back at byte {at}"
+                    )));
+                }
+                segment_last = frame.last;
+                replay(records)?;
+                at += frame.len;
+            }
+            if successor.is_some_and(|s| s.previous_last != segment_last) {
+                return Err(Error::Corrupt(format!(
+                    "{name}: ends at {segment_last:?}, which its successor denies"
+                )));
+            }
+            last = last.max(segment_last);
+            next = next.max(header.first).max(Revision(last.0 + 1));
+            segments.push_back(Segment {
+                number: header.number,
+                bytes: bytes.len() as u64,
+                last: segment_last,
+            });
+            tail = Some((name, at as u64, header.salt, torn));
+        }
+
+        let mut log = Log {
+            disk,
+            segment_bytes_max,
+            active: None,
+            good_len: 0,
+            last,
+            segments: Arc::new(Segments(Mutex::new(segments))),
+        };
+        if let Some((name, good_len, salt, torn)) = tail {
+            log.good_len = good_len;
+            let mut file = log.disk.append(&name).map_err(|e| unreadable(&name, e))?;
+            // What a killed process wrote but didn't sync is about to be shown to readers, so make it last.
+            file.sync()
+                .and_then(|()| log.disk.sync_names())
+                .map_err(|e| unreadable(&name, e))?;
+            if torn {
+                tracing::warn!(segment = %name, good_len, "cut off a write that a crash left unfinished");
+            } else {
+                log.active = Some(Active { file, salt });
+            }
+        }
+        Ok((log, next))
+    }
+
+    pub(crate) fn segments(&self) -> Arc<Segments> {
+        self.segments.clone()
+    }
+
+    /// Makes a frame durable. `last`: the latest revision once it is applied.
+    ///
+    /// Errors: [`Error::Unavailable`] when the frame is certain never to count, [`Error::Unknown`] otherwise.
+    pub(crate) fn append(
+        &mut self,
+        frame: &mut FrameWriter,
+        last: Revision,
+        next: Revision,
+    ) -> Result<()> {
+        if self.active.is_some() && self.good_len >= self.segment_bytes_max {
+            self.active = None;
+        }
+        if self.active.is_none() {
+            self.begin_segment(next)
+                .map_err(|e| Error::Unavailable(format!("begin a log segment: {e}")))?;
+        }
+        let Some(active) = &mut self.active else {
+            return Err(Error::Closed);
+        };
+        let bytes = frame.finish(last, active.salt);
+        let written = active.file.write_all(bytes);
+        let whole = written.is_ok();
+        let Err(error) = written.and_then(|()| active.file.sync()) else {
+            self.good_len += bytes.len() as u64;
+            self.last = last;
+            if let Some(segment) = self.segments.0.lock().back_mut() {
+                segment.bytes = self.good_len;
+                segment.last = last;
+            }
+            return Ok(());
+        };
+        tracing::error!(%error, "failed to make a write durable; going on in a new log segment");
+        // Room first: on a full disk the new segment may need what the failed write took.
+        let cut = active
+            .file
+            .set_len(self.good_len)
+            .and_then(|()| active.file.sync())
+            .is_ok();
+        self.active = None;
+        // Revisions of the failed frame are left out for good.
+        let begun = self.begin_segment(Revision(next.0.max(last.0 + 1))).is_ok();
+        // A frame that isn't there to its last byte can't count in any case.
+        match !whole || cut || begun {
+            true => Err(Error::Unavailable(error.to_string())),
+            false => Err(Error::Unknown(error.to_string())),
+        }
+    }
+
+    fn begin_segment(&mut self, next: Revision) -> io::Result<()> {
+        let (number, previous_last) = match self.segments.0.lock().back() {
+            Some(segment) => (segment.number + 1, segment.last),
+            None => (1, self.last),
+        };
+        let salt = random_salt();
+        let header = Header {
+            kind: Kind::Segment,
+            number,
+            previous_len: self.good_len,
+            previous_last,
+            first: next,
+            salt,
+        };
+        let name = segment_name(number);
+        let begin = || {
+            let mut file = self.disk.create(&name)?;
+            file.write_all(&header.encode())?;
+            file.sync()?;
+            self.disk.sync_names()?;
+            Ok(file)
+        };
+        match begin() {
+            Ok(file) => {
+                self.active = Some(Active { file, salt });
+                self.good_len = HEADER_LEN as u64;
+                let segment = Segment {
+                    number,
+                    bytes: self.good_len,
+                    last: previous_last,
+                };
+                self.segments.0.lock().push_back(segment);
+                Ok(())
+            }
+            Err(error) => {
+                let _ = self.disk.remove(&name);
+                Err(error)
+            }
+        }
+    }
+}
+
+pub(crate) fn names(disk: &dyn Disk) -> Result<Vec<String>> {
+    disk.names()
+        .map_err(|e| unreadable("the data directory", e))
+}
+
+pub(crate) fn unreadable(what: &str, error: io::Error) -> Error {
+    Error::Unavailable(format!("{what}: {error}"))
+}

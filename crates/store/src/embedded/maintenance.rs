@@ -1,0 +1,274 @@
+//! The thread that forgets: drops history that is older than the window, and writes a snapshot when the log before
+//! it is large enough to be worth it. While nothing changes it sleeps without a timer.
+
+use super::committer::Command;
+use super::log::segment_name;
+use super::{Shared, snapshot};
+use crate::contract::*;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+pub(crate) enum Task {
+    /// Changes came after a quiet time.
+    Moved,
+    Compact {
+        revision: Revision,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    Stop,
+}
+
+/// The committer's handle.
+pub(crate) struct Doorbell {
+    tasks: SyncSender<Task>,
+    asleep: AtomicBool,
+}
+
+impl Doorbell {
+    pub(crate) fn new(tasks: SyncSender<Task>) -> Doorbell {
+        Doorbell {
+            tasks,
+            asleep: AtomicBool::new(false),
+        }
+    }
+
+    /// Wakes the thread if it sleeps without a timer. An atomic load otherwise.
+    pub(crate) fn moved(&self) {
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            // Full means that it is about to wake anyway.
+            let _ = self.tasks.try_send(Task::Moved);
+        }
+    }
+}
+
+pub(crate) struct Maintenance {
+    pub shared: Arc<Shared>,
+    pub commands: Sender<Command>,
+    pub history: History,
+    /// Size of the snapshot on disk.
+    pub snapshot_bytes: u64,
+}
+
+impl Maintenance {
+    pub(crate) fn run(mut self, tasks: Receiver<Task>) {
+        loop {
+            let wake = self
+                .history
+                .look(Instant::now(), self.shared.index.revision());
+            if let Some(to) = wake
+                .compact_to
+                .filter(|to| *to > self.shared.index.compacted())
+            {
+                match self.compact(to) {
+                    Ok(()) => tracing::debug!(revision = to.0, "compacted"),
+                    Err(Error::Closed) => return,
+                    Err(error) => tracing::warn!(%error, "failed to compact; history stays longer"),
+                }
+            }
+            let task = match wake.next {
+                Some(at) => tasks.recv_timeout(at.saturating_duration_since(Instant::now())),
+                None => {
+                    self.shared.maintenance.asleep.store(true, Ordering::SeqCst);
+                    // A change between the look and the store rang no bell.
+                    match self.history.is_behind(self.shared.index.revision()) {
+                        true => Ok(Task::Moved),
+                        false => tasks.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                    }
+                }
+            };
+            self.shared
+                .maintenance
+                .asleep
+                .store(false, Ordering::SeqCst);
+            match task {
+                Ok(Task::Moved) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Task::Compact { revision, reply }) => drop(reply.send(self.compact(revision))),
+                Ok(Task::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn compact(&mut self, revision: Revision) -> Result<()> {
+        let index = &self.shared.index;
+        // The latest state can always be listed.
+        let revision = Revision(revision.0.min(index.revision().0.saturating_sub(1)));
+        if revision <= index.compacted() {
+            return Ok(());
+        }
+        // Durable first, so that what was refused as compacted stays so after a restart.
+        let (reply, done) = oneshot::channel();
+        self.commands
+            .send(Command::Compact { revision, reply })
+            .map_err(|_| Error::Closed)?;
+        done.blocking_recv().map_err(|_| Error::Closed)??;
+        index.compact(revision);
+        if let Err(error) = self.snapshot_if_worth_it() {
+            tracing::warn!(%error, "failed to write a snapshot; the log stays longer");
+        }
+        Ok(())
+    }
+
+    fn snapshot_if_worth_it(&mut self) -> Result<()> {
+        let shared = &self.shared;
+        // The oldest state that can still be asked, with all history since.
+        let revision = Revision(shared.index.compacted().0 + 1);
+        let (first_segment, reclaimable) = {
+            let segments = shared.segments.0.lock();
+            // The last one is being written to.
+            let old = segments
+                .iter()
+                .take(segments.len().saturating_sub(1))
+                .take_while(|s| s.last <= revision);
+            let (n, bytes) = old.fold((0, 0), |(n, bytes), s| (n + 1, bytes + s.bytes));
+            match segments.get(n) {
+                Some(first) => (first.number, bytes),
+                None => return Ok(()),
+            }
+        };
+        if reclaimable < shared.options.checkpoint_bytes_min.max(self.snapshot_bytes)
+            || reclaimable == 0
+        {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let expires = |version| shared.expiries.lock().at(version).unwrap_or(0);
+        let written = snapshot::write(
+            &*shared.disk,
+            &shared.index,
+            revision,
+            first_segment,
+            expires,
+        )?;
+        self.snapshot_bytes = written.bytes;
+        shared
+            .snapshot_bytes
+            .store(written.bytes, Ordering::Relaxed);
+        remove_before(shared, &written)?;
+        tracing::info!(revision = revision.0, bytes = written.bytes, took = ?started.elapsed(), "snapshot");
+        Ok(())
+    }
+}
+
+/// Removes segments and snapshots that `snapshot` makes unnecessary.
+pub(crate) fn remove_before(shared: &Shared, snapshot: &snapshot::Snapshot) -> Result<()> {
+    loop {
+        let number = match shared.segments.0.lock().front() {
+            Some(first) if first.number < snapshot.first_segment => first.number,
+            _ => break,
+        };
+        let name = segment_name(number);
+        shared
+            .disk
+            .remove(&name)
+            .map_err(|e| super::log::unreadable(&name, e))?;
+        shared.segments.0.lock().pop_front();
+    }
+    snapshot::remove_leftovers(&*shared.disk, Some(snapshot.revision))
+}
+
+/// When which revision was current: decides what is old enough to be forgotten. Pure.
+pub(crate) struct History {
+    window: Duration,
+    revisions_min: u64,
+    /// Taken at most every tenth of the window, while the revision moves.
+    samples: VecDeque<(Instant, Revision)>,
+    /// Of the newest sample taken, even when it has been used up.
+    sampled: Option<(Instant, Revision)>,
+}
+
+pub(crate) struct Wake {
+    pub compact_to: Option<Revision>,
+    /// `None`: when the revision moves.
+    pub next: Option<Instant>,
+}
+
+impl History {
+    pub(crate) fn new(window: Duration, revisions_min: u64) -> History {
+        History {
+            window,
+            revisions_min,
+            samples: VecDeque::new(),
+            sampled: None,
+        }
+    }
+
+    fn step(&self) -> Duration {
+        (self.window / 10).max(Duration::from_millis(1))
+    }
+
+    pub(crate) fn is_behind(&self, current: Revision) -> bool {
+        self.sampled.is_none_or(|(_, revision)| revision < current)
+    }
+
+    pub(crate) fn look(&mut self, now: Instant, current: Revision) -> Wake {
+        if self.is_behind(current) && self.sampled.is_none_or(|(at, _)| now >= at + self.step()) {
+            self.samples.push_back((now, current));
+            self.sampled = Some((now, current));
+        }
+        let mut compact_to = None;
+        while let Some((at, revision)) = self.samples.front().copied() {
+            if now < at + self.window {
+                break;
+            }
+            compact_to = Some(Revision(
+                revision.0.min(current.0.saturating_sub(self.revisions_min)),
+            ));
+            self.samples.pop_front();
+        }
+        let sample = self
+            .sampled
+            .filter(|_| self.is_behind(current))
+            .map(|(at, _)| at + self.step());
+        let expire = self.samples.front().map(|(at, _)| *at + self.window);
+        Wake {
+            compact_to,
+            next: sample.into_iter().chain(expire).min(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_is_kept_for_the_window_and_then_the_thread_sleeps() {
+        let start = Instant::now();
+        let mut history = History::new(Duration::from_secs(300), 1000);
+        let mut compacted = Vec::new();
+        let mut wakes = 0;
+        // One change a second for ten minutes, then silence.
+        let revision_at = |t: Duration| Revision(t.as_secs().min(600) * 10);
+        let mut now = start;
+        loop {
+            let wake = history.look(now, revision_at(now - start));
+            wakes += 1;
+            compacted.extend(wake.compact_to.map(|to| (now - start, to)));
+            match wake.next {
+                Some(next) => now = next.max(now + Duration::from_millis(1)),
+                None if now - start < Duration::from_secs(600) => now += Duration::from_secs(1),
+                None => break,
+            }
+            assert!(wakes < 1000, "wakes too often");
+        }
+        assert!(wakes < 80, "{wakes}");
+        for (at, to) in &compacted {
+            // Nothing younger than the window, nor of the last thousand, is dropped.
+            assert!(
+                to.0 <= revision_at(*at - Duration::from_secs(300)).0,
+                "{at:?} {to:?}"
+            );
+            assert!(to.0 + 1000 <= revision_at(*at).0.max(1000), "{at:?} {to:?}");
+        }
+        assert_eq!(
+            compacted.last().map(|(_, to)| to.0),
+            Some(5000),
+            "all but the last thousand are gone in the end"
+        );
+        assert!(now - start <= Duration::from_secs(600 + 300 + 31));
+    }
+}

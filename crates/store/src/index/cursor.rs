@@ -1,0 +1,262 @@
+//! Watchers: cursors over the history that the index holds.
+//!
+//! A cursor owns nothing but its position. It is woken when its scope (a prefix or a key) changes. While only
+//! others change, it wakes at most once per [`QUIET`] to say how far it got, and its position can be read at any
+//! time without waking it: when its scope's newest change is behind the position, then the position is wherever
+//! the store is. When nothing changes, nothing wakes.
+
+use super::{Index, Partition, Scope, is_within_one_partition, partition_name};
+use crate::contract::*;
+use async_trait::async_trait;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The least time between two empty answers.
+const QUIET: Duration = Duration::from_secs(1);
+/// Changes looked at before the partition's writer may go on.
+const VISITS_MAX: usize = 16 * 1024;
+
+struct Cursor {
+    index: Arc<Index>,
+    prefix: Box<str>,
+    /// `None` above the resources; such a cursor merges all partitions and wakes on every change.
+    scoped: Option<(Arc<Partition>, Arc<Scope>)>,
+    position: Revision,
+    /// The position that the caller last got to know by an answer.
+    told: Revision,
+    told_at: Option<Instant>,
+}
+
+impl Index {
+    pub fn watch(self: &Arc<Self>, prefix: &str, after: Revision) -> Result<Box<dyn Watcher>> {
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
+        let scoped = match is_within_one_partition(prefix) {
+            false => None,
+            true => {
+                let partition = self.partition_or_new(partition_name(prefix));
+                let scope = {
+                    // The state's lock keeps changes out while the scope comes into being.
+                    let state = partition.state.read();
+                    let mut scopes = partition.scopes.lock();
+                    let (watchers, scope) = scopes.entry(prefix.into()).or_insert_with(|| {
+                        let newest = state.log.back().map_or(state.trimmed, |e| e.revision);
+                        (
+                            0,
+                            Arc::new(Scope {
+                                notify: Notify::new(),
+                                changed: AtomicU64::new(newest.0),
+                            }),
+                        )
+                    });
+                    *watchers += 1;
+                    let scope = scope.clone();
+                    partition.scope_count.store(scopes.len(), Ordering::Relaxed);
+                    scope
+                };
+                Some((partition, scope))
+            }
+        };
+        let index = self.clone();
+        let prefix = prefix.into();
+        let cursor = Cursor {
+            index,
+            prefix,
+            scoped,
+            position: after,
+            told: after,
+            told_at: None,
+        };
+        // Only now, because compaction may have gone on meanwhile; from here on the cursor notices by itself.
+        self.readable(after)?;
+        Ok(Box::new(cursor))
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        let Some((partition, _)) = &self.scoped else {
+            return;
+        };
+        let mut scopes = partition.scopes.lock();
+        if let Some((watchers, _)) = scopes.get_mut(&self.prefix) {
+            *watchers -= 1;
+            if *watchers == 0 {
+                scopes.remove(&self.prefix);
+            }
+        }
+        partition.scope_count.store(scopes.len(), Ordering::Relaxed);
+    }
+}
+
+impl Cursor {
+    fn concerns(&self, key: &str) -> bool {
+        match self.prefix.ends_with('/') {
+            true => key.starts_with(&*self.prefix),
+            false => key == &*self.prefix,
+        }
+    }
+
+    /// Takes what is there. Moves the position; an empty answer means that it is now at the visible revision.
+    fn take(&mut self, max: usize) -> Result<Vec<Event>> {
+        let Some((partition, _)) = &self.scoped else {
+            return self.take_from_all(max);
+        };
+        let partition = partition.clone();
+        let mut events = Vec::new();
+        loop {
+            self.position = self.position();
+            if self.position >= self.index.revision() {
+                return Ok(events);
+            }
+            let state = partition.state.read();
+            // Read under the lock: all changes up to it are in the log.
+            let visible = self.index.revision();
+            if state.trimmed > self.position {
+                return Err(self.overtaken());
+            }
+            let start = state.log.partition_point(|e| e.revision <= self.position);
+            let mut position = visible;
+            for (visits, event) in state
+                .log
+                .range(start..)
+                .take_while(|e| e.revision <= visible)
+                .enumerate()
+            {
+                // Never between two changes of one revision: the position could not tell them apart.
+                let whole = event.revision > self.position;
+                if whole && (events.len() >= max || visits >= VISITS_MAX) {
+                    position = self.position;
+                    break;
+                }
+                self.position = event.revision;
+                if self.concerns(event.change.key()) {
+                    events.push(event.clone());
+                }
+            }
+            self.position = position;
+            if !events.is_empty() {
+                return Ok(events);
+            }
+        }
+    }
+
+    fn take_from_all(&mut self, max: usize) -> Result<Vec<Event>> {
+        let visible = self.index.revision();
+        let mut events = Vec::new();
+        for partition in self.index.covering(&self.prefix) {
+            let state = partition.state.read();
+            if state.trimmed > self.position {
+                return Err(self.overtaken());
+            }
+            let start = state.log.partition_point(|e| e.revision <= self.position);
+            let mine = state
+                .log
+                .range(start..)
+                .take_while(|e| e.revision <= visible);
+            let mut taken: Vec<_> = mine
+                .filter(|e| self.concerns(e.change.key()))
+                .take(max + 1)
+                .cloned()
+                .collect();
+            if let Some(last) = taken.get(max).map(|e| e.revision) {
+                // Whatever shares the last revision, so that the cut below can't fall inside of it.
+                let more = state.log.partition_point(|e| e.revision <= last);
+                let first = state.log.partition_point(|e| e.revision < last);
+                taken.retain(|e| e.revision < last);
+                taken.extend(
+                    state
+                        .log
+                        .range(first..more)
+                        .filter(|e| self.concerns(e.change.key()))
+                        .cloned(),
+                );
+            }
+            events.extend(taken);
+        }
+        events.sort_by_key(|e| e.revision);
+        self.position = visible;
+        if let Some(last) = events.get(max.saturating_sub(1)).map(|e| e.revision) {
+            let cut = events.partition_point(|e| e.revision <= last);
+            if cut < events.len() {
+                events.truncate(cut);
+                self.position = last;
+            }
+        }
+        Ok(events)
+    }
+
+    fn overtaken(&self) -> Error {
+        Error::Compacted {
+            asked: self.position,
+            compacted: self.index.compacted(),
+        }
+    }
+}
+
+#[async_trait]
+impl Watcher for Cursor {
+    async fn next(&mut self, max: usize) -> Result<Vec<Event>> {
+        let index = self.index.clone();
+        let scope = self.scoped.as_ref().map(|(_, scope)| scope.clone());
+        loop {
+            // Both listen before the look, so that no change falls between look and wait.
+            let progress = index.progress.notified();
+            let change = async {
+                match &scope {
+                    Some(scope) => scope.notify.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::pin!(progress, change);
+            progress.as_mut().enable();
+            if futures::poll!(change.as_mut()).is_ready() {
+                continue;
+            }
+            let closed = index.is_closed();
+            let events = self.take(max.max(1))?;
+            if !events.is_empty() {
+                self.told = self.position;
+                return Ok(events);
+            }
+            if closed {
+                return Err(Error::Closed);
+            }
+            if self.position > self.told {
+                let now = Instant::now();
+                let due = self.told_at.map_or(now, |at| at + QUIET);
+                if due <= now {
+                    self.told_at = Some(now);
+                    self.told = self.position;
+                    return Ok(Vec::new());
+                }
+                match scope {
+                    Some(_) => {
+                        tokio::select! { () = change => {} () = tokio::time::sleep_until(due) => {} }
+                    }
+                    None => {
+                        tokio::select! { () = progress => {} () = tokio::time::sleep_until(due) => {} }
+                    }
+                }
+            } else {
+                tokio::select! { () = change => {} () = progress => {} }
+            }
+        }
+    }
+
+    fn position(&self) -> Revision {
+        let Some((_, scope)) = &self.scoped else {
+            return self.position;
+        };
+        // In this order: a change marks its scope before it becomes visible.
+        let visible = self.index.revision();
+        match scope.changed.load(Ordering::Acquire) <= self.position.0 {
+            true => visible.max(self.position),
+            false => self.position,
+        }
+    }
+}
