@@ -25,3 +25,6 @@ pub mod reviews;
 pub mod tokens;
 pub mod pki;
 pub mod bootstrap;
+
+#[cfg(test)]
+mod testing;

@@ -8,6 +8,9 @@ use meta::status::Status;
 use serde_json::Value;
 use std::sync::Arc;
 
+#[cfg(test)]
+pub mod testing;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Create,
@@ -49,5 +52,30 @@ pub trait Plugin: Send + Sync + 'static {
     /// Sees the final object.
     async fn validate(&self, _a: &Attributes<'_>) -> Result<(), Status> {
         Ok(())
+    }
+}
+
+/// The 403 of a plugin, about the object that is written (upstream's `admission.NewForbidden`).
+pub fn forbidden(a: &Attributes<'_>, why: impl std::fmt::Display) -> Status {
+    Status::forbidden(&a.resource.group, &a.resource.plural, &shown_name(a), why)
+}
+
+/// A name for error texts: that of the request, of the object, or what its name will begin with.
+fn shown_name(a: &Attributes<'_>) -> String {
+    let meta = |key: &str| a.object["metadata"][key].as_str().filter(|s| !s.is_empty());
+    if !a.name.is_empty() {
+        return a.name.to_string();
+    }
+    meta("name").or_else(|| meta("generateName")).unwrap_or("Unknown").to_string()
+}
+
+impl Attributes<'_> {
+    /// The write is to this resource itself, not to a subresource.
+    pub fn is_main(&self, group: &str, plural: &str) -> bool {
+        self.is(group, plural, "")
+    }
+
+    pub fn is(&self, group: &str, plural: &str, subresource: &str) -> bool {
+        self.resource.group == group && self.resource.plural == plural && self.subresource == subresource
     }
 }

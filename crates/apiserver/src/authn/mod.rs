@@ -1,7 +1,22 @@
 //! Who asks. Each authenticator is a file; [`Chain`] asks them in order.
 
 use async_trait::async_trait;
+use meta::status::Status;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub mod anonymous;
+pub mod bearer;
+pub mod bootstrap_token;
+pub mod impersonation;
+pub mod request_header;
+pub mod service_account;
+pub mod x509;
+
+pub const AUTHENTICATED: &str = "system:authenticated";
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+pub const ANONYMOUS: &str = "system:anonymous";
+pub const MASTERS: &str = "system:masters";
 
 /// An authenticated identity (`user.Info`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -26,8 +41,13 @@ impl User {
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
     pub peer: Option<std::net::SocketAddr>,
-    /// The client's certificate (DER), verified against the cluster's client CA by the TLS layer.
-    pub client_certificate: Option<std::sync::Arc<Vec<u8>>>,
+    /// The client's certificate (DER). The TLS layer has proved that the client holds its key, *not* who issued
+    /// it: each authenticator verifies it against its own CA, so that a certificate of the front proxy's CA
+    /// is never taken for a user, and a foreign one is answered with 401 rather than a broken handshake.
+    pub client_certificate: Option<Arc<Vec<u8>>>,
+    /// Set only by code in this process for its own components (controllers, scheduler, node): they are who
+    /// they say, without a certificate.
+    pub identity: Option<Arc<User>>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -42,4 +62,70 @@ pub enum Outcome {
 #[async_trait]
 pub trait Authenticator: Send + Sync + 'static {
     async fn authenticate(&self, headers: &http::HeaderMap, connection: &Connection) -> Outcome;
+}
+
+/// Asks the authenticators in order; then the anonymous one, for the few paths that need no identity.
+pub struct Chain {
+    authenticators: Vec<Arc<dyn Authenticator>>,
+    tokens: Arc<bearer::Bearer>,
+    anonymous: anonymous::Anonymous,
+}
+
+impl Chain {
+    /// Upstream's order: front proxy, client certificate, bearer token, anonymous.
+    pub fn new(
+        before_tokens: Vec<Arc<dyn Authenticator>>,
+        tokens: Arc<bearer::Bearer>,
+        anonymous: anonymous::Anonymous,
+    ) -> Chain {
+        let mut authenticators = before_tokens;
+        authenticators.push(tokens.clone());
+        Chain { authenticators, tokens, anonymous }
+    }
+
+    /// Who sent this request. 401 when nobody vouches for the credentials, or when there are none and the path
+    /// needs some.
+    pub async fn authenticate(
+        &self,
+        path: &str,
+        headers: &http::HeaderMap,
+        connection: &Connection,
+    ) -> Result<User, Status> {
+        if let Some(user) = &connection.identity {
+            return Ok(with_authenticated(user.as_ref().clone()));
+        }
+        let mut refused = None;
+        for authenticator in &self.authenticators {
+            match authenticator.authenticate(headers, connection).await {
+                Outcome::Authenticated(user) => return Ok(with_authenticated(user)),
+                Outcome::Skip => {}
+                Outcome::Invalid(why) => refused = Some(why),
+            }
+        }
+        match refused {
+            Some(why) => {
+                tracing::debug!(path, why, "request was not authenticated");
+                Err(Status::unauthorized())
+            }
+            None => self.anonymous.user(path).ok_or_else(Status::unauthorized),
+        }
+    }
+
+    /// For TokenReview: who a token belongs to and for which of the asked audiences it is good.
+    pub async fn authenticate_token(&self, token: &str, audiences: &[String]) -> bearer::TokenOutcome {
+        match self.tokens.authenticate_token(token, audiences).await {
+            bearer::TokenOutcome::Authenticated { user, audiences } => {
+                bearer::TokenOutcome::Authenticated { user: with_authenticated(user), audiences }
+            }
+            other => other,
+        }
+    }
+}
+
+/// Everybody but the anonymous user is in `system:authenticated`.
+pub fn with_authenticated(mut user: User) -> User {
+    if user.name != ANONYMOUS && !user.in_group(AUTHENTICATED) && !user.in_group(UNAUTHENTICATED) {
+        user.groups.push(AUTHENTICATED.to_string());
+    }
+    user
 }

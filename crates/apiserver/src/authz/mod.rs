@@ -1,7 +1,20 @@
 //! Who may. Each authorizer is a file; the first that has an opinion decides.
+//!
+//! In: [`Attributes`] of a request. Out: a [`Decision`] with upstream's reason texts, and [`forbidden`], the
+//! `Status` that a refused client sees.
 
 use crate::authn::User;
+use crate::request_info::RequestInfo;
 use async_trait::async_trait;
+use meta::status::Status;
+use std::sync::Arc;
+
+pub mod escalation;
+pub mod followed;
+pub mod masters;
+pub mod node;
+pub mod rbac;
+pub mod rules;
 
 /// What is asked of an authorizer (`authorizer.Attributes`).
 #[derive(Clone, Debug, Default)]
@@ -17,6 +30,64 @@ pub struct Attributes {
     pub subresource: String,
     pub namespace: String,
     pub name: String,
+    /// As the client wrote it; the Node authorizer lets nodes list only their own pods.
+    pub field_selector: String,
+    pub label_selector: String,
+}
+
+impl Attributes {
+    /// The attributes of a request, as the pipeline asks for them.
+    pub fn of(user: &User, info: &RequestInfo) -> Attributes {
+        let mut a = Attributes {
+            user: user.clone(),
+            verb: info.verb.clone(),
+            is_resource: info.is_resource,
+            path: info.path.clone(),
+            ..Attributes::default()
+        };
+        if info.is_resource {
+            a.group = info.group.clone();
+            a.version = info.version.clone();
+            a.resource = info.resource.clone();
+            a.subresource = info.subresource.clone();
+            a.namespace = info.namespace.clone();
+            a.name = info.name.clone();
+            a.field_selector = info.field_selector.clone();
+            a.label_selector = info.label_selector.clone();
+            // A list or watch of one name is judged as one of that name, so that `resourceNames` rules apply.
+            if a.name.is_empty()
+                && matches!(a.verb.as_str(), "list" | "watch" | "deletecollection")
+                && let Some(name) = exact_field(&a.field_selector, "metadata.name")
+            {
+                a.name = name.to_string();
+            }
+        }
+        a
+    }
+
+    /// A question about one resource, for checks that the server makes on a user's behalf.
+    pub fn resource(user: &User, verb: &str, group: &str, resource: &str, namespace: &str, name: &str) -> Attributes {
+        Attributes {
+            user: user.clone(),
+            verb: verb.to_string(),
+            is_resource: true,
+            group: group.to_string(),
+            version: "*".to_string(),
+            resource: resource.to_string(),
+            namespace: namespace.to_string(),
+            name: name.to_string(),
+            ..Attributes::default()
+        }
+    }
+}
+
+/// The value that a field selector demands of `field` with `=` or `==`, if it does.
+pub fn exact_field<'a>(selector: &'a str, field: &str) -> Option<&'a str> {
+    selector.split(',').find_map(|term| {
+        let rest = term.trim().strip_prefix(field)?;
+        let value = rest.strip_prefix("==").or_else(|| rest.strip_prefix('='))?;
+        (!value.is_empty()).then_some(value)
+    })
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +97,152 @@ pub enum Decision {
     NoOpinion(String),
 }
 
+impl Decision {
+    pub fn allowed(&self) -> bool {
+        matches!(self, Decision::Allow(_))
+    }
+
+    pub fn reason(&self) -> &str {
+        match self {
+            Decision::Allow(r) | Decision::Deny(r) | Decision::NoOpinion(r) => r,
+        }
+    }
+}
+
+/// What a user may do in a namespace, for SelfSubjectRulesReview. Rules are `PolicyRule` objects.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UserRules {
+    pub rules: Vec<rules::PolicyRule>,
+    pub incomplete: bool,
+    pub errors: Vec<String>,
+}
+
 #[async_trait]
 pub trait Authorizer: Send + Sync + 'static {
     async fn authorize(&self, attributes: &Attributes) -> Decision;
+
+    /// What this authorizer can tell about a user's rights in a namespace.
+    fn rules_for(&self, _user: &User, _namespace: &str) -> UserRules {
+        UserRules::default()
+    }
+}
+
+/// Asks authorizers in order; the first Allow or Deny is the answer.
+pub struct Chain {
+    authorizers: Vec<Arc<dyn Authorizer>>,
+}
+
+impl Chain {
+    pub fn new(authorizers: Vec<Arc<dyn Authorizer>>) -> Chain {
+        Chain { authorizers }
+    }
+
+    /// `system:masters`, then the Node authorizer, then RBAC.
+    pub fn standard(reader: crate::reader::Reader) -> (Chain, Arc<rbac::Rbac>) {
+        let rbac = Arc::new(rbac::Rbac::new(reader.clone()));
+        let chain = Chain::new(vec![
+            Arc::new(masters::Masters),
+            Arc::new(node::NodeAuthorizer::new(reader)),
+            rbac.clone(),
+        ]);
+        (chain, rbac)
+    }
+}
+
+#[async_trait]
+impl Authorizer for Chain {
+    async fn authorize(&self, attributes: &Attributes) -> Decision {
+        let mut reasons: Vec<String> = Vec::new();
+        for authorizer in &self.authorizers {
+            match authorizer.authorize(attributes).await {
+                Decision::NoOpinion(reason) if reason.is_empty() => {}
+                Decision::NoOpinion(reason) => reasons.push(reason),
+                decided => return decided,
+            }
+        }
+        Decision::NoOpinion(reasons.join("\n"))
+    }
+
+    fn rules_for(&self, user: &User, namespace: &str) -> UserRules {
+        let mut all = UserRules::default();
+        for authorizer in &self.authorizers {
+            let one = authorizer.rules_for(user, namespace);
+            all.rules.extend(one.rules);
+            all.incomplete |= one.incomplete;
+            all.errors.extend(one.errors);
+        }
+        all
+    }
+}
+
+/// The 403 of a request that no authorizer allowed.
+pub fn forbidden(a: &Attributes, reason: &str) -> Status {
+    let mut message = refusal(a);
+    if !reason.is_empty() {
+        message.push_str(": ");
+        message.push_str(reason);
+    }
+    if a.is_resource {
+        Status::forbidden(&a.group, &a.resource, &a.name, message)
+    } else {
+        Status::forbidden("", "", "", message)
+    }
+}
+
+/// `User "jane" cannot list resource "pods" in API group "" in the namespace "default"`
+fn refusal(a: &Attributes) -> String {
+    let user = format!("User {:?}", a.user.name);
+    if !a.is_resource {
+        return format!("{user} cannot {} path {:?}", a.verb, a.path);
+    }
+    let resource =
+        if a.subresource.is_empty() { a.resource.clone() } else { format!("{}/{}", a.resource, a.subresource) };
+    let what = format!("{user} cannot {} resource {resource:?} in API group {:?}", a.verb, a.group);
+    if a.namespace.is_empty() {
+        format!("{what} at the cluster scope")
+    } else {
+        format!("{what} in the namespace {:?}", a.namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_read_as_upstream_has_them() {
+        let jane = User::new("jane", &[]);
+        let mut a = Attributes::resource(&jane, "list", "", "pods", "default", "");
+        assert_eq!(
+            forbidden(&a, "").message,
+            r#"pods is forbidden: User "jane" cannot list resource "pods" in API group "" in the namespace "default""#
+        );
+        a.subresource = "log".into();
+        a.name = "web".into();
+        a.verb = "get".into();
+        assert_eq!(
+            forbidden(&a, "").message,
+            r#"pods "web" is forbidden: User "jane" cannot get resource "pods/log" in API group "" in the namespace "default""#
+        );
+        let a = Attributes::resource(&jane, "get", "apps", "deployments", "", "");
+        assert_eq!(
+            forbidden(&a, "RBAC: broken").message,
+            r#"deployments.apps is forbidden: User "jane" cannot get resource "deployments" in API group "apps" at the cluster scope: RBAC: broken"#
+        );
+        let a = Attributes { user: jane, verb: "get".into(), path: "/foo".into(), ..Attributes::default() };
+        let s = forbidden(&a, "");
+        assert_eq!((s.code, s.message.as_str()), (403, r#"forbidden: User "jane" cannot get path "/foo""#));
+    }
+
+    #[test]
+    fn a_list_of_one_name_is_judged_by_that_name() {
+        let info = RequestInfo::parse(
+            &http::Method::GET,
+            "/api/v1/namespaces/d/secrets",
+            "fieldSelector=type%3DOpaque%2Cmetadata.name%3Ds1",
+        );
+        assert_eq!(Attributes::of(&User::default(), &info).name, "s1");
+        assert_eq!(exact_field("metadata.name!=a", "metadata.name"), None);
+        assert_eq!(exact_field("spec.nodeName==n1", "spec.nodeName"), Some("n1"));
+    }
 }

@@ -1,0 +1,123 @@
+//! For unit tests alone: one write, put together in a line and sent through one plugin.
+
+use super::{Attributes, Operation, Plugin};
+use crate::authn::User;
+use api::catalogue::Resource;
+use api::strategy::Strategy;
+use meta::schema::{Shape, Struct, Type, Types};
+use meta::status::Status;
+use serde_json::Value;
+use std::sync::Arc;
+
+struct Plain;
+impl Strategy for Plain {}
+
+fn resource(group: &str, plural: &str, namespaced: bool, kind: &str) -> Arc<Resource> {
+    let mut types = Types::default();
+    let type_id = types.push(Type { name: String::new(), shape: Shape::Struct(Struct::default()) });
+    Arc::new(Resource {
+        group: group.to_string(),
+        version: "v1".to_string(),
+        plural: plural.to_string(),
+        singular: String::new(),
+        kind: kind.to_string(),
+        list_kind: format!("{kind}List"),
+        namespaced,
+        short_names: Vec::new(),
+        categories: Vec::new(),
+        verbs: Vec::new(),
+        subresources: Vec::new(),
+        types: Arc::new(types),
+        type_id,
+        strategy: Arc::new(Plain),
+        storage: (group.to_string(), "v1".to_string()),
+    })
+}
+
+pub struct Write {
+    operation: Operation,
+    resource: Arc<Resource>,
+    subresource: String,
+    namespace: String,
+    name: String,
+    user: User,
+    object: Value,
+    old: Option<Value>,
+    pub warnings: Vec<String>,
+}
+
+impl Write {
+    fn new(operation: Operation, group: &str, plural: &str, ns: &str, object: Value, old: Option<Value>) -> Write {
+        let shown = if object.is_null() { old.as_ref().unwrap_or(&Value::Null) } else { &object };
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
+        Write {
+            operation,
+            resource: resource(group, plural, !ns.is_empty(), &text(&shown["kind"])),
+            subresource: String::new(),
+            namespace: ns.to_string(),
+            name: text(&shown["metadata"]["name"]),
+            user: User::default(),
+            object,
+            old,
+            warnings: Vec::new(),
+        }
+    }
+
+    pub fn create(group: &str, plural: &str, namespace: &str, object: Value) -> Write {
+        Write::new(Operation::Create, group, plural, namespace, object, None)
+    }
+
+    /// From `old` to `new`.
+    pub fn update(group: &str, plural: &str, namespace: &str, old: Value, new: Value) -> Write {
+        Write::new(Operation::Update, group, plural, namespace, new, Some(old))
+    }
+
+    pub fn delete(group: &str, plural: &str, namespace: &str, old: Value) -> Write {
+        Write::new(Operation::Delete, group, plural, namespace, Value::Null, Some(old))
+    }
+
+    pub fn by(mut self, user: &User) -> Write {
+        self.user = user.clone();
+        self
+    }
+
+    /// A write to `name`'s subresource.
+    pub fn sub(mut self, subresource: &str, name: &str) -> Write {
+        self.subresource = subresource.to_string();
+        self.name = name.to_string();
+        self
+    }
+
+    fn attributes(&mut self) -> Attributes<'_> {
+        Attributes {
+            operation: self.operation,
+            resource: &self.resource,
+            subresource: &self.subresource,
+            namespace: &self.namespace,
+            name: &self.name,
+            user: &self.user,
+            dry_run: false,
+            object: &mut self.object,
+            old: self.old.as_ref(),
+            options: &Value::Null,
+            warnings: &mut self.warnings,
+        }
+    }
+
+    /// The object after the plugin changed it.
+    pub async fn admit(mut self, plugin: &dyn Plugin) -> Result<Value, Status> {
+        plugin.admit(&mut self.attributes()).await?;
+        Ok(self.object)
+    }
+
+    pub async fn validate(mut self, plugin: &dyn Plugin) -> Result<(), Status> {
+        plugin.validate(&self.attributes()).await
+    }
+
+    /// Both, as the pipeline runs them; gives the object and the warnings.
+    pub async fn run(mut self, plugin: &dyn Plugin) -> Result<(Value, Vec<String>), Status> {
+        plugin.admit(&mut self.attributes()).await?;
+        plugin.validate(&self.attributes()).await?;
+        Ok((self.object, self.warnings))
+    }
+}
