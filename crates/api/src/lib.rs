@@ -4,9 +4,11 @@
 //! * `catalogue`: one row per served resource, pointing to its type and its [`strategy::Strategy`].
 //! * `kinds`: a file per kind: defaults, validation, strategy, printed columns.
 //! * `codec`: JSON, YAML and protobuf, driven by the facts.
+//! * `convert`: between versions that share one storage.
 
 pub mod catalogue;
 pub mod codec;
+pub mod convert;
 pub mod facts;
 pub mod kinds;
 pub mod strategy;
