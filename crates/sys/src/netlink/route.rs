@@ -194,7 +194,7 @@ impl Route {
                 .nest(IFLA_INFO_DATA, |m| {
                     let peer = m.open(VETH_INFO_PEER);
                     // A veth can't be up while its partner is not yet its partner: the far end is raised in its namespace.
-                m.raw(&ifinfo(0, 0, 0, 0));
+                    m.raw(&ifinfo(0, 0, 0, 0));
                     m.attr_str(IFLA_IFNAME, veth.peer_name)
                         .attr_u32(IFLA_MTU, veth.mtu);
                     if let Some(mac) = veth.peer_mac {

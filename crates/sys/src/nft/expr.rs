@@ -147,13 +147,13 @@ impl Rule {
             });
         })
     }
-    /// A random number below `modulus`, in host order.
-    pub fn load_random(self, modulus: u32, to: u32) -> Rule {
+    /// A random number in `offset..offset + modulus`, in host order.
+    pub fn load_random(self, modulus: u32, offset: u32, to: u32) -> Rule {
         self.expr("numgen", |m| {
             m.attr_be32(1, register(to))
                 .attr_be32(2, modulus)
                 .attr_be32(3, 1)
-                .attr_be32(4, 0);
+                .attr_be32(4, offset);
         })
     }
     pub fn compare(self, from: u32, op: Cmp, bytes: &[u8]) -> Rule {
