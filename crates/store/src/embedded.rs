@@ -12,6 +12,7 @@
 
 mod committer;
 pub mod disk;
+pub mod faulty;
 mod format;
 mod log;
 mod maintenance;
@@ -149,7 +150,8 @@ fn open_locked(
             disk.remove(&name).map_err(|e| unreadable(&name, e))?;
         }
     }
-    snapshot::remove_leftovers(&*disk, base.as_ref().map(|s| s.revision))?;
+    snapshot::remove_superseded(&*disk, base_revision)?;
+    snapshot::remove_unfinished(&*disk)?;
 
     let (commands, command_queue) = channel();
     // A bound for form's sake: compactions wait for their answers, and the bell rings once.

@@ -42,6 +42,9 @@ pub(crate) struct Segment {
     pub last: Revision,
 }
 
+/// Where a segment is begun.
+const TEMPORARY: &str = "segment.tmp";
+
 pub(crate) fn segment_name(number: u64) -> String {
     format!("{number:016x}.log")
 }
@@ -88,15 +91,8 @@ impl Log {
                 Some(header) if header.kind == Kind::Segment && header.number == *number => {
                     loaded.push((header, bytes))
                 }
-                // The process died while it began this segment; nothing can have been acknowledged from it.
-                None if number == found.last().unwrap_or(&0) && bytes.len() <= HEADER_LEN => break,
                 _ => return Err(Error::Corrupt(format!("{name}: the header is damaged"))),
             }
-        }
-        if loaded.is_empty() && base > Revision(0) {
-            return Err(Error::Corrupt(
-                "the log segment that goes with the snapshot is damaged".into(),
-            ));
         }
 
         let mut next = Revision(base.0 + 1);
@@ -243,9 +239,12 @@ impl Log {
         };
         let name = segment_name(number);
         let begin = || {
-            let mut file = self.disk.create(&name)?;
+            // Written aside, so that a segment that has its name has its header, and damage is never mistaken for a
+            // crash in between.
+            let mut file = self.disk.create(TEMPORARY)?;
             file.write_all(&header.encode())?;
             file.sync()?;
+            self.disk.rename(TEMPORARY, &name)?;
             self.disk.sync_names()?;
             Ok(file)
         };
@@ -262,6 +261,7 @@ impl Log {
                 Ok(())
             }
             Err(error) => {
+                let _ = self.disk.remove(TEMPORARY);
                 let _ = self.disk.remove(&name);
                 Err(error)
             }

@@ -167,7 +167,7 @@ pub(crate) fn remove_before(shared: &Shared, snapshot: &snapshot::Snapshot) -> R
             .map_err(|e| super::log::unreadable(&name, e))?;
         shared.segments.0.lock().pop_front();
     }
-    snapshot::remove_leftovers(&*shared.disk, Some(snapshot.revision))
+    snapshot::remove_superseded(&*shared.disk, snapshot.revision)
 }
 
 /// When which revision was current: decides what is old enough to be forgotten. Pure.

@@ -156,13 +156,19 @@ pub(crate) fn read(disk: &dyn Disk, mut load: impl FnMut(Record)) -> Result<Opti
     }
 }
 
-/// Removes what a snapshot superseded and what a crash left half done.
-pub(crate) fn remove_leftovers(disk: &dyn Disk, keep: Option<Revision>) -> Result<()> {
-    for name in names(disk)? {
-        let superseded = revision_of(&name).is_some_and(|r| Some(r) < keep);
-        if superseded || name == TEMPORARY {
-            disk.remove(&name).map_err(|e| unreadable(&name, e))?;
-        }
+/// Removes older snapshots.
+pub(crate) fn remove_superseded(disk: &dyn Disk, by: Revision) -> Result<()> {
+    remove_where(disk, |name| revision_of(name).is_some_and(|r| r < by))
+}
+
+/// Removes what a crash left half done. Only while nothing else is at work.
+pub(crate) fn remove_unfinished(disk: &dyn Disk) -> Result<()> {
+    remove_where(disk, |name| name.ends_with(".tmp"))
+}
+
+fn remove_where(disk: &dyn Disk, unneeded: impl Fn(&str) -> bool) -> Result<()> {
+    for name in names(disk)?.iter().filter(|n| unneeded(n)) {
+        disk.remove(name).map_err(|e| unreadable(name, e))?;
     }
     Ok(())
 }
