@@ -526,30 +526,21 @@ fn add_balance(batch: &mut Batch, name: &str, chain: &BalanceChain, count: usize
         batch.add_rule(name, choose(Rule::new()).dnat(false, 5, 6));
         return;
     };
-    // A remembered backend that is gone is overwritten. Deleting first, since `update` renews only the time of an
-    // element that is there, not its value.
     batch.add_rule(
         name,
         load_listen(Rule::new().load_source(false, 0), chain.node_port, 1)
             .lookup_value(AFFINITY, 0, 4)
             .lookup("alive", 1)
-            .dynset(AFFINITY, Dynset::Update, 0, Some(4), Some(timeout))
+            .dynset(AFFINITY, Dynset::Update, 0, 4, Some(timeout))
             .dnat(false, 4, 5),
     );
-    batch.add_rule(
-        name,
-        load_listen(Rule::new().load_source(false, 0), chain.node_port, 1).dynset(
-            AFFINITY,
-            Dynset::Delete,
-            0,
-            None,
-            None,
-        ),
-    );
+    // A remembered backend that is gone is overwritten. Deleting first, since `update` renews only the time of an
+    // element that is there, not its value.
     batch.add_rule(
         name,
         choose(Rule::new().load_source(false, 0))
-            .dynset(AFFINITY, Dynset::Update, 0, Some(5), Some(timeout))
+            .dynset(AFFINITY, Dynset::Delete, 0, 5, None)
+            .dynset(AFFINITY, Dynset::Update, 0, 5, Some(timeout))
             .dnat(false, 5, 6),
     );
     // The table of clients is full: balance without remembering.

@@ -201,22 +201,21 @@ impl Rule {
                 .attr_be32(3, 0);
         })
     }
-    /// Writes an element from the packet path; `update` also renews its time to live, `value` is the register of a map's value.
+    /// Writes or deletes a map's element from the packet path; `update` also renews its time to live. `value` is the
+    /// register of the map's value, which the kernel wants to see even for a deletion.
     pub fn dynset(
         self,
         map: &str,
         op: Dynset,
         key: u32,
-        value: Option<u32>,
+        value: u32,
         timeout: Option<Duration>,
     ) -> Rule {
         self.expr("dynset", |m| {
             m.attr_str(1, map)
                 .attr_be32(3, op as u32)
-                .attr_be32(4, register(key));
-            if let Some(value) = value {
-                m.attr_be32(5, register(value));
-            }
+                .attr_be32(4, register(key))
+                .attr_be32(5, register(value));
             if let Some(timeout) = timeout {
                 m.attr_be64(6, timeout.as_millis() as u64);
             }
