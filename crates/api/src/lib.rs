@@ -12,3 +12,4 @@ pub mod convert;
 pub mod facts;
 pub mod kinds;
 pub mod strategy;
+pub mod validation;

@@ -3,16 +3,55 @@
 //! To add a kind: write `kinds/<kind>.rs` with a unit struct that implements [`Strategy`], add its `mod` line,
 //! and add its `row!`. A kind without a row gets [`Plain`], the generic behaviour.
 
-use crate::strategy::Strategy;
+use crate::strategy::{ScalePaths, Strategy};
 use std::sync::Arc;
 
 // One `pub mod` line per file, sorted.
+pub mod columns;
+pub mod configmap;
+pub mod controllerrevision;
+pub mod cronjob;
+pub mod daemonset;
+pub mod deployment;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod event;
+pub mod horizontalpodautoscaler;
+pub mod ingress;
+pub mod job;
+pub mod lease;
+pub mod limitrange;
+pub mod namespace;
+pub mod networkpolicy;
+pub mod node;
+pub mod persistentvolume;
+pub mod persistentvolumeclaim;
+pub mod pod;
+pub mod poddisruptionbudget;
+pub mod podtemplate;
+pub mod priorityclass;
+pub mod rbac;
+pub mod replicaset;
+pub mod replicationcontroller;
+pub mod resourcequota;
+pub mod secret;
+pub mod service;
+pub mod serviceaccount;
+pub mod statefulset;
+pub mod storageclass;
 
 /// The strategy of a kind that has nothing special about it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Plain;
 
 impl Strategy for Plain {}
+
+/// Where most scalable kinds keep their numbers.
+pub const REPLICAS: ScalePaths = ScalePaths {
+    spec_replicas: &["spec", "replicas"],
+    status_replicas: &["status", "replicas"],
+    selector: &["spec", "selector"],
+};
 
 /// One row of the table: the group, the kind and a constant expression that makes its strategy.
 struct Row {
@@ -29,7 +68,41 @@ macro_rules! row {
 
 /// Every kind with a meaning of its own. Sorted by group, then kind.
 const TABLE: &[Row] = &[
-    // Like this: row!("", "Pod", pod::Pod),
+    row!("", "ConfigMap", configmap::ConfigMap),
+    row!("", "Endpoints", endpoints::Endpoints),
+    row!("", "Event", event::Event),
+    row!("", "LimitRange", limitrange::LimitRange),
+    row!("", "Namespace", namespace::Namespace),
+    row!("", "Node", node::Node),
+    row!("", "PersistentVolume", persistentvolume::PersistentVolume),
+    row!("", "PersistentVolumeClaim", persistentvolumeclaim::PersistentVolumeClaim),
+    row!("", "Pod", pod::Pod),
+    row!("", "PodTemplate", podtemplate::PodTemplate),
+    row!("", "ReplicationController", replicationcontroller::ReplicationController),
+    row!("", "ResourceQuota", resourcequota::ResourceQuota),
+    row!("", "Secret", secret::Secret),
+    row!("", "Service", service::Service),
+    row!("", "ServiceAccount", serviceaccount::ServiceAccount),
+    row!("apps", "ControllerRevision", controllerrevision::ControllerRevision),
+    row!("apps", "DaemonSet", daemonset::DaemonSet),
+    row!("apps", "Deployment", deployment::Deployment),
+    row!("apps", "ReplicaSet", replicaset::ReplicaSet),
+    row!("apps", "StatefulSet", statefulset::StatefulSet),
+    row!("autoscaling", "HorizontalPodAutoscaler", horizontalpodautoscaler::HorizontalPodAutoscaler),
+    row!("batch", "CronJob", cronjob::CronJob),
+    row!("batch", "Job", job::Job),
+    row!("coordination.k8s.io", "Lease", lease::Lease),
+    row!("discovery.k8s.io", "EndpointSlice", endpointslice::EndpointSlice),
+    row!("events.k8s.io", "Event", event::EventsEvent),
+    row!("networking.k8s.io", "Ingress", ingress::Ingress),
+    row!("networking.k8s.io", "NetworkPolicy", networkpolicy::NetworkPolicy),
+    row!("policy", "PodDisruptionBudget", poddisruptionbudget::PodDisruptionBudget),
+    row!("rbac.authorization.k8s.io", "ClusterRole", rbac::ClusterRole),
+    row!("rbac.authorization.k8s.io", "ClusterRoleBinding", rbac::ClusterRoleBinding),
+    row!("rbac.authorization.k8s.io", "Role", rbac::Role),
+    row!("rbac.authorization.k8s.io", "RoleBinding", rbac::RoleBinding),
+    row!("scheduling.k8s.io", "PriorityClass", priorityclass::PriorityClass),
+    row!("storage.k8s.io", "StorageClass", storageclass::StorageClass),
 ];
 
 /// The strategy for a kind of a built-in group; the version doesn't matter.

@@ -1,0 +1,98 @@
+//! Endpoints (the older form; EndpointSlices carry the same).
+
+use super::columns;
+use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::validation::access::*;
+use crate::validation::values;
+use meta::field::{Errors, Path};
+use serde_json::{Value, json};
+
+pub struct Endpoints;
+
+impl Strategy for Endpoints {
+    fn defaults(&self, obj: &mut Value) {
+        for s in items_mut(obj, "subsets") {
+            for p in items_mut(s, "ports") {
+                fill_zero(p, "protocol", "TCP");
+            }
+        }
+    }
+
+    fn validate_create(&self, obj: &Value, errors: &mut Errors) {
+        for (i, s) in list(obj, "subsets").iter().enumerate() {
+            let p = Path::new("subsets").index(i);
+            if list(s, "addresses").is_empty() && list(s, "notReadyAddresses").is_empty() {
+                errors.required(p.clone(), "must specify `addresses` or `notReadyAddresses`");
+            }
+            for key in ["addresses", "notReadyAddresses"] {
+                for (j, a) in list(s, key).iter().enumerate() {
+                    address(a, &p.child(key).index(j), errors);
+                }
+            }
+            let ports = list(s, "ports");
+            for (j, port) in ports.iter().enumerate() {
+                let p = p.child("ports").index(j);
+                match text(port, "name") {
+                    "" if ports.len() > 1 => errors.required(p.child("name"), ""),
+                    "" => {}
+                    name => values::dns_label(name, &p.child("name"), errors),
+                }
+                values::port_number(int(port, "port").unwrap_or(0), p.child("port"), errors);
+                let protocols = ["SCTP", "TCP", "UDP"];
+                values::required_one_of(text(port, "protocol"), &protocols, p.child("protocol"), errors);
+                if has(port, "appProtocol") {
+                    values::qualified_name(text(port, "appProtocol"), &p.child("appProtocol"), errors);
+                }
+            }
+        }
+    }
+
+    fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
+        self.validate_create(new, errors);
+    }
+
+    fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
+        vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_string()]
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: &[Column] = &[NAME, column("Endpoints", "string", 0), column("Age", "string", 0)];
+        COLUMNS
+    }
+
+    fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
+        let mut all: Vec<String> = Vec::new();
+        for s in list(obj, "subsets") {
+            for a in list(s, "addresses") {
+                let ip = text(a, "ip");
+                if list(s, "ports").is_empty() {
+                    all.push(ip.to_string());
+                }
+            }
+            for p in list(s, "ports") {
+                let port = int(p, "port").unwrap_or(0);
+                for a in list(s, "addresses") {
+                    let ip = text(a, "ip");
+                    all.push(if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") });
+                }
+            }
+        }
+        vec![columns::name(obj), json!(columns::at_most(&all, 3, "<none>")), columns::age_cell(obj, now)]
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        true
+    }
+}
+
+fn address(a: &Value, path: &Path, errors: &mut Errors) {
+    values::ip(text(a, "ip"), &path.child("ip"), errors);
+    values::non_special_ip(text(a, "ip"), &path.child("ip"), errors);
+    let host = text(a, "hostname");
+    if !host.is_empty() {
+        values::dns_label(host, &path.child("hostname"), errors);
+    }
+    if has(a, "nodeName") {
+        values::dns_subdomain(text(a, "nodeName"), &path.child("nodeName"), errors);
+    }
+}

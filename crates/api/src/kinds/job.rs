@@ -1,0 +1,358 @@
+//! Job.
+
+use super::{columns, pod};
+use crate::strategy::{Column, NAME, Now, Strategy, column, human_duration};
+use crate::validation::access::*;
+use crate::validation::{podspec, selector, values, workload};
+use meta::field::{Errors, Path};
+use serde_json::{Value, json};
+
+pub struct Job;
+
+const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
+const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+/// Indexed Jobs of more pods than this would make objects too big.
+const PARALLELISM_INDEXED_MAX: i64 = 100_000;
+
+impl Strategy for Job {
+    fn defaults(&self, obj: &mut Value) {
+        let labels = at(obj, &["spec", "template", "metadata", "labels"]).clone();
+        if labels.as_object().is_some_and(|l| !l.is_empty())
+            && let Some(m) = ensure_object(obj, "metadata")
+        {
+            fill_zero(m, "labels", labels);
+        }
+        let Some(spec) = ensure_object(obj, "spec") else { return };
+        if !has(spec, "completions") && !has(spec, "parallelism") {
+            set(spec, "completions", 1);
+        }
+        fill(spec, "parallelism", 1);
+        let per_index = has(spec, "backoffLimitPerIndex");
+        fill(spec, "backoffLimit", if per_index { i32::MAX } else { 6 });
+        fill(spec, "completionMode", "NonIndexed");
+        fill(spec, "suspend", false);
+        let policy = if has(spec, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
+        fill(spec, "podReplacementPolicy", policy);
+        if let Some(p) = object_mut(spec, "podFailurePolicy") {
+            for rule in items_mut(p, "rules") {
+                for pattern in items_mut(rule, "onPodConditions") {
+                    fill_zero(pattern, "status", "True");
+                }
+            }
+        }
+        pod::defaults::template(spec, "template");
+    }
+
+    fn prepare_create(&self, obj: &mut Value, _has_status: bool) {
+        remove(obj, "status");
+        let uid = text_at(obj, &["metadata", "uid"]).to_string();
+        let name = text_at(obj, &["metadata", "name"]).to_string();
+        let Some(spec) = ensure_object(obj, "spec") else { return };
+        if flag(spec, "manualSelector") {
+            return;
+        }
+        if let Some(labels) = ensure_object(spec, "template")
+            .and_then(|t| ensure_object(t, "metadata"))
+            .and_then(|m| ensure_object(m, "labels"))
+        {
+            for (key, value) in
+                [("controller-uid", &uid), ("job-name", &name), (UID_LABEL, &uid), (NAME_LABEL, &name)]
+            {
+                // A different value shows that the user wanted a selector of their own; validation says so.
+                fill(labels, key, value.as_str());
+            }
+        }
+        if let Some(m) = ensure_object(spec, "selector").and_then(|s| ensure_object(s, "matchLabels")) {
+            fill(m, UID_LABEL, uid);
+        }
+    }
+
+    fn validate_create(&self, obj: &Value, errors: &mut Errors) {
+        generated_selector(obj, errors);
+        spec(field(obj, "spec"), &Path::new("spec"), errors);
+        let sp = field(obj, "spec");
+        if !has(sp, "selector") {
+            errors.required(Path::new("spec.selector"), "");
+        } else {
+            selector::label_selector(field(sp, "selector"), &Path::new("spec.selector"), errors);
+            let labels = at(sp, &["template", "metadata", "labels"]);
+            workload::matches_template(selector::matches(field(sp, "selector"), labels), sp, &Path::new("spec"), errors);
+        }
+        // Pod names are made of the Job's name, an index and a suffix.
+        if text(sp, "completionMode") == "Indexed" {
+            let last = int(sp, "completions").unwrap_or(1).max(1) - 1;
+            let name = format!("{}-{last}", text_at(obj, &["metadata", "name"]));
+            let mut messages = meta::names::dns1123_label(&name);
+            if let Some(m) = messages.pop() {
+                let text = format!("will not able to create pod with invalid DNS label: {name}: {m}");
+                errors.invalid(Path::new("metadata.name"), text_at(obj, &["metadata", "name"]), text);
+            }
+        }
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        let (n, o, path) = (field(new, "spec"), field(old, "spec"), Path::new("spec"));
+        spec(n, &path, errors);
+        for key in [
+            "selector",
+            "completionMode",
+            "podFailurePolicy",
+            "backoffLimitPerIndex",
+            "managedBy",
+            "successPolicy",
+        ] {
+            values::immutable(field(n, key), field(o, key), path.child(key), errors);
+        }
+        template_update(new, old, &path, errors);
+        if !same(field(n, "completions"), field(o, "completions")) {
+            let value = field(n, "completions").clone();
+            let indexed = text(n, "completionMode") == "Indexed";
+            let elastic = |s: &Value| int(s, "completions").is_some() && int(s, "completions") == int(s, "parallelism");
+            if !indexed || int(n, "completions").is_none() || int(o, "completions").is_none() {
+                errors.invalid(path.child("completions"), value, values::IMMUTABLE);
+            } else if !elastic(n) {
+                let text = "can only be modified in tandem with spec.parallelism";
+                errors.invalid(path.child("completions"), value, text);
+            }
+        }
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        let (s, p) = (field(new, "status"), Path::new("status"));
+        workload::non_negative(s, &["active", "succeeded", "failed", "ready", "terminating"], &p, errors);
+        let finished = |o: &Value, kind: &str| {
+            list_at(o, &["status", "conditions"]).iter().any(|c| text(c, "type") == kind && text(c, "status") == "True")
+        };
+        for kind in ["Complete", "Failed", "FailureTarget", "SuccessCriteriaMet"] {
+            if finished(old, kind) && !finished(new, kind) {
+                let p = p.child("conditions");
+                errors.invalid(p, kind, format!("cannot disable the terminal {kind}=True condition"));
+            }
+        }
+        if finished(new, "Complete") && finished(new, "Failed") {
+            errors.invalid(p.child("conditions"), field(s, "conditions").clone(), "cannot set Complete=True and Failed=true conditions");
+        }
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        pod::spec_warnings(at(new, &["spec", "template", "spec"]), &Path::new("spec.template.spec"))
+    }
+
+    fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
+        vec![("status.successful", int(field(obj, "status"), "succeeded").unwrap_or(0).to_string())]
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Status", "string", 0),
+            column("Completions", "string", 0),
+            column("Duration", "string", 0),
+            column("Age", "string", 0),
+            column("Containers", "string", 1),
+            column("Images", "string", 1),
+            column("Selector", "string", 1),
+        ];
+        COLUMNS
+    }
+
+    fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
+        let (spec, status) = (field(obj, "spec"), field(obj, "status"));
+        let [containers, images] = columns::containers_and_images(at(spec, &["template", "spec"]));
+        let succeeded = int(status, "succeeded").unwrap_or(0);
+        let completions = match (int(spec, "completions"), int(spec, "parallelism").unwrap_or(0)) {
+            (Some(n), _) => format!("{succeeded}/{n}"),
+            (None, p) if p > 1 => format!("{succeeded}/1 of {p}"),
+            _ => format!("{succeeded}/1"),
+        };
+        let time = |key| text(status, key).parse::<jiff::Timestamp>().ok();
+        let duration = match (time("startTime"), time("completionTime")) {
+            (None, _) => String::new(),
+            (Some(start), end) => human_duration(end.unwrap_or(now.0).as_second() - start.as_second()),
+        };
+        vec![
+            columns::name(obj),
+            json!(state(obj)),
+            json!(completions),
+            json!(duration),
+            columns::age_cell(obj, now),
+            containers,
+            images,
+            json!(selector::shown(field(spec, "selector"))),
+        ]
+    }
+
+    fn has_generation(&self) -> bool {
+        true
+    }
+
+    fn default_orphan(&self) -> bool {
+        true
+    }
+}
+
+fn state(job: &Value) -> &'static str {
+    let has_condition = |kind: &str| {
+        list_at(job, &["status", "conditions"]).iter().any(|c| text(c, "type") == kind && text(c, "status") == "True")
+    };
+    if has_condition("Complete") {
+        "Complete"
+    } else if has_condition("Failed") {
+        "Failed"
+    } else if has(field(job, "metadata"), "deletionTimestamp") {
+        "Terminating"
+    } else if has_condition("Suspended") {
+        "Suspended"
+    } else if has_condition("FailureTarget") {
+        "FailureTarget"
+    } else if has_condition("SuccessCriteriaMet") {
+        "SuccessCriteriaMet"
+    } else {
+        "Running"
+    }
+}
+
+fn generated_selector(job: &Value, errors: &mut Errors) {
+    let sp = field(job, "spec");
+    if flag(sp, "manualSelector") || !has(sp, "selector") {
+        return;
+    }
+    let labels = at(sp, &["template", "metadata", "labels"]);
+    let path = Path::new("spec.template.metadata.labels");
+    for (key, want) in [
+        ("controller-uid", text_at(job, &["metadata", "uid"])),
+        (UID_LABEL, text_at(job, &["metadata", "uid"])),
+        ("job-name", text_at(job, &["metadata", "name"])),
+        (NAME_LABEL, text_at(job, &["metadata", "name"])),
+    ] {
+        match labels.get(key).and_then(Value::as_str) {
+            None => errors.required(path.key(key), format!("must be '{want}'")),
+            Some(have) if have != want => errors.invalid(path.clone(), labels.clone(), format!("must be '{want}'")),
+            Some(_) => {}
+        }
+    }
+    let uid = text_at(job, &["metadata", "uid"]);
+    if !selector::matches(field(sp, "selector"), &json!({UID_LABEL: uid, "controller-uid": uid})) {
+        errors.invalid(Path::new("spec.selector"), field(sp, "selector").clone(), "`selector` not auto-generated");
+    }
+}
+
+/// A JobSpec; also a CronJob's template.
+pub fn spec(sp: &Value, path: &Path, errors: &mut Errors) {
+    let counts = [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ];
+    workload::non_negative(sp, &counts, path, errors);
+    let mode = text(sp, "completionMode");
+    if !mode.is_empty() {
+        values::one_of(mode, &["NonIndexed", "Indexed"], path.child("completionMode"), errors);
+    }
+    if mode == "Indexed" {
+        if !has(sp, "completions") {
+            errors.required(path.child("completions"), "when completion mode is Indexed");
+        }
+        if int(sp, "parallelism").is_some_and(|p| p > PARALLELISM_INDEXED_MAX) {
+            errors.invalid(
+                path.child("parallelism"),
+                field(sp, "parallelism").clone(),
+                format!("must be less than or equal to {PARALLELISM_INDEXED_MAX} when completion mode is Indexed"),
+            );
+        }
+    } else {
+        for key in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+            if has(sp, key) {
+                errors.invalid(path.child(key), field(sp, key).clone(), "requires indexed completion mode");
+            }
+        }
+        if has(sp, "successPolicy") {
+            errors.invalid(path.child("successPolicy"), field(sp, "successPolicy").clone(), "requires indexed completion mode");
+        }
+    }
+    let replacement = text(sp, "podReplacementPolicy");
+    if !replacement.is_empty() {
+        let p = path.child("podReplacementPolicy");
+        if has(sp, "podFailurePolicy") {
+            values::one_of(replacement, &["Failed"], p, errors);
+        } else {
+            values::one_of(replacement, &["Failed", "TerminatingOrFailed"], p, errors);
+        }
+    }
+    podspec::pod_template(field(sp, "template"), &path.child("template"), errors);
+    let restart = text_at(sp, &["template", "spec", "restartPolicy"]);
+    let p = path.child("template.spec.restartPolicy");
+    match restart {
+        "" | "Always" => errors.required(p, "valid values: \"OnFailure\", \"Never\""),
+        "OnFailure" if has(sp, "podFailurePolicy") => {
+            errors.invalid(p, restart, "only \"Never\" is supported when podFailurePolicy is specified")
+        }
+        "OnFailure" | "Never" => {}
+        other => errors.not_supported(p, other, &["OnFailure", "Never"]),
+    }
+    failure_policy(field(sp, "podFailurePolicy"), &path.child("podFailurePolicy"), errors);
+}
+
+fn failure_policy(policy: &Value, path: &Path, errors: &mut Errors) {
+    let rules = list(policy, "rules");
+    if rules.len() > 20 {
+        errors.too_many(path.child("rules"), rules.len(), 20);
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let p = path.child("rules").index(i);
+        let supported = ["Count", "FailIndex", "FailJob", "Ignore"];
+        values::required_one_of(text(rule, "action"), &supported, p.child("action"), errors);
+        let (codes, conditions) = (has(rule, "onExitCodes"), !list(rule, "onPodConditions").is_empty());
+        if codes && conditions {
+            let text = "specifying both OnExitCodes and OnPodConditions is not supported";
+            errors.invalid(p.clone(), rule.clone(), text);
+        } else if !codes && !conditions {
+            let text = "specifying one of OnExitCodes and OnPodConditions is required";
+            errors.invalid(p.clone(), rule.clone(), text);
+        }
+        if codes {
+            let c = field(rule, "onExitCodes");
+            let p = p.child("onExitCodes");
+            values::required_one_of(text(c, "operator"), &["In", "NotIn"], p.child("operator"), errors);
+            let vs = list(c, "values");
+            if vs.is_empty() {
+                errors.invalid(p.child("values"), Value::Array(vec![]), "at least one value is required");
+            } else if vs.len() > 255 {
+                errors.too_many(p.child("values"), vs.len(), 255);
+            }
+            for (j, v) in vs.iter().enumerate() {
+                if text(c, "operator") == "In" && v.as_i64() == Some(0) {
+                    errors.invalid(p.child("values").index(j), 0, "must not be 0 for the In operator");
+                }
+                if vs.iter().take(j).any(|o| o == v) {
+                    errors.duplicate(p.child("values").index(j), v.clone());
+                }
+            }
+        }
+    }
+}
+
+/// The template is fixed, but where a suspended Job's pods may run can still be said before its first start.
+fn template_update(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
+    let mut allowed = at(old, &["spec", "template"]).clone();
+    let wanted = at(new, &["spec", "template"]);
+    let unstarted = flag(field(old, "spec"), "suspend") && !has(field(old, "status"), "startTime");
+    if unstarted {
+        for part in ["metadata", "spec"] {
+            let keys: &[&str] =
+                if part == "metadata" { &["annotations", "labels"] } else { &["nodeSelector", "tolerations", "schedulingGates", "affinity"] };
+            if let Some(t) = ensure_object(&mut allowed, part) {
+                for k in keys {
+                    copy_field(t, field(wanted, part), k);
+                }
+            }
+        }
+    }
+    if !same(wanted, &allowed) {
+        errors.invalid(path.child("template"), wanted.clone(), values::IMMUTABLE);
+    }
+}

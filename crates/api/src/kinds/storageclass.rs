@@ -1,0 +1,76 @@
+//! StorageClass.
+
+use super::columns;
+use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::validation::access::*;
+use crate::validation::values;
+use meta::field::{Errors, Path};
+use serde_json::{Value, json};
+
+pub struct StorageClass;
+
+const DEFAULT_ANNOTATIONS: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+
+impl Strategy for StorageClass {
+    fn defaults(&self, obj: &mut Value) {
+        fill(obj, "reclaimPolicy", "Delete");
+        fill(obj, "volumeBindingMode", "Immediate");
+    }
+
+    fn validate_create(&self, obj: &Value, errors: &mut Errors) {
+        match text(obj, "provisioner") {
+            "" => errors.required(Path::new("provisioner"), ""),
+            p => values::each(errors, &Path::new("provisioner"), p, meta::names::qualified_name(&p.to_lowercase())),
+        }
+        let mut size = 0;
+        for (k, v) in pairs(obj, "parameters") {
+            if k.is_empty() {
+                errors.invalid(Path::new("parameters"), k, "field can not be empty.");
+            }
+            size += k.len() + v.len();
+        }
+        if size > 256 * 1024 {
+            errors.too_long(Path::new("parameters"), 256 * 1024);
+        }
+        values::required_one_of(text(obj, "reclaimPolicy"), &["Delete", "Retain"], Path::new("reclaimPolicy"), errors);
+        let modes = ["Immediate", "WaitForFirstConsumer"];
+        values::required_one_of(text(obj, "volumeBindingMode"), &modes, Path::new("volumeBindingMode"), errors);
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        for key in ["parameters", "provisioner", "reclaimPolicy"] {
+            if !same(field(new, key), field(old, key)) {
+                errors.forbidden(Path::new(key), format!("updates to {key} are forbidden."));
+            }
+        }
+        let mode = "volumeBindingMode";
+        values::immutable(field(new, mode), field(old, mode), Path::new(mode), errors);
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Provisioner", "string", 0),
+            column("ReclaimPolicy", "string", 0),
+            column("VolumeBindingMode", "string", 0),
+            column("AllowVolumeExpansion", "string", 0),
+            column("Age", "string", 0),
+        ];
+        COLUMNS
+    }
+
+    fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
+        let annotations = at(obj, &["metadata", "annotations"]);
+        let default = DEFAULT_ANNOTATIONS.iter().any(|a| text(annotations, a) == "true");
+        let name = text_at(obj, &["metadata", "name"]);
+        vec![
+            json!(if default { format!("{name} (default)") } else { name.to_string() }),
+            json!(text(obj, "provisioner")),
+            json!(text(obj, "reclaimPolicy")),
+            json!(text(obj, "volumeBindingMode")),
+            json!(flag(obj, "allowVolumeExpansion")),
+            columns::age_cell(obj, now),
+        ]
+    }
+}

@@ -1,0 +1,163 @@
+//! `metadata` of every object (upstream: `ValidateObjectMeta` and `ValidateObjectMetaUpdate`).
+
+use super::access::{at, field, flag, has, list, text, texts};
+use super::{labels, values};
+use crate::strategy::NameRule;
+use meta::field::{Errors, Path};
+use meta::names;
+use serde_json::Value;
+
+/// Rules for a new object. The name must be there already (made from `generateName` by the engine).
+pub fn object_meta(obj: &Value, namespaced: bool, rule: NameRule, errors: &mut Errors) {
+    let m = field(obj, "metadata");
+    let path = Path::new("metadata");
+    let generate = text(m, "generateName");
+    if !generate.is_empty() {
+        values::each(errors, &path.child("generateName"), generate, names::prefix_of(rule_fn(rule), generate));
+    }
+    let name = text(m, "name");
+    if name.is_empty() {
+        errors.required(path.child("name"), "name or generateName is required");
+    } else {
+        values::each(errors, &path.child("name"), name, name_messages(rule, name));
+    }
+    let namespace = text(m, "namespace");
+    if namespaced {
+        if namespace.is_empty() {
+            errors.required(path.child("namespace"), "");
+        } else {
+            values::dns_label(namespace, &path.child("namespace"), errors);
+        }
+    } else if !namespace.is_empty() {
+        errors.forbidden(path.child("namespace"), "not allowed on this type");
+    }
+    shared(m, &path, errors);
+    finalizers(m, &path.child("finalizers"), errors);
+}
+
+/// Rules for a write over an existing object.
+pub fn object_meta_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let (n, o) = (field(new, "metadata"), field(old, "metadata"));
+    let path = Path::new("metadata");
+    finalizers(n, &path.child("finalizers"), errors);
+    if has(o, "deletionTimestamp") {
+        let before = texts(o, "finalizers");
+        let added: Vec<&str> = texts(n, "finalizers").into_iter().filter(|f| !before.contains(f)).collect();
+        if !added.is_empty() {
+            let quoted: Vec<String> = added.iter().map(|f| format!("{f:?}")).collect();
+            errors.forbidden(
+                path.child("finalizers"),
+                format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                    quoted.join(", ")
+                ),
+            );
+        }
+    }
+    let (gn, go) = (field(n, "generation").as_i64().unwrap_or(0), field(o, "generation").as_i64().unwrap_or(0));
+    if gn < go {
+        errors.invalid(path.child("generation"), gn, "must not be decremented");
+    }
+    for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        values::immutable(field(n, key), field(o, key), path.child(key), errors);
+    }
+    shared(n, &path, errors);
+}
+
+/// What is tested on every write.
+fn shared(m: &Value, path: &Path, errors: &mut Errors) {
+    values::non_negative(field(m, "generation"), path.child("generation"), errors);
+    labels::labels(field(m, "labels"), &path.child("labels"), errors);
+    labels::annotations(field(m, "annotations"), &path.child("annotations"), errors);
+    owner_references(field(m, "ownerReferences"), &path.child("ownerReferences"), errors);
+    managed_fields(list(m, "managedFields"), &path.child("managedFields"), errors);
+}
+
+/// Labels and annotations of a pod template, whose name is free.
+pub fn template_meta(template: &Value, path: &Path, errors: &mut Errors) {
+    labels::labels(at(template, &["metadata", "labels"]), &path.child("labels"), errors);
+    labels::annotations(at(template, &["metadata", "annotations"]), &path.child("annotations"), errors);
+}
+
+fn owner_references(refs: &Value, path: &Path, errors: &mut Errors) {
+    let mut controller = String::new();
+    for r in refs.as_array().into_iter().flatten() {
+        let (version, kind) = (text(r, "apiVersion"), text(r, "kind"));
+        if version.rsplit('/').next().unwrap_or("").is_empty() {
+            errors.invalid(path.child("apiVersion"), version, "version must not be empty");
+        }
+        for key in ["kind", "name", "uid"] {
+            if text(r, key).is_empty() {
+                errors.invalid(path.child(key), text(r, key), "must not be empty");
+            }
+        }
+        if version == "v1" && kind == "Event" {
+            errors.invalid(path.clone(), r.clone(), "/v1, Kind=Event is disallowed from being an owner");
+        }
+        if flag(r, "controller") {
+            let this = format!("{kind}/{}", text(r, "name"));
+            if controller.is_empty() {
+                controller = this;
+            } else {
+                errors.invalid(
+                    path.clone(),
+                    refs.clone(),
+                    format!(
+                        "Only one reference can have Controller set to true. Found \"true\" in references for {controller} and {this}"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn finalizers(m: &Value, path: &Path, errors: &mut Errors) {
+    let all = texts(m, "finalizers");
+    for (i, f) in all.iter().enumerate() {
+        let messages = names::qualified_name(f);
+        let qualified = f.contains('/') || ["kubernetes", "orphan", "foregroundDeletion"].contains(f);
+        if messages.is_empty() && !qualified {
+            let text = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.invalid(path.index(i), *f, text);
+        }
+        values::each(errors, path, f, messages);
+    }
+    if all.contains(&"orphan") && all.contains(&"foregroundDeletion") {
+        let text = "finalizer orphan and foregroundDeletion cannot be both set";
+        errors.invalid(path.clone(), field(m, "finalizers").clone(), text);
+    }
+}
+
+fn managed_fields(entries: &[Value], path: &Path, errors: &mut Errors) {
+    for (i, e) in entries.iter().enumerate() {
+        let path = path.index(i);
+        let operation = text(e, "operation");
+        if operation != "Apply" && operation != "Update" {
+            errors.invalid(path.child("operation"), operation, "must be `Apply` or `Update`");
+        }
+        let fields_type = text(e, "fieldsType");
+        if !fields_type.is_empty() && fields_type != "FieldsV1" {
+            errors.invalid(path.child("fieldsType"), fields_type, "must be `FieldsV1`");
+        }
+        if text(e, "manager").len() > 128 {
+            errors.too_long(path.child("manager"), 128);
+        }
+        if text(e, "subresource").len() > 256 {
+            errors.too_long(path.child("subresource"), 256);
+        }
+    }
+}
+
+/// What is wrong with a name of this kind, in upstream's words.
+pub fn name_messages(rule: NameRule, name: &str) -> Vec<String> {
+    rule_fn(rule)(name)
+}
+
+fn rule_fn(rule: NameRule) -> fn(&str) -> Vec<String> {
+    match rule {
+        NameRule::Subdomain => names::dns1123_subdomain,
+        NameRule::Label => names::dns1123_label,
+        NameRule::Label1035 => names::dns1035_label,
+        NameRule::PathSegment => names::path_segment,
+    }
+}
