@@ -1,0 +1,3 @@
+//! Containers' logs in CRI format: rotation and reading.
+
+pub mod rotate;

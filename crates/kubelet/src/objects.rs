@@ -1,0 +1,205 @@
+//! ConfigMaps and Secrets that pods of this node refer to, each followed by a watch of its own for as long as a pod
+//! needs it. Nothing polls: a change wakes the pods that refer to the object.
+//!
+//! In: the references of the pods. Out: snapshots ([`Resolved`]) and a wake-up per change.
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EphemeralContainer, Pod, Secret};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The objects that a pod refers to, as of now; what is absent doesn't exist.
+#[derive(Clone, Debug, Default)]
+pub struct Resolved {
+    pub config_maps: BTreeMap<String, Arc<ConfigMap>>,
+    pub secrets: BTreeMap<String, Arc<Secret>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reference {
+    ConfigMap(String),
+    Secret(String),
+}
+
+/// Everything that environment, volumes and image pulls of the pod may read.
+pub fn references(pod: &Pod) -> BTreeSet<Reference> {
+    let mut out = BTreeSet::new();
+    let Some(spec) = &pod.spec else { return out };
+    let ephemeral: Vec<Container> = spec.ephemeral_containers.iter().flatten().map(ephemeral_as_container).collect();
+    for c in spec.init_containers.iter().flatten().chain(&spec.containers).chain(&ephemeral) {
+        for e in c.env_from.iter().flatten() {
+            out.extend(e.config_map_ref.iter().map(|r| Reference::ConfigMap(r.name.clone())));
+            out.extend(e.secret_ref.iter().map(|r| Reference::Secret(r.name.clone())));
+        }
+        for source in c.env.iter().flatten().filter_map(|e| e.value_from.as_ref()) {
+            out.extend(source.config_map_key_ref.iter().map(|r| Reference::ConfigMap(r.name.clone())));
+            out.extend(source.secret_key_ref.iter().map(|r| Reference::Secret(r.name.clone())));
+        }
+    }
+    for v in spec.volumes.iter().flatten() {
+        out.extend(v.config_map.iter().map(|s| Reference::ConfigMap(s.name.clone())));
+        out.extend(v.secret.iter().filter_map(|s| s.secret_name.clone()).map(Reference::Secret));
+        for p in v.projected.iter().flat_map(|p| p.sources.iter().flatten()) {
+            out.extend(p.config_map.iter().map(|s| Reference::ConfigMap(s.name.clone())));
+            out.extend(p.secret.iter().map(|s| Reference::Secret(s.name.clone())));
+        }
+    }
+    out.extend(spec.image_pull_secrets.iter().flatten().map(|s| Reference::Secret(s.name.clone())));
+    out.retain(|r| matches!(r, Reference::ConfigMap(n) | Reference::Secret(n) if !n.is_empty()));
+    out
+}
+
+/// An ephemeral container has a container's fields, in a type of its own.
+pub fn ephemeral_as_container(e: &EphemeralContainer) -> Container {
+    Container {
+        name: e.name.clone(),
+        image: e.image.clone(),
+        image_pull_policy: e.image_pull_policy.clone(),
+        command: e.command.clone(),
+        args: e.args.clone(),
+        working_dir: e.working_dir.clone(),
+        env: e.env.clone(),
+        env_from: e.env_from.clone(),
+        resources: e.resources.clone(),
+        volume_mounts: e.volume_mounts.clone(),
+        security_context: e.security_context.clone(),
+        stdin: e.stdin,
+        stdin_once: e.stdin_once,
+        tty: e.tty,
+        termination_message_path: e.termination_message_path.clone(),
+        termination_message_policy: e.termination_message_policy.clone(),
+        ..Default::default()
+    }
+}
+
+#[derive(Clone)]
+enum Object {
+    ConfigMap(Option<Arc<ConfigMap>>),
+    Secret(Option<Arc<Secret>>),
+}
+
+type Key = (String, Reference);
+
+struct Followed {
+    /// `None` until the first list has come.
+    value: watch::Receiver<Option<Object>>,
+    users: BTreeSet<String>,
+    task: tokio::task::AbortHandle,
+}
+
+/// Called with the uids of the pods that refer to the changed object.
+pub type OnChange = Arc<dyn Fn(&[String]) + Send + Sync>;
+
+#[derive(Clone)]
+pub struct Objects {
+    client: Client,
+    followed: Arc<Mutex<HashMap<Key, Followed>>>,
+    on_change: OnChange,
+}
+
+impl Objects {
+    pub fn new(client: Client, on_change: OnChange) -> Objects {
+        Objects { client, followed: Arc::default(), on_change }
+    }
+
+    /// Begins to follow what `wanted` names on behalf of the pod, and stops what it no longer needs.
+    pub fn follow(&self, pod_uid: &str, namespace: &str, wanted: &BTreeSet<Reference>) {
+        let mut followed = self.followed.lock();
+        followed.retain(|(ns, reference), f| {
+            if !(ns == namespace && wanted.contains(reference)) {
+                f.users.remove(pod_uid);
+            }
+            if f.users.is_empty() {
+                f.task.abort();
+            }
+            !f.users.is_empty()
+        });
+        for reference in wanted {
+            let key = (namespace.to_owned(), reference.clone());
+            followed.entry(key.clone()).or_insert_with(|| self.start(key)).users.insert(pod_uid.to_owned());
+        }
+    }
+
+    pub fn forget(&self, pod_uid: &str) {
+        self.follow(pod_uid, "", &BTreeSet::new());
+    }
+
+    fn start(&self, key: Key) -> Followed {
+        let (tx, value) = watch::channel(None);
+        let this = self.clone();
+        let (namespace, reference) = key.clone();
+        let task = tokio::spawn(async move {
+            match &reference {
+                Reference::ConfigMap(name) => {
+                    let api = Api::<ConfigMap>::namespaced(this.client.clone(), &namespace);
+                    this.run(api, name, &key, |v| Object::ConfigMap(v.map(Arc::new)), tx).await;
+                }
+                Reference::Secret(name) => {
+                    let api = Api::<Secret>::namespaced(this.client.clone(), &namespace);
+                    this.run(api, name, &key, |v| Object::Secret(v.map(Arc::new)), tx).await;
+                }
+            }
+        });
+        Followed { value, users: BTreeSet::new(), task: task.abort_handle() }
+    }
+
+    async fn run<K>(&self, api: Api<K>, name: &str, key: &Key, wrap: impl Fn(Option<K>) -> Object, tx: watch::Sender<Option<Object>>)
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
+    {
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+        let mut initial: Option<K> = None;
+        while let Some(event) = events.next().await {
+            let value = match event {
+                Ok(watcher::Event::Apply(object)) => Some(object),
+                Ok(watcher::Event::Delete(_)) => None,
+                Ok(watcher::Event::Init) => {
+                    initial = None;
+                    continue;
+                }
+                Ok(watcher::Event::InitApply(object)) => {
+                    initial = Some(object);
+                    continue;
+                }
+                Ok(watcher::Event::InitDone) => initial.take(),
+                Err(error) => {
+                    tracing::debug!(%error, name, "watch of a referenced object broke; it resumes");
+                    continue;
+                }
+            };
+            tx.send_replace(Some(wrap(value)));
+            let users: Vec<String> = self.followed.lock().get(key).map(|f| f.users.iter().cloned().collect()).unwrap_or_default();
+            (self.on_change)(&users);
+        }
+    }
+
+    /// The present values of all that the pod follows. Waits for the first answer of a fresh watch.
+    pub async fn snapshot(&self, pod_uid: &str) -> Resolved {
+        let receivers: Vec<(Reference, watch::Receiver<Option<Object>>)> = self
+            .followed
+            .lock()
+            .iter()
+            .filter(|(_, f)| f.users.contains(pod_uid))
+            .map(|((_, r), f)| (r.clone(), f.value.clone()))
+            .collect();
+        let mut out = Resolved::default();
+        for (reference, mut receiver) in receivers {
+            let Ok(value) = receiver.wait_for(Option::is_some).await.map(|v| (*v).clone()) else { continue };
+            match (reference, value) {
+                (Reference::ConfigMap(name), Some(Object::ConfigMap(Some(object)))) => {
+                    out.config_maps.insert(name, object);
+                }
+                (Reference::Secret(name), Some(Object::Secret(Some(object)))) => {
+                    out.secrets.insert(name, object);
+                }
+                _ => {}
+            }
+        }
+        out
+    }
+}

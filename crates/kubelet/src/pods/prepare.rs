@@ -1,0 +1,110 @@
+//! The steps before a pod's first container: volumes and the sandbox.
+
+use super::context::Context;
+use super::spec;
+use crate::container::env::Downward;
+use crate::container::{dns, hostname, security};
+use crate::labels;
+use crate::resources::{cgroup, linux, qos};
+use crate::volumes::{self, Mounted, SetUpError, Sources, persistent_volume_claim, token};
+use cri::{PodSandboxConfig, PodSandboxMetadata, PodSandboxStatus, PortMapping, Protocol};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use std::collections::BTreeMap;
+
+pub fn downward(context: &Context, pod: &Pod, sandbox: Option<&PodSandboxStatus>) -> Downward {
+    let pod_ips = if spec::is_host_network(pod) { context.host_ips.clone() } else { sandbox.map(|s| s.ips.clone()).unwrap_or_default() };
+    Downward { node_name: context.options.node_name.clone(), host_ips: context.host_ips.clone(), pod_ips, allocatable: crate::node::allocatable(context) }
+}
+
+/// Also how changed objects and due tokens reach running containers.
+pub async fn volumes(context: &Context, pod: &Pod, tokens: &mut token::Tokens) -> Result<BTreeMap<String, Mounted>, String> {
+    let uid = spec::uid(pod);
+    let objects = context.objects.snapshot(uid).await;
+    let token_result = token::refresh(&context.client, pod, tokens, Timestamp::now()).await;
+    let sources = Sources {
+        objects,
+        downward: downward(context, pod, None),
+        tokens: tokens.iter().map(|(k, t)| (k.clone(), t.value.clone())).collect(),
+        claims: persistent_volume_claim::resolve(&context.client, pod).await,
+    };
+    if let Err(error) = token_result {
+        let volume = token::wanted(pod).first().map(|w| w.volume.clone()).unwrap_or_default();
+        return Err(SetUpError { volume, source: volumes::VolumeError::Token(error) }.to_string());
+    }
+    let pod_dir = context.options.pod_dir(uid);
+    let pod = pod.clone();
+    tokio::task::spawn_blocking(move || volumes::set_up_all(&pod, &pod_dir, &sources)).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
+
+pub fn cgroup_path(context: &Context, pod: &Pod) -> String {
+    context.options.cgroup_root.as_deref().map(|root| cgroup::pod_path(root, qos::class(pod), spec::uid(pod))).unwrap_or_default()
+}
+
+pub fn sandbox_config(context: &Context, pod: &Pod, attempt: u32) -> Result<PodSandboxConfig, String> {
+    let m = &pod.metadata;
+    let (name, namespace, uid) = (m.name.clone().unwrap_or_default(), m.namespace.clone().unwrap_or_default(), spec::uid(pod).to_owned());
+    let host_network = spec::is_host_network(pod);
+    let names = hostname::names(pod, &context.options.cluster_domain)?;
+    let pod_spec = pod.spec.clone().unwrap_or_default();
+    let containers = spec::containers(pod);
+    let port_mappings = containers
+        .iter()
+        .filter(|_| !host_network)
+        .flat_map(|c| c.container.ports.iter().flatten())
+        .filter_map(|p| {
+            Some(PortMapping {
+                protocol: match p.protocol.as_deref() {
+                    Some("UDP") => Protocol::Udp,
+                    Some("SCTP") => Protocol::Sctp,
+                    _ => Protocol::Tcp,
+                },
+                container_port: u16::try_from(p.container_port).ok()?,
+                host_port: p.host_port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0)?,
+                host_ip: p.host_ip.clone().unwrap_or_default(),
+            })
+        })
+        .collect();
+    let mut all_labels = m.labels.clone().unwrap_or_default();
+    all_labels.extend([(labels::POD_NAME.to_owned(), name.clone()), (labels::POD_NAMESPACE.to_owned(), namespace.clone()), (labels::POD_UID.to_owned(), uid.clone())]);
+    let mut annotations = m.annotations.clone().unwrap_or_default();
+    annotations.insert(labels::TERMINATION_GRACE_PERIOD.to_owned(), spec::grace_period(pod).to_string());
+    Ok(PodSandboxConfig {
+        hostname: if host_network { String::new() } else { names.hostname },
+        log_directory: context.options.pod_log_dir(&namespace, &name, &uid).to_string_lossy().into_owned(),
+        dns_config: dns::for_pod(pod, &context.host_dns(), &context.cluster_dns, &context.options.cluster_domain),
+        port_mappings,
+        labels: all_labels,
+        annotations,
+        cgroup_parent: cgroup_path(context, pod),
+        namespaces: security::namespaces(pod),
+        sysctls: pod_spec.security_context.iter().flat_map(|s| s.sysctls.iter().flatten()).map(|s| (s.name.clone(), s.value.clone())).collect(),
+        privileged: containers.iter().any(|c| c.container.security_context.as_ref().and_then(|s| s.privileged) == Some(true)),
+        metadata: PodSandboxMetadata { name, uid, namespace, attempt },
+    })
+}
+
+/// Makes cgroup, log directory and sandbox. The handler of a RuntimeClass is looked up here.
+pub async fn sandbox(context: &Context, pod: &Pod, attempt: u32) -> Result<PodSandboxStatus, String> {
+    let config = sandbox_config(context, pod, attempt)?;
+    let handler = match pod.spec.as_ref().and_then(|s| s.runtime_class_name.as_deref()).filter(|n| !n.is_empty()) {
+        None => String::new(),
+        Some(name) => {
+            let api = kube::Api::<k8s_openapi::api::node::v1::RuntimeClass>::all(context.client.clone());
+            api.get(name).await.map_err(|e| crate::api_message(&e))?.handler
+        }
+    };
+    let log_dir = config.log_directory.clone();
+    let cgroup = context.cgroups.clone().map(|m| (m, config.cgroup_parent.clone(), linux::for_pod(pod, context.options.pod_pids_max)));
+    let made = tokio::task::spawn_blocking(move || -> Result<(), String> {
+        std::fs::create_dir_all(&log_dir).map_err(|e| format!("failed to create log directory {log_dir}: {e}"))?;
+        if let Some((manager, path, resources)) = cgroup {
+            cgroup::ensure(&manager, &path, &resources).map_err(|e| format!("failed to create pod cgroup: {e}"))?;
+        }
+        Ok(())
+    });
+    made.await.map_err(|e| e.to_string())??;
+    let id = context.runtime.run_pod_sandbox(&config, &handler).await.map_err(|e| e.to_string())?;
+    context.registry.own_sandbox(&id, spec::uid(pod));
+    context.runtime.pod_sandbox_status(&id).await.map_err(|e| e.to_string())
+}
