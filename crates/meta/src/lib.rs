@@ -4,6 +4,15 @@
 //! In: `serde_json::Value` objects and a [`schema::Types`] that describes them.
 //! Out: other values, errors, decisions. No I/O, no clock, no particular resource.
 
+pub mod apply;
 pub mod field;
+pub mod names;
+pub mod object;
+pub mod patch;
+pub mod quantity;
 pub mod schema;
+pub mod selector;
 pub mod status;
+
+#[cfg(test)]
+mod testing;
