@@ -16,6 +16,9 @@ use meta::schema::{Field, List, Shape, Struct, Topology, Type, TypeId, Types};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
+/// The release of Kubernetes that the facts are of, for example `1.36.0`.
+pub const VERSION: &str = include_str!("../facts/version.txt");
+
 const TYPES: &str = include_str!("../facts/types.txt");
 const RESOURCES: &str = include_str!("../facts/resources.txt");
 

@@ -146,6 +146,12 @@ pub trait Strategy: Send + Sync + 'static {
         false
     }
 
+    /// The OpenAPI v3 schema to publish, with its descriptions, where the type isn't built in: a custom
+    /// resource's `openAPIV3Schema`.
+    fn openapi_schema(&self) -> Option<std::sync::Arc<Value>> {
+        None
+    }
+
     /// Seconds that live objects are kept; only Events (3600).
     fn ttl_seconds(&self) -> Option<u64> {
         None

@@ -49,6 +49,7 @@ def plain(name):
 class Facts:
     def __init__(self, path):
         d = json.load(open(path))
+        self.version = d["version"]
         self.types, self.proto, self.go = d["types"], d["protobuf"], d["go"]
         self.resources = [r for r in d["resources"] if re.fullmatch(r"v\d+", r["version"])]
         self.out = {}  # name -> (header tokens, field lines)
@@ -223,6 +224,8 @@ class Facts:
         self.queue += EXTRA
         while self.queue:
             self.struct(self.queue.pop(0))
+        with open(f"{folder}/version.txt", "w") as f:
+            f.write(self.version)
         head = "# Made by tools/facts.py; the grammar is in src/facts.rs.\n"
         with open(f"{folder}/types.txt", "w") as f:
             f.write(head)

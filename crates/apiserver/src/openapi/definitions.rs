@@ -1,0 +1,310 @@
+//! Types as JSON schemas, each named type once.
+
+use api::catalogue::Resource;
+use api::facts::{facts, types as builtin_types};
+use meta::schema::{Field, Shape, Struct, Topology, TypeId, Types};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The two generations of OpenAPI differ in how they refer and in what a schema may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    V2,
+    V3,
+}
+
+/// Collects the definitions that paths refer to, and what those refer to in turn.
+pub struct Definitions {
+    pub flavor: Flavor,
+    done: BTreeMap<String, Value>,
+    /// Built-in types that are referred to and not yet written.
+    queue: Vec<TypeId>,
+}
+
+const META: &str = "apimachinery.pkg.apis.meta.v1.";
+
+/// Whether a row's type is one of the built-in ones.
+pub fn builtin(r: &Resource) -> bool {
+    Arc::ptr_eq(&r.types, builtin_types())
+}
+
+/// `api.apps.v1.Deployment` → `io.k8s.api.apps.v1.Deployment`
+fn definition_name(type_name: &str) -> String {
+    format!("io.k8s.{}", type_name.replace('_', "-"))
+}
+
+/// `stable.example.com`, `v1`, `CronTab` → `com.example.stable.v1.CronTab`
+fn custom_name(group: &str, version: &str, kind: &str) -> String {
+    let mut parts: Vec<&str> = group.rsplit('.').collect();
+    parts.extend([version, kind]);
+    parts.join(".")
+}
+
+impl Definitions {
+    pub fn new(flavor: Flavor) -> Self {
+        Definitions { flavor, done: BTreeMap::new(), queue: Vec::new() }
+    }
+
+    fn reference(&self, name: &str) -> Value {
+        match self.flavor {
+            Flavor::V2 => json!({"$ref": format!("#/definitions/{name}")}),
+            Flavor::V3 => json!({"$ref": format!("#/components/schemas/{name}")}),
+        }
+    }
+
+    /// A reference to a built-in type by its name in the facts.
+    pub fn named(&mut self, type_name: &str) -> Value {
+        match builtin_types().named(type_name) {
+            Some(ty) => self.refer(ty),
+            None => json!({"type": "object"}),
+        }
+    }
+
+    /// A reference to `metav1.NAME`.
+    pub fn meta(&mut self, name: &str) -> Value {
+        self.named(&format!("{META}{name}"))
+    }
+
+    /// A reference to a built-in kind.
+    pub fn kind(&mut self, group: &str, version: &str, kind: &str) -> Option<Value> {
+        let ty = facts().kind(group, version, kind)?;
+        Some(self.refer(ty))
+    }
+
+    fn refer(&mut self, ty: TypeId) -> Value {
+        let name = definition_name(&builtin_types().get(ty).name);
+        if !self.done.contains_key(&name) {
+            // Holds the place, so that types that contain themselves end.
+            self.done.insert(name.clone(), Value::Null);
+            self.queue.push(ty);
+        }
+        self.reference(&name)
+    }
+
+    /// A reference to the body of a merge, JSON or apply patch.
+    pub fn patch(&mut self) -> Value {
+        let name = definition_name(&format!("{META}Patch"));
+        self.done.entry(name.clone()).or_insert_with(|| json!({"type": "object"}));
+        self.reference(&name)
+    }
+
+    /// A reference to a row's objects.
+    pub fn object(&mut self, r: &Resource) -> Value {
+        if builtin(r) {
+            return self.refer(r.type_id);
+        }
+        let name = custom_name(&r.group, &r.version, &r.kind);
+        if !self.done.contains_key(&name) {
+            self.done.insert(name.clone(), Value::Null);
+            let schema = self.custom(r);
+            self.done.insert(name.clone(), schema);
+        }
+        self.reference(&name)
+    }
+
+    /// A reference to lists of a row's objects.
+    pub fn list(&mut self, r: &Resource) -> Value {
+        if builtin(r) {
+            return self.kind(&r.group, &r.version, &r.list_kind).unwrap_or_else(|| json!({"type": "object"}));
+        }
+        let name = custom_name(&r.group, &r.version, &r.list_kind);
+        if !self.done.contains_key(&name) {
+            let item = self.object(r);
+            let metadata = self.wrap(self.flavor, |d| d.meta("ListMeta"));
+            let schema = json!({
+                "description": format!("{} is a list of {}", r.list_kind, r.kind),
+                "type": "object",
+                "required": ["items"],
+                "properties": {
+                    "apiVersion": api_version_schema(),
+                    "kind": kind_schema(),
+                    "metadata": metadata,
+                    "items": {"type": "array", "items": item,
+                        "description": format!("List of {}.", r.plural)},
+                },
+                "x-kubernetes-group-version-kind":
+                    [{"group": r.group, "version": r.version, "kind": r.list_kind}],
+            });
+            self.done.insert(name.clone(), schema);
+        }
+        self.reference(&name)
+    }
+
+    fn wrap(&mut self, flavor: Flavor, make: impl FnOnce(&mut Self) -> Value) -> Value {
+        let reference = make(self);
+        match flavor {
+            Flavor::V2 => reference,
+            Flavor::V3 => json!({"allOf": [reference]}),
+        }
+    }
+
+    /// A custom resource: its own schema where its strategy keeps one (with descriptions), else its type.
+    fn custom(&mut self, r: &Resource) -> Value {
+        let mut schema = match r.strategy.openapi_schema() {
+            Some(schema) => match self.flavor {
+                Flavor::V2 => structural_to_v2(&schema),
+                Flavor::V3 => (*schema).clone(),
+            },
+            None => self.schema(&r.types, r.type_id, false),
+        };
+        if !schema.is_object() {
+            schema = json!({"type": "object"});
+        }
+        let metadata = self.wrap(self.flavor, |d| d.meta("ObjectMeta"));
+        // Where anything goes, kubectl mustn't complain about fields that aren't here.
+        if schema.get("properties").is_some() || schema["x-kubernetes-preserve-unknown-fields"] != true {
+            if !schema["properties"].is_object() {
+                schema["properties"] = json!({});
+            }
+            schema["properties"]["apiVersion"] = api_version_schema();
+            schema["properties"]["kind"] = kind_schema();
+            schema["properties"]["metadata"] = metadata;
+        }
+        schema["type"] = "object".into();
+        schema["x-kubernetes-group-version-kind"] =
+            json!([{"group": r.group, "version": r.version, "kind": r.kind}]);
+        schema
+    }
+
+    /// Everything that was referred to.
+    pub fn finish(mut self) -> Value {
+        while let Some(ty) = self.queue.pop() {
+            let types = builtin_types().clone();
+            let name = definition_name(&types.get(ty).name);
+            let mut schema = self.schema(&types, ty, true);
+            if let Some(gvk) = facts().gvk.get(&ty) {
+                schema["x-kubernetes-group-version-kind"] =
+                    json!([{"group": gvk.group, "version": gvk.version, "kind": gvk.kind}]);
+            }
+            self.done.insert(name, schema);
+        }
+        Value::Object(self.done.into_iter().collect())
+    }
+
+    /// The schema of a type. Named built-in types are written out only where they are the definition itself.
+    fn schema(&mut self, types: &Types, ty: TypeId, definition: bool) -> Value {
+        let t = types.get(ty);
+        if !definition && !t.name.is_empty() && std::ptr::eq(types, &**builtin_types()) {
+            return self.refer(ty);
+        }
+        match &t.shape {
+            Shape::Struct(s) => self.structure(types, s),
+            Shape::Map { value, atomic } => {
+                let mut out = json!({"type": "object", "additionalProperties": self.schema(types, *value, false)});
+                if *atomic {
+                    out["x-kubernetes-map-type"] = "atomic".into();
+                }
+                out
+            }
+            Shape::List(l) => {
+                let mut out = json!({"type": "array", "items": self.schema(types, l.item, false)});
+                let (kind, keys) = match &l.topology {
+                    Topology::Atomic => ("atomic", None),
+                    Topology::Set => ("set", None),
+                    Topology::Map { keys } => ("map", Some(keys)),
+                };
+                out["x-kubernetes-list-type"] = kind.into();
+                if let Some(keys) = keys {
+                    out["x-kubernetes-list-map-keys"] = json!(keys);
+                }
+                if l.patch_merge {
+                    out["x-kubernetes-patch-strategy"] = "merge".into();
+                }
+                if let Some(key) = &l.merge_key {
+                    out["x-kubernetes-patch-merge-key"] = json!(key);
+                }
+                out
+            }
+            Shape::Bool => json!({"type": "boolean"}),
+            Shape::Int32 => json!({"type": "integer", "format": "int32"}),
+            Shape::Int64 => json!({"type": "integer", "format": "int64"}),
+            Shape::Double => json!({"type": "number", "format": "double"}),
+            Shape::String | Shape::Duration => json!({"type": "string"}),
+            Shape::Bytes => json!({"type": "string", "format": "byte"}),
+            Shape::Quantity => match self.flavor {
+                Flavor::V2 => json!({"type": "string"}),
+                Flavor::V3 => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+            },
+            Shape::IntOrString => match self.flavor {
+                Flavor::V2 => json!({"type": "string", "format": "int-or-string"}),
+                Flavor::V3 => json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
+            },
+            Shape::Time | Shape::MicroTime => json!({"type": "string", "format": "date-time"}),
+            Shape::FieldsV1 | Shape::RawExtension => json!({"type": "object"}),
+            Shape::Any if definition || !t.name.is_empty() => json!({}),
+            Shape::Any => json!({"x-kubernetes-preserve-unknown-fields": true}),
+        }
+    }
+
+    fn structure(&mut self, types: &Types, s: &Struct) -> Value {
+        let mut properties = Map::new();
+        for f in &s.fields {
+            properties.insert(f.name.clone(), self.field(types, f));
+        }
+        let mut out = json!({"type": "object"});
+        if !properties.is_empty() {
+            out["properties"] = Value::Object(properties);
+        }
+        let mut required: Vec<&str> = s.fields.iter().filter(|f| f.required).map(|f| f.name.as_str()).collect();
+        required.sort_unstable();
+        if !required.is_empty() {
+            out["required"] = json!(required);
+        }
+        if s.atomic {
+            out["x-kubernetes-map-type"] = "atomic".into();
+        }
+        if s.preserve_unknown {
+            out["x-kubernetes-preserve-unknown-fields"] = true.into();
+        }
+        if s.embedded_resource {
+            out["x-kubernetes-embedded-resource"] = true.into();
+        }
+        out
+    }
+
+    fn field(&mut self, types: &Types, f: &Field) -> Value {
+        let mut out = self.schema(types, f.ty, false);
+        if f.retain_keys {
+            if out.get("$ref").is_some() && self.flavor == Flavor::V3 {
+                // Nothing may stand beside a reference in v3.
+                out = json!({"allOf": [out]});
+            }
+            let strategy = if out["x-kubernetes-patch-strategy"] == "merge" { "merge,retainKeys" } else { "retainKeys" };
+            out["x-kubernetes-patch-strategy"] = strategy.into();
+        }
+        out
+    }
+}
+
+fn api_version_schema() -> Value {
+    json!({"type": "string", "description": "The versioned schema of this representation of an object."})
+}
+
+fn kind_schema() -> Value {
+    json!({"type": "string", "description": "The REST resource that this object represents. In CamelCase."})
+}
+
+/// A custom resource's schema without what v2 can't say, as upstream publishes it.
+fn structural_to_v2(schema: &Value) -> Value {
+    let Value::Object(old) = schema else { return schema.clone() };
+    let mut out = Map::new();
+    let flag = |name: &str| old.get(name) == Some(&Value::Bool(true));
+    let (nullable, any) = (flag("nullable"), flag("x-kubernetes-preserve-unknown-fields"));
+    let int_or_string = flag("x-kubernetes-int-or-string");
+    for (k, v) in old {
+        let value = match k.as_str() {
+            "oneOf" | "anyOf" | "allOf" | "not" | "nullable" => continue,
+            // A v2 reader would refuse null, unknown fields and the other of two types.
+            "type" if nullable || int_or_string || any => continue,
+            "properties" | "items" | "required" if nullable || any => continue,
+            "properties" => Value::Object(
+                v.as_object().into_iter().flatten().map(|(k, v)| (k.clone(), structural_to_v2(v))).collect(),
+            ),
+            "items" | "additionalProperties" => structural_to_v2(v),
+            _ => v.clone(),
+        };
+        out.insert(k.clone(), value);
+    }
+    Value::Object(out)
+}

@@ -1,0 +1,176 @@
+//! OpenAPI documents: v2 (`/openapi/v2`, JSON and protobuf) and v3 (`/openapi/v3`, a document per group version).
+//!
+//! In: the rows of the catalogue. Out: bytes with an ETag, built at the first request and kept until a row of
+//! theirs changes. `kubectl explain`, client-side apply, diff and validation go by these.
+//!
+//! * [`definitions`]: types as schemas.
+//! * [`paths`]: rows as operations.
+//! * [`gnostic`]: the v2 document as protobuf.
+
+mod definitions;
+mod gnostic;
+mod paths;
+
+use api::catalogue::Resource;
+use bytes::Bytes;
+use definitions::{Definitions, Flavor};
+use meta::status::Result;
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+const JSON: &str = "application/json";
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// A document, ready to send.
+#[derive(Clone, Debug)]
+pub struct Document {
+    pub content_type: &'static str,
+    pub body: Bytes,
+    /// Without quotes.
+    pub etag: String,
+}
+
+impl Document {
+    fn new(content_type: &'static str, body: Vec<u8>) -> Document {
+        Document { content_type, etag: etag(&body), body: body.into() }
+    }
+}
+
+/// Hash of a body, in upper-case hex.
+pub fn etag(body: &[u8]) -> String {
+    hex::encode_upper(Sha256::digest(body))
+}
+
+/// A document, and the rows that it was made from.
+struct Cached {
+    rows: Vec<Arc<Resource>>,
+    document: Document,
+}
+
+impl Cached {
+    fn fits(&self, rows: &[Arc<Resource>]) -> bool {
+        self.rows.len() == rows.len() && self.rows.iter().zip(rows).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+}
+
+/// Documents by path. Holds what has been asked for.
+#[derive(Default)]
+pub struct Cache(Mutex<HashMap<String, Cached>>);
+
+impl Cache {
+    /// The document of a path, built unless it is there and still true.
+    fn get(&self, path: &str, rows: &[Arc<Resource>], build: impl FnOnce() -> Document) -> Document {
+        if let Some(c) = self.0.lock().get(path)
+            && c.fits(rows)
+        {
+            return c.document.clone();
+        }
+        let document = build();
+        self.0.lock().insert(path.to_string(), Cached { rows: rows.to_vec(), document: document.clone() });
+        document
+    }
+}
+
+/// `/openapi/v2`, as protobuf where the client asks for that.
+pub fn v2(cache: &Cache, rows: &[Arc<Resource>], accept: &str) -> Result<Document> {
+    let protobuf = accept.split(',').any(|r| {
+        let media_type = r.split(';').next().unwrap_or("").trim();
+        media_type == V2_PROTOBUF || media_type == "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+    });
+    Ok(if protobuf {
+        cache.get("v2.pb", rows, || Document::new(V2_PROTOBUF, gnostic::encode(&v2_value(rows))))
+    } else {
+        cache.get("v2", rows, || Document::new(JSON, v2_value(rows).to_string().into_bytes()))
+    })
+}
+
+/// `/openapi/v3`: where each group version's document is, with a hash that changes when the document does.
+pub fn v3_index(cache: &Cache, rows: &[Arc<Resource>]) -> Document {
+    cache.get("v3", rows, || {
+        let paths: Map<String, Value> = group_versions(rows)
+            .into_iter()
+            .map(|(path, rows)| {
+                let hash = v3_hash(cache, &path, &rows);
+                let url = format!("/openapi/v3/{path}?hash={hash}");
+                (path, json!({"serverRelativeURL": url}))
+            })
+            .collect();
+        Document::new(JSON, json!({"paths": paths}).to_string().into_bytes())
+    })
+}
+
+/// The document of one group version: `api/v1`, `apis/apps/v1`.
+pub fn v3(cache: &Cache, rows: &[Arc<Resource>], path: &str, _accept: &str) -> Option<Document> {
+    let path = path.trim_matches('/');
+    let served = group_versions(rows).remove(path)?;
+    let hash = v3_hash(cache, path, &served);
+    let mut document = v3_document(cache, path, &served);
+    document.etag = hash;
+    Some(document)
+}
+
+fn v3_document(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> Document {
+    cache.get(path, rows, || Document::new(JSON, v3_value(rows).to_string().into_bytes()))
+}
+
+/// Built-in documents only change with the program, so their hash needs no document.
+fn v3_hash(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> String {
+    if rows.iter().any(|r| !definitions::builtin(r)) {
+        return v3_document(cache, path, rows).etag;
+    }
+    let names: Vec<&str> = rows.iter().map(|r| r.plural.as_str()).collect();
+    etag(format!("{}\0{path}\0{}\0{}", env!("CARGO_PKG_VERSION"), api::facts::VERSION, names.join(",")).as_bytes())
+}
+
+fn group_versions(rows: &[Arc<Resource>]) -> BTreeMap<String, Vec<Arc<Resource>>> {
+    let mut out: BTreeMap<String, Vec<Arc<Resource>>> = BTreeMap::new();
+    for r in rows {
+        out.entry(paths::root(r)).or_default().push(r.clone());
+    }
+    out
+}
+
+fn info() -> Value {
+    json!({"title": "Kubernetes", "version": format!("v{}", api::facts::VERSION)})
+}
+
+fn v2_value(rows: &[Arc<Resource>]) -> Value {
+    let mut defs = Definitions::new(Flavor::V2);
+    let mut all = Map::new();
+    for r in rows {
+        paths::add(r, &mut defs, &mut all);
+    }
+    json!({
+        "swagger": "2.0",
+        "info": info(),
+        "paths": all,
+        "definitions": defs.finish(),
+        "securityDefinitions": {"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header",
+            "description": "Bearer Token authentication"}},
+        "security": [{"BearerToken": []}],
+    })
+}
+
+fn v3_value(rows: &[Arc<Resource>]) -> Value {
+    let mut defs = Definitions::new(Flavor::V3);
+    let mut all = Map::new();
+    for r in rows {
+        paths::add(r, &mut defs, &mut all);
+    }
+    json!({
+        "openapi": "3.0.0",
+        "info": info(),
+        "paths": all,
+        "components": {
+            "schemas": defs.finish(),
+            "securitySchemes": {"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header",
+                "description": "Bearer Token authentication"}},
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;

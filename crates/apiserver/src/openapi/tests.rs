@@ -1,0 +1,239 @@
+use super::*;
+use api::catalogue::builtin;
+use api::strategy::Strategy;
+use meta::schema::{Field, Shape, Struct, Type, Types};
+
+/// A custom resource whose strategy keeps its schema.
+struct Custom(Option<Arc<Value>>);
+
+impl Strategy for Custom {
+    fn openapi_schema(&self) -> Option<Arc<Value>> {
+        self.0.clone()
+    }
+}
+
+fn custom(schema: Option<Value>) -> Arc<Resource> {
+    let mut types = Types::default();
+    let text = types.push(Type { name: String::new(), shape: Shape::String });
+    let field = Field {
+        name: "bar".into(),
+        ty: text,
+        required: true,
+        pointer: false,
+        omitempty: false,
+        proto: 0,
+        retain_keys: false,
+    };
+    let root = types.push(Type {
+        name: String::new(),
+        shape: Shape::Struct(Struct {
+            by_name: [("bar".to_string(), 0)].into_iter().collect(),
+            fields: vec![field],
+            ..Default::default()
+        }),
+    });
+    let pods = api::catalogue::find(&builtin(), "", "v1", "pods").unwrap().clone();
+    Arc::new(Resource {
+        group: "stable.example.com".into(),
+        version: "v1".into(),
+        plural: "foos".into(),
+        singular: "foo".into(),
+        kind: "Foo".into(),
+        list_kind: "FooList".into(),
+        types: Arc::new(types),
+        type_id: root,
+        strategy: Arc::new(Custom(schema.map(Arc::new))),
+        storage: ("stable.example.com".into(), "v1".into()),
+        subresources: Vec::new(),
+        short_names: Vec::new(),
+        categories: Vec::new(),
+        ..(*pods).clone()
+    })
+}
+
+/// Every `$ref` of a document.
+fn references(v: &Value, out: &mut Vec<String>) {
+    match v {
+        Value::Object(o) => {
+            if let Some(Value::String(r)) = o.get("$ref") {
+                out.push(r.clone());
+            }
+            o.values().for_each(|v| references(v, out));
+        }
+        Value::Array(a) => a.iter().for_each(|v| references(v, out)),
+        _ => {}
+    }
+}
+
+fn check_closed(document: &Value) {
+    let mut refs = Vec::new();
+    references(document, &mut refs);
+    assert!(refs.len() > 3);
+    for r in refs {
+        let target = document.pointer(r.trim_start_matches('#'));
+        assert!(target.is_some_and(Value::is_object), "{r}");
+    }
+}
+
+fn v3_json(rows: &[Arc<Resource>], path: &str) -> Value {
+    serde_json::from_slice(&v3(&Cache::default(), rows, path, "").unwrap().body).unwrap()
+}
+
+#[test]
+fn every_document_is_closed_under_references() {
+    let mut rows = builtin();
+    rows.push(custom(None));
+    check_closed(&v2_value(&rows));
+    for path in group_versions(&rows).keys() {
+        check_closed(&v3_json(&rows, path));
+    }
+}
+
+#[test]
+fn kubectl_finds_what_it_applies_by() {
+    let doc = v3_json(&builtin(), "apis/apps/v1");
+    let patch = &doc["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    assert_eq!(
+        patch["x-kubernetes-group-version-kind"],
+        json!({"group": "apps", "version": "v1", "kind": "Deployment"})
+    );
+    for p in ["dryRun", "fieldValidation", "fieldManager", "force"] {
+        assert!(patch["parameters"].as_array().unwrap().iter().any(|q| q["name"] == p), "{p}");
+    }
+    let schemas = &doc["components"]["schemas"];
+    let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    assert_eq!(
+        (&containers["x-kubernetes-patch-merge-key"], &containers["x-kubernetes-patch-strategy"]),
+        (&json!("name"), &json!("merge"))
+    );
+    assert_eq!(
+        schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["volumes"]["x-kubernetes-patch-strategy"],
+        "merge,retainKeys"
+    );
+    assert_eq!(
+        schemas["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["strategy"],
+        json!({"allOf": [{"$ref": "#/components/schemas/io.k8s.api.apps.v1.DeploymentStrategy"}],
+            "x-kubernetes-patch-strategy": "retainKeys"})
+    );
+    assert_eq!(
+        schemas["io.k8s.api.apps.v1.Deployment"]["x-kubernetes-group-version-kind"],
+        json!([{"group": "apps", "version": "v1", "kind": "Deployment"}])
+    );
+    assert!(doc["paths"]["/apis/apps/v1/deployments"]["get"]["x-kubernetes-action"] == "list");
+}
+
+#[test]
+fn operation_ids_are_unique() {
+    let doc = v2_value(&builtin());
+    let mut ids: Vec<&str> = doc["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|p| p.as_object().unwrap().values())
+        .filter_map(|o| o.get("operationId")?.as_str())
+        .collect();
+    assert!(ids.contains(&"createAppsV1NamespacedDeployment") && ids.contains(&"listCoreV1PodForAllNamespaces"));
+    ids.sort_unstable();
+    let twice: Vec<_> = ids.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
+    assert_eq!(twice, Vec::<&str>::new());
+}
+
+#[test]
+fn custom_resources_are_published_with_their_descriptions() {
+    let schema = json!({"type": "object", "description": "Foo CRD for Testing", "properties": {
+        "spec": {"type": "object", "description": "Specification of Foo", "nullable": true, "properties": {"a": {"type": "string"}}},
+        "port": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]}}});
+    let rows = vec![custom(Some(schema))];
+    let doc = v3_json(&rows, "apis/stable.example.com/v1");
+    let foo = &doc["components"]["schemas"]["com.example.stable.v1.Foo"];
+    assert_eq!(foo["description"], "Foo CRD for Testing");
+    assert_eq!(foo["properties"]["spec"]["properties"]["a"]["type"], "string");
+    assert!(foo["properties"]["metadata"]["allOf"][0]["$ref"].is_string());
+    let doc = v2_value(&rows);
+    let foo = &doc["definitions"]["com.example.stable.v1.Foo"];
+    assert_eq!(foo["properties"]["spec"], json!({"description": "Specification of Foo"}));
+    assert_eq!(foo["properties"]["port"], json!({"x-kubernetes-int-or-string": true}));
+    assert!(doc["definitions"]["com.example.stable.v1.FooList"]["properties"]["items"].is_object());
+}
+
+#[test]
+fn the_cache_follows_the_rows_and_hashes_follow_the_documents() {
+    let cache = Cache::default();
+    let mut rows = builtin();
+    let first: Value = serde_json::from_slice(&v3_index(&cache, &rows).body).unwrap();
+    rows.push(custom(None));
+    let second: Value = serde_json::from_slice(&v3_index(&cache, &rows).body).unwrap();
+    let url = |v: &Value, path: &str| v["paths"][path]["serverRelativeURL"].as_str().map(String::from);
+    assert_eq!(url(&first, "apis/apps/v1"), url(&second, "apis/apps/v1"));
+    let before = url(&second, "apis/stable.example.com/v1").unwrap();
+    assert!(before.ends_with(&v3(&cache, &rows, "apis/stable.example.com/v1", "").unwrap().etag));
+    rows.pop();
+    rows.push(custom(Some(json!({"type": "object", "description": "new"}))));
+    let third: Value = serde_json::from_slice(&v3_index(&cache, &rows).body).unwrap();
+    assert_ne!(before, url(&third, "apis/stable.example.com/v1").unwrap());
+    assert!(v3(&cache, &rows, "apis/nope/v1", "").is_none());
+}
+
+/// Finds the first occurrence of each field on the way down.
+fn walk<'a>(mut bytes: &'a [u8], path: &[u32]) -> Option<&'a [u8]> {
+    fn varint(b: &mut &[u8]) -> Option<u64> {
+        let mut n = 0;
+        for shift in (0..64).step_by(7) {
+            let (first, rest) = b.split_first()?;
+            *b = rest;
+            n |= u64::from(first & 0x7f) << shift;
+            if first & 0x80 == 0 {
+                return Some(n);
+            }
+        }
+        None
+    }
+    let Some((wanted, rest)) = path.split_first() else { return Some(bytes) };
+    while !bytes.is_empty() {
+        let key = varint(&mut bytes)?;
+        let content = match key & 7 {
+            0 => {
+                varint(&mut bytes)?;
+                continue;
+            }
+            1 => {
+                bytes = bytes.get(8..)?;
+                continue;
+            }
+            _ => {
+                let len = varint(&mut bytes)? as usize;
+                let (head, tail) = bytes.split_at_checked(len)?;
+                bytes = tail;
+                head
+            }
+        };
+        if key >> 3 == u64::from(*wanted)
+            && let Some(found) = walk(content, rest)
+        {
+            return Some(found);
+        }
+    }
+    None
+}
+
+#[test]
+fn kubectl_reads_v2_as_protobuf() {
+    let rows = builtin();
+    let document = v2(&Cache::default(), &rows, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf").unwrap();
+    assert_eq!(document.content_type, V2_PROTOBUF);
+    let body = &document.body;
+    let text = |path: &[u32]| walk(body, path).map(|b| String::from_utf8_lossy(b).into_owned());
+    assert_eq!(text(&[1]).as_deref(), Some("2.0"));
+    assert_eq!(text(&[2, 1]).as_deref(), Some("Kubernetes"));
+    // What the first patch says of itself.
+    assert_eq!(text(&[8, 2, 2, 8, 13, 1]).as_deref(), Some("x-kubernetes-action"));
+    assert_eq!(text(&[8, 2, 2, 8, 13, 2, 2]).as_deref(), Some("\"patch\"\n"));
+    // A query parameter of a patch, behind its body.
+    assert_eq!(text(&[8, 2, 2, 8, 8, 1, 2, 3, 4]).as_deref(), Some("dryRun"));
+    // The name of the first definition, and its type.
+    assert!(text(&[9, 1, 1]).unwrap().starts_with("io.k8s.api."));
+    assert_eq!(text(&[9, 1, 2, 22, 1]).as_deref(), Some("object"));
+    let json = v2(&Cache::default(), &rows, "application/json").unwrap();
+    assert_eq!(json.content_type, JSON);
+    assert!(body.len() > 100_000 && json.body.len() > body.len());
+}
