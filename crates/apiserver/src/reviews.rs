@@ -1,0 +1,329 @@
+//! Reviews: questions to the authenticators and authorizers, asked as objects that are answered and not stored.
+//!
+//! In: who asks and the review object. Out: the same object with its status. Each returns what `create` answers.
+
+use crate::authn::bearer::TokenOutcome;
+use crate::authn::{Chain, User};
+use crate::authz::rules::PolicyRule;
+use crate::authz::{Attributes, Authorizer, Decision};
+use meta::field::{Errors, Path};
+use meta::status::Status;
+use serde_json::{Value, json};
+
+const AUTHORIZATION: &str = "authorization.k8s.io";
+
+fn text(v: &Value) -> String {
+    v.as_str().unwrap_or_default().to_string()
+}
+
+fn strings(v: &Value) -> Vec<String> {
+    v.as_array().map(|a| a.iter().filter_map(|s| s.as_str().map(str::to_string)).collect()).unwrap_or_default()
+}
+
+/// `UserInfo`, as reviews show users.
+pub fn user_info(user: &User) -> Value {
+    let mut v = json!({});
+    if !user.name.is_empty() {
+        v["username"] = user.name.clone().into();
+    }
+    if !user.uid.is_empty() {
+        v["uid"] = user.uid.clone().into();
+    }
+    if !user.groups.is_empty() {
+        v["groups"] = user.groups.clone().into();
+    }
+    if !user.extra.is_empty() {
+        v["extra"] = json!(user.extra);
+    }
+    v
+}
+
+/// TokenReview: whose token is this, and is it for one of these audiences?
+pub async fn token_review(chain: &Chain, object: &Value) -> Result<Value, Status> {
+    let token = text(&object["spec"]["token"]);
+    if token.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
+    let audiences = strings(&object["spec"]["audiences"]);
+    let mut answer = object.clone();
+    answer["status"] = match chain.authenticate_token(&token, &audiences).await {
+        TokenOutcome::Authenticated { user, audiences } => {
+            let mut status = json!({"authenticated": true, "user": user_info(&user)});
+            if !audiences.is_empty() {
+                status["audiences"] = audiences.into();
+            }
+            status
+        }
+        TokenOutcome::Skip => json!({"user": {}, "error": "[invalid bearer token]"}),
+        TokenOutcome::Invalid(why) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
+    };
+    Ok(answer)
+}
+
+/// SelfSubjectReview: who am I?
+pub fn self_subject_review(user: &User, object: &Value) -> Value {
+    let mut answer = object.clone();
+    answer["status"] = json!({"userInfo": user_info(user)});
+    answer
+}
+
+/// SubjectAccessReview: may this user do that?
+pub async fn subject_access_review(authorizer: &dyn Authorizer, object: &Value) -> Result<Value, Status> {
+    let spec = &object["spec"];
+    let mut errors = Errors::default();
+    let path = Path::new("spec");
+    check_question(spec, &mut errors);
+    if text(&spec["user"]).is_empty() && strings(&spec["groups"]).is_empty() {
+        errors.invalid(path.child("user"), "", "at least one of user or group must be specified");
+    }
+    invalid(object, "SubjectAccessReview", errors)?;
+    Ok(answered(authorizer, subject(spec), object).await)
+}
+
+/// LocalSubjectAccessReview: as above, within the namespace that the request names.
+pub async fn local_subject_access_review(
+    authorizer: &dyn Authorizer,
+    namespace: &str,
+    object: &Value,
+) -> Result<Value, Status> {
+    let spec = &object["spec"];
+    let mut errors = Errors::default();
+    let path = Path::new("spec");
+    check_question(spec, &mut errors);
+    if text(&spec["user"]).is_empty() && strings(&spec["groups"]).is_empty() {
+        errors.invalid(path.child("user"), "", "at least one of user or group must be specified");
+    }
+    let asked = &spec["resourceAttributes"];
+    if !asked.is_null() && asked["namespace"].as_str().unwrap_or_default() != namespace {
+        errors.invalid(
+            path.child("resourceAttributes.namespace"),
+            asked["namespace"].clone(),
+            "must match metadata.namespace",
+        );
+    }
+    if !spec["nonResourceAttributes"].is_null() {
+        errors.invalid(path.child("nonResourceAttributes"), Value::Null, "disallowed on this kind of request");
+    }
+    invalid(object, "LocalSubjectAccessReview", errors)?;
+    Ok(answered(authorizer, subject(spec), object).await)
+}
+
+/// SelfSubjectAccessReview: may I do that?
+pub async fn self_subject_access_review(
+    authorizer: &dyn Authorizer,
+    user: &User,
+    object: &Value,
+) -> Result<Value, Status> {
+    let mut errors = Errors::default();
+    check_question(&object["spec"], &mut errors);
+    invalid(object, "SelfSubjectAccessReview", errors)?;
+    Ok(answered(authorizer, user.clone(), object).await)
+}
+
+/// SelfSubjectRulesReview: what may I do in this namespace?
+pub fn self_subject_rules_review(
+    authorizer: &dyn Authorizer,
+    user: &User,
+    object: &Value,
+) -> Result<Value, Status> {
+    let namespace = text(&object["spec"]["namespace"]);
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request"));
+    }
+    let rules = authorizer.rules_for(user, &namespace);
+    let (paths, resources): (Vec<&PolicyRule>, Vec<&PolicyRule>) =
+        rules.rules.iter().partition(|r| !r.non_resource_urls.is_empty());
+    let mut answer = object.clone();
+    answer["status"] = json!({
+        "resourceRules": resources.iter().map(|r| r.to_value()).collect::<Vec<_>>(),
+        "nonResourceRules": paths.iter().map(|r| r.to_value()).collect::<Vec<_>>(),
+        "incomplete": rules.incomplete,
+    });
+    if !rules.errors.is_empty() {
+        answer["status"]["evaluationError"] = rules.errors.join(", ").into();
+    }
+    Ok(answer)
+}
+
+fn subject(spec: &Value) -> User {
+    User {
+        name: text(&spec["user"]),
+        uid: text(&spec["uid"]),
+        groups: strings(&spec["groups"]),
+        extra: spec["extra"]
+            .as_object()
+            .map(|m| m.iter().map(|(k, v)| (k.to_lowercase(), strings(v))).collect())
+            .unwrap_or_default(),
+    }
+}
+
+fn check_question(spec: &Value, errors: &mut Errors) {
+    let path = Path::new("spec");
+    let (resource, url) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    match (resource.is_null(), url.is_null()) {
+        (false, false) => errors.invalid(
+            path.child("nonResourceAttributes"),
+            url.clone(),
+            "cannot be specified in combination with resourceAttributes",
+        ),
+        (true, true) => errors.invalid(
+            path.child("resourceAttributes"),
+            Value::Null,
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        ),
+        _ => {}
+    }
+}
+
+fn invalid(object: &Value, kind: &str, errors: Errors) -> Result<(), Status> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(AUTHORIZATION, kind, object["metadata"]["name"].as_str().unwrap_or_default(), &errors))
+}
+
+fn attributes(user: User, spec: &Value) -> Attributes {
+    let resource = &spec["resourceAttributes"];
+    if resource.is_null() {
+        let url = &spec["nonResourceAttributes"];
+        return Attributes { user, verb: text(&url["verb"]), path: text(&url["path"]), ..Attributes::default() };
+    }
+    Attributes {
+        user,
+        verb: text(&resource["verb"]),
+        is_resource: true,
+        path: String::new(),
+        group: text(&resource["group"]),
+        version: text(&resource["version"]),
+        resource: text(&resource["resource"]),
+        subresource: text(&resource["subresource"]),
+        namespace: text(&resource["namespace"]),
+        name: text(&resource["name"]),
+        field_selector: selector(&resource["fieldSelector"], "key"),
+        label_selector: selector(&resource["labelSelector"], "key"),
+    }
+}
+
+/// Raw as it is; requirements with one value as `key=value`, which is all that authorizers look at.
+fn selector(v: &Value, key: &str) -> String {
+    if let Some(raw) = v["rawSelector"].as_str().filter(|r| !r.is_empty()) {
+        return raw.to_string();
+    }
+    let requirements = v["requirements"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let terms: Vec<String> = requirements
+        .iter()
+        .filter(|r| r["operator"] == "In")
+        .filter_map(|r| match strings(&r["values"]).as_slice() {
+            [one] => Some(format!("{}={one}", r[key].as_str()?)),
+            _ => None,
+        })
+        .collect();
+    terms.join(",")
+}
+
+async fn answered(authorizer: &dyn Authorizer, user: User, object: &Value) -> Value {
+    let decision = authorizer.authorize(&attributes(user, &object["spec"])).await;
+    let mut status = json!({"allowed": decision.allowed()});
+    if matches!(decision, Decision::Deny(_)) {
+        status["denied"] = true.into();
+    }
+    if !decision.reason().is_empty() {
+        status["reason"] = decision.reason().into();
+    }
+    let mut answer = object.clone();
+    answer["status"] = status;
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authn::anonymous::Anonymous;
+    use crate::authn::bearer::{Bearer, TokenAuthenticator};
+    use crate::testing::reader;
+    use async_trait::async_trait;
+    use std::sync::Arc;
+
+    struct Known;
+
+    #[async_trait]
+    impl TokenAuthenticator for Known {
+        async fn authenticate_token(&self, token: &str, audiences: &[String]) -> TokenOutcome {
+            match token {
+                "good" => TokenOutcome::Authenticated {
+                    user: User { uid: "u".into(), ..User::new("jane", &["dev"]) },
+                    audiences: audiences.to_vec(),
+                },
+                _ => TokenOutcome::Skip,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn tokens_are_reviewed() {
+        let chain = Chain::new(vec![], Arc::new(Bearer::new(vec![Arc::new(Known)])), Anonymous::default());
+        let chain = &chain;
+        let ask = |spec: Value| async move { token_review(chain, &json!({"kind":"TokenReview","spec":spec})).await };
+        let good = ask(json!({"token":"good","audiences":["a"]})).await.unwrap();
+        assert_eq!(
+            good["status"],
+            json!({"authenticated": true, "audiences": ["a"],
+                   "user": {"username":"jane","uid":"u","groups":["dev","system:authenticated"]}})
+        );
+        assert_eq!(good["kind"], "TokenReview");
+        let bad = ask(json!({"token":"bad"})).await.unwrap();
+        assert_eq!(bad["status"], json!({"user": {}, "error": "[invalid bearer token]"}));
+        assert_eq!(ask(json!({})).await.unwrap_err().code, 400);
+    }
+
+    #[tokio::test]
+    async fn access_is_reviewed() {
+        let v = "rbac.authorization.k8s.io/v1";
+        let r = reader(&[
+            json!({"apiVersion":v,"kind":"ClusterRole","metadata":{"name":"r"},"rules":[
+                {"apiGroups":[""],"resources":["pods"],"verbs":["get"]},
+                {"nonResourceURLs":["/metrics"],"verbs":["get"]}]}),
+            json!({"apiVersion":v,"kind":"ClusterRoleBinding","metadata":{"name":"b"},
+                   "roleRef":{"kind":"ClusterRole","name":"r"},"subjects":[{"kind":"Group","name":"dev"}]}),
+        ])
+        .await;
+        let (chain, _) = crate::authz::Chain::standard(r);
+        let pods = json!({"namespace":"d","verb":"get","resource":"pods"});
+        let ask = |spec: Value| json!({"kind":"X","spec":spec});
+        let by = |spec: Value| {
+            let object = ask(spec);
+            let chain = &chain;
+            async move { subject_access_review(chain, &object).await }
+        };
+        let yes = by(json!({"user":"x","groups":["dev"],"resourceAttributes":pods})).await.unwrap();
+        assert_eq!(yes["status"]["allowed"], true);
+        assert!(yes["status"]["reason"].as_str().unwrap().contains("ClusterRoleBinding \"b\""));
+        let no = by(json!({"user":"x","resourceAttributes":pods})).await.unwrap();
+        assert_eq!(no["status"], json!({"allowed": false}));
+        let url = by(json!({"groups":["dev"],"nonResourceAttributes":{"path":"/metrics","verb":"get"}})).await.unwrap();
+        assert_eq!(url["status"]["allowed"], true);
+        for bad in [
+            json!({"resourceAttributes":pods}),
+            json!({"user":"x"}),
+            json!({"user":"x","resourceAttributes":pods,"nonResourceAttributes":{"path":"/"}}),
+        ] {
+            assert_eq!(by(bad).await.unwrap_err().code, 422);
+        }
+        let dev = User::new("me", &["dev"]);
+        let own = self_subject_access_review(&chain, &dev, &ask(json!({"resourceAttributes":pods}))).await.unwrap();
+        assert_eq!(own["status"]["allowed"], true);
+        let local = ask(json!({"user":"x","groups":["dev"],"resourceAttributes":pods}));
+        assert!(local_subject_access_review(&chain, "d", &local).await.is_ok());
+        let e = local_subject_access_review(&chain, "other", &local).await.unwrap_err();
+        assert!(e.message.contains("must match metadata.namespace"), "{e}");
+
+        let rules = self_subject_rules_review(&chain, &dev, &ask(json!({"namespace":"d"}))).unwrap();
+        assert_eq!(
+            rules["status"],
+            json!({"resourceRules":[{"apiGroups":[""],"resources":["pods"],"verbs":["get"]}],
+                   "nonResourceRules":[{"nonResourceURLs":["/metrics"],"verbs":["get"]}],"incomplete":false})
+        );
+        assert_eq!(self_subject_rules_review(&chain, &dev, &ask(json!({}))).unwrap_err().code, 400);
+        assert_eq!(self_subject_review(&dev, &ask(json!({})))["status"]["userInfo"]["username"], "me");
+    }
+}
