@@ -135,8 +135,12 @@ impl Index {
             let mut after = options.start_after.clone();
             'partition: loop {
                 let state = partition.state.read();
-                page.revision = *at.get_or_insert_with(|| self.revision());
-                self.readable(page.revision)?;
+                page.revision = match at {
+                    // The latest can always be read while the lock keeps compaction out.
+                    None => self.revision(),
+                    Some(at) => self.readable(at).map(|()| at)?,
+                };
+                at = Some(page.revision);
                 let mut visits = 0;
                 let mut last = None;
                 for slot in state.table.range(prefix, after.as_deref()) {

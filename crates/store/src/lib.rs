@@ -6,7 +6,9 @@
 pub mod contract;
 pub mod embedded;
 mod engine;
+pub mod etcd;
 mod expiry;
+mod history;
 mod index;
 pub mod memory;
 

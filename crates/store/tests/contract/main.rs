@@ -1,5 +1,6 @@
-//! One suite of behaviours, run over every engine.
+//! One suite of behaviours, run over every engine; and what only etcd can do wrong.
 
+mod etcd_server;
 mod suite;
 
 mod memory {
@@ -27,4 +28,218 @@ mod embedded {
         };
     }
     crate::behaviours!(each);
+}
+
+/// Segments of a few writes each, and at the end the power goes: what was there must be there again.
+mod faulty_disk {
+    use std::sync::Arc;
+    use store::embedded::{Options, faulty::FaultyDisk, open_on};
+    use store::{ListOptions, Store};
+
+    fn state(store: &Arc<dyn Store>) -> (u64, Vec<(String, u64, u64, bytes::Bytes)>) {
+        let page = store.list("/", &ListOptions::default()).expect("list");
+        let entries = page.entries.iter();
+        let entries = entries.map(|e| {
+            (
+                e.key.to_string(),
+                e.create_revision.0,
+                e.mod_revision.0,
+                e.value.clone(),
+            )
+        });
+        (page.revision.0, entries.collect())
+    }
+
+    macro_rules! each {
+        ($name:ident) => {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let disk = FaultyDisk::new(stringify!($name).len() as u64);
+                let options = Options {
+                    segment_bytes_max: 1000,
+                    checkpoint_bytes_min: 2000,
+                    ..Options::new("")
+                };
+                let store = open_on(Arc::new(disk.clone()), options.clone()).expect("open");
+                crate::suite::$name(store.clone()).await;
+                let (before, compacted) = (state(&store), store.compacted());
+                disk.cut_power_after(0);
+                drop(store);
+                disk.crash();
+                let store = open_on(Arc::new(disk), options).expect("open again");
+                assert_eq!(state(&store), before);
+                assert!(store.compacted() >= compacted);
+            }
+        };
+    }
+    crate::behaviours!(each);
+}
+
+mod etcd {
+    use crate::etcd_server::{Etcd, Proxy, options};
+    use bytes::Bytes;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use store::{Cas, Change, Error, Event, Revision, Store};
+
+    macro_rules! each {
+        ($name:ident) => {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(etcd) = Etcd::start().await {
+                    crate::suite::$name(etcd.open("").await).await;
+                }
+            }
+        };
+    }
+    crate::behaviours!(each);
+
+    async fn put(store: &Arc<dyn Store>, key: &str, text: &'static str) -> Revision {
+        let value = Bytes::from_static(text.as_bytes());
+        let cas = match store.get(key) {
+            None => store.create(key, value, None).await,
+            Some(e) => store.update(key, value, e.mod_revision, None).await,
+        };
+        match cas.expect("write") {
+            Cas::Done { revision, .. } => revision,
+            Cas::Conflict(current) => panic!("{current:?}"),
+        }
+    }
+
+    fn show(event: &Event) -> String {
+        match &event.change {
+            Change::Put { entry, prev } => format!(
+                "{} {} {:?}",
+                if prev.is_some() { "~" } else { "+" },
+                entry.key,
+                entry.value
+            ),
+            Change::Delete { prev } => format!("- {}", prev.key),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_barrier_sees_what_another_server_wrote() {
+        let Some(etcd) = Etcd::start().await else {
+            return;
+        };
+        let (a, b) = (etcd.open("").await, etcd.open("").await);
+        for i in 0..50 {
+            let key = format!("/registry/pods/ns/{i}");
+            let revision = put(&a, &key, "x").await;
+            assert!(b.barrier().await.expect("barrier") >= revision);
+            assert_eq!(b.get(&key).expect("visible").mod_revision, revision);
+        }
+    }
+
+    /// Revisions that others take must not make a barrier wait for a change that never comes.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn clusters_share_an_etcd() {
+        let Some(etcd) = Etcd::start().await else {
+            return;
+        };
+        let (a, b) = (etcd.open("/one").await, etcd.open("/two").await);
+        put(&b, "/registry/pods/ns/mine", "b").await;
+        for _ in 0..3 {
+            let revision = put(&a, "/registry/pods/ns/x", "a").await;
+            assert!(b.barrier().await.expect("barrier") >= revision);
+        }
+        assert!(b.get("/registry/pods/ns/x").is_none());
+        assert_eq!(b.count("/registry/"), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn goes_on_after_a_restart_of_etcd() {
+        let Some(mut etcd) = Etcd::start().await else {
+            return;
+        };
+        let store = etcd.open("").await;
+        let first = put(&store, "/registry/pods/ns/x", "1").await;
+        let mut watcher = store.watch("/registry/pods/", first).expect("watch");
+        etcd.restart().await;
+        let other = etcd.open("").await;
+        put(&other, "/registry/pods/ns/x", "2").await;
+        let mut seen = Vec::new();
+        while seen.is_empty() {
+            let next = tokio::time::timeout(Duration::from_secs(20), watcher.next(10));
+            seen.extend(next.await.expect("in time").expect("next").iter().map(show));
+        }
+        assert_eq!(seen, ["~ /registry/pods/ns/x b\"2\""]);
+        store.barrier().await.expect("barrier");
+        put(&store, "/registry/pods/ns/x", "3").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_compacted_meanwhile_is_told_as_a_difference() {
+        let Some(etcd) = Etcd::start().await else {
+            return;
+        };
+        let proxy = Proxy::before(&etcd).await;
+        let cut_off = store::etcd::open(options(proxy.port, ""))
+            .await
+            .expect("open");
+        let other = etcd.open("").await;
+        for name in ["stays", "changes", "goes", "again"] {
+            put(&other, &format!("/registry/pods/ns/{name}"), "1").await;
+        }
+        let start = cut_off.barrier().await.expect("barrier");
+        let mut watcher = cut_off.watch("/registry/pods/", start).expect("watch");
+        proxy.cut();
+        let unsure = cut_off
+            .create("/registry/pods/ns/lost", Bytes::new(), None)
+            .await;
+        assert!(
+            matches!(unsure, Err(Error::Unknown(_) | Error::Unavailable(_))),
+            "{unsure:?}"
+        );
+        put(&other, "/registry/pods/ns/changes", "2").await;
+        put(&other, "/registry/pods/ns/changes", "3").await;
+        other
+            .delete("/registry/pods/ns/goes", None)
+            .await
+            .expect("delete");
+        other
+            .delete("/registry/pods/ns/again", None)
+            .await
+            .expect("delete");
+        put(&other, "/registry/pods/ns/again", "2").await;
+        put(&other, "/registry/pods/ns/new", "1").await;
+        other.compact(other.revision()).await.expect("compact");
+        put(&other, "/registry/pods/ns/last", "1").await;
+        proxy.heal();
+        let mut seen = Vec::new();
+        while !seen.iter().any(|e: &String| e.contains("last")) {
+            let next = tokio::time::timeout(Duration::from_secs(30), watcher.next(10));
+            let events = next.await.expect("in time").expect("next");
+            seen.extend(events.iter().map(show).filter(|e| !e.contains("lost")));
+        }
+        let mut expected = vec![
+            "~ /registry/pods/ns/changes b\"3\"",
+            "- /registry/pods/ns/again",
+            "+ /registry/pods/ns/again b\"2\"",
+            "+ /registry/pods/ns/new b\"1\"",
+            "+ /registry/pods/ns/last b\"1\"",
+        ];
+        // When exactly the deletion happened is not known any more.
+        let goes = seen
+            .iter()
+            .position(|e| e == "- /registry/pods/ns/goes")
+            .expect("deleted");
+        seen.remove(goes);
+        expected.retain(|e| !e.contains("goes"));
+        assert_eq!(seen, expected);
+        assert!(matches!(
+            cut_off.watch("/registry/pods/", Revision(start.0 + 1)),
+            Err(Error::Compacted { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn no_etcd_is_a_clear_error() {
+        let result = store::etcd::open(options(1, "")).await;
+        let Err(Error::Unavailable(why)) = result else {
+            panic!("opened")
+        };
+        assert!(why.contains("refused"), "{why}");
+    }
 }
