@@ -21,7 +21,11 @@ impl Path {
 
     /// `self.name`; dots in `name` are kept, so `child("spec.ports")` works.
     pub fn child(&self, name: &str) -> Path {
-        if self.0.is_empty() { Path(name.to_string()) } else { Path(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() {
+            Path(name.to_string())
+        } else {
+            Path(format!("{}.{name}", self.0))
+        }
     }
 
     pub fn index(&self, i: usize) -> Path {
@@ -105,12 +109,18 @@ impl Error {
     pub fn body(&self) -> String {
         let words = self.reason.words();
         let head = match self.reason {
-            Reason::Required | Reason::Forbidden | Reason::TooLong | Reason::TooMany | Reason::Internal => {
-                words.to_string()
-            }
+            Reason::Required
+            | Reason::Forbidden
+            | Reason::TooLong
+            | Reason::TooMany
+            | Reason::Internal => words.to_string(),
             _ => format!("{words}: {}", shown(&self.value)),
         };
-        if self.detail.is_empty() { head } else { format!("{head}: {}", self.detail) }
+        if self.detail.is_empty() {
+            head
+        } else {
+            format!("{head}: {}", self.detail)
+        }
     }
 }
 
@@ -139,7 +149,12 @@ impl Errors {
     }
 
     fn push(&mut self, reason: Reason, path: Path, value: Value, detail: impl Into<String>) {
-        self.0.push(Error { reason, path, value, detail: detail.into() });
+        self.0.push(Error {
+            reason,
+            path,
+            value,
+            detail: detail.into(),
+        });
     }
 
     pub fn required(&mut self, path: Path, detail: impl Into<String>) {
@@ -157,7 +172,12 @@ impl Errors {
     /// `supported values: "A", "B"`; the values are printed in the order given.
     pub fn not_supported(&mut self, path: Path, value: impl Into<Value>, supported: &[&str]) {
         let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-        self.push(Reason::NotSupported, path, value.into(), format!("supported values: {}", list.join(", ")));
+        self.push(
+            Reason::NotSupported,
+            path,
+            value.into(),
+            format!("supported values: {}", list.join(", ")),
+        );
     }
 
     pub fn duplicate(&mut self, path: Path, value: impl Into<Value>) {
@@ -173,11 +193,21 @@ impl Errors {
     }
 
     pub fn too_long(&mut self, path: Path, bytes_max: usize) {
-        self.push(Reason::TooLong, path, Value::Null, format!("may not be more than {bytes_max} bytes"));
+        self.push(
+            Reason::TooLong,
+            path,
+            Value::Null,
+            format!("may not be more than {bytes_max} bytes"),
+        );
     }
 
     pub fn too_many(&mut self, path: Path, actual: usize, max: usize) {
-        self.push(Reason::TooMany, path, Value::from(actual), format!("must have at most {max} items"));
+        self.push(
+            Reason::TooMany,
+            path,
+            Value::from(actual),
+            format!("must have at most {max} items"),
+        );
     }
 
     /// The text after `is invalid: `: one error bare, several in brackets, as Go's aggregate prints them.
@@ -192,7 +222,11 @@ impl Errors {
                         texts.push(t);
                     }
                 }
-                if texts.len() == 1 { texts.remove(0) } else { format!("[{}]", texts.join(", ")) }
+                if texts.len() == 1 {
+                    texts.remove(0)
+                } else {
+                    format!("[{}]", texts.join(", "))
+                }
             }
         }
     }

@@ -27,7 +27,9 @@ pub enum Format {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    #[error(
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+    )]
     Format,
     #[error("unable to parse quantity's suffix")]
     Suffix,
@@ -38,16 +40,25 @@ const NANO: i128 = 1_000_000_000;
 const MAX: i128 = i64::MAX as i128 * NANO;
 
 impl Quantity {
-    pub const ZERO: Quantity = Quantity { nano: 0, format: Format::DecimalSi };
+    pub const ZERO: Quantity = Quantity {
+        nano: 0,
+        format: Format::DecimalSi,
+    };
 
     /// Whole units, for example bytes.
     pub fn new(value: i64, format: Format) -> Quantity {
-        Quantity { nano: i128::from(value) * NANO, format }
+        Quantity {
+            nano: i128::from(value) * NANO,
+            format,
+        }
     }
 
     /// Thousandths, for example millicores.
     pub fn milli(value: i64) -> Quantity {
-        Quantity { nano: i128::from(value) * 1_000_000, format: Format::DecimalSi }
+        Quantity {
+            nano: i128::from(value) * 1_000_000,
+            format: Format::DecimalSi,
+        }
     }
 
     pub fn parse(text: &str) -> Result<Quantity, ParseError> {
@@ -98,7 +109,10 @@ impl Quantity {
     }
 
     pub fn mul(self, times: i64) -> Quantity {
-        Quantity { nano: self.nano.saturating_mul(times.into()).clamp(-MAX, MAX), ..self }
+        Quantity {
+            nano: self.nano.saturating_mul(times.into()).clamp(-MAX, MAX),
+            ..self
+        }
     }
 }
 
@@ -111,7 +125,14 @@ fn div_away(n: i128, d: i128) -> i128 {
     n / d + if n % d == 0 { 0 } else { n.signum() }
 }
 
-const BINARY: [(&str, u32); 6] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
+const BINARY: [(&str, u32); 6] = [
+    ("Ki", 10),
+    ("Mi", 20),
+    ("Gi", 30),
+    ("Ti", 40),
+    ("Pi", 50),
+    ("Ei", 60),
+];
 const DECIMAL: [(&str, i32); 10] = [
     ("n", -9),
     ("u", -6),
@@ -132,7 +153,10 @@ fn parse(text: &str) -> Result<Quantity, ParseError> {
         Some(_) => (false, text),
         None => return Err(ParseError::Format),
     };
-    let number_len = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+    let number_len = rest
+        .bytes()
+        .take_while(|b| b.is_ascii_digit() || *b == b'.')
+        .count();
     let (number, suffix) = rest.split_at(number_len);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
@@ -145,7 +169,10 @@ fn parse(text: &str) -> Result<Quantity, ParseError> {
     let digits = digits.trim_start_matches('0');
     let scale = i64::from(exponent) - fraction.len() as i64 + 9;
     let nano = to_nano(digits, scale, factor);
-    Ok(Quantity { nano: if negative { -nano } else { nano }, format })
+    Ok(Quantity {
+        nano: if negative { -nano } else { nano },
+        format,
+    })
 }
 
 /// `digits * 10^scale * factor`, rounded up, capped at [`MAX`]. Any number of digits is fine; beyond the twentieth
@@ -164,7 +191,10 @@ fn to_nano(digits: &str, scale: i64, factor: i128) -> i128 {
         let zeros = whole_len.unsigned_abs().min(2 * FRACTION_DIGITS as u64) as usize;
         (String::new(), format!("{}{digits}", "0".repeat(zeros)))
     } else if scale >= 0 {
-        (format!("{digits}{}", "0".repeat(scale as usize)), String::new())
+        (
+            format!("{digits}{}", "0".repeat(scale as usize)),
+            String::new(),
+        )
     } else {
         let (w, f) = digits.split_at(whole_len as usize);
         (w.to_string(), f.to_string())
@@ -229,9 +259,16 @@ impl fmt::Display for Quantity {
             exponent += 3;
         }
         if self.format == Format::DecimalExponent {
-            return if exponent == 0 { write!(f, "{n}") } else { write!(f, "{n}e{exponent}") };
+            return if exponent == 0 {
+                write!(f, "{n}")
+            } else {
+                write!(f, "{n}e{exponent}")
+            };
         }
-        let suffix = DECIMAL.iter().find(|(_, e)| *e == exponent).map_or("", |(s, _)| s);
+        let suffix = DECIMAL
+            .iter()
+            .find(|(_, e)| *e == exponent)
+            .map_or("", |(s, _)| s);
         write!(f, "{n}{suffix}")
     }
 }
@@ -267,15 +304,25 @@ impl std::ops::Add for Quantity {
     type Output = Quantity;
     /// In the format of `self` unless that is zero, as upstream.
     fn add(self, other: Quantity) -> Quantity {
-        let format = if self.is_zero() { other.format } else { self.format };
-        Quantity { nano: self.nano.saturating_add(other.nano).clamp(-MAX, MAX), format }
+        let format = if self.is_zero() {
+            other.format
+        } else {
+            self.format
+        };
+        Quantity {
+            nano: self.nano.saturating_add(other.nano).clamp(-MAX, MAX),
+            format,
+        }
     }
 }
 
 impl std::ops::Neg for Quantity {
     type Output = Quantity;
     fn neg(self) -> Quantity {
-        Quantity { nano: -self.nano, ..self }
+        Quantity {
+            nano: -self.nano,
+            ..self
+        }
     }
 }
 
@@ -312,17 +359,58 @@ mod tests {
     #[test]
     fn canonical_texts() {
         for (text, want) in [
-            ("0", "0"), ("00", "0"), ("-0", "0"), ("0.0Ki", "0"), ("0e5", "0"),
-            ("1", "1"), ("+1", "1"), ("-1", "-1"), ("1.0", "1"), (".5", "500m"), ("5.", "5"),
-            ("100m", "100m"), ("1000m", "1"), ("1500m", "1500m"), ("0.1", "100m"), ("1.5", "1500m"),
-            ("1000", "1k"), ("1024", "1024"), ("1234567", "1234567"), ("1000000", "1M"), ("1.5k", "1500"),
-            ("1Ki", "1Ki"), ("1024Ki", "1Mi"), ("1.5Gi", "1536Mi"), ("0.5Ki", "512"), ("1000Ki", "1000Ki"),
-            ("0.5Mi", "512Ki"), ("0.0001Ki", "102400u"), ("1500.5Ki", "1536512"), ("1.1Ki", "1126400m"),
-            ("12e6", "12e6"), ("12E6", "12e6"), ("12e5", "1200e3"), ("1e-3", "1e-3"), ("1e0", "1"), ("1.5e3", "1500"),
-            ("1E", "1E"), ("1Ei", "1Ei"), ("1n", "1n"), ("1u", "1u"), ("1000n", "1u"),
-            ("0.1n", "1n"), ("1.0000000001", "1000000001n"), ("-0.1n", "-1n"),
-            ("10E", "9223372036854775807"), ("1000000000000000000000000000000000000000000", "9223372036854775807"),
-            ("16Ei", "9223372036854775807"), ("1e1000000", "9223372036854775807"), ("1e-1000000", "1e-9"),
+            ("0", "0"),
+            ("00", "0"),
+            ("-0", "0"),
+            ("0.0Ki", "0"),
+            ("0e5", "0"),
+            ("1", "1"),
+            ("+1", "1"),
+            ("-1", "-1"),
+            ("1.0", "1"),
+            (".5", "500m"),
+            ("5.", "5"),
+            ("100m", "100m"),
+            ("1000m", "1"),
+            ("1500m", "1500m"),
+            ("0.1", "100m"),
+            ("1.5", "1500m"),
+            ("1000", "1k"),
+            ("1024", "1024"),
+            ("1234567", "1234567"),
+            ("1000000", "1M"),
+            ("1.5k", "1500"),
+            ("1Ki", "1Ki"),
+            ("1024Ki", "1Mi"),
+            ("1.5Gi", "1536Mi"),
+            ("0.5Ki", "512"),
+            ("1000Ki", "1000Ki"),
+            ("0.5Mi", "512Ki"),
+            ("0.0001Ki", "102400u"),
+            ("1500.5Ki", "1536512"),
+            ("1.1Ki", "1126400m"),
+            ("12e6", "12e6"),
+            ("12E6", "12e6"),
+            ("12e5", "1200e3"),
+            ("1e-3", "1e-3"),
+            ("1e0", "1"),
+            ("1.5e3", "1500"),
+            ("1E", "1E"),
+            ("1Ei", "1Ei"),
+            ("1n", "1n"),
+            ("1u", "1u"),
+            ("1000n", "1u"),
+            ("0.1n", "1n"),
+            ("1.0000000001", "1000000001n"),
+            ("-0.1n", "-1n"),
+            ("10E", "9223372036854775807"),
+            (
+                "1000000000000000000000000000000000000000000",
+                "9223372036854775807",
+            ),
+            ("16Ei", "9223372036854775807"),
+            ("1e1000000", "9223372036854775807"),
+            ("1e-1000000", "1e-9"),
             ("0.00000000000000000000000000000000000000001", "1n"),
         ] {
             let q = Quantity::parse(text);
@@ -334,10 +422,26 @@ mod tests {
     fn faults() {
         use ParseError::*;
         for (text, why) in [
-            ("", Format), ("a", Format), (" 1", Format), ("1 ", Format), ("1 Ki", Format), ("--1", Format),
-            (".", Format), ("1.2.3", Format), ("1x", Format), ("1Kix", Format), ("ä", Format), ("-", Format),
-            ("1K", Suffix), ("1ki", Suffix), ("1mi", Suffix), ("1e", Suffix), ("1e+", Suffix), ("1KK", Suffix),
-            ("1e1.5", Format), ("1m5", Suffix),
+            ("", Format),
+            ("a", Format),
+            (" 1", Format),
+            ("1 ", Format),
+            ("1 Ki", Format),
+            ("--1", Format),
+            (".", Format),
+            ("1.2.3", Format),
+            ("1x", Format),
+            ("1Kix", Format),
+            ("ä", Format),
+            ("-", Format),
+            ("1K", Suffix),
+            ("1ki", Suffix),
+            ("1mi", Suffix),
+            ("1e", Suffix),
+            ("1e+", Suffix),
+            ("1KK", Suffix),
+            ("1e1.5", Format),
+            ("1m5", Suffix),
         ] {
             assert_eq!(Quantity::parse(text), Err(why), "{text:?}");
         }
@@ -346,8 +450,15 @@ mod tests {
     #[test]
     fn rounding_goes_away_from_zero() {
         for (text, value, milli) in [
-            ("1", 1, 1000), ("100m", 1, 100), ("1n", 1, 1), ("-100m", -1, -100), ("1001m", 2, 1001), ("1Ki", 1024, 1024000),
-            ("8Ei", i64::MAX, i64::MAX), ("-1n", -1, -1), ("2500u", 1, 3),
+            ("1", 1, 1000),
+            ("100m", 1, 100),
+            ("1n", 1, 1),
+            ("-100m", -1, -100),
+            ("1001m", 2, 1001),
+            ("1Ki", 1024, 1024000),
+            ("8Ei", i64::MAX, i64::MAX),
+            ("-1n", -1, -1),
+            ("2500u", 1, 3),
         ] {
             let q: Quantity = text.parse().expect(text);
             assert_eq!((q.value(), q.milli_value()), (value, milli), "{text}");
@@ -361,7 +472,10 @@ mod tests {
         assert_eq!((q("1Gi") + q("1Mi")).to_string(), "1025Mi");
         assert_eq!((q("0") + q("1Mi")).to_string(), "1Mi");
         assert_eq!((q("1") - q("100m")).to_string(), "900m");
-        assert_eq!([q("1"), q("2Ki")].into_iter().sum::<Quantity>().value(), 2049);
+        assert_eq!(
+            [q("1"), q("2Ki")].into_iter().sum::<Quantity>().value(),
+            2049
+        );
         assert!(q("1Ki") > q("1k"));
         assert_eq!(q("1000m"), q("1"));
     }

@@ -32,7 +32,10 @@ pub struct Type {
 pub enum Shape {
     Struct(Struct),
     /// String keys, values of one type. `atomic`: replaced as a whole by apply (`map_type: atomic`).
-    Map { value: TypeId, atomic: bool },
+    Map {
+        value: TypeId,
+        atomic: bool,
+    },
     List(List),
     Bool,
     Int32,

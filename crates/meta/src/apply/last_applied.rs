@@ -1,11 +1,11 @@
 //! kubectl's move from client-side to server-side apply: the annotation that client-side apply leaves says what it
 //! wrote, so that those fields need no force.
 
+use super::Conflict;
 use super::compare::compare;
 use super::paths::Set;
 use super::structure::Structure;
 use super::validate::field_set_lenient;
-use super::Conflict;
 use crate::object;
 use serde_json::Value;
 
@@ -21,7 +21,9 @@ pub(super) fn is_set(obj: &Value) -> bool {
 
 /// Whether all conflicts are about fields that still are as client-side apply wrote them.
 pub(super) fn allows(s: &Structure, live: &Value, conflicts: &[Conflict]) -> bool {
-    let Some(own) = unchanged_fields(s, live) else { return false };
+    let Some(own) = unchanged_fields(s, live) else {
+        return false;
+    };
     conflicts.iter().all(|c| own.has(&c.path.0))
 }
 
@@ -34,7 +36,11 @@ fn unchanged_fields(s: &Structure, live: &Value) -> Option<Set> {
     }
     let change = compare(s, &manifest, live);
     let own = field_set_lenient(s, &manifest);
-    Some(own.difference(&change.modified).difference(&change.added).difference(&change.removed))
+    Some(
+        own.difference(&change.modified)
+            .difference(&change.added)
+            .difference(&change.removed),
+    )
 }
 
 /// Writes the applied manifest into the annotation, as client-side apply would have.

@@ -19,11 +19,22 @@ pub struct Structure<'a> {
 
 impl<'a> Structure<'a> {
     pub fn new(types: &'a Types, ty: TypeId) -> Structure<'a> {
-        Structure { types, ty, key_default: &|_, _| None, reset: &[] }
+        Structure {
+            types,
+            ty,
+            key_default: &|_, _| None,
+            reset: &[],
+        }
     }
 
-    pub fn with_key_default(self, f: &'a (dyn Fn(TypeId, &str) -> Option<Value> + Sync)) -> Structure<'a> {
-        Structure { key_default: f, ..self }
+    pub fn with_key_default(
+        self,
+        f: &'a (dyn Fn(TypeId, &str) -> Option<Value> + Sync),
+    ) -> Structure<'a> {
+        Structure {
+            key_default: f,
+            ..self
+        }
     }
 
     pub fn with_reset(self, reset: &'a [&'a [&'a str]]) -> Structure<'a> {
@@ -37,14 +48,21 @@ impl<'a> Structure<'a> {
     pub(super) fn reset_set(&self) -> Set {
         let mut set = Set::new();
         for path in self.reset {
-            set.insert(&path.iter().map(|name| Elem::field(*name)).collect::<Vec<_>>());
+            set.insert(
+                &path
+                    .iter()
+                    .map(|name| Elem::field(*name))
+                    .collect::<Vec<_>>(),
+            );
         }
         set
     }
 
     /// How to treat a value of this node. The value matters only where the type says nothing.
     pub(super) fn form(&self, node: Node, value: &Value) -> Form<'a> {
-        let Node::Typed(ty) = node else { return Form::deduced(value) };
+        let Node::Typed(ty) = node else {
+            return Form::deduced(value);
+        };
         match self.types.shape(ty) {
             Shape::Struct(s) if s.atomic => Form::Leaf,
             Shape::Struct(s) => Form::Struct(s),
@@ -62,16 +80,22 @@ impl<'a> Structure<'a> {
     /// Whether `name` is a field of a struct here, rather than a key of a map.
     pub(super) fn is_named_field(&self, node: Node, name: &str) -> bool {
         match node {
-            Node::Typed(ty) => matches!(self.types.shape(ty), Shape::Struct(s) if s.field(name).is_some()),
+            Node::Typed(ty) => {
+                matches!(self.types.shape(ty), Shape::Struct(s) if s.field(name).is_some())
+            }
             Node::Deduced => false,
         }
     }
 
     /// The node one step down.
     pub(super) fn below(&self, node: Node, elem: &Elem) -> Node {
-        let Node::Typed(ty) = node else { return Node::Deduced };
+        let Node::Typed(ty) = node else {
+            return Node::Deduced;
+        };
         match (self.types.shape(ty), elem) {
-            (Shape::Struct(s), Elem::Field(name)) => s.field(name).map_or(Node::Deduced, |f| Node::Typed(f.ty)),
+            (Shape::Struct(s), Elem::Field(name)) => {
+                s.field(name).map_or(Node::Deduced, |f| Node::Typed(f.ty))
+            }
             (Shape::Map { value, .. }, Elem::Field(_)) => Node::Typed(*value),
             (Shape::List(l), _) => Node::Typed(l.item),
             _ => Node::Deduced,
@@ -83,26 +107,34 @@ impl<'a> Structure<'a> {
         match &list.topology {
             Topology::Atomic => Err("atomic list has no items with an identity".to_string()),
             Topology::Set => match item {
-                Value::Null => Err("associative list without keys has an element that's explicitly null".to_string()),
-                Value::Object(_) => {
-                    Err("associative list without keys has an element that's a map type".to_string())
-                }
-                Value::Array(_) => {
-                    Err("associative list without keys has an element that's a list type".to_string())
-                }
+                Value::Null => Err(
+                    "associative list without keys has an element that's explicitly null"
+                        .to_string(),
+                ),
+                Value::Object(_) => Err(
+                    "associative list without keys has an element that's a map type".to_string(),
+                ),
+                Value::Array(_) => Err(
+                    "associative list without keys has an element that's a list type".to_string(),
+                ),
                 scalar => Ok(Elem::value(scalar)),
             },
             Topology::Map { keys } => {
                 let Value::Object(fields) = item else {
                     return Err(match item {
-                        Value::Null => "associative list with keys may not have a null element".to_string(),
+                        Value::Null => {
+                            "associative list with keys may not have a null element".to_string()
+                        }
                         _ => "associative list with keys may not have non-map elements".to_string(),
                     });
                 };
                 let found: Vec<(&str, Value)> = keys
                     .iter()
                     .filter_map(|key| {
-                        let value = fields.get(key).cloned().or_else(|| (self.key_default)(list.item, key))?;
+                        let value = fields
+                            .get(key)
+                            .cloned()
+                            .or_else(|| (self.key_default)(list.item, key))?;
                         Some((key.as_str(), value))
                     })
                     .collect();
@@ -121,7 +153,8 @@ impl<'a> Structure<'a> {
     /// What a Go struct has in its JSON where ours has nothing: embedded structs are written even when empty, and
     /// nil lists without `omitempty` as null. Upstream compares such objects, and so must we.
     pub(super) fn implied(&self, field: &Field) -> Option<&'static Value> {
-        static EMPTY: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| Value::Object(Map::new()));
+        static EMPTY: std::sync::LazyLock<Value> =
+            std::sync::LazyLock::new(|| Value::Object(Map::new()));
         // Only types that come from Go have protobuf numbers; custom resources have no implied fields.
         if field.pointer || field.proto == 0 {
             return None;
@@ -152,6 +185,10 @@ pub(super) enum Form<'a> {
 
 impl Form<'_> {
     fn deduced(value: &Value) -> Form<'static> {
-        if value.is_object() { Form::Map(Node::Deduced) } else { Form::Leaf }
+        if value.is_object() {
+            Form::Map(Node::Deduced)
+        } else {
+            Form::Leaf
+        }
     }
 }

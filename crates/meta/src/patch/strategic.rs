@@ -15,9 +15,18 @@ const ORDER: &str = "$setElementOrder/";
 
 /// Applies a patch to an object of type `ty`. Errors: 400 for a patch whose form or directives make no sense.
 pub fn apply(types: &Types, ty: TypeId, original: &Value, patch: &Value) -> Result<Value> {
-    let Value::Object(patch) = patch else { return Err(bad("invalid JSON document")) };
+    let Value::Object(patch) = patch else {
+        return Err(bad("invalid JSON document"));
+    };
     let none = Map::new();
-    merge_map(types, Some(ty), original.as_object().unwrap_or(&none), patch, 0).map(Value::Object)
+    merge_map(
+        types,
+        Some(ty),
+        original.as_object().unwrap_or(&none),
+        patch,
+        0,
+    )
+    .map(Value::Object)
 }
 
 fn bad(why: impl std::fmt::Display) -> Status {
@@ -46,7 +55,10 @@ fn rule<'a>(types: &'a Types, ty: Option<TypeId>, name: &str) -> Rule<'a> {
             merge_list: l.patch_merge,
             merge_key: l.merge_key.as_deref().filter(|k| !k.is_empty()),
         },
-        _ => Rule { ty, ..Rule::default() },
+        _ => Rule {
+            ty,
+            ..Rule::default()
+        },
     }
 }
 
@@ -71,28 +83,42 @@ fn merge_map(
     }
     let mut out = original.clone();
     if let Some(keep) = patch.get(RETAIN_KEYS) {
-        let Value::Array(keep) = keep else { return Err(bad(format!("invalid patch format of {RETAIN_KEYS} list"))) };
-        for name in patch.keys().filter(|n| !n.starts_with('$') && !patch[*n].is_null()) {
+        let Value::Array(keep) = keep else {
+            return Err(bad(format!("invalid patch format of {RETAIN_KEYS} list")));
+        };
+        for name in patch
+            .keys()
+            .filter(|n| !n.starts_with('$') && !patch[*n].is_null())
+        {
             if !keep.iter().any(|k| k == name.as_str()) {
-                return Err(bad(format!("{RETAIN_KEYS} list doesn't contain all the keys that are in the patch")));
+                return Err(bad(format!(
+                    "{RETAIN_KEYS} list doesn't contain all the keys that are in the patch"
+                )));
             }
         }
         out.retain(|name, _| keep.iter().any(|k| k == name.as_str()));
     }
     for (name, value) in patch {
         if let Some(list) = name.strip_prefix(DELETE_PRIMITIVES) {
-            let Value::Array(gone) = value else { return Err(bad(format!("invalid patch format of {name}"))) };
+            let Value::Array(gone) = value else {
+                return Err(bad(format!("invalid patch format of {name}")));
+            };
             if let Some(Value::Array(items)) = out.get_mut(list) {
                 items.retain(|i| !gone.contains(i));
             }
             // A list of the same patch still has to merge into what is left.
-            if !patch.contains_key(list) && !patch.contains_key(&format!("{ORDER}{list}")) && is_empty_list(out.get(list)) {
+            if !patch.contains_key(list)
+                && !patch.contains_key(&format!("{ORDER}{list}"))
+                && is_empty_list(out.get(list))
+            {
                 out.remove(list);
             }
             continue;
         }
         if let Some(list) = name.strip_prefix(ORDER) {
-            let Value::Array(order) = value else { return Err(bad(format!("invalid patch format of {name}"))) };
+            let Value::Array(order) = value else {
+                return Err(bad(format!("invalid patch format of {name}")));
+            };
             if !patch.contains_key(list) {
                 let r = rule(types, ty, list);
                 if let Some(Value::Array(items)) = out.get(list) {
@@ -129,7 +155,10 @@ fn merge_map(
             }
             (_, Value::Object(new)) => {
                 if new.get(DIRECTIVE).is_none_or(|d| d != "delete") {
-                    out.insert(name.clone(), Value::Object(merge_map(types, r.ty, &Map::new(), new, depth + 1)?));
+                    out.insert(
+                        name.clone(),
+                        Value::Object(merge_map(types, r.ty, &Map::new(), new, depth + 1)?),
+                    );
                 }
             }
             (_, Value::Array(new)) if r.merge_list => {
@@ -165,7 +194,10 @@ fn clean_map(map: &Map<String, Value>) -> Map<String, Value> {
 }
 
 fn is_directive(name: &str) -> bool {
-    name == DIRECTIVE || name == RETAIN_KEYS || name.starts_with(DELETE_PRIMITIVES) || name.starts_with(ORDER)
+    name == DIRECTIVE
+        || name == RETAIN_KEYS
+        || name.starts_with(DELETE_PRIMITIVES)
+        || name.starts_with(ORDER)
 }
 
 fn merge_list(
@@ -194,7 +226,9 @@ fn merge_list(
                     let id = map.get(key).ok_or_else(|| bad(missing(item, key)))?;
                     out.retain(|o| o.get(key) != Some(id));
                 }
-                Some(d) if d != "merge" => return Err(bad(format!("Unknown patch type found: {d}"))),
+                Some(d) if d != "merge" => {
+                    return Err(bad(format!("Unknown patch type found: {d}")));
+                }
                 _ => patched.push(item.clone()),
             }
         }
@@ -208,10 +242,22 @@ fn merge_list(
             match out.iter().position(|o| o.get(key) == Some(id)) {
                 Some(i) => {
                     let none = Map::new();
-                    let merged = merge_map(types, r.item, out[i].as_object().unwrap_or(&none), new, depth)?;
+                    let merged = merge_map(
+                        types,
+                        r.item,
+                        out[i].as_object().unwrap_or(&none),
+                        new,
+                        depth,
+                    )?;
                     out[i] = Value::Object(merged);
                 }
-                None => out.push(Value::Object(merge_map(types, r.item, &Map::new(), new, depth)?)),
+                None => out.push(Value::Object(merge_map(
+                    types,
+                    r.item,
+                    &Map::new(),
+                    new,
+                    depth,
+                )?)),
             }
         }
     } else {
@@ -222,7 +268,8 @@ fn merge_list(
             patched.push(item.clone());
         }
     }
-    // Without an explicit order, the patch's own order holds for the items that it names.
+    // Without an explicit order, the patch's own order holds for the items that it names; new ones come first, as
+    // upstream puts them.
     in_order(out, original, order.unwrap_or(&patched), r.merge_key)
 }
 
@@ -232,7 +279,12 @@ fn missing(item: &Value, key: &str) -> String {
 
 /// Sorts the items that `order` names as it names them; the others keep their place among their neighbours of the
 /// server's list.
-fn in_order(items: Vec<Value>, server: &[Value], order: &[Value], key: Option<&str>) -> Result<Vec<Value>> {
+fn in_order(
+    items: Vec<Value>,
+    server: &[Value],
+    order: &[Value],
+    key: Option<&str>,
+) -> Result<Vec<Value>> {
     let id = |v: &Value| -> Value {
         match (key, v) {
             (Some(k), Value::Object(m)) => m.get(k).cloned().unwrap_or(Value::Null),
@@ -241,7 +293,8 @@ fn in_order(items: Vec<Value>, server: &[Value], order: &[Value], key: Option<&s
     };
     let order: Vec<Value> = order.iter().map(&id).collect();
     let server: Vec<Value> = server.iter().map(&id).collect();
-    let (mut named, others): (Vec<Value>, Vec<Value>) = items.into_iter().partition(|i| order.contains(&id(i)));
+    let (mut named, others): (Vec<Value>, Vec<Value>) =
+        items.into_iter().partition(|i| order.contains(&id(i)));
     named.sort_by_key(|i| order.iter().position(|o| *o == id(i)));
     let place = |v: &Value| server.iter().position(|s| *s == id(v));
     // Merge two sorted runs: one of the server's own items goes first where the server has it before.
@@ -261,4 +314,141 @@ fn in_order(items: Vec<Value>, server: &[Value], order: &[Value], key: Option<&s
 
 fn text(v: &Value) -> String {
     v.as_str().map_or_else(|| v.to_string(), str::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{deployment, json_object};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn check(original: Value, patch: Value, want: Value) {
+        let (types, ty) = deployment();
+        let wrap = |containers: &Value| json!({"spec": {"containers": containers}});
+        let (o, p, w) = if original.is_array() {
+            (wrap(&original), wrap(&patch), wrap(&want))
+        } else {
+            (original, patch, want)
+        };
+        assert_eq!(apply(&types, ty, &o, &p), Ok(w), "{o} + {p}");
+    }
+
+    #[test]
+    fn lists_merge_by_key_or_replace() {
+        let a = json!({"name": "a", "image": "1", "args": ["x"]});
+        let b = json!({"name": "b"});
+        check(
+            json!([a, b]),
+            json!([{"name": "a", "image": "2", "args": ["y", "z"]}]),
+            json!([{"name": "a", "image": "2", "args": ["y", "z"]}, b]),
+        );
+        check(
+            json!([a, b]),
+            json!([{"name": "a", "$patch": "delete"}]),
+            json!([b]),
+        );
+        check(
+            json!([a, b]),
+            json!([{"name": "c"}, {"$patch": "replace"}]),
+            json!([{"name": "c"}]),
+        );
+        check(
+            json!([a]),
+            json!([{"name": "a", "image": null, "args": null}]),
+            json!([{"name": "a"}]),
+        );
+        check(
+            json!([b]),
+            json!([{"name": "c", "image": null}]),
+            json!([{"name": "c"}, b]),
+        );
+        check(
+            json!([{"name": "a", "ports": [{"containerPort": 1}, {"containerPort": 2}]}]),
+            json!([{"name": "a", "ports": [{"containerPort": 2, "name": "x"}]}]),
+            json!([{"name": "a", "ports": [{"containerPort": 1}, {"containerPort": 2, "name": "x"}]}]),
+        );
+    }
+
+    #[test]
+    fn order_follows_the_patch() {
+        let named =
+            |names: &[&str]| -> Value { names.iter().map(|n| json!({"name": n})).collect() };
+        let with = |order: &[&str], patch: &[&str]| json!({"spec": {"$setElementOrder/containers": named(order), "containers": named(patch)}});
+        let spec = |names: &[&str]| json!({"spec": {"containers": named(names)}});
+        check(
+            spec(&["a", "b", "c"]),
+            with(&["c", "b", "a"], &["a"]),
+            spec(&["c", "b", "a"]),
+        );
+        check(
+            spec(&["a", "x", "b"]),
+            with(&["a", "b", "n"], &["n"]),
+            spec(&["a", "x", "b", "n"]),
+        );
+        check(
+            spec(&["a", "b"]),
+            json!({"spec": {"$setElementOrder/containers": named(&["b", "a"])}}),
+            spec(&["b", "a"]),
+        );
+        check(
+            json!({"metadata": {"finalizers": ["a", "b", "c"]}}),
+            json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["b"], "finalizers": ["d"],
+                "$setElementOrder/finalizers": ["d", "c", "a"]}}),
+            json!({"metadata": {"finalizers": ["d", "c", "a"]}}),
+        );
+    }
+
+    #[test]
+    fn maps_and_their_directives() {
+        check(
+            json!({"metadata": {"labels": {"a": "1", "b": "2"}}}),
+            json!({"metadata": {"labels": {"a": null, "c": "3"}}}),
+            json!({"metadata": {"labels": {"b": "2", "c": "3"}}}),
+        );
+        check(
+            json!({"metadata": {"labels": {"a": "1"}}}),
+            json!({"metadata": {"labels": {"$patch": "replace", "c": "3"}}}),
+            json!({"metadata": {"labels": {"c": "3"}}}),
+        );
+        check(
+            json!({"metadata": {"labels": {"a": "1"}, "name": "x"}}),
+            json!({"metadata": {"labels": {"$patch": "delete"}}}),
+            json!({"metadata": {"name": "x"}}),
+        );
+        check(
+            json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "1"}}}}),
+            json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}}),
+            json!({"spec": {"strategy": {"type": "Recreate"}}}),
+        );
+    }
+
+    #[test]
+    fn nonsense_is_the_clients_fault() {
+        let (types, ty) = deployment();
+        let o = json!({"spec": {"containers": [{"name": "a"}], "strategy": {"type": "a"}}});
+        for patch in [
+            json!([]),
+            json!({"spec": {"$patch": "odd"}}),
+            json!({"spec": {"containers": [{"image": "x"}]}}),
+            json!({"spec": {"containers": [{"name": "a"}, 1]}}),
+            json!({"spec": {"strategy": {"$retainKeys": ["a"], "type": "b"}}}),
+            json!({"spec": {"strategy": {"$retainKeys": 1}}}),
+        ] {
+            assert_eq!(
+                apply(&types, ty, &o, &patch).map_err(|s| s.code),
+                Err(400),
+                "{patch}"
+            );
+        }
+    }
+
+    proptest! {
+        /// On a schema-less object, strategic merge is merge patch but for lists, which replace as well.
+        #[test]
+        fn without_a_structure_it_is_a_merge_patch(a in json_object(), p in json_object()) {
+            let (types, ty) = deployment();
+            prop_assert_eq!(apply(&types, ty, &a, &p), crate::patch::merge::apply(&a, &p));
+        }
+    }
 }
