@@ -391,8 +391,8 @@ fn what_does_not_fit_is_refused_in_upstreams_words() {
     assert_eq!(
         Story::new()
             .apply_object("a", &config, false)
-            .map_err(|e| e.code),
-        Err(400)
+            .map_err(|e| e.message),
+        Err("Incorrect version specified in apply patch. Specified patch version: apps/v2, expected: apps/v1".to_string())
     );
 }
 

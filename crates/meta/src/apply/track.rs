@@ -106,19 +106,19 @@ pub fn apply(
     writer: &Writer,
     force: bool,
 ) -> Result<Value, Failure> {
+    let version = object::api_version(applied);
+    if version != writer.api_version {
+        return Err(Status::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
+            writer.api_version
+        ))
+        .into());
+    }
     if !matches!(
         object::get(applied, &["metadata", "managedFields"]),
         None | Some(Value::Null)
     ) {
         return Err(Status::bad_request("metadata.managedFields must be nil").into());
-    }
-    let version = object::api_version(applied);
-    if version != writer.api_version {
-        return Err(Status::bad_request(format!(
-            "incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
-            writer.api_version
-        ))
-        .into());
     }
     let empty = json!({"apiVersion": version, "kind": get_str(applied, &["kind"]), "metadata": {}});
     let live = if live.is_null() { &empty } else { live };
