@@ -231,3 +231,32 @@ impl Errors {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn faults_read_as_upstreams() {
+        let at = Path::new("spec")
+            .child("containers")
+            .index(0)
+            .child("ports")
+            .key("a");
+        assert_eq!(at.as_str(), "spec.containers[0].ports[a]");
+        let mut e = Errors::default();
+        e.invalid(at.clone(), "x\"y", "no");
+        assert_eq!(
+            e.joined(),
+            r#"spec.containers[0].ports[a]: Invalid value: "x\"y": no"#
+        );
+        e.required(Path::new("b"), "");
+        e.required(Path::new("b"), "");
+        e.not_supported(Path::new("c"), json!(1), &["A", "B"]);
+        assert_eq!(
+            e.joined(),
+            r#"[spec.containers[0].ports[a]: Invalid value: "x\"y": no, b: Required value, c: Unsupported value: 1: supported values: "A", "B"]"#
+        );
+    }
+}

@@ -135,3 +135,23 @@ impl Struct {
         self.by_name.get(name).map(|i| &self.fields[*i as usize])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_found_by_name_and_fields_too() {
+        let (types, root) = crate::testing::deployment();
+        assert_eq!(types.named("Deployment"), Some(root));
+        assert_eq!(types.named("Pod"), None);
+        let Shape::Struct(s) = types.shape(root) else {
+            panic!("no struct")
+        };
+        assert_eq!(
+            s.field("spec").map(|f| types.get(f.ty).name.as_str()),
+            Some("Spec")
+        );
+        assert!(s.field("sepc").is_none());
+    }
+}

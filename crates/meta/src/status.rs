@@ -286,3 +286,50 @@ impl fmt::Display for Status {
 }
 
 impl std::error::Error for Status {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use field::{Errors, Path};
+
+    #[test]
+    fn invalid_names_kind_and_causes() {
+        let mut e = Errors::default();
+        e.required(Path::new("spec.selector"), "");
+        let v = Status::invalid("apps", "Deployment", "web", &e).to_value();
+        assert_eq!(
+            v["message"],
+            "Deployment.apps \"web\" is invalid: spec.selector: Required value"
+        );
+        assert_eq!((&v["code"], &v["reason"]), (&json!(422), &json!("Invalid")));
+        assert_eq!(
+            v["details"],
+            json!({"name": "web", "group": "apps", "kind": "Deployment", "causes": [
+                {"reason": "FieldValueRequired", "message": "Required value", "field": "spec.selector"}]})
+        );
+    }
+
+    #[test]
+    fn texts_and_codes() {
+        for (s, code, message) in [
+            (
+                Status::not_found("", "pods", "a"),
+                404,
+                "pods \"a\" not found",
+            ),
+            (
+                Status::already_exists("apps", "deployments", "a"),
+                409,
+                "deployments.apps \"a\" already exists",
+            ),
+            (
+                Status::forbidden("", "pods", "", "no"),
+                403,
+                "pods is forbidden: no",
+            ),
+            (Status::unauthorized(), 401, "Unauthorized"),
+        ] {
+            assert_eq!((s.code, s.message.as_str()), (code, message));
+        }
+    }
+}
