@@ -15,7 +15,11 @@ pub fn age_cell(obj: &Value, now: Now) -> Value {
 
 /// The text, or `<none>`.
 pub fn or_none(s: &str) -> Value {
-    if s.is_empty() { json!("<none>") } else { json!(s) }
+    if s.is_empty() {
+        json!("<none>")
+    } else {
+        json!(s)
+    }
 }
 
 pub fn or_unset(v: &Value) -> Value {
@@ -33,7 +37,12 @@ pub fn number(v: &Value, key: &str) -> Value {
 /// Names and images of a pod spec's containers, each joined by commas.
 pub fn containers_and_images(pod_spec: &Value) -> [Value; 2] {
     let all = list(pod_spec, "containers");
-    let join = |key| all.iter().map(|c| text(c, key)).collect::<Vec<_>>().join(",");
+    let join = |key| {
+        all.iter()
+            .map(|c| text(c, key))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     [json!(join("name")), json!(join("image"))]
 }
 
@@ -59,10 +68,15 @@ pub fn at_most(items: &[String], max: usize, empty: &str) -> String {
 
 /// `RWO,ROX`, without repeats and in upstream's order.
 pub fn access_modes(modes: &[&str]) -> String {
-    [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")]
-        .iter()
-        .filter(|(long, _)| modes.contains(long))
-        .map(|m| m.1)
-        .collect::<Vec<_>>()
-        .join(",")
+    [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ]
+    .iter()
+    .filter(|(long, _)| modes.contains(long))
+    .map(|m| m.1)
+    .collect::<Vec<_>>()
+    .join(",")
 }

@@ -11,7 +11,9 @@ pub struct CronJob;
 
 impl Strategy for CronJob {
     fn defaults(&self, obj: &mut Value) {
-        let Some(spec) = ensure_object(obj, "spec") else { return };
+        let Some(spec) = ensure_object(obj, "spec") else {
+            return;
+        };
         fill_zero(spec, "concurrencyPolicy", "Allow");
         fill(spec, "suspend", false);
         fill(spec, "successfulJobsHistoryLimit", 3);
@@ -31,14 +33,22 @@ impl Strategy for CronJob {
         // A Job's name is this one and an 11-character suffix.
         let name = text_at(obj, &["metadata", "name"]);
         if name.len() > 52 {
-            errors.invalid(Path::new("metadata.name"), name, "must be no more than 52 characters");
+            errors.invalid(
+                Path::new("metadata.name"),
+                name,
+                "must be no more than 52 characters",
+            );
         }
         let schedule = text(spec, "schedule");
         let p = path.child("schedule");
         if schedule.is_empty() {
             errors.required(p, "");
         } else if schedule.contains("TZ") {
-            errors.invalid(p, schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
+            errors.invalid(
+                p,
+                schedule,
+                "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+            );
         } else if let Err(e) = cron::check(schedule) {
             errors.invalid(p, schedule, e);
         }
@@ -54,15 +64,30 @@ impl Strategy for CronJob {
             }
         }
         let supported = ["Allow", "Forbid", "Replace"];
-        values::required_one_of(text(spec, "concurrencyPolicy"), &supported, path.child("concurrencyPolicy"), errors);
-        let counts = ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"];
+        values::required_one_of(
+            text(spec, "concurrencyPolicy"),
+            &supported,
+            path.child("concurrencyPolicy"),
+            errors,
+        );
+        let counts = [
+            "startingDeadlineSeconds",
+            "successfulJobsHistoryLimit",
+            "failedJobsHistoryLimit",
+        ];
         workload::non_negative(spec, &counts, &path, errors);
         let template = field(spec, "jobTemplate");
         let p = path.child("jobTemplate");
         objectmeta::template_meta(template, &p, errors);
         let js = field(template, "spec");
         if flag(js, "manualSelector") {
-            values::push(errors, meta::field::Reason::NotSupported, p.child("spec.manualSelector"), true, "supported values: \"nil\", \"false\"");
+            values::push(
+                errors,
+                meta::field::Reason::NotSupported,
+                p.child("spec.manualSelector"),
+                true,
+                "supported values: \"nil\", \"false\"",
+            );
         }
         job::spec(js, &p.child("spec"), errors);
     }
@@ -71,8 +96,14 @@ impl Strategy for CronJob {
         let mut found = Errors::default();
         self.validate_create(new, &mut found);
         // An old schedule that newer rules refuse may stay as it is.
-        let kept = same(at(new, &["spec", "schedule"]), at(old, &["spec", "schedule"]));
-        let zone = same(at(new, &["spec", "timeZone"]), at(old, &["spec", "timeZone"]));
+        let kept = same(
+            at(new, &["spec", "schedule"]),
+            at(old, &["spec", "schedule"]),
+        );
+        let zone = same(
+            at(new, &["spec", "timeZone"]),
+            at(old, &["spec", "timeZone"]),
+        );
         found.0.retain(|e| {
             !(kept && e.path.as_str() == "spec.schedule"
                 || zone && e.path.as_str() == "spec.timeZone"

@@ -11,14 +11,22 @@ pub struct LimitRange;
 
 impl Strategy for LimitRange {
     fn defaults(&self, obj: &mut Value) {
-        let Some(spec) = object_mut(obj, "spec") else { return };
+        let Some(spec) = object_mut(obj, "spec") else {
+            return;
+        };
         for item in items_mut(spec, "limits") {
             if text(item, "type") != "Container" {
                 continue;
             }
             // Downwards: max gives default, default gives the default request, min where neither does.
-            for (to, from) in [("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min")] {
-                let Some(source) = field(item, from).as_object().cloned() else { continue };
+            for (to, from) in [
+                ("default", "max"),
+                ("defaultRequest", "default"),
+                ("defaultRequest", "min"),
+            ] {
+                let Some(source) = field(item, from).as_object().cloned() else {
+                    continue;
+                };
                 if source.is_empty() {
                     continue;
                 }
@@ -41,7 +49,13 @@ impl Strategy for LimitRange {
             if items.iter().take(i).any(|o| text(o, "type") == kind) {
                 errors.duplicate(p.child("type"), kind);
             }
-            for key in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+            for key in [
+                "max",
+                "min",
+                "default",
+                "defaultRequest",
+                "maxLimitRequestRatio",
+            ] {
                 resource_list(field(item, key), &p.child(key), errors);
             }
             if kind == "Pod" {
@@ -51,8 +65,14 @@ impl Strategy for LimitRange {
                     }
                 }
             }
-            if kind == "PersistentVolumeClaim" && !has(field(item, "min"), "storage") && !has(field(item, "max"), "storage") {
-                errors.required(p.child("limits"), "either minimum or maximum storage value is required, but neither was provided");
+            if kind == "PersistentVolumeClaim"
+                && !has(field(item, "min"), "storage")
+                && !has(field(item, "max"), "storage")
+            {
+                errors.required(
+                    p.child("limits"),
+                    "either minimum or maximum storage value is required, but neither was provided",
+                );
             }
             ordered(item, &p, errors);
         }
@@ -71,14 +91,31 @@ impl Strategy for LimitRange {
 fn ordered(item: &Value, path: &Path, errors: &mut Errors) {
     for (low, high, words) in [
         ("min", "max", ("min value", "max value")),
-        ("min", "defaultRequest", ("min value", "default request value")),
-        ("defaultRequest", "max", ("default request value", "max value")),
-        ("defaultRequest", "default", ("default request value", "default limit value")),
+        (
+            "min",
+            "defaultRequest",
+            ("min value", "default request value"),
+        ),
+        (
+            "defaultRequest",
+            "max",
+            ("default request value", "max value"),
+        ),
+        (
+            "defaultRequest",
+            "default",
+            ("default request value", "default limit value"),
+        ),
         ("min", "default", ("min value", "default value")),
         ("default", "max", ("default value", "max value")),
     ] {
         for (name, l) in entries(item, low) {
-            let (Some(a), Some(b)) = (parse_quantity(l), parse_quantity(field(field(item, high), name))) else { continue };
+            let (Some(a), Some(b)) = (
+                parse_quantity(l),
+                parse_quantity(field(field(item, high), name)),
+            ) else {
+                continue;
+            };
             if a > b {
                 let text = format!(
                     "{} {} is greater than {} {}",

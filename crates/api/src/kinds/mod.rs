@@ -7,6 +7,8 @@ use crate::strategy::{ScalePaths, Strategy};
 use std::sync::Arc;
 
 // One `pub mod` line per file, sorted.
+#[cfg(test)]
+mod checks;
 pub mod columns;
 pub mod configmap;
 pub mod controllerrevision;
@@ -62,7 +64,11 @@ struct Row {
 
 macro_rules! row {
     ($group:literal, $kind:literal, $strategy:expr) => {
-        Row { group: $group, kind: $kind, make: || Arc::new($strategy) }
+        Row {
+            group: $group,
+            kind: $kind,
+            make: || Arc::new($strategy),
+        }
     };
 }
 
@@ -75,33 +81,77 @@ const TABLE: &[Row] = &[
     row!("", "Namespace", namespace::Namespace),
     row!("", "Node", node::Node),
     row!("", "PersistentVolume", persistentvolume::PersistentVolume),
-    row!("", "PersistentVolumeClaim", persistentvolumeclaim::PersistentVolumeClaim),
+    row!(
+        "",
+        "PersistentVolumeClaim",
+        persistentvolumeclaim::PersistentVolumeClaim
+    ),
     row!("", "Pod", pod::Pod),
     row!("", "PodTemplate", podtemplate::PodTemplate),
-    row!("", "ReplicationController", replicationcontroller::ReplicationController),
+    row!(
+        "",
+        "ReplicationController",
+        replicationcontroller::ReplicationController
+    ),
     row!("", "ResourceQuota", resourcequota::ResourceQuota),
     row!("", "Secret", secret::Secret),
     row!("", "Service", service::Service),
     row!("", "ServiceAccount", serviceaccount::ServiceAccount),
-    row!("apps", "ControllerRevision", controllerrevision::ControllerRevision),
+    row!(
+        "apps",
+        "ControllerRevision",
+        controllerrevision::ControllerRevision
+    ),
     row!("apps", "DaemonSet", daemonset::DaemonSet),
     row!("apps", "Deployment", deployment::Deployment),
     row!("apps", "ReplicaSet", replicaset::ReplicaSet),
     row!("apps", "StatefulSet", statefulset::StatefulSet),
-    row!("autoscaling", "HorizontalPodAutoscaler", horizontalpodautoscaler::HorizontalPodAutoscaler),
+    row!(
+        "autoscaling",
+        "HorizontalPodAutoscaler",
+        horizontalpodautoscaler::HorizontalPodAutoscaler
+    ),
     row!("batch", "CronJob", cronjob::CronJob),
     row!("batch", "Job", job::Job),
     row!("coordination.k8s.io", "Lease", lease::Lease),
-    row!("discovery.k8s.io", "EndpointSlice", endpointslice::EndpointSlice),
+    row!(
+        "discovery.k8s.io",
+        "EndpointSlice",
+        endpointslice::EndpointSlice
+    ),
     row!("events.k8s.io", "Event", event::EventsEvent),
     row!("networking.k8s.io", "Ingress", ingress::Ingress),
-    row!("networking.k8s.io", "NetworkPolicy", networkpolicy::NetworkPolicy),
-    row!("policy", "PodDisruptionBudget", poddisruptionbudget::PodDisruptionBudget),
-    row!("rbac.authorization.k8s.io", "ClusterRole", rbac::ClusterRole),
-    row!("rbac.authorization.k8s.io", "ClusterRoleBinding", rbac::ClusterRoleBinding),
+    row!(
+        "networking.k8s.io",
+        "NetworkPolicy",
+        networkpolicy::NetworkPolicy
+    ),
+    row!(
+        "policy",
+        "PodDisruptionBudget",
+        poddisruptionbudget::PodDisruptionBudget
+    ),
+    row!(
+        "rbac.authorization.k8s.io",
+        "ClusterRole",
+        rbac::ClusterRole
+    ),
+    row!(
+        "rbac.authorization.k8s.io",
+        "ClusterRoleBinding",
+        rbac::ClusterRoleBinding
+    ),
     row!("rbac.authorization.k8s.io", "Role", rbac::Role),
-    row!("rbac.authorization.k8s.io", "RoleBinding", rbac::RoleBinding),
-    row!("scheduling.k8s.io", "PriorityClass", priorityclass::PriorityClass),
+    row!(
+        "rbac.authorization.k8s.io",
+        "RoleBinding",
+        rbac::RoleBinding
+    ),
+    row!(
+        "scheduling.k8s.io",
+        "PriorityClass",
+        priorityclass::PriorityClass
+    ),
     row!("storage.k8s.io", "StorageClass", storageclass::StorageClass),
 ];
 
@@ -111,6 +161,11 @@ pub fn strategy(group: &str, kind: &str) -> Arc<dyn Strategy> {
         Some(row) => (row.make)(),
         None => Arc::new(Plain),
     }
+}
+
+#[cfg(test)]
+fn is_special(group: &str, kind: &str) -> bool {
+    TABLE.iter().any(|r| r.group == group && r.kind == kind)
 }
 
 #[cfg(test)]

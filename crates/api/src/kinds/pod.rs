@@ -54,7 +54,10 @@ impl Strategy for Pod {
             errors.forbidden(path.child("ephemeralContainers"), "cannot be set on create");
         }
         if !list(spec, "schedulingGates").is_empty() && !text(spec, "nodeName").is_empty() {
-            errors.forbidden(path.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
+            errors.forbidden(
+                path.child("nodeName"),
+                "cannot be set until all schedulingGates have been cleared",
+            );
         }
     }
 
@@ -82,7 +85,10 @@ impl Strategy for Pod {
             ("spec.restartPolicy", spec("restartPolicy")),
             ("spec.schedulerName", spec("schedulerName")),
             ("spec.serviceAccountName", spec("serviceAccountName")),
-            ("spec.hostNetwork", flag(field(obj, "spec"), "hostNetwork").to_string()),
+            (
+                "spec.hostNetwork",
+                flag(field(obj, "spec"), "hostNetwork").to_string(),
+            ),
             ("status.phase", status("phase")),
             ("status.podIP", ip),
             ("status.nominatedNodeName", status("nominatedNodeName")),
@@ -116,7 +122,9 @@ impl Strategy for Pod {
 /// `matchLabelKeys` become requirements of the selector at creation, so that the scheduler needs no template.
 fn merge_match_label_keys(obj: &mut Value) {
     let labels = at(obj, &["metadata", "labels"]).clone();
-    let Some(spec) = object_mut(obj, "spec") else { return };
+    let Some(spec) = object_mut(obj, "spec") else {
+        return;
+    };
     let merge = |t: &mut Value, keys: &str, operator: &str| {
         let mut found: Vec<Value> = Vec::new();
         for k in texts(t, keys) {
@@ -128,7 +136,10 @@ fn merge_match_label_keys(obj: &mut Value) {
             for f in found {
                 if !list(selector, "matchExpressions").contains(&f) {
                     fill(selector, "matchExpressions", json!([]));
-                    if let Some(l) = selector.get_mut("matchExpressions").and_then(Value::as_array_mut) {
+                    if let Some(l) = selector
+                        .get_mut("matchExpressions")
+                        .and_then(Value::as_array_mut)
+                    {
                         l.push(f);
                     }
                 }
@@ -139,7 +150,9 @@ fn merge_match_label_keys(obj: &mut Value) {
         merge(c, "matchLabelKeys", "In");
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
-        let Some(a) = object_at_mut(spec, &["affinity", kind]) else { continue };
+        let Some(a) = object_at_mut(spec, &["affinity", kind]) else {
+            continue;
+        };
         for t in items_mut(a, "requiredDuringSchedulingIgnoredDuringExecution") {
             merge(t, "matchLabelKeys", "In");
             merge(t, "mismatchLabelKeys", "NotIn");
@@ -156,18 +169,31 @@ fn merge_match_label_keys(obj: &mut Value) {
 /// Warnings for a pod spec, alone or in a template (upstream: `pod.GetWarningsForPodTemplate`).
 pub fn spec_warnings(spec: &Value, path: &Path) -> Vec<String> {
     let mut out = Vec::new();
-    for (i, t) in list_at(spec, &["affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"])
-        .iter()
-        .enumerate()
+    for (i, t) in list_at(
+        spec,
+        &[
+            "affinity",
+            "nodeAffinity",
+            "requiredDuringSchedulingIgnoredDuringExecution",
+            "nodeSelectorTerms",
+        ],
+    )
+    .iter()
+    .enumerate()
     {
         if list(t, "matchExpressions").is_empty() && list(t, "matchFields").is_empty() {
             let p = path
                 .child("affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms")
                 .index(i);
-            out.push(format!("{p}: an empty node selector term matches no objects"));
+            out.push(format!(
+                "{p}: an empty node selector term matches no objects"
+            ));
         }
     }
-    for key in entries(spec, "nodeSelector").map(|e| e.0).collect::<Vec<_>>() {
+    for key in entries(spec, "nodeSelector")
+        .map(|e| e.0)
+        .collect::<Vec<_>>()
+    {
         let replacement = match key {
             "beta.kubernetes.io/arch" => "kubernetes.io/arch",
             "beta.kubernetes.io/os" => "kubernetes.io/os",
@@ -177,12 +203,21 @@ pub fn spec_warnings(spec: &Value, path: &Path) -> Vec<String> {
             _ => continue,
         };
         let p = path.child("nodeSelector").key(key);
-        out.push(format!("{p}: deprecated since v1.14; use \"{replacement}\" instead"));
+        out.push(format!(
+            "{p}: deprecated since v1.14; use \"{replacement}\" instead"
+        ));
     }
     for (i, alias) in list(spec, "hostAliases").iter().enumerate() {
         let ip = text(alias, "ip");
-        if list(spec, "hostAliases").iter().take(i).any(|o| text(o, "ip") == ip) {
-            out.push(format!("{}: duplicate ip \"{ip}\"", path.child("hostAliases").index(i).child("ip")));
+        if list(spec, "hostAliases")
+            .iter()
+            .take(i)
+            .any(|o| text(o, "ip") == ip)
+        {
+            out.push(format!(
+                "{}: duplicate ip \"{ip}\"",
+                path.child("hostAliases").index(i).child("ip")
+            ));
         }
     }
     let secrets = list(spec, "imagePullSecrets");
@@ -198,7 +233,10 @@ pub fn spec_warnings(spec: &Value, path: &Path) -> Vec<String> {
     for (i, v) in list(spec, "volumes").iter().enumerate() {
         let p = path.child("volumes").index(i);
         for (kind, text) in [
-            ("gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
+            (
+                "gitRepo",
+                "deprecated in v1.11, and disabled by default in v1.33+",
+            ),
             ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
             ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
             ("flocker", "deprecated in v1.22, non-functional in v1.25+"),
@@ -260,7 +298,10 @@ fn container_warnings(c: &Value, path: &Path, out: &mut Vec<String>) {
             let q = at(c, &["resources", kind, name]);
             if !q.is_null() && podspec::milli(q) % 1000 != 0 {
                 let p = path.child("resources").child(kind).key(name);
-                out.push(format!("{p}: fractional byte value {} is invalid, must be an integer", q.as_str().unwrap_or("")));
+                out.push(format!(
+                    "{p}: fractional byte value {} is invalid, must be an integer",
+                    q.as_str().unwrap_or("")
+                ));
             }
         }
     }

@@ -11,8 +11,10 @@ pub struct PriorityClass;
 
 /// The highest value that users may give; above are the system's own classes.
 const USER_MAX: i64 = 1_000_000_000;
-const SYSTEM: [(&str, i64); 2] =
-    [("system-cluster-critical", 2 * USER_MAX), ("system-node-critical", 2 * USER_MAX + 1000)];
+const SYSTEM: [(&str, i64); 2] = [
+    ("system-cluster-critical", 2 * USER_MAX),
+    ("system-node-critical", 2 * USER_MAX + 1000),
+];
 
 impl Strategy for PriorityClass {
     fn defaults(&self, obj: &mut Value) {
@@ -43,7 +45,12 @@ impl Strategy for PriorityClass {
         }
         if has(obj, "preemptionPolicy") {
             let supported = ["PreemptLowerPriority", "Never"];
-            values::one_of(text(obj, "preemptionPolicy"), &supported, Path::new("preemptionPolicy"), errors);
+            values::one_of(
+                text(obj, "preemptionPolicy"),
+                &supported,
+                Path::new("preemptionPolicy"),
+                errors,
+            );
         }
     }
 

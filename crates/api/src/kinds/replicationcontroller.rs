@@ -20,7 +20,9 @@ impl Strategy for ReplicationController {
                 fill_zero(spec, "selector", labels);
             }
         }
-        let Some(spec) = ensure_object(obj, "spec") else { return };
+        let Some(spec) = ensure_object(obj, "spec") else {
+            return;
+        };
         fill(spec, "replicas", 1);
         if has(spec, "template") {
             pod::defaults::template(spec, "template");
@@ -62,7 +64,12 @@ impl Strategy for ReplicationController {
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
-        vec![("status.replicas", int(field(obj, "status"), "replicas").unwrap_or(0).to_string())]
+        vec![(
+            "status.replicas",
+            int(field(obj, "status"), "replicas")
+                .unwrap_or(0)
+                .to_string(),
+        )]
     }
 
     fn columns(&self) -> &'static [Column] {

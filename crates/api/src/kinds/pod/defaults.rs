@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 /// What a pod itself gets beyond what a template gets.
 pub fn pod(obj: &mut Value) {
-    let Some(spec) = ensure_object(obj, "spec") else { return };
+    let Some(spec) = ensure_object(obj, "spec") else {
+        return;
+    };
     fill(spec, "enableServiceLinks", true);
     for list in ["containers", "initContainers"] {
         for c in items_mut(spec, list) {
@@ -123,7 +125,11 @@ pub fn pull_policy(image: &str) -> &'static str {
     if image.contains('@') {
         // A digest pins the content; only an explicit `latest` beside it counts.
         let name = image.split('@').next().unwrap_or("");
-        return if name.ends_with(":latest") { "Always" } else { "IfNotPresent" };
+        return if name.ends_with(":latest") {
+            "Always"
+        } else {
+            "IfNotPresent"
+        };
     }
     let last = image.rsplit('/').next().unwrap_or("");
     match last.split_once(':') {
@@ -134,8 +140,12 @@ pub fn pull_policy(image: &str) -> &'static str {
 
 /// A limit without a request is a request, too.
 fn requests_from_limits(container: &mut Value) {
-    let Some(resources) = object_mut(container, "resources") else { return };
-    let Some(limits) = field(resources, "limits").as_object().cloned() else { return };
+    let Some(resources) = object_mut(container, "resources") else {
+        return;
+    };
+    let Some(limits) = field(resources, "limits").as_object().cloned() else {
+        return;
+    };
     if limits.is_empty() {
         return;
     }
@@ -148,17 +158,22 @@ fn requests_from_limits(container: &mut Value) {
 
 /// Pod-level requests come from pod-level limits where no container asks for the resource.
 fn pod_level_requests(spec: &mut Value) {
-    let Some(limits) = at(spec, &["resources", "limits"]).as_object().cloned() else { return };
+    let Some(limits) = at(spec, &["resources", "limits"]).as_object().cloned() else {
+        return;
+    };
     let asked = |name: &str| {
-        ["containers", "initContainers"]
-            .iter()
-            .any(|l| list(spec, l).iter().any(|c| has(at(c, &["resources", "requests"]), name)))
+        ["containers", "initContainers"].iter().any(|l| {
+            list(spec, l)
+                .iter()
+                .any(|c| has(at(c, &["resources", "requests"]), name))
+        })
     };
     let missing: Vec<_> = limits.into_iter().filter(|(k, _)| !asked(k)).collect();
     if missing.is_empty() {
         return;
     }
-    if let Some(requests) = object_mut(spec, "resources").and_then(|r| ensure_object(r, "requests")) {
+    if let Some(requests) = object_mut(spec, "resources").and_then(|r| ensure_object(r, "requests"))
+    {
         for (k, v) in missing {
             fill(requests, &k, v);
         }
@@ -166,7 +181,9 @@ fn pod_level_requests(spec: &mut Value) {
 }
 
 pub fn volume(v: &mut Value) {
-    let sourceless = v.as_object().is_none_or(|o| o.iter().all(|(k, v)| k == "name" || v.is_null()));
+    let sourceless = v
+        .as_object()
+        .is_none_or(|o| o.iter().all(|(k, v)| k == "name" || v.is_null()));
     if sourceless {
         set(v, "emptyDir", json!({}));
     }

@@ -15,13 +15,26 @@ pub fn pod(new: &Value, old: &Value, errors: &mut Errors) {
     podspec::pod_spec(n, &path, errors);
     for key in ["containers", "initContainers"] {
         if list(n, key).len() != list(o, key).len() {
-            errors.forbidden(path.child(key), "pod updates may not add or remove containers");
+            errors.forbidden(
+                path.child(key),
+                "pod updates may not add or remove containers",
+            );
             return;
         }
     }
     deadline(n, o, &path.child("activeDeadlineSeconds"), errors);
-    podspec::added_tolerations_only(list(n, "tolerations"), list(o, "tolerations"), &path.child("tolerations"), errors);
-    let gates = |s| list(s, "schedulingGates").iter().map(|g| text(g, "name").to_string()).collect::<Vec<_>>();
+    podspec::added_tolerations_only(
+        list(n, "tolerations"),
+        list(o, "tolerations"),
+        &path.child("tolerations"),
+        errors,
+    );
+    let gates = |s| {
+        list(s, "schedulingGates")
+            .iter()
+            .map(|g| text(g, "name").to_string())
+            .collect::<Vec<_>>()
+    };
     let old_gates = gates(o);
     for gate in gates(n).iter().filter(|g| !old_gates.contains(g)) {
         let text = format!("only deletion is allowed, but found new scheduling gate '{gate}'");
@@ -48,40 +61,64 @@ pub fn pod(new: &Value, old: &Value, errors: &mut Errors) {
         gated(n, o, &mut munged, &path, errors);
     }
     if !same(&munged, o) {
-        let text = format!("pod updates may not change fields other than {UPDATABLE}\n{}", difference(o, &munged));
+        let text = format!(
+            "pod updates may not change fields other than {UPDATABLE}\n{}",
+            difference(o, &munged)
+        );
         errors.forbidden(path, text);
     }
 }
 
 /// While gates hold a pod back, its node selector and node affinity may become stricter.
 fn gated(new: &Value, old: &Value, munged: &mut Value, path: &Path, errors: &mut Errors) {
-    let kept = entries(old, "nodeSelector").all(|(k, v)| new["nodeSelector"].get(k) == Some(v));
+    let kept =
+        entries(old, "nodeSelector").all(|(k, v)| field(new, "nodeSelector").get(k) == Some(v));
     if !kept {
         let text = "only additions are allowed (no deletions or modifications to existing)";
-        errors.invalid(path.child("nodeSelector"), field(new, "nodeSelector").clone(), text);
+        errors.invalid(
+            path.child("nodeSelector"),
+            field(new, "nodeSelector").clone(),
+            text,
+        );
     }
     copy_field(munged, old, "nodeSelector");
     let node = |s| at(s, &["affinity", "nodeAffinity"]).clone();
     if !same(&node(new), &node(old)) {
         let required = "requiredDuringSchedulingIgnoredDuringExecution";
-        let terms = |s| list_at(s, &["affinity", "nodeAffinity", required, "nodeSelectorTerms"]).to_vec();
+        let terms = |s| {
+            list_at(
+                s,
+                &["affinity", "nodeAffinity", required, "nodeSelectorTerms"],
+            )
+            .to_vec()
+        };
         let (n, o) = (terms(new), terms(old));
-        let p = path.child("affinity.nodeAffinity").child(required).child("nodeSelectorTerms");
+        let p = path
+            .child("affinity.nodeAffinity")
+            .child(required)
+            .child("nodeSelectorTerms");
         if !o.is_empty() {
             if n.len() != o.len() {
-                errors.invalid(p, Value::Array(n), "no additions/deletions to non-empty NodeSelectorTerms list are allowed");
+                errors.invalid(
+                    p,
+                    Value::Array(n),
+                    "no additions/deletions to non-empty NodeSelectorTerms list are allowed",
+                );
             } else {
                 for (i, (n, o)) in n.iter().zip(&o).enumerate() {
                     for key in ["matchExpressions", "matchFields"] {
                         if !list(n, key).starts_with(list(o, key)) {
-                            let text = format!("only additions are allowed (no deletions or modifications to existing)");
+                            let text = "only additions are allowed (no deletions or modifications to existing)";
                             errors.invalid(p.index(i), n.clone(), text);
                         }
                     }
                 }
             }
         }
-        match (object_mut(munged, "affinity"), at(old, &["affinity", "nodeAffinity"])) {
+        match (
+            object_mut(munged, "affinity"),
+            at(old, &["affinity", "nodeAffinity"]),
+        ) {
             (Some(a), Value::Null) => remove(a, "nodeAffinity"),
             (Some(a), was) => set(a, "nodeAffinity", was.clone()),
             (None, _) => {}
@@ -90,11 +127,20 @@ fn gated(new: &Value, old: &Value, munged: &mut Value, path: &Path, errors: &mut
 }
 
 fn deadline(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
-    match (int(new, "activeDeadlineSeconds"), int(old, "activeDeadlineSeconds")) {
-        (Some(n), Some(o)) if n > o => errors.invalid(path.clone(), n, "must be less than or equal to previous value"),
-        (None, Some(_)) => {
-            errors.invalid(path.clone(), Value::Null, "must not update from a positive integer to nil value")
-        }
+    match (
+        int(new, "activeDeadlineSeconds"),
+        int(old, "activeDeadlineSeconds"),
+    ) {
+        (Some(n), Some(o)) if n > o => errors.invalid(
+            path.clone(),
+            n,
+            "must be less than or equal to previous value",
+        ),
+        (None, Some(_)) => errors.invalid(
+            path.clone(),
+            Value::Null,
+            "must not update from a positive integer to nil value",
+        ),
         _ => {}
     }
 }
@@ -117,8 +163,17 @@ fn walk(old: &Value, new: &Value, at: &str, out: &mut String) {
             keys.sort();
             keys.dedup();
             for k in keys {
-                let name = if at.is_empty() { k.clone() } else { format!("{at}.{k}") };
-                walk(a.get(k).unwrap_or(&Value::Null), b.get(k).unwrap_or(&Value::Null), &name, out);
+                let name = if at.is_empty() {
+                    k.clone()
+                } else {
+                    format!("{at}.{k}")
+                };
+                walk(
+                    a.get(k).unwrap_or(&Value::Null),
+                    b.get(k).unwrap_or(&Value::Null),
+                    &name,
+                    out,
+                );
             }
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
@@ -158,23 +213,28 @@ pub fn status(new: &Value, old: &Value, errors: &mut Errors) {
     if restart == "Always" || restart.is_empty() {
         return;
     }
-    for (key, sidecars) in [("containerStatuses", false), ("initContainerStatuses", true)] {
+    for key in ["containerStatuses", "initContainerStatuses"] {
         for (i, was) in list(o, key).iter().enumerate() {
-            let Some(code) = at(was, &["state", "terminated", "exitCode"]).as_i64().or_else(|| {
-                // A terminated state without a code exited with 0.
-                has(field(was, "state"), "terminated").then_some(0)
-            }) else {
+            let Some(code) = at(was, &["state", "terminated", "exitCode"])
+                .as_i64()
+                .or_else(|| {
+                    // A terminated state without a code exited with 0.
+                    has(field(was, "state"), "terminated").then_some(0)
+                })
+            else {
                 continue;
             };
             let name = text(was, "name");
             let own = container_policy(old, name);
-            if (sidecars && own == "Always") || own == "Always" || own == "OnFailure" && code != 0 {
+            if own == "Always" || own == "OnFailure" && code != 0 {
                 continue;
             }
             if own.is_empty() && restart == "OnFailure" && code != 0 {
                 continue;
             }
-            let Some(is) = list(n, key).iter().find(|s| text(s, "name") == name) else { continue };
+            let Some(is) = list(n, key).iter().find(|s| text(s, "name") == name) else {
+                continue;
+            };
             if !has(field(is, "state"), "terminated") {
                 let p = path.child(key).index(i).child("state");
                 errors.forbidden(p, "may not be transitioned to non-terminated state");
@@ -214,19 +274,26 @@ pub fn prepare_ephemeral_containers(new: &mut Value, old: &Value) {
 pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("spec.ephemeralContainers");
     podspec::pod_spec(field(new, "spec"), &Path::new("spec"), errors);
-    if crate::validation::access::has(at(old, &["metadata", "annotations"]), "kubernetes.io/config.mirror") {
+    if has(
+        at(old, &["metadata", "annotations"]),
+        "kubernetes.io/config.mirror",
+    ) {
         let text = "static pods do not support ephemeral containers";
-        errors.forbidden(Path::root(), text);
+        errors.forbidden(Path::new("[]"), text);
     }
     let wanted = list_at(new, &["spec", "ephemeralContainers"]);
     for was in list_at(old, &["spec", "ephemeralContainers"]) {
         let name = text(was, "name");
         match wanted.iter().position(|c| text(c, "name") == name) {
-            None => errors.forbidden(path.clone(), format!("existing ephemeral containers \"{name}\" may not be removed\n")),
+            None => errors.forbidden(
+                path.clone(),
+                format!("existing ephemeral containers \"{name}\" may not be removed\n"),
+            ),
             Some(i) if !same(&wanted[i], was) => {
                 let mut diff = String::new();
                 walk(was, &wanted[i], "", &mut diff);
-                let text = format!("existing ephemeral containers \"{name}\" may not be changed\n{diff}");
+                let text =
+                    format!("existing ephemeral containers \"{name}\" may not be changed\n{diff}");
                 errors.forbidden(path.clone(), text);
             }
             Some(_) => {}
@@ -244,7 +311,9 @@ pub fn prepare_resize(new: &mut Value, old: &Value) {
     }
     for key in ["containers", "initContainers"] {
         let wanted = list_at(new, &["spec", key]).to_vec();
-        let Some(spec) = object_mut(&mut pod, "spec") else { break };
+        let Some(spec) = object_mut(&mut pod, "spec") else {
+            break;
+        };
         for c in items_mut(spec, key) {
             if let Some(w) = wanted.iter().find(|w| text(w, "name") == text(c, "name")) {
                 copy_field(c, w, "resources");
@@ -259,26 +328,36 @@ pub fn resize(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("spec");
     let (n, o) = (field(new, "spec"), field(old, "spec"));
     podspec::pod_spec(n, &path, errors);
-    if has(at(old, &["metadata", "annotations"]), "kubernetes.io/config.mirror") {
-        errors.forbidden(Path::root(), "static pods cannot be resized");
+    if has(
+        at(old, &["metadata", "annotations"]),
+        "kubernetes.io/config.mirror",
+    ) {
+        errors.forbidden(Path::new("[]"), "static pods cannot be resized");
     }
     if text_at(o, &["os", "name"]) == "windows" {
-        errors.forbidden(Path::root(), "windows pods cannot be resized");
+        errors.forbidden(Path::new("[]"), "windows pods cannot be resized");
     }
     if super::qos::class(n) != super::qos::class(o) {
         let p = Path::new("spec");
-        errors.invalid(p, super::qos::class(n), "Pod QOS Class may not change as a result of resizing");
+        errors.invalid(
+            p,
+            super::qos::class(n),
+            "Pod QOS Class may not change as a result of resizing",
+        );
     }
     let mut munged = n.clone();
     for key in ["containers", "initContainers"] {
         for (i, c) in items_mut(&mut munged, key).enumerate() {
-            let Some(was) = list(o, key).get(i) else { continue };
+            let Some(was) = list(o, key).get(i) else {
+                continue;
+            };
             let p = path.child(key).index(i).child("resources");
             for kind in ["requests", "limits"] {
                 for (name, _) in entries(at(was, &["resources"]), kind) {
                     let gone = !has(at(c, &["resources", kind]), name);
                     if gone && ["cpu", "memory"].contains(&name) {
-                        errors.forbidden(p.child(kind), format!("resource {kind} cannot be removed"));
+                        errors
+                            .forbidden(p.child(kind), format!("resource {kind} cannot be removed"));
                     }
                 }
             }
@@ -297,7 +376,9 @@ pub fn resize(new: &Value, old: &Value, errors: &mut Errors) {
 }
 
 fn restore_compute(c: &mut Value, was: &Value) {
-    let Some(resources) = ensure_object(c, "resources") else { return };
+    let Some(resources) = ensure_object(c, "resources") else {
+        return;
+    };
     for kind in ["requests", "limits"] {
         if has(resources, kind) || has(at(was, &["resources"]), kind) {
             fill(resources, kind, json!({}));

@@ -9,7 +9,11 @@ use serde_json::Value;
 
 /// A quantity in JSON: a string, or a bare number.
 pub fn parse(v: &Value) -> Option<Quantity> {
-    if v.is_null() { None } else { Quantity::from_value(v).ok() }
+    if v.is_null() {
+        None
+    } else {
+        Quantity::from_value(v).ok()
+    }
 }
 
 /// Thousandths, rounded up; 0 for anything unreadable.
@@ -57,7 +61,9 @@ fn is_native(name: &str) -> bool {
 }
 
 fn is_extended(name: &str) -> bool {
-    !is_native(name) && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
+    !is_native(name)
+        && !name.starts_with("requests.")
+        && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
 fn overcommit_allowed(name: &str) -> bool {
@@ -69,7 +75,11 @@ pub fn resource_name(name: &str, path: &Path, errors: &mut Errors) {
     if !messages.is_empty() {
         values::each(errors, path, name, messages);
     } else if !name.contains('/') && !is_standard(name) {
-        errors.invalid(path.clone(), name, "must be a standard resource type or fully qualified");
+        errors.invalid(
+            path.clone(),
+            name,
+            "must be a standard resource type or fully qualified",
+        );
     }
 }
 
@@ -77,10 +87,18 @@ pub fn container_resource_name(name: &str, path: &Path, errors: &mut Errors) {
     resource_name(name, path, errors);
     if !name.contains('/') {
         if !is_standard_container(name) {
-            errors.invalid(path.clone(), name, "must be a standard resource for containers");
+            errors.invalid(
+                path.clone(),
+                name,
+                "must be a standard resource for containers",
+            );
         }
     } else if !is_native(name) && !is_extended(name) {
-        errors.invalid(path.clone(), name, "doesn't follow extended resource name standard");
+        errors.invalid(
+            path.clone(),
+            name,
+            "doesn't follow extended resource name standard",
+        );
     }
 }
 
@@ -93,7 +111,18 @@ pub fn quantity_value(name: &str, v: &Value, path: &Path, errors: &mut Errors) {
         errors.invalid(path.clone(), shown(v), values::NEGATIVE);
     }
     let counted = is_extended(name)
-        || ["pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps", "persistentvolumeclaims", "services.nodeports", "services.loadbalancers"].contains(&name)
+        || [
+            "pods",
+            "services",
+            "replicationcontrollers",
+            "resourcequotas",
+            "secrets",
+            "configmaps",
+            "persistentvolumeclaims",
+            "services.nodeports",
+            "services.loadbalancers",
+        ]
+        .contains(&name)
         || name.starts_with("count/");
     if counted && q.milli_value() % 1000 != 0 {
         errors.invalid(path.clone(), shown(v), "must be an integer");
@@ -148,21 +177,39 @@ pub fn resource_requirements(r: &Value, claims: &[&str], path: &Path, errors: &m
     }
 }
 
-fn request_within_limit(name: &str, request: &Value, limit: &Value, path: &Path, errors: &mut Errors) {
+fn request_within_limit(
+    name: &str,
+    request: &Value,
+    limit: &Value,
+    path: &Path,
+    errors: &mut Errors,
+) {
     if limit.is_null() {
         if !overcommit_allowed(name) {
-            errors.required(path.child("limits"), "Limit must be set for non overcommitable resources");
+            errors.required(
+                path.child("limits"),
+                "Limit must be set for non overcommitable resources",
+            );
         }
         return;
     }
-    let (Some(r), Some(l)) = (parse(request), parse(limit)) else { return };
+    let (Some(r), Some(l)) = (parse(request), parse(limit)) else {
+        return;
+    };
     if r != l && !overcommit_allowed(name) {
-        errors.invalid(path.child("requests"), shown(request), format!("must be equal to {name} limit of {}", shown(limit)));
+        errors.invalid(
+            path.child("requests"),
+            shown(request),
+            format!("must be equal to {name} limit of {}", shown(limit)),
+        );
     } else if r > l {
         errors.invalid(
             path.child("requests"),
             shown(request),
-            format!("must be less than or equal to {name} limit of {}", shown(limit)),
+            format!(
+                "must be less than or equal to {name} limit of {}",
+                shown(limit)
+            ),
         );
     }
 }

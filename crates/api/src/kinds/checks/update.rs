@@ -1,0 +1,201 @@
+//! What may not change, and in which words.
+
+use super::{check_update, created, samples, strategy_of};
+use crate::kinds::pod;
+use expect_test::expect;
+use meta::field::Errors;
+use serde_json::json;
+
+fn pod(image: &str, node: &str, tolerations: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: d}}\nspec: {{nodeName: {node}, tolerations: [{tolerations}], containers: [{{name: c, image: '{image}'}}]}}"
+    )
+}
+
+#[test]
+fn pods() {
+    let old = pod("nginx:1", "n1", "{key: a, operator: Exists}");
+    // The image may change, tolerations may be added.
+    check_update(
+        &old,
+        &pod(
+            "nginx:2",
+            "n1",
+            "{key: a, operator: Exists}, {key: b, operator: Exists}",
+        ),
+        expect![[r#""#]],
+    );
+    check_update(
+        &old,
+        &pod("nginx:1", "n2", "{key: b, operator: Exists}"),
+        expect![[r#"
+        spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds
+        spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
+          core.PodSpec{
+        - 	nodeName: "n1",
+        + 	nodeName: "n2",
+          }
+
+    "#]],
+    );
+    check_update(
+        &old,
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: d}\nspec: {nodeName: n1, containers: [{name: c, image: a}, {name: d, image: a}]}",
+        expect![[r#"
+            spec.containers: Forbidden: pod updates may not add or remove containers
+        "#]],
+    );
+}
+
+#[test]
+fn metadata() {
+    check_update(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: d, deletionTimestamp: '2026-01-01T00:00:00Z'}",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b, namespace: e, uid: other, finalizers: [a/b], deletionTimestamp: '2026-01-01T00:00:00Z'}",
+        expect![[r#"
+            metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{"a/b"}
+            metadata.name: Invalid value: "b": field is immutable
+            metadata.namespace: Invalid value: "e": field is immutable
+            metadata.uid: Invalid value: "other": field is immutable
+        "#]],
+    );
+}
+
+#[test]
+fn workloads() {
+    check_update(
+        samples::STATEFULSET,
+        &samples::STATEFULSET.replace("serviceName: db", "serviceName: other"),
+        expect![[r#"
+            spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden
+        "#]],
+    );
+    check_update(
+        samples::STATEFULSET,
+        &samples::STATEFULSET.replace("redis:7", "redis:8"),
+        expect![[r#""#]],
+    );
+    check_update(
+        samples::DEPLOYMENT,
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: d}\nspec: {selector: {matchLabels: {app: x}}, template: {metadata: {labels: {app: x}}, spec: {containers: [{name: c, image: i}]}}}",
+        expect![[r#"
+            spec.selector: Invalid value: {"matchLabels":{"app":"x"}}: field is immutable
+        "#]],
+    );
+}
+
+#[test]
+fn configuration() {
+    let c = |v: &str, immutable: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c, namespace: d}}\ndata: {{a: {v}}}\nimmutable: {immutable}"
+        )
+    };
+    check_update(
+        &c("b", "true"),
+        &c("x", "false"),
+        expect![[r#"
+        immutable: Forbidden: field is immutable when `immutable` is set
+        data: Forbidden: field is immutable when `immutable` is set
+    "#]],
+    );
+    check_update(&c("b", "false"), &c("x", "true"), expect![[r#""#]]);
+    let s = |t: &str| {
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: d}}\ntype: {t}")
+    };
+    check_update(
+        &s("Opaque"),
+        &s("example.com/x"),
+        expect![[r#"
+        type: Invalid value: "example.com/x": field is immutable
+    "#]],
+    );
+}
+
+#[test]
+fn services_keep_what_was_allocated() {
+    let old = created(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: d}\nspec: {type: NodePort, clusterIP: 10.43.0.7, ports: [{port: 80, nodePort: 30080}]}",
+    );
+    let s = strategy_of(&old);
+    let mut new = created(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: d}\nspec: {type: NodePort, ports: [{port: 80}]}",
+    );
+    s.prepare_update(&mut new, &old, true);
+    assert_eq!(new["spec"]["clusterIPs"], json!(["10.43.0.7"]));
+    assert_eq!(new["spec"]["ports"][0]["nodePort"], json!(30080));
+
+    // To ClusterIP: the node port that came along unchanged goes.
+    let mut new = old.clone();
+    new["spec"]["type"] = json!("ClusterIP");
+    s.prepare_update(&mut new, &old, true);
+    assert_eq!(new["spec"]["ports"][0].get("nodePort"), None);
+    assert_eq!(new["spec"]["clusterIP"], json!("10.43.0.7"));
+    check_update(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: d}\nspec: {clusterIP: 10.43.0.7, ports: [{port: 80}]}",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: d}\nspec: {clusterIP: 10.43.0.8, clusterIPs: [10.43.0.8], ports: [{port: 80}]}",
+        expect![[r#"
+            spec.clusterIPs[0]: Invalid value: ["10.43.0.8"]: may not change once set
+        "#]],
+    );
+}
+
+#[test]
+fn bindings_keep_their_role() {
+    let b = |r: &str| {
+        format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: b, namespace: d}}\nroleRef: {{kind: Role, name: {r}}}"
+        )
+    };
+    check_update(
+        &b("r"),
+        &b("s"),
+        expect![[r#"
+        roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"s"}: cannot change roleRef
+    "#]],
+    );
+}
+
+#[test]
+fn resize_changes_only_resources() {
+    let old = created(samples::POD);
+    let mut new = old.clone();
+    new["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("200m");
+    new["spec"]["containers"][0]["image"] = json!("other");
+    pod::update::prepare_resize(&mut new, &old);
+    assert_eq!(
+        new["spec"]["containers"][0]["image"],
+        old["spec"]["containers"][0]["image"]
+    );
+    let mut errors = Errors::default();
+    pod::update::resize(&new, &old, &mut errors);
+    assert_eq!(errors.joined(), "[]");
+
+    new["spec"]["containers"][0]["resources"]["requests"]["ephemeral-storage"] = json!("1Gi");
+    pod::update::resize(&new, &old, &mut errors);
+    assert!(
+        errors.joined().contains("are mutable"),
+        "{}",
+        errors.joined()
+    );
+}
+
+#[test]
+fn ephemeral_containers_are_only_added() {
+    let old = created(samples::POD);
+    let mut one = old.clone();
+    one["spec"]["ephemeralContainers"] =
+        json!([{"name": "dbg", "image": "busybox", "targetContainerName": "main"}]);
+    one["spec"]["nodeName"] = json!("elsewhere");
+    pod::update::prepare_ephemeral_containers(&mut one, &old);
+    strategy_of(&old).defaults(&mut one);
+    assert_eq!(one["spec"].get("nodeName"), None);
+    let mut errors = Errors::default();
+    pod::update::ephemeral_containers(&one, &old, &mut errors);
+    assert_eq!(errors.joined(), "[]");
+    pod::update::ephemeral_containers(&old, &one, &mut errors);
+    expect![[r#"
+        spec.ephemeralContainers: Forbidden: existing ephemeral containers "dbg" may not be removed
+    "#]]
+    .assert_eq(&errors.joined());
+}
