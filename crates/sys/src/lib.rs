@@ -2,13 +2,13 @@
 //!
 //! The only crate that may hold `unsafe`. Knows nothing of images, containers or Kubernetes.
 
-pub mod cgroup;
 pub mod capability;
+pub mod cgroup;
 pub mod filesystem;
 pub mod mount;
+pub mod netlink;
+pub mod nft;
 pub mod passing;
 pub mod process;
 pub mod seccomp;
 pub mod terminal;
-pub mod netlink;
-pub mod nft;
