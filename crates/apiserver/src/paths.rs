@@ -28,13 +28,13 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
             "text/plain; version=0.0.4; charset=utf-8",
             server.metrics.render(server.registry.store.as_ref()).into(),
         )),
-        [".well-known", "openid-configuration"] => Ok(respond::json(200, &server.tokens.openid_configuration())),
+        [".well-known", "openid-configuration"] => Ok(respond::json(200, &server.tokens.openid_configuration(&format!("https://{}/openid/v1/jwks", server.advertised)))),
         ["openid", "v1", "jwks"] => Ok(respond::bytes(
             200,
             "application/jwk-set+json",
             server.tokens.jwks().to_string().into(),
         )),
-        ["api" | "apis"] if accept.contains("as=APIGroupDiscoveryList") => aggregated(server, segments[0], &accept, &request, gzip),
+        ["api" | "apis"] if discovery::wants_aggregated(&accept).is_some() => aggregated(server, segments[0], &accept, &request, gzip),
         ["api"] => Ok(respond::json(200, &discovery::api_versions(&server.advertised))),
         ["api", version] => group_version(server, "", version),
         ["apis"] => Ok(respond::json(200, &discovery::group_list(&rows(server)))),
@@ -62,11 +62,11 @@ fn group_version(server: &Server, group: &str, version: &str) -> Result<Response
 }
 
 fn aggregated(server: &Server, root: &str, accept: &str, request: &Request<Body>, gzip: bool) -> Result<Response<Body>> {
-    let version = if accept.contains("v=v2;") || accept.contains("v=v2,") || accept.ends_with("v=v2") { "v2" } else { "v2beta1" };
+    let version = discovery::wants_aggregated(accept).unwrap_or("v2");
     let body = discovery::aggregated(&rows(server), root == "api", version).to_string();
     let content_type = match version {
-        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+        "v2" => discovery::AGGREGATED_V2,
+        _ => discovery::AGGREGATED_V2BETA1,
     };
     let etag = openapi::etag(body.as_bytes());
     let mut r = document(openapi::Document { content_type, body: body.into(), etag }, request, gzip);

@@ -2,7 +2,8 @@
 //! admit → commit) → respond.
 
 use crate::accept::{self, Accept, Format};
-use crate::authn::Connection;
+use crate::authn::{Connection, impersonation};
+use crate::authz::Authorizer;
 use crate::options::Options;
 use crate::registry::patch::PatchType;
 use crate::registry::{Answer, Call, create, delete, get, list, patch, update, watch};
@@ -57,7 +58,8 @@ async fn pass(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>) 
     let none = Connection::default();
     let connection = request.extensions().get::<Connection>().unwrap_or(&none);
     let user = server.authn.authenticate(&info.path, request.headers(), connection).await?;
-    let user = crate::authn::impersonation::impersonate(user, request.headers(), &server.authz).await?;
+    let other = impersonation::impersonate(&user, request.headers(), server.authz.as_ref()).await?;
+    let user = other.unwrap_or(user);
 
     // Is there room.
     let _seat = server.flow.enter(info, &user, is_long_running(info))?;
@@ -134,7 +136,7 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
         "create" => {
             let object = body(&mut call, &content_type, request).await?;
             if is_review(&row) {
-                let value = reviews::answer(server, &call, object).await?;
+                let value = review(server, &call, &object).await?;
                 (Answer::Object { code: 201, value }, call.warnings)
             } else if row.kind == "Binding" {
                 let name = create::text(&object, "name");
@@ -192,6 +194,19 @@ fn not_served() -> Status {
 /// Kinds that are asked, not stored.
 fn is_review(row: &api::catalogue::Resource) -> bool {
     matches!(row.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io")
+}
+
+async fn review(server: &Server, call: &Call<'_>, object: &Value) -> Result<Value> {
+    let authorizer = server.authz.as_ref();
+    match call.row.kind.as_str() {
+        "TokenReview" => reviews::token_review(&server.authn, object).await,
+        "SelfSubjectReview" => Ok(reviews::self_subject_review(call.user, object)),
+        "SubjectAccessReview" => reviews::subject_access_review(authorizer, object).await,
+        "LocalSubjectAccessReview" => reviews::local_subject_access_review(authorizer, &call.info.namespace, object).await,
+        "SelfSubjectAccessReview" => reviews::self_subject_access_review(authorizer, call.user, object).await,
+        "SelfSubjectRulesReview" => reviews::self_subject_rules_review(authorizer, call.user, object),
+        _ => Err(not_served()),
+    }
 }
 
 fn is_stream(info: &RequestInfo) -> bool {

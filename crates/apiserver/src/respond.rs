@@ -10,6 +10,7 @@ use api::strategy::Now;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+use meta::schema::TypeId;
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub struct Request<'a> {
 
 pub fn status(s: &Status, format: Format) -> Response<Body> {
     let value = s.to_value();
-    let mut response = value_response(s.code, &value, format, None);
+    let mut response = value_response(s.code, &value, format);
     if let Some(d) = &s.details && d.retry_after_seconds > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, d.retry_after_seconds.into());
     }
@@ -49,37 +50,50 @@ pub fn bytes(code: u16, content_type: &'static str, body: Bytes) -> Response<Bod
     r
 }
 
-/// Any object in the negotiated format; `types` is where protobuf finds its numbers.
-pub fn value_response(code: u16, value: &Value, format: Format, row: Option<&Resource>) -> Response<Body> {
-    match encode(value, format, row) {
+/// Any object in the negotiated format.
+pub fn value_response(code: u16, value: &Value, format: Format) -> Response<Body> {
+    match encode(value, format) {
         Ok(b) => bytes(code, format.content_type(), b),
         Err(s) => bytes(s.code, "application/json", s.to_value().to_string().into()),
     }
 }
 
-fn encode(value: &Value, format: Format, row: Option<&Resource>) -> Result<Bytes> {
+fn encode(value: &Value, format: Format) -> Result<Bytes> {
     match format {
         Format::Json => {
             let mut text = value.to_string();
             text.push('\n');
             Ok(text.into())
         }
-        Format::Yaml => Ok(api::codec::yaml::encode(value).map_err(Status::internal)?.into()),
+        Format::Yaml => Ok(api::codec::yaml::to_string(value).map_err(Status::internal)?.into()),
         Format::Protobuf => {
-            let types = row.map(|r| &r.types).unwrap_or_else(|| api::facts::types());
-            api::codec::protobuf::encode(types, value).map(Bytes::from).map_err(|e| {
-                Status::not_acceptable(format!("object can't be encoded as protobuf: {e}"))
-            })
+            let ty = protobuf_type(value)?;
+            api::codec::protobuf::encode(ty, value).map(Bytes::from).map_err(|e| Status::not_acceptable(e.to_string()))
         }
     }
+}
+
+/// The type that describes an object on the wire. Custom resources have none: they are JSON only.
+fn protobuf_type(value: &Value) -> Result<TypeId> {
+    let facts = api::facts::facts();
+    let (api_version, kind) = (value["apiVersion"].as_str().unwrap_or(""), value["kind"].as_str().unwrap_or(""));
+    let (group, version) = api::facts::split_api_version(api_version);
+    facts
+        .kind(group, version, kind)
+        .or_else(|| facts.types.named(&format!("apimachinery.pkg.apis.meta.v1.{kind}")))
+        .ok_or_else(|| Status::not_acceptable(format!("{kind} in version {api_version:?} can't be encoded as protobuf")))
+}
+
+fn protobuf_frame(event: &str, object: &Value) -> Result<Vec<u8>> {
+    api::codec::protobuf::watch_frame(event, protobuf_type(object)?, object).map_err(Status::internal)
 }
 
 pub fn answer(a: Answer, q: &Request<'_>) -> Response<Body> {
     match a {
         Answer::Status(s) => status(&s, q.accept.format),
         Answer::Object { code, value } => match &q.accept.shape {
-            Shape::Plain => value_response(code, &value, q.accept.format, Some(q.row)),
-            shape => value_response(code, &reshape(&value, q.row, shape, q.include_object), q.accept.format, Some(q.row)),
+            Shape::Plain => value_response(code, &value, q.accept.format),
+            shape => value_response(code, &reshape(&value, q.row, shape, q.include_object), q.accept.format),
         },
         Answer::Entry(entry) => {
             if q.accept.shape == Shape::Plain && q.accept.format == Format::Json && stored::is_storage(q.row) {
@@ -173,7 +187,7 @@ fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
             let v = json!({
                 "kind": q.row.list_kind, "apiVersion": q.row.api_version(), "metadata": list_meta(&l), "items": items,
             });
-            finish(value_response(200, &v, q.accept.format, Some(q.row)), q.gzip)
+            finish(value_response(200, &v, q.accept.format), q.gzip)
         }
         Shape::Partial { version } => {
             let items: Vec<Value> = l.entries.iter().map(|e| partial(&decoded(e), version)).collect();
@@ -181,7 +195,7 @@ fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
                 "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
                 "metadata": list_meta(&l), "items": items,
             });
-            finish(value_response(200, &v, q.accept.format, Some(q.row)), q.gzip)
+            finish(value_response(200, &v, q.accept.format), q.gzip)
         }
         Shape::Table { version } => {
             let mut t = table_head(q.row, version);
@@ -189,7 +203,7 @@ fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
             let rows: Vec<Value> =
                 l.entries.iter().map(|e| table_row(q.row, &decoded(e), version, q.include_object)).collect();
             t["rows"] = rows.into();
-            finish(value_response(200, &t, q.accept.format, Some(q.row)), q.gzip)
+            finish(value_response(200, &t, q.accept.format), q.gzip)
         }
     }
 }
@@ -347,7 +361,7 @@ impl Framer {
             }
         };
         match self.accept.format {
-            Format::Protobuf => match api::codec::protobuf::watch_frame(&row.types, f.kind(), &shaped) {
+            Format::Protobuf => match protobuf_frame(f.kind(), &shaped) {
                 Ok(b) => out.extend_from_slice(&b),
                 Err(e) => tracing::warn!(kind = row.kind, error = %e, "watch frame dropped"),
             },

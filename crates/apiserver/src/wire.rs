@@ -2,6 +2,7 @@
 
 use crate::options::FieldValidation;
 use api::catalogue::Resource;
+use api::codec::json::DecodeError;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use meta::schema::{TypeId, Types};
@@ -37,7 +38,7 @@ pub fn decode(
         "" | "application/json" => api::codec::json::decode(types, ty, bytes),
         "application/yaml" | "application/x-yaml" | "text/yaml" => api::codec::yaml::decode(types, ty, bytes),
         "application/vnd.kubernetes.protobuf" => {
-            let (value, _) = api::codec::protobuf::decode(types, ty, bytes).map_err(|e| undecodable(kind, version, &e.to_string()))?;
+            let value = api::codec::protobuf::decode(ty, bytes).map_err(|e| undecodable(&e, kind, version))?;
             return Ok((value, Vec::new()));
         }
         other => {
@@ -46,29 +47,21 @@ pub fn decode(
             )));
         }
     }
-    .map_err(|e| undecodable(kind, version, &e.to_string()))?;
-    judge(decoded, kind, version, validation)
-}
-
-fn undecodable(kind: &str, version: &str, why: &str) -> Status {
-    Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
-}
-
-fn judge(decoded: api::codec::json::Decoded, kind: &str, version: &str, validation: FieldValidation) -> Result<(Value, Vec<String>)> {
-    let faults: Vec<String> = decoded
-        .unknown
-        .iter()
-        .map(|f| format!("unknown field {f:?}"))
-        .chain(decoded.duplicates.iter().map(|f| format!("duplicate field {f:?}")))
-        .collect();
-    match validation {
-        FieldValidation::Strict if !faults.is_empty() => {
-            let _ = (kind, version);
-            Err(Status::bad_request(format!("strict decoding error: {}", faults.join(", "))))
-        }
-        FieldValidation::Warn => Ok((decoded.value, faults)),
-        _ => Ok((decoded.value, Vec::new())),
+    .map_err(|e| undecodable(&e, kind, version))?;
+    if validation == FieldValidation::Strict
+        && let Some(e) = decoded.strict_error()
+    {
+        return Err(undecodable(&e, kind, version));
     }
+    let warnings = if validation == FieldValidation::Warn { decoded.problems } else { Vec::new() };
+    Ok((decoded.value, warnings))
+}
+
+fn undecodable(e: &DecodeError, kind: &str, version: &str) -> Status {
+    Status::bad_request(match e {
+        DecodeError::Strict(_) => e.to_string(),
+        _ => e.cannot_handle(kind, version),
+    })
 }
 
 /// As [`decode`], of a value that is parsed already (the result of a patch, a converted YAML document).

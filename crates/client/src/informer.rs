@@ -214,7 +214,9 @@ impl<K: Object> Informer<K> {
 /// The informers of a process.
 #[derive(Clone)]
 pub struct Informers {
+    /// Reads for everybody who shares these informers.
     client: Client,
+    writer: Client,
     shutdown: Shutdown,
     by_kind: Arc<Mutex<HashMap<(TypeId, String), Arc<dyn Any + Send + Sync>>>>,
 }
@@ -222,14 +224,21 @@ pub struct Informers {
 impl Informers {
     pub fn new(client: Client, shutdown: Shutdown) -> Informers {
         Informers {
+            writer: client.clone(),
             client,
             shutdown,
             by_kind: Arc::default(),
         }
     }
 
+    /// For writes.
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.writer
+    }
+
+    /// The same informers, for a component that writes under another identity.
+    pub fn with_client(&self, client: Client) -> Informers {
+        Informers { writer: client, ..self.clone() }
     }
 
     /// The informer of all objects of a kind; started when first asked for.

@@ -1,1 +1,74 @@
-fn main() {}
+//! The `skiff` binary: flags, configuration, start order. No logic of its own.
+
+mod commands;
+mod config;
+mod control_plane;
+mod layout;
+mod node;
+mod server;
+mod version;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// A complete Kubernetes in one program.
+#[derive(Parser)]
+#[command(name = "skiff", version = version::VERSION, args_override_self = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run control plane and node.
+    Server(Box<config::ServerArgs>),
+    /// Stop everything that belongs to a data directory and leave nothing behind.
+    Reset(commands::reset::Args),
+    /// Import, list and remove container images.
+    Images(commands::images::Args),
+    /// Print the administrator's kubeconfig.
+    Kubeconfig(commands::kubeconfig::Args),
+    /// Print the version.
+    Version,
+    /// Answer HTTP requests with what this container knows of itself (the image skiff.local/hello).
+    Hello(commands::hello::Args),
+    /// Create an object load on any cluster and print figures.
+    Bench(commands::bench::Args),
+}
+
+fn main() -> std::process::ExitCode {
+    // The shim must be single-threaded and small: it starts before anything else exists.
+    let mut args: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|a| a == "shim") {
+        return std::process::ExitCode::from(runtime::shim::main(&args[2..]) as u8);
+    }
+    args = match config::with_config_file(args) {
+        Ok(a) => a,
+        Err(e) => return fail(e),
+    };
+    let cli = Cli::parse_from(args);
+    let result = match cli.command {
+        Command::Server(a) => server::main(*a),
+        Command::Reset(a) => commands::reset::main(a),
+        Command::Images(a) => commands::images::main(a),
+        Command::Kubeconfig(a) => commands::kubeconfig::main(a),
+        Command::Version => {
+            println!("skiff {} (Kubernetes {})", version::VERSION, version::KUBERNETES);
+            Ok(())
+        }
+        Command::Hello(a) => commands::hello::main(a),
+        Command::Bench(a) => commands::bench::main(a),
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(e) => fail(e),
+    }
+}
+
+fn fail(e: anyhow::Error) -> std::process::ExitCode {
+    eprintln!("skiff: {e:#}");
+    std::process::ExitCode::FAILURE
+}

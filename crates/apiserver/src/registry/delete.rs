@@ -5,7 +5,7 @@
 use super::update::{finished, uid_conflict};
 use super::{Answer, Call, create, list, store_error};
 use crate::admission::Operation;
-use create::{metadata, now_seconds, text};
+use create::{metadata, text};
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
 use store::{Cas, Entry};

@@ -2,13 +2,13 @@
 
 use super::stored::Facets;
 use api::catalogue::Resource;
-use meta::selector::{FieldSelector, LabelSelector};
+use meta::selector::{FieldSelector, Selector};
 use meta::status::{Result, Status};
 
 /// Parsed once for a request.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    labels: Option<LabelSelector>,
+    labels: Option<Selector>,
     fields: Option<FieldSelector>,
 }
 
@@ -17,16 +17,15 @@ impl Selection {
         let labels = match labels.trim() {
             "" => None,
             text => Some(
-                LabelSelector::parse(text)
-                    .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?,
+                Selector::parse(text).map_err(Status::bad_request)?,
             ),
         };
         let fields = match fields.trim() {
             "" => None,
             text => {
-                let parsed = FieldSelector::parse(text).map_err(|e| Status::bad_request(e.to_string()))?;
+                let parsed = FieldSelector::parse(text).map_err(Status::bad_request)?;
                 let known = row.strategy.selectable_fields(&serde_json::Value::Null);
-                for term in parsed.terms() {
+                for term in &parsed.terms {
                     let name = term.field.as_str();
                     let standard = name == "metadata.name" || (name == "metadata.namespace" && row.namespaced);
                     if !standard && !known.iter().any(|(k, _)| *k == name) {
@@ -49,18 +48,18 @@ impl Selection {
     pub fn single_name(&self) -> Option<&str> {
         self.fields
             .as_ref()?
-            .terms()
+            .terms
             .iter()
-            .find(|t| t.field == "metadata.name" && !t.negated)
+            .find(|t| t.field == "metadata.name" && !t.not)
             .map(|t| t.value.as_str())
     }
 
     pub fn matches(&self, facets: &Facets) -> bool {
-        if let Some(l) = &self.labels && !l.matches(|k| facets.labels.get(k).map(String::as_str)) {
+        if let Some(l) = &self.labels && !l.matches(&facets.labels) {
             return false;
         }
         if let Some(f) = &self.fields {
-            return f.terms().iter().all(|t| (facets.field(&t.field) == Some(t.value.as_str())) != t.negated);
+            return f.terms.iter().all(|t| t.matches(facets.field(&t.field).unwrap_or("")));
         }
         true
     }

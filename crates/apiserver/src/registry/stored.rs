@@ -98,7 +98,7 @@ impl Splice {
 /// What selectors look at.
 #[derive(Debug, Default)]
 pub struct Facets {
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: serde_json::Map<String, Value>,
     pub name: String,
     pub namespace: String,
     pub fields: Vec<(&'static str, String)>,
@@ -108,10 +108,7 @@ impl Facets {
     pub fn of(row: &Resource, object: &Value) -> Facets {
         let meta = &object["metadata"];
         Facets {
-            labels: meta["labels"]
-                .as_object()
-                .map(|m| m.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_string()))).collect())
-                .unwrap_or_default(),
+            labels: meta["labels"].as_object().cloned().unwrap_or_default(),
             name: meta["name"].as_str().unwrap_or_default().to_string(),
             namespace: meta["namespace"].as_str().unwrap_or_default().to_string(),
             fields: row.strategy.selectable_fields(object),

@@ -5,7 +5,7 @@ use crate::registry::delete::{DeleteOptions, remove};
 use crate::registry::{Answer, Call, create, managed, store_error, stored, update};
 use axum::body::Body;
 use http::Request;
-use meta::selector::LabelSelector;
+use meta::selector::Selector;
 use meta::status::{Cause, Result, Status};
 use serde_json::{Value, json};
 use store::{Cas, ListOptions};
@@ -58,9 +58,7 @@ async fn spend_budget(call: &Call<'_>, pod: &Value) -> Result<()> {
             .filter(|e| {
                 let budget = stored::decode(e);
                 let selector = &budget["spec"]["selector"];
-                !selector.is_null()
-                    && LabelSelector::from_object(selector)
-                        .is_ok_and(|s| s.matches(|k| pod["metadata"]["labels"][k].as_str()))
+                Selector::from_label_selector(selector).is_ok_and(|s| s.matches_object(pod))
             })
             .collect();
         let entry = match covering.as_slice() {

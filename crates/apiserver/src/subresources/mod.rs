@@ -77,7 +77,9 @@ pub fn content_type(request: &Request<Body>) -> String {
 pub async fn patch_body(kind: PatchType, request: Request<Body>) -> Result<serde_json::Value> {
     let bytes = wire::read(request.into_body()).await?;
     if kind == PatchType::Apply {
-        return api::codec::yaml::parse(&bytes).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")));
+        return api::codec::yaml::parse(&bytes)
+            .map(|(value, _)| value)
+            .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")));
     }
     serde_json::from_slice(&bytes).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
 }

@@ -2,6 +2,7 @@
 
 use super::body_of;
 use crate::registry::{Answer, Call, store_error};
+use crate::reader::Reader;
 use crate::tokens::TokenIssuer;
 use axum::body::Body;
 use http::Request;
@@ -14,11 +15,9 @@ pub async fn create(
     issuer: &TokenIssuer,
 ) -> Result<(Answer, Vec<String>)> {
     let request = body_of(&mut call, "api.authentication.v1.TokenRequest", content_type, request).await?;
-    let name = call.info.name.clone();
-    let store = call.registry.store.clone();
-    store.barrier().await.map_err(store_error)?;
-    let entry = store.get(&call.key(&name)).ok_or_else(|| call.not_found(&name))?;
-    let account = call.decode(&entry);
-    let value = issuer.request(&account, &request).await?;
+    call.registry.store.barrier().await.map_err(store_error)?;
+    let reader = Reader::new(call.registry.store.clone());
+    let value =
+        issuer.token_request(&reader, &call.info.namespace, &call.info.name, &request, jiff::Timestamp::now())?;
     Ok((Answer::Object { code: 201, value }, call.warnings))
 }

@@ -1,0 +1,216 @@
+//! Flags of `skiff server`. Each is also a key of the configuration file (`/etc/skiff/config.yaml`), whose values
+//! stand in front of the command line's, so that flags win. Names are k3s's where it has the thing.
+
+use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+pub const CONFIG_FILE: &str = "/etc/skiff/config.yaml";
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServerArgs {
+    /// YAML file whose keys are these flags without the dashes.
+    #[arg(long, short = 'c', value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Everything that must survive a restart.
+    #[arg(long, short = 'd', default_value = crate::layout::DATA_DIR)]
+    pub data_dir: PathBuf,
+    /// Where the administrator's kubeconfig is written.
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub write_kubeconfig: Option<PathBuf>,
+    /// Mode of that file, octal.
+    #[arg(long, default_value = "600")]
+    pub write_kubeconfig_mode: String,
+    /// Address that the API server listens on.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    #[arg(long, default_value_t = 6443)]
+    pub https_listen_port: u16,
+    /// Address that other nodes and pods reach the API server by; the node's by default.
+    #[arg(long)]
+    pub advertise_address: Option<IpAddr>,
+    /// More names and addresses for the API server's certificate.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub tls_san: Vec<String>,
+    /// Addresses of pods.
+    #[arg(long, default_value = "10.42.0.0/16")]
+    pub cluster_cidr: IpNet,
+    /// Addresses of Services.
+    #[arg(long, default_value = "10.43.0.0/16")]
+    pub service_cidr: IpNet,
+    #[arg(long, default_value = "30000-32767", value_parser = port_range)]
+    pub service_node_port_range: (u16, u16),
+    /// Address of the cluster DNS; the tenth of the service range by default.
+    #[arg(long)]
+    pub cluster_dns: Option<IpAddr>,
+    #[arg(long, default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// The host's name by default.
+    #[arg(long)]
+    pub node_name: Option<String>,
+    /// The address of the default route's interface by default.
+    #[arg(long)]
+    pub node_ip: Option<IpAddr>,
+    /// key=value
+    #[arg(long, value_name = "LABEL", value_delimiter = ',')]
+    pub node_label: Vec<String>,
+    /// key=value:effect
+    #[arg(long, value_name = "TAINT", value_delimiter = ',')]
+    pub node_taint: Vec<String>,
+    #[arg(long, default_value_t = 10250)]
+    pub kubelet_port: u16,
+    #[arg(long, default_value_t = 110)]
+    pub max_pods: u32,
+    /// Where pods with dnsPolicy Default, and the cluster DNS, find their name servers.
+    #[arg(long, default_value = "/etc/resolv.conf")]
+    pub resolv_conf: PathBuf,
+    /// Comma-separated https://host:port of etcd; the embedded store by default.
+    #[arg(long, value_name = "URL")]
+    pub datastore_endpoint: Option<String>,
+    #[arg(long, value_name = "FILE")]
+    pub datastore_cafile: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub datastore_certfile: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub datastore_keyfile: Option<PathBuf>,
+    /// Parts to leave out: dns, proxy, scheduler, controllers.
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    pub disable: Vec<String>,
+    /// Control plane only: run no pods here.
+    #[arg(long)]
+    pub disable_agent: bool,
+    /// Credentials and mirrors of registries (YAML).
+    #[arg(long, value_name = "FILE", default_value = "/etc/skiff/registries.yaml")]
+    pub private_registry: PathBuf,
+    /// More logs.
+    #[arg(long, short = 'v')]
+    pub debug: bool,
+    #[arg(long)]
+    pub log_json: bool,
+}
+
+const PARTS: [&str; 4] = ["dns", "proxy", "scheduler", "controllers"];
+
+impl ServerArgs {
+    /// What clap can't check by itself.
+    pub fn check(&self) -> Result<()> {
+        for part in &self.disable {
+            if !PARTS.contains(&part.as_str()) {
+                bail!("--disable={part}: unknown part; the parts are {}", PARTS.join(", "));
+            }
+        }
+        let overlap = self.cluster_cidr.contains(&self.service_cidr) || self.service_cidr.contains(&self.cluster_cidr);
+        if overlap {
+            bail!(
+                "--cluster-cidr={} and --service-cidr={} overlap; give pods and Services ranges of their own",
+                self.cluster_cidr,
+                self.service_cidr
+            );
+        }
+        if let Some(dns) = self.cluster_dns
+            && !self.service_cidr.contains(&dns)
+        {
+            bail!("--cluster-dns={dns} lies outside --service-cidr={}", self.service_cidr);
+        }
+        u32::from_str_radix(&self.write_kubeconfig_mode, 8)
+            .with_context(|| format!("--write-kubeconfig-mode={} is no octal mode", self.write_kubeconfig_mode))?;
+        Ok(())
+    }
+
+    pub fn disabled(&self, part: &str) -> bool {
+        self.disable.iter().any(|p| p == part)
+    }
+
+    /// The n-th address of the service range.
+    pub fn service_address(&self, n: u32) -> Result<IpAddr> {
+        match self.service_cidr {
+            IpNet::V4(net) => Ok(IpAddr::V4(std::net::Ipv4Addr::from(u32::from(net.network()) + n))),
+            IpNet::V6(net) => Ok(IpAddr::V6(std::net::Ipv6Addr::from(u128::from(net.network()) + u128::from(n)))),
+        }
+    }
+
+    pub fn cluster_dns(&self) -> Result<IpAddr> {
+        match self.cluster_dns {
+            Some(ip) => Ok(ip),
+            None => self.service_address(10),
+        }
+    }
+}
+
+fn port_range(text: &str) -> Result<(u16, u16), String> {
+    let parsed = text.split_once('-').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    match parsed {
+        Some((a, b)) if a <= b => Ok((a, b)),
+        _ => Err(format!("{text:?} is no range of ports such as 30000-32767")),
+    }
+}
+
+/// Puts the configuration file's settings in front of the command line's.
+pub fn with_config_file(args: Vec<OsString>) -> Result<Vec<OsString>> {
+    if args.get(1).is_none_or(|c| c != "server") {
+        return Ok(args);
+    }
+    let mut named = None;
+    let mut it = args.iter().skip(2);
+    while let Some(a) = it.next() {
+        let a = a.to_string_lossy();
+        if a == "--config" || a == "-c" {
+            named = it.next().map(PathBuf::from);
+        } else if let Some(v) = a.strip_prefix("--config=") {
+            named = Some(PathBuf::from(v));
+        }
+    }
+    let path = named.clone().unwrap_or_else(|| PathBuf::from(CONFIG_FILE));
+    let text = match std::fs::read_to_string(&path) {
+        Ok(t) => t,
+        Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => return Ok(args),
+        Err(e) => return Err(e).with_context(|| format!("failed to read configuration file {}", path.display())),
+    };
+    let flags = flags_of(&text).with_context(|| format!("configuration file {}", path.display()))?;
+    let mut out = args[..2].to_vec();
+    out.extend(flags.into_iter().map(OsString::from));
+    out.extend_from_slice(&args[2..]);
+    Ok(out)
+}
+
+/// `key: value` as `--key=value`; lists repeat the flag; `true` is the bare flag.
+fn flags_of(text: &str) -> Result<Vec<String>> {
+    let parsed: serde_json::Value = serde_saphyr::from_str(text).context("not valid YAML")?;
+    let map = match parsed {
+        serde_json::Value::Null => return Ok(Vec::new()),
+        serde_json::Value::Object(m) => m,
+        _ => bail!("must be a mapping of flags to values"),
+    };
+    let plain = |v: &serde_json::Value| match v {
+        serde_json::Value::String(s) => s.clone(),
+        other => other.to_string(),
+    };
+    let mut out = Vec::new();
+    for (key, value) in map {
+        match value {
+            serde_json::Value::Bool(true) => out.push(format!("--{key}")),
+            serde_json::Value::Bool(false) | serde_json::Value::Null => {}
+            serde_json::Value::Array(items) => out.extend(items.iter().map(|i| format!("--{key}={}", plain(i)))),
+            serde_json::Value::Object(_) => bail!("key {key:?}: a nested mapping is no flag's value"),
+            v => out.push(format!("--{key}={}", plain(&v))),
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_become_flags() {
+        let got = flags_of("https-listen-port: 7443\ntls-san:\n- a\n- b\ndisable-agent: true\ndebug: false\n").unwrap();
+        assert_eq!(got, ["--debug", "--disable-agent", "--https-listen-port=7443", "--tls-san=a", "--tls-san=b"]
+            .iter().filter(|f| **f != "--debug").map(|s| s.to_string()).collect::<Vec<_>>());
+        assert!(flags_of("- a").is_err());
+        assert!(flags_of("a: {b: c}").is_err());
+        assert!(flags_of("").unwrap().is_empty());
+    }
+}

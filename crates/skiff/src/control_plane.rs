@@ -1,0 +1,258 @@
+//! The control plane: PKI, store, API server, controllers, scheduler.
+
+use crate::config::ServerArgs;
+use crate::layout::Layout;
+use crate::server::Host;
+use crate::version;
+use anyhow::{Context, Result, anyhow};
+use apiserver::authn::{self, User};
+use apiserver::pki::{Pki, PkiOptions, ServingCert};
+use apiserver::reader::Reader;
+use apiserver::registry::{Catalogue, Registry};
+use apiserver::server::Server;
+use apiserver::services::ServiceAddresses;
+use apiserver::{admission, authz, bootstrap, flow, health, metrics, openapi, pki, proxying, tokens};
+use arc_swap::ArcSwap;
+use client::{Client, Informers};
+use k8s_openapi::api::core::v1::Node;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use stdx::Shutdown;
+use store::Store;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tracing::info;
+
+#[derive(Clone)]
+pub struct ControlPlane {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pub server: Arc<Server>,
+    pub pki: Pki,
+    store: Arc<dyn Store>,
+    informers: Informers,
+    tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl ControlPlane {
+    pub async fn start(
+        args: &ServerArgs,
+        layout: &Layout,
+        host: &Host,
+        listener: TcpListener,
+        shutdown: Shutdown,
+    ) -> Result<ControlPlane> {
+        let store = open_store(args, layout).await?;
+        let service_ip = args.service_address(1)?;
+        let advertised = args.advertise_address.unwrap_or(host.node_ip);
+        let port = listener.local_addr()?.port();
+        let pki = Pki::load_or_create(
+            &layout.pki(),
+            &PkiOptions {
+                node_name: host.node_name.clone(),
+                node_ips: vec![host.node_ip, advertised],
+                service_ip,
+                cluster_domain: args.cluster_domain.clone(),
+                extra_sans: args.tls_san.clone(),
+            },
+        )
+        .context("failed to make the cluster's certificates")?;
+        write_kubeconfig(args, layout, &pki, port)?;
+
+        let reader = Reader::new(store.clone());
+        let issuer = format!("https://kubernetes.default.svc.{}", args.cluster_domain);
+        let tokens = Arc::new(
+            tokens::TokenIssuer::new(&pki.service_account_key_pem, &issuer, &[]).context("failed to read the token key")?,
+        );
+        let (authz, rbac) = authz::Chain::standard(reader.clone());
+        let authz = Arc::new(authz);
+        let registry = Registry {
+            store: store.clone(),
+            catalogue: ArcSwap::from_pointee(Catalogue::new(api::catalogue::builtin())),
+            admission: admission::default_chain(reader.clone(), authz.clone()),
+            addresses: ServiceAddresses::new(
+                store.clone(),
+                args.service_cidr,
+                args.service_node_port_range.0..=args.service_node_port_range.1,
+            ),
+        };
+        registry.addresses.repair().await.map_err(|s| anyhow!("failed to check service addresses: {s}"))?;
+
+        let health = health::Health::new();
+        for check in ["poststarthook/rbac/bootstrap-roles", "informer-sync"] {
+            health.expect(check);
+        }
+        let server = Arc::new(Server {
+            registry,
+            authn: authenticators(&pki, &tokens, &reader)?,
+            authz,
+            rbac,
+            tokens,
+            proxy: proxying::Proxy::new(Arc::new(kubelet_client_tls(&pki)?)),
+            flow: flow::Flow::new(400, 200),
+            health,
+            metrics: metrics::Metrics::default(),
+            openapi: openapi::Cache::default(),
+            version: version::info(),
+            advertised: format!("{advertised}:{port}"),
+        });
+
+        let options = bootstrap::Options {
+            advertise_addresses: vec![advertised],
+            secure_port: port,
+            service_ip,
+            service_cidrs: vec![args.service_cidr.to_string()],
+            client_ca_pem: pki.ca.cert_pem.clone(),
+            front_proxy_ca_pem: pki.front_proxy_ca.cert_pem.clone(),
+        };
+        bootstrap::ensure(&server, &options)
+            .await
+            .map_err(|s| anyhow!("failed to make the cluster's first objects: {s}"))?;
+        server.health.set_ready("poststarthook/rbac/bootstrap-roles", Ok(()));
+        server.health.set_ready("informer-sync", Ok(()));
+
+        let cert = ServingCert::new(&pki.apiserver)?;
+        let tls = Arc::new(pki.server_config(cert)?);
+        let mut tasks = vec![tokio::spawn(server.clone().serve(listener, tls, shutdown.clone()))];
+
+        // What the control plane's own parts read, they share.
+        let manager = local_client(&server, "system:kube-controller-manager", &[]);
+        let informers = Informers::new(manager, shutdown.clone());
+        if !args.disabled("controllers") {
+            let writer = server.clone();
+            let context = controllers::Context {
+                informers: informers.clone(),
+                client_for: Arc::new(move |name: &str| {
+                    local_client(
+                        &writer,
+                        &format!("system:serviceaccount:kube-system:{name}"),
+                        &["system:serviceaccounts", "system:serviceaccounts:kube-system"],
+                    )
+                }),
+                root_ca_pem: pki.ca.cert_pem.clone(),
+                shutdown: shutdown.clone(),
+            };
+            tasks.push(tokio::spawn(controllers::run(context)));
+        }
+        if !args.disabled("scheduler") {
+            let informers = informers.with_client(local_client(&server, "system:kube-scheduler", &[]));
+            tasks.push(tokio::spawn(scheduler::run(informers, scheduler::Options::default(), shutdown.clone())));
+        }
+        Ok(ControlPlane {
+            inner: Arc::new(Inner { server, pki, store, informers, tasks: parking_lot::Mutex::new(tasks) }),
+        })
+    }
+
+    pub fn pki(&self) -> &Pki {
+        &self.inner.pki
+    }
+
+    pub fn informers(&self) -> &Informers {
+        &self.inner.informers
+    }
+
+    /// A client for a component of this process.
+    pub fn client(&self, user: &str, groups: &[&str]) -> Client {
+        local_client(&self.inner.server, user, groups)
+    }
+
+    pub async fn wait_node_ready(&self, name: &str) {
+        let nodes = self.inner.informers.of::<Node>();
+        let (send, mut receive) = tokio::sync::watch::channel(false);
+        let name = name.to_string();
+        nodes.on_change(move |c| {
+            let n = c.object();
+            let ready = n
+                .status
+                .as_ref()
+                .and_then(|s| s.conditions.as_ref())
+                .is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+            if n.metadata.name.as_deref() == Some(&name) && ready {
+                send.send_replace(true);
+            }
+        });
+        let _ = receive.wait_for(|r| *r).await;
+    }
+
+    /// Waits for tasks that were told to stop, then closes the store.
+    pub async fn stopped(&self) {
+        // Ends watches, so that their connections can be drained.
+        self.inner.store.shutdown().await;
+        let tasks: Vec<_> = self.inner.tasks.lock().drain(..).collect();
+        for t in tasks {
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(6), t).await;
+        }
+    }
+}
+
+fn local_client(server: &Arc<Server>, user: &str, groups: &[&str]) -> Client {
+    Client::new(server.local(User::new(user, groups)), "default")
+}
+
+async fn open_store(args: &ServerArgs, layout: &Layout) -> Result<Arc<dyn Store>> {
+    let Some(endpoints) = &args.datastore_endpoint else {
+        let options = store::embedded::Options { dir: layout.store(), ..Default::default() };
+        return tokio::task::spawn_blocking(move || store::embedded::open(options))
+            .await?
+            .with_context(|| format!("failed to open the store in {}", layout.store().display()));
+    };
+    let read = |p: &Option<std::path::PathBuf>| -> Result<Option<Vec<u8>>> {
+        p.as_ref().map(|p| std::fs::read(p).with_context(|| format!("failed to read {}", p.display()))).transpose()
+    };
+    info!(endpoints, "using etcd");
+    store::etcd::open(store::etcd::EtcdOptions {
+        endpoints: endpoints.split(',').map(String::from).collect(),
+        ca: read(&args.datastore_cafile)?,
+        cert: read(&args.datastore_certfile)?,
+        key: read(&args.datastore_keyfile)?,
+        ..Default::default()
+    })
+    .await
+    .with_context(|| format!("failed to connect to the datastore {endpoints}"))
+}
+
+fn authenticators(pki: &Pki, tokens: &Arc<tokens::TokenIssuer>, reader: &Reader) -> Result<authn::Chain> {
+    let bearer = authn::bearer::Bearer::new(vec![
+        Arc::new(authn::service_account::ServiceAccountTokens::new(tokens.clone(), reader.clone())),
+        Arc::new(authn::bootstrap_token::BootstrapTokens::new(reader.clone())),
+    ]);
+    let front_proxy = authn::request_header::RequestHeader::new(&pki.front_proxy_ca.cert_pem, &["front-proxy-client"])
+        .map_err(|e| anyhow!("front proxy CA: {e}"))?;
+    let certificates =
+        authn::x509::ClientCertificates::new(&pki.ca.cert_pem).map_err(|e| anyhow!("client CA: {e}"))?;
+    // Health and version tell nothing that an unknown caller may not know.
+    let anonymous = authn::anonymous::Anonymous::new(&["/livez", "/readyz", "/healthz", "/version"]);
+    Ok(authn::Chain::new(vec![Arc::new(front_proxy), Arc::new(certificates)], Arc::new(bearer), anonymous))
+}
+
+/// TLS of the API server as a client of kubelets: trusts the cluster's CA, shows its own certificate.
+fn kubelet_client_tls(pki: &Pki) -> Result<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(pki.ca.cert_der())?;
+    let id = &pki.apiserver_kubelet_client;
+    rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![id.cert_der()?], id.key_der()?)
+        .context("failed to use the kubelet client certificate")
+}
+
+fn write_kubeconfig(args: &ServerArgs, layout: &Layout, p: &Pki, port: u16) -> Result<()> {
+    let host = match args.bind_address {
+        ip if ip.is_unspecified() => "127.0.0.1".to_string(),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+        ip => ip.to_string(),
+    };
+    let text =
+        pki::kubeconfig(&format!("https://{host}:{port}"), &p.ca.cert_pem, &p.admin.cert_pem, &p.admin.key_pem);
+    pki::write(&layout.pki().join("admin.kubeconfig"), &text)?;
+    let path = args.write_kubeconfig.clone().unwrap_or_else(|| layout.kubeconfig.clone());
+    let dir = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
+    pki::write(&path, &text).with_context(|| format!("failed to write the kubeconfig {}", path.display()))?;
+    let mode = u32::from_str_radix(&args.write_kubeconfig_mode, 8)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
+        .with_context(|| format!("failed to set the mode of {}", path.display()))
+}

@@ -1,0 +1,138 @@
+//! `skiff server`: the order in which things start and stop.
+
+use crate::config::ServerArgs;
+use crate::control_plane::ControlPlane;
+use crate::layout::Layout;
+use crate::{node, version};
+use anyhow::{Context, Result, bail};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Instant;
+use stdx::Shutdown;
+use tracing::info;
+
+pub fn main(args: ServerArgs) -> Result<()> {
+    args.check()?;
+    log(&args);
+    let _ = tokio_rustls_provider();
+    let rt = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get()).min(8))
+        .enable_all()
+        .build()
+        .context("failed to start the async runtime")?;
+    let result = rt.block_on(run(args));
+    // Blocking helpers (a half-read log, a DNS query) don't hold up the exit.
+    rt.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
+}
+
+fn tokio_rustls_provider() -> Result<(), std::sync::Arc<rustls::crypto::CryptoProvider>> {
+    rustls::crypto::ring::default_provider().install_default()
+}
+
+fn log(args: &ServerArgs) {
+    let default = if args.debug { "debug,hyper=info,h2=info,rustls=info,tower=info" } else { "info" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SKIFF_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = if args.log_json { builder.json().try_init() } else { builder.try_init() };
+}
+
+/// Facts about this machine that the flags leave open.
+#[derive(Clone, Debug)]
+pub struct Host {
+    pub node_name: String,
+    pub node_ip: IpAddr,
+}
+
+impl Host {
+    fn find(args: &ServerArgs) -> Result<Host> {
+        let node_name = match &args.node_name {
+            Some(n) => n.clone(),
+            None => std::fs::read_to_string("/proc/sys/kernel/hostname").context("failed to read the host's name")?,
+        };
+        let node_name = node_name.trim().to_ascii_lowercase();
+        let faults = meta::names::dns1123_subdomain(&node_name);
+        if !faults.is_empty() {
+            bail!("node name {node_name:?} is invalid: {}; choose one with --node-name", faults.join(", "));
+        }
+        Ok(Host { node_name, node_ip: args.node_ip.unwrap_or_else(own_address) })
+    }
+}
+
+/// The address that the default route would use; loopback where there is no route. Nothing is sent.
+fn own_address() -> IpAddr {
+    UdpSocket::bind("0.0.0.0:0")
+        .and_then(|s| {
+            s.connect("192.0.2.1:9")?;
+            s.local_addr()
+        })
+        .map(|a| a.ip())
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+async fn run(args: ServerArgs) -> Result<()> {
+    let started = Instant::now();
+    let layout = Layout::new(&args.data_dir);
+    let host = Host::find(&args)?;
+    info!(version = version::VERSION, kubernetes = version::KUBERNETES, node = host.node_name, ip = %host.node_ip,
+        data = %layout.data_dir.display(), "starting");
+    std::fs::create_dir_all(&layout.data_dir)
+        .with_context(|| format!("failed to make the data directory {}", layout.data_dir.display()))?;
+    std::fs::create_dir_all(&layout.state_dir)
+        .with_context(|| format!("failed to make the state directory {}", layout.state_dir.display()))?;
+
+    let shutdown = Shutdown::new();
+    let stop = signals()?;
+
+    let listen = SocketAddr::new(args.bind_address, args.https_listen_port);
+    let listener = tokio::net::TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("failed to listen on {listen}; choose another port with --https-listen-port"))?;
+    let control_plane = ControlPlane::start(&args, &layout, &host, listener, shutdown.clone()).await?;
+    std::fs::write(layout.pid_file(), std::process::id().to_string())
+        .with_context(|| format!("failed to write {}", layout.pid_file().display()))?;
+    info!(after_ms = started.elapsed().as_millis() as u64, "API server is ready");
+
+    let node = match args.disable_agent {
+        true => None,
+        false => Some(node::start(&args, &layout, &host, &control_plane, shutdown.clone()).await?),
+    };
+    let kubeconfig = args.write_kubeconfig.clone().unwrap_or_else(|| layout.kubeconfig.clone());
+    let ready = control_plane.clone();
+    let name = host.node_name.clone();
+    let waiting = shutdown.clone();
+    let has_node = node.is_some();
+    tokio::spawn(async move {
+        if has_node {
+            tokio::select! {
+                _ = waiting.cancelled() => return,
+                _ = ready.wait_node_ready(&name) => {}
+            }
+            info!(node = name, after_ms = started.elapsed().as_millis() as u64, "node is Ready");
+        }
+        info!(kubeconfig = %kubeconfig.display(), "try: kubectl --kubeconfig {} get nodes", kubeconfig.display());
+    });
+
+    stop.await;
+    info!("stopping; containers keep running");
+    shutdown.cancel();
+    if let Some(n) = node {
+        n.stopped().await;
+    }
+    control_plane.stopped().await;
+    let _ = std::fs::remove_file(layout.pid_file());
+    info!("stopped");
+    Ok(())
+}
+
+fn signals() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
