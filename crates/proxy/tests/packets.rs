@@ -438,3 +438,55 @@ fn udp_clients_leave_dead_backends_and_live_connections_survive_a_restart() {
         );
     });
 }
+
+#[test]
+fn programs_of_the_node_serve_as_backends() {
+    node(|| {
+        // As kube-dns (the bridge's address) and default/kubernetes (the node's own) do.
+        let mut lab = lab();
+        serve_udp_here("10.42.0.1:5353", "dns");
+        let listener = std::net::TcpListener::bind("0.0.0.0:8080").unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let peer = stream.peer_addr().unwrap().ip();
+                let _ = std::io::Write::write_all(&mut stream, format!("api {peer}").as_bytes());
+            }
+        });
+        for (name, cluster_ip, backend) in [
+            ("dns", "10.43.0.10", "10.42.0.1"),
+            ("kubernetes", "10.43.0.2", "192.168.77.1"),
+        ] {
+            lab.proxy
+                .apply(name, json!({"clusterIP": cluster_ip}), &[(backend, "me")]);
+        }
+        assert_eq!(
+            lab.client
+                .netns
+                .run(|| ask_udp(&UdpSocket::bind("0.0.0.0:0").unwrap(), "10.43.0.10:53"))
+                .unwrap(),
+            "dns 10.42.0.4"
+        );
+        // From an address of the node to itself: which of its addresses is seen does not matter.
+        assert!(
+            ask_udp(&UdpSocket::bind("0.0.0.0:0").unwrap(), "10.43.0.10:53")
+                .unwrap()
+                .starts_with("dns ")
+        );
+        assert_eq!(
+            lab.client.netns.run(|| ask_tcp("10.43.0.2:80")).unwrap(),
+            "api 10.42.0.4"
+        );
+        assert!(ask_tcp("10.43.0.2:80").unwrap().starts_with("api "));
+    });
+}
+
+fn serve_udp_here(address: &str, name: &str) {
+    let socket = UdpSocket::bind(address).unwrap();
+    let name = name.to_string();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(format!("{name} {}", peer.ip()).as_bytes(), peer);
+        }
+    });
+}
