@@ -1,8 +1,18 @@
 //! Cells that several kinds print alike.
 
-use crate::strategy::{Now, age};
+use crate::strategy::{Column, NAME, Now, age, column};
 use crate::validation::access::*;
 use serde_json::{Value, json};
+
+/// Kinds that upstream prints with its generic table.
+pub const NAME_AND_CREATED: &[Column] = &[NAME, column("Created At", "date", 0)];
+
+pub fn name_and_created(obj: &Value) -> Vec<Value> {
+    vec![
+        name(obj),
+        at(obj, &["metadata", "creationTimestamp"]).clone(),
+    ]
+}
 
 /// `metadata.name`
 pub fn name(obj: &Value) -> Value {

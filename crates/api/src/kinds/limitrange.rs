@@ -1,6 +1,7 @@
 //! LimitRange.
 
-use crate::strategy::Strategy;
+use super::columns;
+use crate::strategy::{Column, Now, Strategy};
 use crate::validation::access::*;
 use crate::validation::podspec::{parse_quantity, resource_list};
 use crate::validation::values;
@@ -80,6 +81,14 @@ impl Strategy for LimitRange {
 
     fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
         self.validate_create(new, errors);
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        columns::NAME_AND_CREATED
+    }
+
+    fn row(&self, obj: &Value, _now: Now) -> Vec<Value> {
+        columns::name_and_created(obj)
     }
 
     fn allow_create_on_update(&self) -> bool {

@@ -74,6 +74,18 @@ impl Strategy for Namespace {
         }
     }
 
+    fn validate_subresource_update(
+        &self,
+        subresource: &str,
+        new: &Value,
+        _old: &Value,
+        errors: &mut Errors,
+    ) {
+        if subresource == "finalize" {
+            finalize(new, errors);
+        }
+    }
+
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
         let phase = text_at(obj, &["status", "phase"]).to_string();
         // Upstream knows the namespace's own name under the short key, too.
@@ -105,25 +117,8 @@ impl Strategy for Namespace {
     }
 }
 
-/// `namespaces/finalize`: everything but `spec.finalizers` comes from the old object.
-pub fn prepare_finalize(new: &mut Value, old: &Value) {
-    let finalizers = at(new, &["spec", "finalizers"]).clone();
-    let version = at(new, &["metadata", "resourceVersion"]).clone();
-    *new = old.clone();
-    if let Some(spec) = ensure_object(new, "spec") {
-        match finalizers {
-            Value::Null => remove(spec, "finalizers"),
-            f => set(spec, "finalizers", f),
-        }
-    }
-    if let Some(m) = object_mut(new, "metadata")
-        && !version.is_null()
-    {
-        set(m, "resourceVersion", version);
-    }
-}
-
-pub fn validate_finalize(new: &Value, errors: &mut Errors) {
+/// `namespaces/finalize`
+fn finalize(new: &Value, errors: &mut Errors) {
     for (i, f) in texts(field(new, "spec"), "finalizers").iter().enumerate() {
         finalizer(f, &Path::new("spec.finalizers").index(i), errors);
     }

@@ -11,6 +11,15 @@ pub struct Node;
 
 impl Strategy for Node {
     fn defaults(&self, obj: &mut Value) {
+        if let Some(spec) = object_mut(obj, "spec") {
+            mirror_first(
+                spec,
+                "podCIDR",
+                "podCIDRs",
+                |one| json!(one),
+                |first| first.as_str(),
+            );
+        }
         let Some(status) = object_mut(obj, "status") else {
             return;
         };

@@ -69,6 +69,20 @@ impl Strategy for Pod {
         update::status(new, old, errors);
     }
 
+    fn validate_subresource_update(
+        &self,
+        subresource: &str,
+        new: &Value,
+        old: &Value,
+        errors: &mut Errors,
+    ) {
+        match subresource {
+            "resize" => update::resize(new, old, errors),
+            "ephemeralcontainers" => update::ephemeral_containers(new, old, errors),
+            _ => {}
+        }
+    }
+
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
         spec_warnings(field(new, "spec"), &Path::new("spec"))
     }

@@ -13,7 +13,6 @@ pub struct RoleBinding;
 pub struct ClusterRoleBinding;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
-const ROLE_COLUMNS: &[Column] = &[NAME, column("Created At", "date", 0)];
 const BINDING_COLUMNS: &[Column] = &[
     NAME,
     column("Role", "string", 0),
@@ -38,14 +37,11 @@ macro_rules! role {
             }
 
             fn columns(&self) -> &'static [Column] {
-                ROLE_COLUMNS
+                columns::NAME_AND_CREATED
             }
 
             fn row(&self, obj: &Value, _now: Now) -> Vec<Value> {
-                vec![
-                    columns::name(obj),
-                    at(obj, &["metadata", "creationTimestamp"]).clone(),
-                ]
+                columns::name_and_created(obj)
             }
 
             fn name_rule(&self) -> NameRule {

@@ -136,6 +136,26 @@ pub fn remove(v: &mut Value, key: &str) {
     }
 }
 
+/// Keeps a field and the first item of its plural the same (`podIP` and `podIPs`). Where they differ, the
+/// singular is right, since older clients know only that.
+pub fn mirror_first(
+    v: &mut Value,
+    one: &str,
+    many: &str,
+    item: fn(&str) -> Value,
+    of: fn(&Value) -> Option<&str>,
+) {
+    let single = text(v, one).to_string();
+    let first = list(v, many).first().and_then(of).unwrap_or("").to_string();
+    if single.is_empty() {
+        if !first.is_empty() {
+            set(v, one, first);
+        }
+    } else if single != first {
+        set(v, many, json!([item(&single)]));
+    }
+}
+
 /// Sets or removes: what `from` has under `key`, `to` has too.
 pub fn copy_field(to: &mut Value, from: &Value, key: &str) {
     match from.get(key) {

@@ -257,3 +257,114 @@ fn pull_policies() {
         );
     }
 }
+
+#[test]
+fn addresses_and_their_plurals_are_one() {
+    let pod = created(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: d}\nspec: {containers: [{name: c, image: i}]}",
+    );
+    let s = super::strategy_of(&pod);
+    for (status, ip, ips) in [
+        (
+            r#"{"podIP": "10.0.0.1"}"#,
+            "10.0.0.1",
+            r#"[{"ip":"10.0.0.1"}]"#,
+        ),
+        (
+            r#"{"podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}"#,
+            "10.0.0.1",
+            r#"[{"ip":"10.0.0.1"},{"ip":"fd00::1"}]"#,
+        ),
+        (
+            r#"{"podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.1"}]}"#,
+            "10.0.0.2",
+            r#"[{"ip":"10.0.0.2"}]"#,
+        ),
+    ] {
+        let mut new = pod.clone();
+        new["status"] = serde_json::from_str(status).expect("JSON");
+        s.defaults(&mut new);
+        assert_eq!(new["status"]["podIP"], ip);
+        assert_eq!(new["status"]["podIPs"].to_string(), ips);
+    }
+    let mut node = super::parse(
+        "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\nspec: {podCIDR: 10.42.0.0/24}\nstatus: {capacity: {cpu: '2'}}",
+    );
+    super::strategy_of(&node).defaults(&mut node);
+    assert_eq!(node["spec"]["podCIDRs"].to_string(), r#"["10.42.0.0/24"]"#);
+    assert_eq!(node["status"]["allocatable"].to_string(), r#"{"cpu":"2"}"#);
+}
+
+#[test]
+fn secrets_take_plain_text() {
+    let mut secret = super::parse(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: eA==, b: eQ==}\nstringData: {b: hunter2}",
+    );
+    super::strategy_of(&secret).defaults(&mut secret);
+    assert_eq!(
+        secret["data"].to_string(),
+        r#"{"a":"eA==","b":"aHVudGVyMg=="}"#
+    );
+    assert_eq!(secret.get("stringData"), None);
+    assert_eq!(secret["type"], "Opaque");
+}
+
+#[test]
+fn others() {
+    for (text, path, value) in [
+        (
+            "kind: Namespace\napiVersion: v1\nmetadata: {name: prod}",
+            "/metadata/labels/kubernetes.io~1metadata.name",
+            "\"prod\"",
+        ),
+        (
+            "kind: Namespace\napiVersion: v1\nmetadata: {name: prod}",
+            "/spec/finalizers",
+            "[\"kubernetes\"]",
+        ),
+        (super::samples::POD, "/status/qosClass", "\"Burstable\""),
+        (super::samples::POD, "/status/phase", "\"Pending\""),
+        (
+            "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: a}\nspec: {}",
+            "/spec/updateStrategy/rollingUpdate",
+            r#"{"maxSurge":0,"maxUnavailable":1}"#,
+        ),
+        (
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec: {egress: [{}]}",
+            "/spec/policyTypes",
+            r#"["Ingress","Egress"]"#,
+        ),
+        (
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: a}\nroleRef: {kind: Role, name: r}\nsubjects: [{kind: User, name: u}]",
+            "/subjects/0/apiGroup",
+            "\"rbac.authorization.k8s.io\"",
+        ),
+        (
+            "apiVersion: v1\nkind: LimitRange\nmetadata: {name: a}\nspec: {limits: [{type: Container, max: {cpu: '2'}}]}",
+            "/spec/limits/0/defaultRequest",
+            r#"{"cpu":"2"}"#,
+        ),
+        (
+            "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: a}\nspec: {maxReplicas: 3}",
+            "/spec/metrics/0/resource/target/averageUtilization",
+            "80",
+        ),
+        (
+            "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: a}\nspec: {schedule: '@daily'}",
+            "/spec/concurrencyPolicy",
+            "\"Allow\"",
+        ),
+        (
+            "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: a}\nspec: {dataSource: {kind: PersistentVolumeClaim, name: b}}",
+            "/spec/dataSourceRef/name",
+            "\"b\"",
+        ),
+    ] {
+        let obj = created(text);
+        assert_eq!(
+            obj.pointer(path).map(|v| v.to_string()).as_deref(),
+            Some(value),
+            "{path} of {text}"
+        );
+    }
+}

@@ -3,7 +3,6 @@
 use super::{created, parse, samples, strategy_of, with_meta};
 use crate::codec::json;
 use crate::facts;
-use crate::kinds::{namespace, pod};
 use crate::strategy::Now;
 use crate::validation::objectmeta;
 use meta::field::Errors;
@@ -91,20 +90,8 @@ fn all_hooks(mut new: Value, old: &Value) {
     }
     assert_eq!(s.row(&new, now).len(), s.columns().len());
     let _ = s.selectable_fields(&new);
-    if old["kind"] == "Pod" {
-        for prepare in [
-            pod::update::prepare_ephemeral_containers,
-            pod::update::prepare_resize,
-        ] {
-            let mut n = new.clone();
-            prepare(&mut n, old);
-            pod::update::ephemeral_containers(&n, old, &mut errors);
-            pod::update::resize(&n, old, &mut errors);
-        }
-    }
-    if old["kind"] == "Namespace" {
-        namespace::prepare_finalize(&mut new, old);
-        namespace::validate_finalize(&new, &mut errors);
+    for subresource in ["resize", "ephemeralcontainers", "finalize"] {
+        s.validate_subresource_update(subresource, &new, old, &mut errors);
     }
     // Texts are made of hostile values, too.
     let _ = errors.joined();

@@ -190,8 +190,8 @@ fn every_sample() {
         Name|Reference|Targets|MinPods|MaxPods|Replicas|Age
         web|Deployment/web|cpu: <unknown>/80%|1|5|0|60m
 
-        Name|Age
-        l|60m
+        Name|Created At
+        l|2026-01-01T00:00:00Z
 
         Name|Request|Limit|Age
         q|||60m

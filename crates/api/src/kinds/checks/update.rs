@@ -1,7 +1,6 @@
 //! What may not change, and in which words.
 
 use super::{check_update, created, samples, strategy_of};
-use crate::kinds::pod;
 use expect_test::expect;
 use meta::field::Errors;
 use serde_json::json;
@@ -157,24 +156,61 @@ fn bindings_keep_their_role() {
 }
 
 #[test]
-fn resize_changes_only_resources() {
+fn resize_changes_only_cpu_and_memory() {
     let old = created(samples::POD);
-    let mut new = old.clone();
-    new["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("200m");
-    new["spec"]["containers"][0]["image"] = json!("other");
-    pod::update::prepare_resize(&mut new, &old);
+    let refused = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut new = old.clone();
+        change(&mut new["spec"]["containers"][0]);
+        let mut errors = Errors::default();
+        strategy_of(&old).validate_subresource_update("resize", &new, &old, &mut errors);
+        errors.joined()
+    };
     assert_eq!(
-        new["spec"]["containers"][0]["image"],
-        old["spec"]["containers"][0]["image"]
+        refused(&|c| c["resources"]["requests"]["cpu"] = json!("200m")),
+        "[]"
     );
+    for (change, text) in [
+        (
+            &(|c: &mut serde_json::Value| {
+                c["resources"]["requests"]["ephemeral-storage"] = json!("1Gi")
+            }) as &dyn Fn(&mut serde_json::Value),
+            "only cpu and memory resources are mutable",
+        ),
+        (
+            &|c| c["image"] = json!("other"),
+            "only cpu and memory resources are mutable",
+        ),
+        (
+            &|c| c["resources"]["requests"]["cpu"] = json!("2"),
+            "must be less than or equal to cpu limit of 500m",
+        ),
+        (
+            &|c| {
+                c["resources"]["requests"]
+                    .as_object_mut()
+                    .map(|r| r.remove("cpu"));
+            },
+            "resource requests cannot be removed",
+        ),
+    ] {
+        assert!(
+            refused(change).contains(text),
+            "{text}: {}",
+            refused(change)
+        );
+    }
+    // A lone container with equal requests and limits would become Guaranteed.
+    let old = created(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: d}\nspec: {containers: [{name: c, image: i, resources: {limits: {cpu: 1, memory: 1Gi}, requests: {cpu: 500m, memory: 1Gi}}}]}",
+    );
+    let mut new = old.clone();
+    new["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("1");
     let mut errors = Errors::default();
-    pod::update::resize(&new, &old, &mut errors);
-    assert_eq!(errors.joined(), "[]");
-
-    new["spec"]["containers"][0]["resources"]["requests"]["ephemeral-storage"] = json!("1Gi");
-    pod::update::resize(&new, &old, &mut errors);
+    strategy_of(&old).validate_subresource_update("resize", &new, &old, &mut errors);
     assert!(
-        errors.joined().contains("are mutable"),
+        errors
+            .joined()
+            .contains("Pod QOS Class may not change as a result of resizing"),
         "{}",
         errors.joined()
     );
@@ -186,16 +222,88 @@ fn ephemeral_containers_are_only_added() {
     let mut one = old.clone();
     one["spec"]["ephemeralContainers"] =
         json!([{"name": "dbg", "image": "busybox", "targetContainerName": "main"}]);
-    one["spec"]["nodeName"] = json!("elsewhere");
-    pod::update::prepare_ephemeral_containers(&mut one, &old);
-    strategy_of(&old).defaults(&mut one);
-    assert_eq!(one["spec"].get("nodeName"), None);
+    let s = strategy_of(&old);
+    s.defaults(&mut one);
     let mut errors = Errors::default();
-    pod::update::ephemeral_containers(&one, &old, &mut errors);
+    s.validate_subresource_update("ephemeralcontainers", &one, &old, &mut errors);
     assert_eq!(errors.joined(), "[]");
-    pod::update::ephemeral_containers(&old, &one, &mut errors);
+
+    s.validate_subresource_update("ephemeralcontainers", &old, &one, &mut errors);
+    let mut changed = one.clone();
+    changed["spec"]["ephemeralContainers"][0]["image"] = json!("other");
+    changed["spec"]["ephemeralContainers"][0]["ports"] =
+        json!([{"containerPort": 1, "protocol": "TCP"}]);
+    s.validate_subresource_update("ephemeralcontainers", &changed, &one, &mut errors);
     expect![[r#"
         spec.ephemeralContainers: Forbidden: existing ephemeral containers "dbg" may not be removed
+
+        spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container
+        spec.ephemeralContainers: Forbidden: existing ephemeral containers "dbg" may not be changed
+        - 	image: "busybox",
+        + 	image: "other",
+        + 	ports: [{"containerPort":1,"protocol":"TCP"}],
+
     "#]]
-    .assert_eq(&errors.joined());
+    .assert_eq(
+        &errors
+            .0
+            .iter()
+            .map(|e| format!("{e}\n"))
+            .collect::<String>(),
+    );
+}
+
+#[test]
+fn status_of_a_finished_container_stays() {
+    let old = created(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: d}\nspec: {restartPolicy: Never, containers: [{name: c, image: i}]}",
+    );
+    let with = |state: serde_json::Value| {
+        let mut pod = old.clone();
+        pod["status"]["containerStatuses"] = json!([{"name": "c", "state": state}]);
+        pod
+    };
+    let (done, running) = (
+        with(json!({"terminated": {"exitCode": 1}})),
+        with(json!({"running": {}})),
+    );
+    let mut errors = Errors::default();
+    strategy_of(&old).validate_status_update(&done, &running, &mut errors);
+    assert_eq!(errors.joined(), "[]");
+    strategy_of(&old).validate_status_update(&running, &done, &mut errors);
+    expect!["status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"].assert_eq(&errors.joined());
+
+    let ns = created("apiVersion: v1\nkind: Namespace\nmetadata: {name: prod}");
+    let mut gone = ns.clone();
+    gone["status"]["phase"] = json!("Terminating");
+    let mut errors = Errors::default();
+    strategy_of(&ns).validate_status_update(&gone, &ns, &mut errors);
+    expect![[r#"status.phase: Invalid value: "Terminating": may only be 'Active' if `deletionTimestamp` is empty"#]].assert_eq(&errors.joined());
+}
+
+#[test]
+fn warnings() {
+    let pod = created(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: p, namespace: d}
+spec:
+  nodeSelector: {beta.kubernetes.io/os: linux}
+  volumes: [{name: g, gitRepo: {repository: r}}]
+  containers:
+  - name: c
+    image: i
+    env: [{name: A, value: a}, {name: A, value: b}, {name: A, value: $(A)c}]
+    ports: [{containerPort: 80}, {name: x, containerPort: 80}]
+    resources: {limits: {memory: 500m}}
+",
+    );
+    expect![[r#"
+        spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use "kubernetes.io/os" instead
+        spec.volumes[0].gitRepo: deprecated in v1.11, and disabled by default in v1.33+
+        spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply
+        spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0] (port 80/TCP)
+        spec.containers[0].resources.limits[memory]: fractional byte value 500m is invalid, must be an integer
+        spec.containers[0].resources.requests[memory]: fractional byte value 500m is invalid, must be an integer"#]].assert_eq(&strategy_of(&pod).warnings(&pod, None).join("\n"));
 }

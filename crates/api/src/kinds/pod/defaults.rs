@@ -5,6 +5,14 @@ use serde_json::{Value, json};
 
 /// What a pod itself gets beyond what a template gets.
 pub fn pod(obj: &mut Value) {
+    if let Some(status) = object_mut(obj, "status") {
+        for (one, many) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
+            fn ip(i: &Value) -> Option<&str> {
+                i.get("ip").and_then(Value::as_str)
+            }
+            mirror_first(status, one, many, |ip| json!({"ip": ip}), ip);
+        }
+    }
     let Some(spec) = ensure_object(obj, "spec") else {
         return;
     };

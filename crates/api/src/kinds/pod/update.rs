@@ -6,7 +6,6 @@ use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-const RESIZABLE: &str = "cpu and memory resources for `spec.containers[*].resources`, `spec.initContainers[*].resources` of sidecars";
 
 /// A write to the main resource (upstream: `ValidatePodUpdate`).
 pub fn pod(new: &Value, old: &Value, errors: &mut Errors) {
@@ -252,25 +251,7 @@ fn container_policy(pod: &Value, name: &str) -> String {
         .unwrap_or_default()
 }
 
-/// `pods/ephemeralcontainers`: everything but that list comes from the old pod.
-pub fn prepare_ephemeral_containers(new: &mut Value, old: &Value) {
-    let wanted = at(new, &["spec", "ephemeralContainers"]).clone();
-    let mut pod = old.clone();
-    if let Some(v) = at(new, &["metadata", "resourceVersion"]).as_str()
-        && let Some(m) = object_mut(&mut pod, "metadata")
-    {
-        set(m, "resourceVersion", v);
-    }
-    if let Some(spec) = object_mut(&mut pod, "spec") {
-        match wanted {
-            Value::Null => remove(spec, "ephemeralContainers"),
-            v => set(spec, "ephemeralContainers", v),
-        }
-    }
-    *new = pod;
-}
-
-/// Ephemeral containers may be added, never removed or changed.
+/// `pods/ephemeralcontainers`: they may be added, never removed or changed.
 pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("spec.ephemeralContainers");
     podspec::pod_spec(field(new, "spec"), &Path::new("spec"), errors);
@@ -301,29 +282,7 @@ pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
-/// `pods/resize`: only containers' `resources` and `resizePolicy` come from the request.
-pub fn prepare_resize(new: &mut Value, old: &Value) {
-    let mut pod = old.clone();
-    if let Some(v) = at(new, &["metadata", "resourceVersion"]).as_str()
-        && let Some(m) = object_mut(&mut pod, "metadata")
-    {
-        set(m, "resourceVersion", v);
-    }
-    for key in ["containers", "initContainers"] {
-        let wanted = list_at(new, &["spec", key]).to_vec();
-        let Some(spec) = object_mut(&mut pod, "spec") else {
-            break;
-        };
-        for c in items_mut(spec, key) {
-            if let Some(w) = wanted.iter().find(|w| text(w, "name") == text(c, "name")) {
-                copy_field(c, w, "resources");
-                copy_field(c, w, "resizePolicy");
-            }
-        }
-    }
-    *new = pod;
-}
-
+/// `pods/resize`: cpu and memory may change, and nothing that would change the QoS class.
 pub fn resize(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("spec");
     let (n, o) = (field(new, "spec"), field(old, "spec"));
@@ -366,11 +325,13 @@ pub fn resize(new: &Value, old: &Value, errors: &mut Errors) {
             if restarts {
                 restore_compute(c, was);
             }
-            copy_field(c, was, "resizePolicy");
         }
     }
     if !same(&munged, o) {
-        let text = format!("only {RESIZABLE} are mutable\n{}", difference(o, &munged));
+        let text = format!(
+            "only cpu and memory resources are mutable\n{}",
+            difference(o, &munged)
+        );
         errors.forbidden(path, text);
     }
 }

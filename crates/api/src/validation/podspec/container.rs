@@ -693,6 +693,12 @@ fn lifecycle_and_probes(c: &Value, around: &Around, p: &Path, errors: &mut Error
     }
 }
 
+fn required_command(exec: &Value, path: &Path, errors: &mut Errors) {
+    if list(exec, "command").is_empty() {
+        errors.required(path.child("command"), "");
+    }
+}
+
 fn handler(h: &Value, kinds: &[&str], around: &Around, path: &Path, errors: &mut Errors) {
     let mut count = 0;
     for kind in kinds {
@@ -708,9 +714,7 @@ fn handler(h: &Value, kinds: &[&str], around: &Around, path: &Path, errors: &mut
         count += 1;
         match *kind {
             "exec" => {
-                if list(action, "command").is_empty() {
-                    errors.required(p.child("command"), "");
-                }
+                required_command(action, &p, errors);
             }
             "httpGet" => {
                 if text(action, "path").is_empty() {
