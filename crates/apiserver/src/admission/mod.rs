@@ -2,12 +2,34 @@
 //! then validating ones.
 
 use crate::authn::User;
+use crate::authz::Authorizer;
+use crate::authz::escalation::EscalationCheck;
+use crate::authz::rbac::Rbac;
+use crate::reader::Reader;
 use api::catalogue::Resource;
 use async_trait::async_trait;
 use meta::status::Status;
 use serde_json::Value;
 use std::sync::Arc;
 
+pub mod certificate_approval;
+pub mod certificate_signing;
+pub mod certificate_subject_restriction;
+pub mod default_ingress_class;
+pub mod default_storage_class;
+pub mod default_toleration_seconds;
+pub mod limit_ranger;
+pub mod namespace_lifecycle;
+pub mod node_restriction;
+pub mod owner_references_permission_enforcement;
+pub mod persistent_volume_claim_resize;
+pub mod pod_security;
+pub mod priority;
+pub mod resource_quota;
+pub mod runtime_class;
+pub mod service_account;
+pub mod storage_object_in_use_protection;
+pub mod taint_nodes_by_condition;
 #[cfg(test)]
 pub mod testing;
 
@@ -53,6 +75,40 @@ pub trait Plugin: Send + Sync + 'static {
     async fn validate(&self, _a: &Attributes<'_>) -> Result<(), Status> {
         Ok(())
     }
+    /// Texts for `Warning` headers about the final object; asked after every plugin's `validate` has passed.
+    fn warnings(&self, _a: &Attributes<'_>) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// The plugins that are on by default, in upstream's order. Webhooks and policies run between
+/// `DefaultIngressClass` and `ResourceQuota`, which is last so that it charges only what all others let through.
+pub fn default_chain(
+    reader: &Reader,
+    authorizer: &Arc<dyn Authorizer>,
+    rbac: &Arc<Rbac>,
+) -> Vec<Arc<dyn Plugin>> {
+    vec![
+        Arc::new(namespace_lifecycle::NamespaceLifecycle::new(reader.clone())),
+        Arc::new(limit_ranger::LimitRanger::new(reader.clone())),
+        Arc::new(service_account::ServiceAccount::new(reader.clone())),
+        Arc::new(node_restriction::NodeRestriction::new(reader.clone())),
+        Arc::new(taint_nodes_by_condition::TaintNodesByCondition),
+        Arc::new(pod_security::PodSecurity::new(reader.clone())),
+        Arc::new(priority::Priority::new(reader.clone())),
+        Arc::new(default_toleration_seconds::DefaultTolerationSeconds),
+        Arc::new(default_storage_class::DefaultStorageClass::new(reader.clone())),
+        Arc::new(storage_object_in_use_protection::StorageObjectInUseProtection),
+        Arc::new(persistent_volume_claim_resize::PersistentVolumeClaimResize::new(reader.clone())),
+        Arc::new(runtime_class::RuntimeClass::new(reader.clone())),
+        Arc::new(certificate_approval::CertificateApproval::new(authorizer.clone())),
+        Arc::new(certificate_signing::CertificateSigning::new(authorizer.clone())),
+        Arc::new(certificate_subject_restriction::CertificateSubjectRestriction),
+        Arc::new(default_ingress_class::DefaultIngressClass::new(reader.clone())),
+        // Upstream has this check in the storage of the RBAC kinds.
+        Arc::new(EscalationCheck::new(rbac.clone(), authorizer.clone())),
+        Arc::new(resource_quota::ResourceQuota::new(reader.clone())),
+    ]
 }
 
 /// The 403 of a plugin, about the object that is written (upstream's `admission.NewForbidden`).

@@ -43,7 +43,7 @@ pub struct Write {
     user: User,
     object: Value,
     old: Option<Value>,
-    pub warnings: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Write {
@@ -114,10 +114,14 @@ impl Write {
         plugin.validate(&self.attributes()).await
     }
 
-    /// Both, as the pipeline runs them; gives the object and the warnings.
-    pub async fn run(mut self, plugin: &dyn Plugin) -> Result<(Value, Vec<String>), Status> {
+    pub fn warnings(mut self, plugin: &dyn Plugin) -> Vec<String> {
+        plugin.warnings(&self.attributes())
+    }
+
+    /// Both, as the pipeline runs them.
+    pub async fn run(mut self, plugin: &dyn Plugin) -> Result<Value, Status> {
         plugin.admit(&mut self.attributes()).await?;
         plugin.validate(&self.attributes()).await?;
-        Ok((self.object, self.warnings))
+        Ok(self.object)
     }
 }

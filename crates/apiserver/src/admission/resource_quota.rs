@@ -1,0 +1,451 @@
+//! ResourceQuota: charges what a write adds to the namespace's quotas, and refuses what would exceed them.
+//!
+//! In: the write, and the quotas' `status`, which the quota controller keeps. Out: `status.used` raised before the
+//! object is committed, by compare-and-swap, so that two writes can't both take the last of a quota. What was charged
+//! for a write that then failed is given back by the controller's next recount.
+
+use super::limit_ranger::pod_total;
+use super::{Attributes, Operation, Plugin, forbidden};
+use crate::reader::{Reader, key};
+use async_trait::async_trait;
+use meta::quantity::{Format, Quantity};
+use meta::status::{Status, qualified};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Other servers may charge the same quota at the same time.
+const ATTEMPTS_MAX: usize = 16;
+
+pub type Usage = BTreeMap<String, Quantity>;
+
+pub struct ResourceQuota {
+    reader: Reader,
+    /// One charge at a time within this server, so that attempts are lost only to other servers.
+    charging: tokio::sync::Mutex<()>,
+}
+
+impl ResourceQuota {
+    pub fn new(reader: Reader) -> ResourceQuota {
+        ResourceQuota { reader, charging: tokio::sync::Mutex::new(()) }
+    }
+
+    /// `Ok(false)`: a quota changed in between; look again.
+    async fn charge(&self, a: &Attributes<'_>, done: &mut BTreeSet<String>) -> Result<bool, Status> {
+        let (group, plural) = (a.resource.group.as_str(), a.resource.plural.as_str());
+        let added = match a.operation {
+            Operation::Create => usage_of(group, plural, a.object),
+            _ => {
+                let old = a.old.unwrap_or(&Value::Null);
+                subtract(usage_of(group, plural, a.object), &usage_of(group, plural, old))
+            }
+        };
+        let mut charges = Vec::new();
+        for entry in self.reader.list("", "resourcequotas", a.namespace)? {
+            let quota = entry.value();
+            let name = quota["metadata"]["name"].as_str().unwrap_or_default().to_string();
+            if done.contains(&name) || !in_scope(&quota["spec"], plural, group, a.object) {
+                continue;
+            }
+            let hard = amounts(&quota["status"]["hard"]);
+            if plural == "pods" && group.is_empty() {
+                check_constraints(a, &name, &hard)?;
+            }
+            let relevant: Usage = added.iter().filter(|(k, _)| hard.contains_key(*k)).map(|(k, q)| (k.clone(), *q)).collect();
+            if relevant.values().all(Quantity::is_zero) {
+                continue;
+            }
+            let used = amounts(&quota["status"]["used"]);
+            let unknown: Vec<&str> = relevant.keys().filter(|k| !used.contains_key(*k)).map(String::as_str).collect();
+            if !unknown.is_empty() {
+                let why = format!("status unknown for quota: {name}, resources: {}", unknown.join(","));
+                return Err(forbidden(a, why));
+            }
+            let zero = Quantity::ZERO;
+            let exceeded: Vec<&String> = relevant
+                .iter()
+                .filter(|(k, q)| q.sign() > 0 && used[*k] + **q > *hard.get(*k).unwrap_or(&zero))
+                .map(|(k, _)| k)
+                .collect();
+            if !exceeded.is_empty() {
+                let show = |of: &Usage| {
+                    let parts: Vec<String> =
+                        exceeded.iter().filter_map(|k| Some(format!("{k}={}", of.get(*k)?))).collect();
+                    parts.join(",")
+                };
+                return Err(forbidden(
+                    a,
+                    format!(
+                        "exceeded quota: {name}, requested: {}, used: {}, limited: {}",
+                        show(&relevant),
+                        show(&used),
+                        show(&hard)
+                    ),
+                ));
+            }
+            let mut charged = quota.as_ref().clone();
+            for (k, q) in &relevant {
+                charged["status"]["used"][k] = (used[k] + *q).to_string().into();
+            }
+            charges.push((name, entry.0.mod_revision, charged));
+        }
+        if a.dry_run {
+            return Ok(true);
+        }
+        for (name, revision, charged) in charges {
+            let bytes = serde_json::to_vec(&charged).map_err(Status::internal)?;
+            let at = key("", "resourcequotas", a.namespace, &name);
+            match self.reader.store().update(&at, bytes.into(), revision, None).await.map_err(Status::internal)? {
+                store::Cas::Done { .. } => done.insert(name),
+                store::Cas::Conflict(_) => return Ok(false),
+            };
+        }
+        Ok(true)
+    }
+}
+
+/// Only these change what they use after they are made.
+fn changes_usage(a: &Attributes<'_>) -> bool {
+    match a.operation {
+        Operation::Create => a.subresource.is_empty(),
+        Operation::Update => {
+            a.is_main("", "services") || a.is_main("", "persistentvolumeclaims") || a.is("", "pods", "resize")
+        }
+        _ => false,
+    }
+}
+
+#[async_trait]
+impl Plugin for ResourceQuota {
+    fn name(&self) -> &'static str {
+        "ResourceQuota"
+    }
+
+    async fn validate(&self, a: &Attributes<'_>) -> Result<(), Status> {
+        if a.namespace.is_empty() || !changes_usage(a) {
+            return Ok(());
+        }
+        // Most namespaces have no quota, and their writers shouldn't wait for each other.
+        if self.reader.store().count(&crate::reader::prefix("", "resourcequotas", a.namespace)) == 0 {
+            return Ok(());
+        }
+        let _one = self.charging.lock().await;
+        let mut done = BTreeSet::new();
+        for _ in 0..ATTEMPTS_MAX {
+            if self.charge(a, &mut done).await? {
+                return Ok(());
+            }
+        }
+        Err(Status::conflict(
+            "",
+            "resourcequotas",
+            a.namespace,
+            "quota is being charged by others; please apply your changes to the latest version and try again",
+        ))
+    }
+}
+
+fn amounts(v: &Value) -> Usage {
+    v.as_object()
+        .map(|m| m.iter().filter_map(|(k, q)| Some((k.clone(), Quantity::from_value(q).ok()?))).collect())
+        .unwrap_or_default()
+}
+
+fn subtract(new: Usage, old: &Usage) -> Usage {
+    let mut out = new;
+    for (k, q) in old {
+        let rest = out.get(k).copied().unwrap_or(Quantity::ZERO) - *q;
+        out.insert(k.clone(), rest);
+    }
+    out
+}
+
+fn one() -> Quantity {
+    Quantity::new(1, Format::DecimalSi)
+}
+
+/// What one object uses, by quota resource name.
+pub fn usage_of(group: &str, plural: &str, object: &Value) -> Usage {
+    let mut usage = Usage::new();
+    usage.insert(format!("count/{}", qualified(plural, group)), one());
+    if !group.is_empty() {
+        return usage;
+    }
+    match plural {
+        "pods" => pod_usage(object, &mut usage),
+        "services" => service_usage(object, &mut usage),
+        "persistentvolumeclaims" => claim_usage(object, &mut usage),
+        "replicationcontrollers" | "resourcequotas" | "secrets" | "configmaps" => {
+            usage.insert(plural.to_string(), one());
+        }
+        _ => {}
+    }
+    usage
+}
+
+fn is_native(resource: &str) -> bool {
+    !resource.contains('/') || resource.split_once('/').is_some_and(|(d, _)| d.ends_with("kubernetes.io"))
+}
+
+fn pod_usage(pod: &Value, usage: &mut Usage) {
+    // A finished pod takes nothing but its place in the store.
+    if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+        return;
+    }
+    usage.insert("pods".to_string(), one());
+    for (resource, q) in pod_total(&pod["spec"], "requests") {
+        let plain = matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage") || resource.starts_with("hugepages-");
+        if plain {
+            usage.insert(resource.clone(), q);
+        }
+        if plain || !is_native(&resource) {
+            usage.insert(format!("requests.{resource}"), q);
+        }
+    }
+    for (resource, q) in pod_total(&pod["spec"], "limits") {
+        if matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage") {
+            usage.insert(format!("limits.{resource}"), q);
+        }
+    }
+}
+
+fn service_usage(service: &Value, usage: &mut Usage) {
+    usage.insert("services".to_string(), one());
+    let spec = &service["spec"];
+    let ports = spec["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let count = |n: usize| Quantity::new(i64::try_from(n).unwrap_or(i64::MAX), Format::DecimalSi);
+    match spec["type"].as_str() {
+        Some("NodePort") => {
+            usage.insert("services.nodeports".to_string(), count(ports.len()));
+        }
+        Some("LoadBalancer") => {
+            usage.insert("services.loadbalancers".to_string(), one());
+            let with_port = if spec["allocateLoadBalancerNodePorts"] == false {
+                ports.iter().filter(|p| p["nodePort"].as_i64().unwrap_or(0) != 0).count()
+            } else {
+                ports.len()
+            };
+            usage.insert("services.nodeports".to_string(), count(with_port));
+        }
+        _ => {}
+    }
+}
+
+fn claim_usage(claim: &Value, usage: &mut Usage) {
+    usage.insert("persistentvolumeclaims".to_string(), one());
+    let storage = Quantity::from_value(&claim["spec"]["resources"]["requests"]["storage"]).ok();
+    let class = claim["spec"]["storageClassName"].as_str().unwrap_or_default();
+    let prefix = format!("{class}.storageclass.storage.k8s.io/");
+    if !class.is_empty() {
+        usage.insert(format!("{prefix}persistentvolumeclaims"), one());
+    }
+    if let Some(q) = storage {
+        usage.insert("requests.storage".to_string(), q);
+        if !class.is_empty() {
+            usage.insert(format!("{prefix}requests.storage"), q);
+        }
+    }
+}
+
+/// A quota on compute demands that each container says what it takes.
+fn check_constraints(a: &Attributes<'_>, quota: &str, hard: &Usage) -> Result<(), Status> {
+    let spec = &a.object["spec"];
+    let containers: Vec<&Value> = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|l| spec[*l].as_array().into_iter().flatten())
+        .collect();
+    let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for resource in hard.keys() {
+        let (field, name) = match resource.as_str() {
+            "cpu" | "memory" | "ephemeral-storage" => ("requests", resource.as_str()),
+            other => match other.split_once('.') {
+                Some(("requests", n @ ("cpu" | "memory" | "ephemeral-storage"))) => ("requests", n),
+                Some(("limits", n @ ("cpu" | "memory" | "ephemeral-storage"))) => ("limits", n),
+                _ => continue,
+            },
+        };
+        // Said for the pod as a whole, it needn't be said for its containers.
+        if spec["resources"][field].get(name).is_some() {
+            continue;
+        }
+        for c in containers.iter().filter(|c| c["resources"][field].get(name).is_none()) {
+            missing.entry(resource).or_default().push(c["name"].as_str().unwrap_or_default());
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let texts: Vec<String> = missing
+        .iter()
+        .map(|(resource, names)| {
+            let mut names = names.clone();
+            names.sort_unstable();
+            names.dedup();
+            format!("{resource} for: {}", names.join(","))
+        })
+        .collect();
+    Err(forbidden(a, format!("failed quota: {quota}: must specify {}", texts.join("; "))))
+}
+
+/// Whether the quota's scopes take in this object. Scopes speak of pods alone.
+fn in_scope(spec: &Value, plural: &str, group: &str, object: &Value) -> bool {
+    let scopes = spec["scopes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let expressions = spec["scopeSelector"]["matchExpressions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if scopes.is_empty() && expressions.is_empty() {
+        return true;
+    }
+    if plural != "pods" || !group.is_empty() {
+        return false;
+    }
+    let exists = json!({"operator": "Exists"});
+    scopes.iter().all(|s| has_scope(s.as_str().unwrap_or_default(), &exists, object))
+        && expressions.iter().all(|e| has_scope(e["scopeName"].as_str().unwrap_or_default(), e, object))
+}
+
+fn has_scope(scope: &str, expression: &Value, pod: &Value) -> bool {
+    let spec = &pod["spec"];
+    match scope {
+        "Terminating" => spec["activeDeadlineSeconds"].as_i64().is_some_and(|s| s >= 0),
+        "NotTerminating" => !spec["activeDeadlineSeconds"].as_i64().is_some_and(|s| s >= 0),
+        "BestEffort" => best_effort(spec),
+        "NotBestEffort" => !best_effort(spec),
+        "CrossNamespacePodAffinity" => crosses_namespaces(spec),
+        "PriorityClass" => {
+            let class = spec["priorityClassName"].as_str().unwrap_or_default();
+            let listed = expression["values"].as_array().is_some_and(|v| v.iter().any(|v| v == class));
+            match expression["operator"].as_str().unwrap_or_default() {
+                "In" => !class.is_empty() && listed,
+                "NotIn" => !listed,
+                "Exists" => !class.is_empty(),
+                "DoesNotExist" => class.is_empty(),
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+fn best_effort(spec: &Value) -> bool {
+    let says = |r: &Value| {
+        ["requests", "limits"].iter().any(|f| {
+            ["cpu", "memory"]
+                .iter()
+                .any(|n| Quantity::from_value(&r[*f][*n]).is_ok_and(|q| q.sign() > 0))
+        })
+    };
+    let containers =
+        ["containers", "initContainers"].iter().flat_map(|l| spec[*l].as_array().into_iter().flatten());
+    !says(&spec["resources"]) && !containers.into_iter().any(|c| says(&c["resources"]))
+}
+
+fn crosses_namespaces(spec: &Value) -> bool {
+    let crosses = |term: &Value| {
+        term["namespaces"].as_array().is_some_and(|n| !n.is_empty()) || !term["namespaceSelector"].is_null()
+    };
+    ["podAffinity", "podAntiAffinity"].iter().any(|kind| {
+        let affinity = &spec["affinity"][*kind];
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"].as_array().into_iter().flatten().any(crosses)
+            || affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|t| crosses(&t["podAffinityTerm"]))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::testing::Write;
+    use crate::testing::reader;
+
+    fn quota(name: &str, spec: Value, hard: Value, used: Value) -> Value {
+        json!({"apiVersion":"v1","kind":"ResourceQuota","metadata":{"namespace":"d","name":name},"spec":spec,
+               "status":{"hard":hard,"used":used}})
+    }
+
+    fn pod(requests: Value) -> Value {
+        json!({"kind":"Pod","metadata":{"name":"p"},"spec":{"containers":[{"name":"c","resources":{"requests":requests}}]}})
+    }
+
+    fn used(r: &Reader, name: &str) -> Value {
+        r.get("", "resourcequotas", "d", name).unwrap().value()["status"]["used"].clone()
+    }
+
+    #[tokio::test]
+    async fn writes_are_charged_until_the_quota_is_used_up() {
+        let hard = json!({"pods":"2","requests.cpu":"1","count/deployments.apps":"1"});
+        let zero = json!({"pods":"0","requests.cpu":"0","count/deployments.apps":"0"});
+        let r = reader(&[quota("q", json!({}), hard, zero)]).await;
+        let p = ResourceQuota::new(r.clone());
+        let create = |cpu: &str| Write::create("", "pods", "d", pod(json!({"cpu":cpu}))).run(&p);
+        assert!(create("600m").await.is_ok());
+        assert_eq!(used(&r, "q"), json!({"pods":"1","requests.cpu":"600m","count/deployments.apps":"0"}));
+        let e = create("500m").await.unwrap_err();
+        assert_eq!(
+            e.message,
+            "pods \"p\" is forbidden: exceeded quota: q, requested: requests.cpu=500m, used: requests.cpu=600m, \
+             limited: requests.cpu=1"
+        );
+        assert!(create("400m").await.is_ok());
+        let e = create("0").await.unwrap_err();
+        assert!(e.message.ends_with("exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"), "{e}");
+        let e = Write::create("", "pods", "d", pod(json!({}))).run(&p).await.unwrap_err();
+        assert!(e.message.ends_with("failed quota: q: must specify requests.cpu for: c"), "{e}");
+        let deployment = || Write::create("apps", "deployments", "d", json!({"metadata":{"name":"x"}})).run(&p);
+        assert!(deployment().await.is_ok());
+        assert_eq!(deployment().await.unwrap_err().code, 403);
+        assert!(Write::create("", "pods", "other", pod(json!({}))).run(&p).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn many_at_once_never_overdraw() {
+        let r = reader(&[quota("q", json!({}), json!({"secrets":"5"}), json!({"secrets":"0"}))]).await;
+        // Two servers over one store.
+        let (a, b) = (ResourceQuota::new(r.clone()), ResourceQuota::new(r.clone()));
+        let one = |p| Write::create("", "secrets", "d", json!({"metadata":{"name":"s"}})).run(p);
+        let all = futures::future::join_all((0..20).map(|i| one(if i % 2 == 0 { &a } else { &b }))).await;
+        assert_eq!(all.iter().filter(|x| x.is_ok()).count(), 5);
+        assert_eq!(used(&r, "q"), json!({"secrets":"5"}));
+    }
+
+    #[tokio::test]
+    async fn scopes_decide_which_quota_pays() {
+        let one = || (json!({"pods":"9"}), json!({"pods":"0"}));
+        let scoped = |name: &str, spec: Value| quota(name, spec, one().0, one().1);
+        let r = reader(&[
+            scoped("best", json!({"scopes":["BestEffort"]})),
+            scoped("not-best", json!({"scopes":["NotBestEffort"]})),
+            scoped("ends", json!({"scopes":["Terminating"]})),
+            scoped("high", json!({"scopeSelector":{"matchExpressions":[{"scopeName":"PriorityClass","operator":"In","values":["high"]}]}})),
+        ])
+        .await;
+        let p = ResourceQuota::new(r.clone());
+        let mut object = pod(json!({}));
+        object["spec"]["activeDeadlineSeconds"] = 5.into();
+        Write::create("", "pods", "d", object).run(&p).await.unwrap();
+        let mut object = pod(json!({"cpu":"1"}));
+        object["spec"]["priorityClassName"] = "high".into();
+        Write::create("", "pods", "d", object).run(&p).await.unwrap();
+        for (name, expected) in [("best", "1"), ("not-best", "1"), ("ends", "1"), ("high", "1")] {
+            assert_eq!(used(&r, name)["pods"], expected, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn updates_pay_the_difference() {
+        let hard = json!({"services.nodeports":"2","requests.storage":"3Gi"});
+        let r = reader(&[quota("q", json!({}), hard, json!({"services.nodeports":"0","requests.storage":"1Gi"}))]).await;
+        let p = ResourceQuota::new(r.clone());
+        let service = |kind: &str, ports: usize| json!({"metadata":{"name":"s"},"spec":{"type":kind,"ports":vec![json!({"port":1}); ports]}});
+        let change = |to: Value| Write::update("", "services", "d", service("ClusterIP", 2), to).run(&p);
+        change(service("NodePort", 2)).await.unwrap();
+        assert_eq!(used(&r, "q")["services.nodeports"], "2");
+        assert_eq!(change(service("LoadBalancer", 1)).await.unwrap_err().code, 403);
+        let back = Write::update("", "services", "d", service("NodePort", 2), service("ClusterIP", 2)).run(&p);
+        back.await.unwrap();
+        assert_eq!(used(&r, "q")["services.nodeports"], "0");
+        let claim = |size: &str| json!({"metadata":{"name":"c"},"spec":{"resources":{"requests":{"storage":size}}}});
+        Write::update("", "persistentvolumeclaims", "d", claim("1Gi"), claim("3Gi")).run(&p).await.unwrap();
+        assert_eq!(used(&r, "q")["requests.storage"], "3Gi");
+    }
+}
