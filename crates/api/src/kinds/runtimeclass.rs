@@ -10,17 +10,6 @@ use serde_json::{Value, json};
 pub struct RuntimeClass;
 
 impl Strategy for RuntimeClass {
-    fn defaults(&self, obj: &mut Value) {
-        if let Some(scheduling) = object_mut(obj, "scheduling") {
-            for toleration in items_mut(scheduling, "tolerations") {
-                // An unset operator means Equal, as in a pod's own tolerations.
-                if !has(toleration, "operator") && !text(toleration, "key").is_empty() {
-                    set(toleration, "operator", "Equal");
-                }
-            }
-        }
-    }
-
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         values::dns_label(text(obj, "handler"), &Path::new("handler"), errors);
         for (name, quantity) in entries(at(obj, &["overhead"]), "podFixed") {

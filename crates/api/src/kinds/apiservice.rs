@@ -1,0 +1,100 @@
+//! APIService (apiregistration.k8s.io).
+
+use super::columns;
+use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column};
+use crate::validation::access::*;
+use crate::validation::values;
+use meta::field::{Errors, Path};
+use serde_json::{Value, json};
+
+pub struct APIService;
+
+impl Strategy for APIService {
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+
+    fn defaults(&self, obj: &mut Value) {
+        if let Some(service) = object_at_mut(obj, &["spec", "service"]) {
+            fill(service, "port", 443);
+        }
+    }
+
+    fn validate_create(&self, obj: &Value, errors: &mut Errors) {
+        let (spec, path) = (field(obj, "spec"), Path::new("spec"));
+        let (group, version) = (text(spec, "group"), text(spec, "version"));
+        let name = text_at(obj, &["metadata", "name"]);
+        if name != format!("{version}.{group}") {
+            errors.invalid(Path::new("metadata.name"), name, "must be `spec.version+\".\"+spec.group`");
+        }
+        if !group.is_empty() {
+            values::dns_subdomain(group, &path.child("group"), errors);
+        }
+        values::dns1035_label(version, &path.child("version"), errors);
+        for (key, max) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1_000)] {
+            let n = int(spec, key).unwrap_or(0);
+            if n <= 0 {
+                errors.invalid(path.child(key), n, format!("must be positive and less than {max}"));
+            } else if n > max {
+                errors.invalid(path.child(key), n, format!("must be positive and less than {max}"));
+            }
+        }
+        let service = field(spec, "service");
+        let skip = flag(spec, "insecureSkipTLSVerify");
+        if !service.is_object() {
+            if !text(spec, "caBundle").is_empty() {
+                errors.invalid(path.child("caBundle"), "<bytes>", "local APIServices may not have a caBundle");
+            }
+            if skip {
+                errors.invalid(path.child("insecureSkipTLSVerify"), true, "local APIServices may not have insecureSkipTLSVerify");
+            }
+            return;
+        }
+        let at = path.child("service");
+        for key in ["namespace", "name"] {
+            if text(service, key).is_empty() {
+                errors.required(at.child(key), "");
+            }
+        }
+        if let Some(port) = int(service, "port") {
+            values::port_number(port, at.child("port"), errors);
+        }
+        if skip && !text(spec, "caBundle").is_empty() {
+            errors.invalid(
+                path.child("insecureSkipTLSVerify"),
+                true,
+                "may not be true if caBundle is present",
+            );
+        }
+    }
+
+    fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
+        self.validate_create(new, errors);
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Service", "string", 0),
+            column("Available", "string", 0),
+            column("Age", "string", 0),
+        ];
+        COLUMNS
+    }
+
+    fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
+        let service = at(obj, &["spec", "service"]);
+        let shown = if service.is_object() {
+            format!("{}/{}", text(service, "namespace"), text(service, "name"))
+        } else {
+            "Local".to_string()
+        };
+        let available = list_at(obj, &["status", "conditions"]).iter().find(|c| text(c, "type") == "Available");
+        let available = match available.map(|c| (text(c, "status"), text(c, "reason"))) {
+            None => "Unknown".to_string(),
+            Some(("True", _)) => "True".to_string(),
+            Some((status, reason)) => format!("{status} ({reason})"),
+        };
+        vec![columns::name(obj), json!(shown), json!(available), columns::age_cell(obj, now)]
+    }
+}
