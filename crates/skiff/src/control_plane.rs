@@ -15,6 +15,8 @@ use apiserver::{admission, authz, bootstrap, flow, health, metrics, openapi, pki
 use arc_swap::ArcSwap;
 use client::{Client, Informers};
 use k8s_openapi::api::core::v1::Node;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,7 +74,7 @@ impl ControlPlane {
         let registry = Registry {
             store: store.clone(),
             catalogue: ArcSwap::from_pointee(Catalogue::new(api::catalogue::builtin())),
-            admission: admission::default_chain(reader.clone(), authz.clone()),
+            admission: admission::default_chain(&reader, &(authz.clone() as Arc<dyn authz::Authorizer>), &rbac),
             addresses: ServiceAddresses::new(
                 store.clone(),
                 args.service_cidr,
@@ -194,7 +196,7 @@ fn local_client(server: &Arc<Server>, user: &str, groups: &[&str]) -> Client {
 
 async fn open_store(args: &ServerArgs, layout: &Layout) -> Result<Arc<dyn Store>> {
     let Some(endpoints) = &args.datastore_endpoint else {
-        let options = store::embedded::Options { dir: layout.store(), ..Default::default() };
+        let options = store::embedded::Options::new(layout.store());
         return tokio::task::spawn_blocking(move || store::embedded::open(options))
             .await?
             .with_context(|| format!("failed to open the store in {}", layout.store().display()));
@@ -231,7 +233,7 @@ fn authenticators(pki: &Pki, tokens: &Arc<tokens::TokenIssuer>, reader: &Reader)
 /// TLS of the API server as a client of kubelets: trusts the cluster's CA, shows its own certificate.
 fn kubelet_client_tls(pki: &Pki) -> Result<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(pki.ca.cert_der())?;
+    roots.add(CertificateDer::from_pem_slice(pki.ca.cert_pem.as_bytes())?)?;
     let id = &pki.apiserver_kubelet_client;
     rustls::ClientConfig::builder()
         .with_root_certificates(roots)

@@ -44,6 +44,15 @@ pub async fn start(
         .context("failed to set up the pod network")?;
 
     let exe = std::env::current_exe().context("failed to find the program's own file")?;
+    let images = layout.runtime();
+    let program = exe.clone();
+    // The image that a cluster always has is made while everything else starts.
+    tasks.push(tokio::task::spawn_blocking(move || {
+        let made = runtime::image::Store::open(&images).and_then(|s| runtime::image::builtin::hello(&s, &program));
+        if let Err(e) = made {
+            error!(error = %e, "the image skiff.local/hello could not be made");
+        }
+    }));
     let runtime = runtime::Runtime::open(runtime_options(args, layout, exe, Arc::new(bridge.clone()))?)
         .await
         .context("failed to start the container runtime")?;
@@ -97,17 +106,22 @@ pub async fn start(
     if !args.disabled("dns") {
         let gateway = bridge.gateways().into_iter().find(IpAddr::is_ipv4).context("the pod network has no IPv4 gateway")?;
         let informers = control_plane.informers().clone();
+        let server = SocketAddr::new(gateway, 53);
+        let cluster_dns = args.cluster_dns()?;
         let options = dns::DnsOptions {
-            listen: vec![SocketAddr::new(gateway, 53)],
+            listen: vec![server],
             cluster_domain: args.cluster_domain.clone(),
-            resolv_conf: args.resolv_conf.clone(),
-            ..Default::default()
+            cluster_dns: Some(cluster_dns),
+            cluster_cidrs: vec![args.cluster_cidr, args.service_cidr],
+            upstream: dns::Upstream::ResolvConf(args.resolv_conf.clone()),
+            ttl_seconds: 5,
         };
         let publisher = control_plane.client("system:apiserver", &["system:masters"]);
-        let service_ip = args.cluster_dns()?;
+        let publication =
+            dns::Publication { cluster_ip: cluster_dns, server, node_name: host.node_name.clone() };
         let stop = shutdown.clone();
         tasks.push(tokio::spawn(async move {
-            if let Err(e) = dns::publish(&publisher, service_ip, &[gateway], 53).await {
+            if let Err(e) = dns::publish(&publisher, &publication).await {
                 error!(error = %e, "the kube-dns Service could not be made");
             }
             if let Err(e) = dns::run(&informers, options, stop).await {

@@ -128,3 +128,29 @@ pub fn loopback_up() -> io::Result<()> {
     }))
     .map(drop)
 }
+
+/// Unmounts everything at or below a directory, the innermost first. Succeeds when there is nothing.
+pub fn unmount_below(dir: &Path) -> io::Result<()> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let mut points: Vec<std::path::PathBuf> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|p| unescape(p).into())
+        .filter(|p: &std::path::PathBuf| p.starts_with(dir))
+        .collect();
+    points.sort();
+    for point in points.iter().rev() {
+        match nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH) {
+            Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// mountinfo writes space, tab, newline and backslash as octal escapes.
+fn unescape(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_string(), |t, (from, to)| t.replace(from, to))
+}

@@ -30,9 +30,11 @@ pub fn main(args: Args) -> Result<()> {
     match args.command {
         Command::Import { archives } => {
             for path in archives {
-                let names = store.import(&path).with_context(|| format!("failed to import {}", path.display()))?;
-                for name in names {
-                    println!("imported {name}");
+                let records = runtime::image::archive::import(&store, &path)
+                    .with_context(|| format!("failed to import {}", path.display()))?;
+                for r in records {
+                    let names: Vec<&str> = r.tags.iter().map(String::as_str).collect();
+                    println!("imported {}", if names.is_empty() { r.id.clone() } else { names.join(" ") });
                 }
             }
         }
@@ -41,7 +43,7 @@ pub fn main(args: Args) -> Result<()> {
             for image in store.list()? {
                 let id = image.id.trim_start_matches("sha256:").chars().take(12).collect::<String>();
                 let size = format!("{:.1}MB", image.size_bytes as f64 / 1e6);
-                let names = if image.repo_tags.is_empty() { &image.repo_digests } else { &image.repo_tags };
+                let names = if image.tags.is_empty() { &image.digests } else { &image.tags };
                 for name in names {
                     println!("{name:<60} {id:<14} {size:>10}");
                 }

@@ -1,6 +1,5 @@
 //! The subcommands beside `server`, a file each.
 
-pub mod bench;
 pub mod hello;
 pub mod images;
 pub mod kubeconfig;

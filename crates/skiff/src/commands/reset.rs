@@ -13,9 +13,6 @@ pub struct Args {
     /// Don't ask.
     #[arg(long, short = 'y')]
     yes: bool,
-    /// Keep images, so that the next start needs no import or pull.
-    #[arg(long)]
-    keep_images: bool,
 }
 
 pub fn main(args: Args) -> Result<()> {
@@ -36,20 +33,11 @@ pub fn main(args: Args) -> Result<()> {
         }
     }
     stop_server(&layout)?;
-    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    rt.block_on(async {
-        runtime::reset(&layout.runtime(), &layout.state_dir, &format!("/{}", layout.name), args.keep_images)
-            .await
-            .context("failed to remove containers")
-    })?;
+    runtime::reset(&layout.runtime(), &layout.state_dir).context("failed to remove containers")?;
+    remove_cgroups(&layout).context("failed to remove control groups")?;
     proxy::reset(&layout.service_table()).context("failed to remove the Services' nftables table")?;
-    podnet::reset(&layout.bridge(), &layout.network_table()).context("failed to remove the pod network")?;
-    for dir in [layout.kubelet(), layout.logs(), layout.network(), layout.store(), layout.pki()] {
-        remove(&dir)?;
-    }
-    if !args.keep_images {
-        remove(&layout.data_dir)?;
-    }
+    podnet::Bridge::reset(&network(&layout)?).context("failed to remove the pod network")?;
+    remove(&layout.data_dir)?;
     remove(&layout.state_dir)?;
     if layout.kubeconfig.exists() {
         std::fs::remove_file(&layout.kubeconfig)
@@ -57,6 +45,28 @@ pub fn main(args: Args) -> Result<()> {
     }
     println!("nothing of {} is left", layout.data_dir.display());
     Ok(())
+}
+
+/// Pods' groups, which the kubelet made.
+fn remove_cgroups(layout: &Layout) -> Result<()> {
+    let manager = sys::cgroup::Manager::detect(&layout.name)?;
+    let root = format!("/{}", layout.name);
+    manager.kill(&root, Duration::from_secs(10))?;
+    manager.remove(&root)?;
+    Ok(())
+}
+
+/// The network by its names; ranges don't matter for removing it.
+fn network(layout: &Layout) -> Result<podnet::BridgeOptions> {
+    Ok(podnet::BridgeOptions {
+        bridge: layout.bridge(),
+        pod_cidrs: vec!["10.42.0.0/24".parse()?],
+        cluster_cidrs: vec!["10.42.0.0/16".parse()?],
+        service_cidrs: vec!["10.43.0.0/16".parse()?],
+        mtu: None,
+        state_dir: layout.network(),
+        table: layout.network_table(),
+    })
 }
 
 fn remove(dir: &Path) -> Result<()> {
@@ -77,11 +87,11 @@ fn stop_server(layout: &Layout) -> Result<()> {
     if !exe.to_string_lossy().contains("skiff") {
         return Ok(());
     }
-    sys::process::signal(pid, sys::process::TERM).context("failed to stop the server")?;
+    sys::process::signal(pid, libc::SIGTERM).context("failed to stop the server")?;
     let patience = Instant::now() + Duration::from_secs(20);
     while Path::new(&format!("/proc/{pid}")).exists() {
         if Instant::now() > patience {
-            sys::process::signal(pid, sys::process::KILL).context("failed to kill the server")?;
+            sys::process::signal(pid, libc::SIGKILL).context("failed to kill the server")?;
             std::thread::sleep(Duration::from_millis(200));
             break;
         }
