@@ -50,18 +50,13 @@ impl Strategy for DaemonSet {
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
         let sel = field(spec, "selector");
         selector::label_selector(sel, &path.child("selector"), errors);
+        let labels = at(spec, &["template", "metadata", "labels"]);
+        workload::matches_template(selector::matches(sel, labels), spec, &path, errors);
         if sel.is_null() {
             errors.required(path.child("selector"), "");
-        } else {
-            let labels = at(spec, &["template", "metadata", "labels"]);
-            workload::matches_template(selector::matches(sel, labels), spec, &path, errors);
-            if selector::is_empty(sel) {
-                errors.invalid(
-                    path.child("selector"),
-                    sel.clone(),
-                    "empty selector is invalid for daemonset",
-                );
-            }
+        } else if selector::is_empty(sel) {
+            let text = "empty selector is invalid for daemonset";
+            errors.invalid(path.child("selector"), sel.clone(), text);
         }
         podspec::pod_template(field(spec, "template"), &path.child("template"), errors);
         workload::always_restarted(spec, "DaemonSet", &path, errors);

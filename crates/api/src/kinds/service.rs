@@ -206,7 +206,7 @@ impl Strategy for Service {
     }
 
     fn name_rule(&self) -> NameRule {
-        // Relaxed since 1.35 from a label that starts with a letter.
+        // Relaxed in 1.36 (KEP-5311) from a label that starts with a letter.
         NameRule::Label
     }
 

@@ -3,7 +3,7 @@
 use super::access::*;
 use super::{podspec, selector, values};
 use meta::field::{Errors, Path};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// `spec.selector` must be given and select something. `owner` is the kind in upstream's text.
 pub fn required_selector(spec: &Value, owner: &str, path: &Path, errors: &mut Errors) {
@@ -26,7 +26,8 @@ pub fn required_selector(spec: &Value, owner: &str, path: &Path, errors: &mut Er
 /// A template whose pods must be selected and run for ever.
 pub fn template(spec: &Value, owner: &str, path: &Path, errors: &mut Errors) {
     let s = field(spec, "selector");
-    if !s.is_null() && !selector::is_empty(s) {
+    // No selector at all selects nothing, so it doesn't match either.
+    if s.is_null() || !selector::is_empty(s) {
         matches_template(
             selector::matches(s, at(spec, &["template", "metadata", "labels"])),
             spec,
@@ -42,7 +43,8 @@ pub fn template(spec: &Value, owner: &str, path: &Path, errors: &mut Errors) {
 /// `volumeClaimTemplates`; the pods themselves are checked when they are created.
 pub fn template_without_spec(spec: &Value, owner: &str, path: &Path, errors: &mut Errors) {
     let s = field(spec, "selector");
-    if !s.is_null() && !selector::is_empty(s) {
+    // No selector at all selects nothing, so it doesn't match either.
+    if s.is_null() || !selector::is_empty(s) {
         matches_template(
             selector::matches(s, at(spec, &["template", "metadata", "labels"])),
             spec,
@@ -56,10 +58,7 @@ pub fn template_without_spec(spec: &Value, owner: &str, path: &Path, errors: &mu
 
 pub fn matches_template(matches: bool, spec: &Value, path: &Path, errors: &mut Errors) {
     if !matches {
-        let labels = match at(spec, &["template", "metadata", "labels"]) {
-            Value::Null => json!({}),
-            l => l.clone(),
-        };
+        let labels = at(spec, &["template", "metadata", "labels"]).clone();
         let text = "`selector` does not match template `labels`";
         errors.invalid(path.child("template.metadata.labels"), labels, text);
     }

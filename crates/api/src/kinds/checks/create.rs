@@ -290,6 +290,7 @@ spec:
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: w, namespace: d}\nspec: {strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 0%}}, template: {spec: {containers: []}}}",
         expect![[r#"
             spec.selector: Required value
+            spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`
             spec.template.spec.containers: Required value
             spec.strategy.rollingUpdate.maxUnavailable: Invalid value: "0%": may not be 0 when `maxSurge` is 0
         "#]],

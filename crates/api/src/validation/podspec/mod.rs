@@ -12,7 +12,7 @@ pub use scheduling::{added_tolerations_only, node_selector, tolerations};
 pub use volumes::volume_source_count;
 
 use super::access::*;
-use super::{labels, objectmeta, selector, values};
+use super::{labels, objectmeta, values};
 use meta::field::{Errors, Path};
 use meta::names;
 use serde_json::Value;
@@ -238,21 +238,5 @@ fn host_namespaces(spec: &Value, path: &Path, errors: &mut Errors) {
                 }
             }
         }
-    }
-}
-
-/// `spec.selector` of a workload and its template's labels (apps/v1, batch/v1).
-pub fn selector_matches_template(spec: &Value, path: &Path, errors: &mut Errors) {
-    let labels = at(spec, &["template", "metadata", "labels"]);
-    if !selector::matches(field(spec, "selector"), labels) {
-        errors.invalid(
-            path.child("template.metadata.labels"),
-            if labels.is_null() {
-                serde_json::json!({})
-            } else {
-                labels.clone()
-            },
-            "`selector` does not match template `labels`",
-        );
     }
 }
