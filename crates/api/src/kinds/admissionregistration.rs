@@ -92,8 +92,19 @@ fn validate_match_conditions(owner: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// Webhooks are named like `check.example.com`.
+fn webhook_name(name: &str, path: &Path, errors: &mut Errors) {
+    if name.is_empty() {
+        return errors.required(path.clone(), "");
+    }
+    values::dns_subdomain(name, path, errors);
+    if name.split('.').count() < 3 {
+        errors.invalid(path.clone(), name, "should be a domain with at least three segments separated by dots");
+    }
+}
+
 fn validate_webhook(hook: &Value, mutating: bool, path: &Path, errors: &mut Errors) {
-    values::each(errors, &path.child("name"), text(hook, "name"), meta::names::fully_qualified_name(text(hook, "name")));
+    webhook_name(text(hook, "name"), &path.child("name"), errors);
     let versions = texts(hook, "admissionReviewVersions");
     if versions.is_empty() {
         errors.required(path.child("admissionReviewVersions"), "must specify one of v1, v1beta1");
@@ -534,5 +545,77 @@ impl Strategy for MutatingAdmissionPolicyBinding {
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         binding_row(obj, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::kinds::checks::{check_create, created};
+    use expect_test::expect;
+    use serde_json::json;
+
+    fn webhook(extra: &str) -> String {
+        format!(
+            r#"{{"apiVersion":"admissionregistration.k8s.io/v1","kind":"MutatingWebhookConfiguration","metadata":{{"name":"w"}},
+            "webhooks":[{{"name":"a.example.com","sideEffects":"None","admissionReviewVersions":["v1"],
+            "rules":[{{"apiGroups":["*"],"apiVersions":["*"],"operations":["*"],"resources":["pods"]}}]{extra}}}]}}"#
+        )
+    }
+
+    #[test]
+    fn webhooks_get_upstreams_defaults() {
+        let obj = created(&webhook(r#","clientConfig":{"service":{"name":"s","namespace":"n"}}"#));
+        assert_eq!(
+            obj["webhooks"][0],
+            json!({"name":"a.example.com","sideEffects":"None","admissionReviewVersions":["v1"],
+                "rules":[{"apiGroups":["*"],"apiVersions":["*"],"operations":["*"],"resources":["pods"],"scope":"*"}],
+                "clientConfig":{"service":{"name":"s","namespace":"n","port":443}},"failurePolicy":"Fail",
+                "matchPolicy":"Equivalent","namespaceSelector":{},"objectSelector":{},"reinvocationPolicy":"Never",
+                "timeoutSeconds":10})
+        );
+    }
+
+    #[test]
+    fn broken_webhooks_are_refused() {
+        check_create(&webhook(r#","clientConfig":{"url":"https://h/p"}"#), expect![[""]]);
+        check_create(&webhook(r#","clientConfig":{"url":"http://h"},"timeoutSeconds":31"#), expect![[r#"
+            webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds
+            webhooks[0].clientConfig.url: Invalid value: "http://h": 'https' is the only allowed URL scheme; desired format: https://host[/path]
+        "#]]);
+        check_create(&webhook(r#","clientConfig":{},"failurePolicy":"Maybe""#), expect![[r#"
+            webhooks[0].failurePolicy: Unsupported value: "Maybe": supported values: "Fail", "Ignore"
+            webhooks[0].clientConfig: Required value: exactly one of url or service is required
+        "#]]);
+        check_create(&webhook("").replace("a.example.com", "a").replace("None", "Some").replace("\"v1\"", "\"v2\""), expect![[r#"
+            webhooks[0].name: Invalid value: "a": should be a domain with at least three segments separated by dots
+            webhooks[0].admissionReviewVersions: Invalid value: ["v2"]: must include at least one of v1, v1beta1
+            webhooks[0].sideEffects: Unsupported value: "Some": supported values: "None", "NoneOnDryRun"
+            webhooks[0].clientConfig: Required value: exactly one of url or service is required
+        "#]]);
+    }
+
+    #[test]
+    fn policies_and_bindings() {
+        check_create(
+            r#"{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingAdmissionPolicy","metadata":{"name":"p"},
+            "spec":{"variables":[{"name":"1x","expression":""}]}}"#,
+            expect![[r#"
+                spec.matchConstraints: Required value
+                spec.variables[0].name: Invalid value: "1x": name is not a valid CEL identifier
+                spec.variables[0].expression: Required value: expression is not specified
+                spec.validations: Required value: validations or auditAnnotations must contain at least one item
+                spec.auditAnnotations: Required value: validations or auditAnnotations must contain at least one item
+            "#]],
+        );
+        check_create(
+            r#"{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingAdmissionPolicyBinding","metadata":{"name":"p"},
+            "spec":{"policyName":"p","validationActions":["Deny","Warn","Deny"],"paramRef":{"name":"x","selector":{}}}}"#,
+            expect![[r#"
+                spec.paramRef.name: Forbidden: name and selector are mutually exclusive
+                spec.paramRef.parameterNotFoundAction: Required value
+                spec.validationActions[2]: Duplicate value: "Deny"
+                spec.validationActions: Invalid value: ["Deny","Warn","Deny"]: must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)
+            "#]],
+        );
     }
 }

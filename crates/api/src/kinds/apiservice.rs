@@ -98,3 +98,36 @@ impl Strategy for APIService {
         vec![columns::name(obj), json!(shown), json!(available), columns::age_cell(obj, now)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::checks::check_create;
+    use expect_test::expect;
+
+    #[test]
+    fn services_are_checked_and_shown() {
+        check_create(
+            r#"{"apiVersion":"apiregistration.k8s.io/v1","kind":"APIService","metadata":{"name":"v1.metrics.k8s.io"},
+            "spec":{"group":"metrics.k8s.io","version":"v1","groupPriorityMinimum":100,"versionPriority":100,
+            "service":{"name":"m","namespace":"n"}}}"#,
+            expect![[""]],
+        );
+        check_create(
+            r#"{"apiVersion":"apiregistration.k8s.io/v1","kind":"APIService","metadata":{"name":"x"},
+            "spec":{"group":"metrics.k8s.io","version":"v1","insecureSkipTLSVerify":true,"groupPriorityMinimum":30000}}"#,
+            expect![[r#"
+                metadata.name: Invalid value: "x": must be `spec.version+"."+spec.group`
+                spec.groupPriorityMinimum: Invalid value: 30000: must be positive and less than 20000
+                spec.versionPriority: Invalid value: 0: must be positive and less than 1000
+                spec.insecureSkipTLSVerify: Invalid value: true: local APIServices may not have insecureSkipTLSVerify
+            "#]],
+        );
+        let row = APIService.row(
+            &json!({"spec":{"service":{"name":"m","namespace":"n"}},
+                "status":{"conditions":[{"type":"Available","status":"False","reason":"MissingEndpoints"}]}}),
+            Now(jiff::Timestamp::UNIX_EPOCH),
+        );
+        assert_eq!((&row[1], &row[2]), (&json!("n/m"), &json!("False (MissingEndpoints)")));
+    }
+}

@@ -222,3 +222,46 @@ impl Strategy for CertificateSigningRequest {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::checks::check_create;
+    use expect_test::expect;
+
+    #[test]
+    fn requests_are_checked() {
+        let csr = |request: &str, rest: &str| {
+            let request = base64::engine::general_purpose::STANDARD.encode(request);
+            format!(
+                r#"{{"apiVersion":"certificates.k8s.io/v1","kind":"CertificateSigningRequest","metadata":{{"name":"c"}},
+                "spec":{{"request":"{request}",{rest}}}}}"#
+            )
+        };
+        let good = "-----BEGIN CERTIFICATE REQUEST-----\nx\n-----END CERTIFICATE REQUEST-----\n";
+        check_create(&csr(good, r#""signerName":"kubernetes.io/kube-apiserver-client""#), expect![[""]]);
+        check_create(
+            &csr("junk", r#""signerName":"nobody","expirationSeconds":5,"usages":["client auth","client auth","fun"]"#),
+            expect![[r#"
+                spec.request: Invalid value: "anVuaw==": PEM block type must be CERTIFICATE REQUEST
+                spec.usages[1]: Duplicate value: "client auth"
+                spec.usages[2]: Unsupported value: "fun": supported values: "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment", "decipher only", "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel", "ipsec user", "key agreement", "key encipherment", "microsoft sgc", "netscape sgc", "ocsp signing", "s/mime", "server auth", "signing", "timestamping"
+                spec.signerName: Invalid value: "nobody": must be a fully qualified domain and path of the form 'example.com/signer-name'
+                spec.expirationSeconds: Invalid value: 5: may not specify a duration less than 600 seconds (10 minutes)
+            "#]],
+        );
+    }
+
+    #[test]
+    fn only_the_approval_subresource_decides() {
+        let old = json!({"status":{"conditions":[{"type":"Denied","status":"True"}]}});
+        let mut new = json!({"status":{"conditions":[{"type":"Approved","status":"True"},{"type":"Failed","status":"True"}]}});
+        CertificateSigningRequest.prepare_status_update(&mut new, &old);
+        assert_eq!(
+            new,
+            json!({"status":{"conditions":[{"type":"Denied","status":"True"},{"type":"Failed","status":"True"}]}})
+        );
+        let row = CertificateSigningRequest.row(&new, Now(jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(row[5], "Denied,Failed");
+    }
+}

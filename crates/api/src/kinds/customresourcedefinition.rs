@@ -339,7 +339,9 @@ fn structural(schema: &Value, level: Option<Level>, path: &Path, depth: usize, e
     if !pattern.is_empty()
         && let Err(e) = regex::Regex::new(pattern)
     {
-        errors.invalid(path.child("pattern"), pattern, format!("must be a valid regular expression, but isn't: {e}"));
+        let why = e.to_string();
+        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        errors.invalid(path.child("pattern"), pattern, format!("must be a valid regular expression, but isn't: {why}"));
     }
     list_type(schema, kind, path, errors);
 
@@ -410,5 +412,73 @@ fn list_type(schema: &Value, kind: &str, path: &Path, errors: &mut Errors) {
             errors.invalid(path.child("type"), kind, "must be object if x-kubernetes-map-type is specified");
         }
         values::one_of(map_type, &["atomic", "granular"], path.child("x-kubernetes-map-type"), errors);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::checks::{check_create, check_update, created};
+    use expect_test::expect;
+
+    fn crd(schema: &str, extra: &str) -> String {
+        format!(
+            r#"{{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{{"name":"foos.example.com"}},
+            "spec":{{"group":"example.com","scope":"Namespaced","names":{{"plural":"foos","kind":"Foo"}}{extra},
+            "versions":[{{"name":"v1","served":true,"storage":true,"schema":{{"openAPIV3Schema":{schema}}}}}]}}}}"#
+        )
+    }
+
+    #[test]
+    fn names_and_storage_versions_are_filled_in() {
+        let mut obj = created(&crd(r#"{"type":"object"}"#, ""));
+        CustomResourceDefinition.prepare_create(&mut obj, true);
+        assert_eq!(obj["spec"]["names"]["singular"], "foo");
+        assert_eq!(obj["spec"]["names"]["listKind"], "FooList");
+        assert_eq!(obj["spec"]["conversion"]["strategy"], "None");
+        assert_eq!(obj["status"]["storedVersions"], json!(["v1"]));
+        let mut new = obj.clone();
+        new["spec"]["versions"][0]["name"] = "v2".into();
+        CustomResourceDefinition.prepare_update(&mut new, &obj, true);
+        assert_eq!(new["status"]["storedVersions"], json!(["v1", "v2"]));
+    }
+
+    #[test]
+    fn schemas_must_be_structural() {
+        check_create(&crd(r#"{"type":"object","properties":{"spec":{"x-kubernetes-preserve-unknown-fields":true},
+            "port":{"x-kubernetes-int-or-string":true,"anyOf":[{"type":"integer"},{"type":"string"}]}}}"#, ""), expect![[""]]);
+        check_create(
+            &crd(
+                r#"{"type":"object","properties":{"a":{},"b":{"type":"array"},"c":{"type":"object","additionalProperties":{"type":"string"},
+                "properties":{"x":{"type":"string"}}},"d":{"type":"array","x-kubernetes-list-type":"map","items":{"type":"object"}},
+                "e":{"type":"string","pattern":"("},"f":{"type":"object","anyOf":[{"type":"object"}]}}}"#,
+                "",
+            ),
+            expect![[r#"
+                spec.versions[0].schema.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields
+                spec.versions[0].schema.openAPIV3Schema.properties[b].items: Required value: must be specified
+                spec.versions[0].schema.openAPIV3Schema.properties[c].additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive
+                spec.versions[0].schema.openAPIV3Schema.properties[d].x-kubernetes-list-map-keys: Required value: must not be empty if x-kubernetes-list-type is map
+                spec.versions[0].schema.openAPIV3Schema.properties[e].pattern: Invalid value: "(": must be a valid regular expression, but isn't: unclosed group
+                spec.versions[0].schema.openAPIV3Schema.properties[f].anyOf[0].type: Forbidden: must be empty to be structural
+            "#]],
+        );
+        check_create(&crd(r#"{"type":"string"}"#, r#","preserveUnknownFields":true"#), expect![[r#"
+            spec.preserveUnknownFields: Invalid value: true: cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead
+            spec.versions[0].schema.openAPIV3Schema.type: Invalid value: "string": must be object at the root
+        "#]]);
+    }
+
+    #[test]
+    fn identity_is_fixed() {
+        let old = crd(r#"{"type":"object"}"#, "");
+        check_update(&old, &old.replace("\"plural\":\"foos\"", "\"plural\":\"bars\""), expect![[r#"
+            metadata.name: Invalid value: "foos.example.com": must be spec.names.plural+"."+spec.group
+            spec.names.plural: Invalid value: "bars": field is immutable
+        "#]]);
+        check_create(&old.replace("\"storage\":true", "\"storage\":false").replace("example.com", "k8s.io"), expect![[r#"
+            spec.versions: Invalid value: ["v1"]: must have exactly one version marked as storage version
+            metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111
+        "#]]);
     }
 }

@@ -309,3 +309,51 @@ impl Strategy for ResourceSlice {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::checks::{check_create, created};
+    use expect_test::expect;
+
+    #[test]
+    fn claims_ask_for_one_device_unless_told() {
+        let obj = created(
+            r#"{"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaim","metadata":{"name":"c"},
+            "spec":{"devices":{"requests":[{"name":"gpu","exactly":{"deviceClassName":"gpu.example.com"}}]}}}"#,
+        );
+        assert_eq!(
+            obj["spec"]["devices"]["requests"][0]["exactly"],
+            json!({"deviceClassName":"gpu.example.com","allocationMode":"ExactCount","count":1})
+        );
+        check_create(
+            r#"{"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaim","metadata":{"name":"c"},
+            "spec":{"devices":{"requests":[{"name":"gpu"},{"name":"gpu","exactly":{"allocationMode":"All","count":2}}],
+            "constraints":[{"requests":["tpu"]}]}}}"#,
+            expect![[r#"
+                spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required
+                spec.devices.requests[1].name: Duplicate value: "gpu"
+                spec.devices.requests[1].exactly.deviceClassName: Required value
+                spec.devices.requests[1].exactly.count: Invalid value: 2: must not be specified when allocationMode is 'All'
+                spec.devices.constraints[0].requests[0]: Invalid value: "tpu": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'
+            "#]],
+        );
+        check_create(
+            r#"{"apiVersion":"resource.k8s.io/v1","kind":"ResourceSlice","metadata":{"name":"s"},
+            "spec":{"driver":"d.example.com","nodeName":"n","allNodes":true,"pool":{"name":"p"},"devices":[{"name":"a"},{"name":"a"}]}}"#,
+            expect![[r#"
+                spec.pool.resourceSliceCount: Invalid value: 0: must be greater than zero
+                spec: Invalid value: null: exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set
+                spec.devices[1].name: Duplicate value: "a"
+            "#]],
+        );
+    }
+
+    #[test]
+    fn states_of_a_claim() {
+        let state = |obj: Value| ResourceClaim.row(&obj, Now(jiff::Timestamp::UNIX_EPOCH))[1].clone();
+        assert_eq!(state(json!({})), "pending");
+        assert_eq!(state(json!({"status":{"allocation":{},"reservedFor":[{}]}})), "allocated,reserved");
+        assert_eq!(state(json!({"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}})), "deleted");
+    }
+}

@@ -244,3 +244,41 @@ impl Strategy for PriorityLevelConfiguration {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::kinds::checks::{check_create, created};
+    use expect_test::expect;
+    use serde_json::json;
+
+    #[test]
+    fn levels_get_defaults_and_schemas_are_checked() {
+        let obj = created(
+            r#"{"apiVersion":"flowcontrol.apiserver.k8s.io/v1","kind":"PriorityLevelConfiguration","metadata":{"name":"p"},
+            "spec":{"type":"Limited","limited":{"limitResponse":{"type":"Queue","queuing":{"handSize":4}}}}}"#,
+        );
+        assert_eq!(
+            obj["spec"]["limited"],
+            json!({"nominalConcurrencyShares":30,"lendablePercent":0,
+                "limitResponse":{"type":"Queue","queuing":{"queues":64,"handSize":4,"queueLengthLimit":50}}})
+        );
+        check_create(
+            r#"{"apiVersion":"flowcontrol.apiserver.k8s.io/v1","kind":"PriorityLevelConfiguration","metadata":{"name":"p"},
+            "spec":{"type":"Limited","limited":{"lendablePercent":101,"limitResponse":{"type":"Reject","queuing":{}}}}}"#,
+            expect![[r#"
+                spec.limited.lendablePercent: Invalid value: 101: must be between 0 and 100, inclusive
+                spec.limited.limitResponse.queuing: Forbidden: must be nil if limited.limitResponse.type is not Limited
+            "#]],
+        );
+        check_create(
+            r#"{"apiVersion":"flowcontrol.apiserver.k8s.io/v1","kind":"FlowSchema","metadata":{"name":"f"},
+            "spec":{"matchingPrecedence":1,"rules":[{"subjects":[{"kind":"User"}]}]}}"#,
+            expect![[r#"
+                spec.matchingPrecedence: Invalid value: 1: only the schema named 'exempt' may have matchingPrecedence 1
+                spec.priorityLevelConfiguration.name: Required value: must reference a priority level
+                spec.rules[0].subjects[0].user: Required value: user is required when subject kind is 'User'
+                spec.rules[0]: Required value: at least one of resourceRules and nonResourceRules has to be non-empty
+            "#]],
+        );
+    }
+}

@@ -3,7 +3,6 @@
 use super::{columns, csi};
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
