@@ -134,6 +134,15 @@ impl Strategy for Deployment {
         true
     }
 
+    // Annotations carry what the rollout is about (pause, revision, change-cause), so they count.
+    fn bumps_generation(&self, new: &Value, old: &Value) -> bool {
+        !same(field(new, "spec"), field(old, "spec"))
+            || !same(
+                at(new, &["metadata", "annotations"]),
+                at(old, &["metadata", "annotations"]),
+            )
+    }
+
     fn scale(&self) -> Option<ScalePaths> {
         Some(super::REPLICAS)
     }

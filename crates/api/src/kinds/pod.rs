@@ -131,6 +131,13 @@ impl Strategy for Pod {
     fn has_generation(&self) -> bool {
         true
     }
+
+    // Binding to a node is the scheduler's doing, not a new wish of the user's (KEP-5067).
+    fn bumps_generation(&self, new: &Value, old: &Value) -> bool {
+        let mut wished = field(new, "spec").clone();
+        copy_field(&mut wished, field(old, "spec"), "nodeName");
+        !same(&wished, field(old, "spec"))
+    }
 }
 
 /// `matchLabelKeys` become requirements of the selector at creation, so that the scheduler needs no template.

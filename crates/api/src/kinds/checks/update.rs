@@ -307,3 +307,32 @@ spec:
         spec.containers[0].resources.limits[memory]: fractional byte value 500m is invalid, must be an integer
         spec.containers[0].resources.requests[memory]: fractional byte value 500m is invalid, must be an integer"#]].assert_eq(&strategy_of(&pod).warnings(&pod, None).join("\n"));
 }
+
+#[test]
+fn generation() {
+    for (sample, change, bumps) in [
+        (samples::DEPLOYMENT, "/spec/replicas", true),
+        (samples::DEPLOYMENT, "/metadata/annotations/a", true),
+        (samples::DEPLOYMENT, "/metadata/labels/a", false),
+        (samples::STATEFULSET, "/metadata/annotations/a", false),
+        (samples::POD, "/spec/nodeName", false),
+        (samples::POD, "/spec/containers/0/image", true),
+        (samples::POD, "/status/phase", false),
+    ] {
+        let old = created(sample);
+        let mut new = old.clone();
+        if let Some(v) = new.pointer_mut(change) {
+            *v = json!("changed");
+        } else {
+            let (parent, key) = change.rsplit_once('/').expect("a path");
+            let (above, map) = parent.rsplit_once('/').expect("a path");
+            let above = new.pointer_mut(above).expect("an object");
+            above[map][key] = json!("changed");
+        }
+        assert_eq!(
+            strategy_of(&old).bumps_generation(&new, &old),
+            bumps,
+            "{change}"
+        );
+    }
+}
