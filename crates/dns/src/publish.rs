@@ -153,3 +153,34 @@ where
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_lead_to_the_server() {
+        let mut publication = Publication {
+            cluster_ip: "10.43.0.10".parse().unwrap(),
+            server: "10.42.0.1:10053".parse().unwrap(),
+            node_name: "n1".into(),
+        };
+        let (service, before) = (service(&publication), slice(&publication));
+        let spec = service.spec.as_ref().unwrap();
+        assert_eq!(spec.cluster_ip.as_deref(), Some("10.43.0.10"));
+        // The proxy joins the two by port name and protocol.
+        let ports = |i: usize| {
+            let port = &before.ports.as_ref().unwrap()[i];
+            (port.name.clone(), port.protocol.clone())
+        };
+        for (i, port) in spec.ports.as_ref().unwrap().iter().enumerate() {
+            assert_eq!(ports(i), (port.name.clone(), port.protocol.clone()));
+        }
+        assert!(before.same(&slice(&publication)));
+        publication.server.set_port(10054);
+        assert!(
+            !before.same(&slice(&publication)),
+            "a moved server is published again"
+        );
+    }
+}
