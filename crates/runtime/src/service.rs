@@ -310,16 +310,21 @@ impl Shared {
     }
 
     fn supervise(self: Arc<Self>, sandbox: Arc<Sandbox>, mut connection: Connection) {
+        // Weakly: a runtime that is dropped must let go of its directory, though the pods and this task live on.
+        let shared = Arc::downgrade(&self);
         tokio::spawn(async move {
             loop {
-                match connection.receive().await {
-                    Ok((Reply::Exited(exit), _)) => self.exited(exit),
-                    Ok((Reply::Started(started), _)) => self.started(&started),
+                let message = connection.receive().await;
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
+                match message {
+                    Ok((Reply::Exited(exit), _)) => shared.exited(exit),
+                    Ok((Reply::Started(started), _)) => shared.started(&started),
                     Ok(_) => {}
-                    Err(_) => break,
+                    Err(_) => return shared.shim_gone(&sandbox).await,
                 }
             }
-            self.shim_gone(&sandbox).await;
         });
     }
 

@@ -169,7 +169,11 @@ impl Ends {
                 OFlag::from_bits_retain(fcntl(&master, FcntlArg::F_GETFL).map_err(internal)?);
             fcntl(&master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(internal)?;
             let resizer = master.try_clone().map_err(internal)?;
-            let terminal = Arc::new(AsyncFd::register(master).map_err(internal)?);
+            #[expect(
+                deprecated,
+                reason = "its successor is unsafe for types that may lie about their descriptor; an OwnedFd does not"
+            )]
+            let terminal = Arc::new(AsyncFd::new(master).map_err(internal)?);
             if wants_stdin {
                 session_stdin = Some(Box::pin(Terminal(terminal.clone())));
             }

@@ -169,7 +169,7 @@ async fn security_is_as_asked() {
     let (code, out) = bed.run(&sandbox, &config).await;
     assert_eq!(code, 1, "{out}");
     for part in [
-        "uid=33(web) gid=34(web) groups=34(web),99,44(logs)",
+        "uid=33(web) gid=34(web) groups=34(web),44(logs),99",
         "CapEff:\t0000000000000000",
         "CapBnd:\t0000000000000400",
         "NoNewPrivs:\t1",
@@ -450,7 +450,7 @@ async fn pods_share_what_they_should() {
     config.security.namespaces.pid = cri::NamespaceMode::Pod;
     let first = bed.start(&sandbox, &config).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let mut config = bed.shell("cat /proc/1/comm /dev/shm/x /proc/sys/net/ipv4/ip_unprivileged_port_start; cat /etc/resolv.conf; ps | grep -c '[s]leep 60'");
+    let mut config = bed.shell("cat /proc/1/comm /dev/shm/x /proc/sys/net/ipv4/ip_unprivileged_port_start; cat /etc/resolv.conf; ps | grep -c 'sleep 60$'");
     config.security.namespaces.pid = cri::NamespaceMode::Pod;
     let (_, out) = bed.run(&sandbox, &config).await;
     assert_eq!(out, "pause\nshared\n0\nnameserver 10.43.0.10\n1\n");
@@ -459,7 +459,7 @@ async fn pods_share_what_they_should() {
         .stop_container(&first, Duration::ZERO)
         .await
         .unwrap();
-    let mut config = bed.shell("ps | grep -c '[s]leep 60'");
+    let mut config = bed.shell("ps | grep -c 'sleep 60$'");
     config.security.namespaces.pid = cri::NamespaceMode::Pod;
     assert_eq!(bed.run(&sandbox, &config).await.1, "0\n");
     bed.finish().await;

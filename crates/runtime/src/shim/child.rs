@@ -774,10 +774,7 @@ mod tests {
                 "exec: \"/nope\": stat /nope: no such file or directory",
             ),
             ("/etc", "exec: \"/etc\": is a directory"),
-            (
-                "/etc/hostname",
-                "exec: \"/etc/hostname\": permission denied",
-            ),
+            ("/etc/passwd", "exec: \"/etc/passwd\": permission denied"),
         ] {
             assert_eq!(find_program(name, "/bin").unwrap_err(), error);
         }

@@ -46,7 +46,7 @@ pub fn options(dir: &Path) -> RuntimeOptions {
         dir.join("root"),
         dir.join("state"),
         Arc::new(Loopback),
-        env!("CARGO_BIN_EXE_runtime-shim"),
+        shim_exe(),
     );
     options.shim_args = Vec::new();
     options
@@ -306,8 +306,10 @@ pub fn shims(dir: &Path) -> Vec<i32> {
         .filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
     processes
         .filter(|pid| {
-            std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|c| String::from_utf8_lossy(&c).contains(&dir))
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| {
+                let command = String::from_utf8_lossy(&c);
+                command.contains(&dir) && command.contains("--sandbox")
+            })
         })
         .collect()
 }
@@ -319,6 +321,16 @@ pub fn output(log: &str) -> String {
         .collect()
 }
 
+/// The shim that cargo built for the tests; beside the example's directory when an example asks.
 pub fn shim_exe() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_runtime-shim"))
+    match option_env!("CARGO_BIN_EXE_runtime-shim") {
+        Some(path) => PathBuf::from(path),
+        None => std::env::current_exe()
+            .unwrap()
+            .parent()
+            .unwrap()
+            .parent()
+            .unwrap()
+            .join("runtime-shim"),
+    }
 }
