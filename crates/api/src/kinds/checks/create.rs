@@ -444,3 +444,26 @@ fn others() {
         "#]],
     );
 }
+
+/// What `kubectl create`, `run` and `expose` send, and the usual manifests of add-ons.
+#[test]
+fn what_people_send_is_accepted() {
+    for text in [
+        "apiVersion: v1\nkind: Pod\nmetadata: {creationTimestamp: null, labels: {run: sh}, name: sh, namespace: d}\nspec: {containers: [{image: busybox, name: sh, resources: {}, stdin: true, stdinOnce: true, tty: true}], dnsPolicy: ClusterFirst, restartPolicy: Always}\nstatus: {}",
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {creationTimestamp: null, labels: {app: web}, name: web, namespace: d}\nspec: {replicas: 1, selector: {matchLabels: {app: web}}, strategy: {}, template: {metadata: {creationTimestamp: null, labels: {app: web}}, spec: {containers: [{image: nginx, name: nginx, resources: {}}]}}}\nstatus: {}",
+        "apiVersion: v1\nkind: Service\nmetadata: {labels: {app: web}, name: web, namespace: d}\nspec: {ports: [{name: 80-8080, port: 80, protocol: TCP, targetPort: 8080}], selector: {app: web}, type: ClusterIP}\nstatus: {loadBalancer: {}}",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: db, namespace: d}\nspec: {clusterIP: None, selector: {app: db}, ports: [{port: 6379, name: redis}]}",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: 'no', namespace: d}\nspec: {clusterIP: None, selector: {app: db}}",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: out, namespace: d}\nspec: {type: ExternalName, externalName: example.com.}",
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {creationTimestamp: null, name: pi, namespace: d}\nspec: {template: {metadata: {creationTimestamp: null}, spec: {containers: [{command: [perl], image: perl, name: pi, resources: {}}], restartPolicy: Never}}}\nstatus: {}",
+        "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: redis, namespace: d}\nspec: {serviceName: redis, replicas: 3, selector: {matchLabels: {app: redis}}, template: {metadata: {labels: {app: redis}}, spec: {containers: [{name: redis, image: 'redis:7', volumeMounts: [{name: data, mountPath: /data}]}]}}, volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]}",
+        "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: ne, namespace: d}\nspec: {selector: {matchLabels: {app: ne}}, template: {metadata: {labels: {app: ne}}, spec: {hostNetwork: true, hostPID: true, tolerations: [{operator: Exists}], containers: [{name: ne, image: ne, ports: [{containerPort: 9100}], securityContext: {privileged: true}, volumeMounts: [{name: root, mountPath: /host, mountPropagation: HostToContainer, readOnly: true}]}], volumes: [{name: root, hostPath: {path: /, type: Directory}}]}}}",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: reg, namespace: d}\ntype: kubernetes.io/dockerconfigjson\ndata: {.dockerconfigjson: eyJhdXRocyI6e319}",
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: i, namespace: d}\nspec: {rules: [{host: '*.example.com', http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {name: http}}}}]}}]}",
+        "apiVersion: v1\nkind: Event\nmetadata: {name: n1.17a, namespace: default}\ninvolvedObject: {kind: Node, name: n1}\nreason: Ready\ntype: Normal\nmessage: m\nfirstTimestamp: null\nlastTimestamp: null",
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: 'system:controller:x'}\nroleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: 'system:controller:x'}\nsubjects: [{kind: ServiceAccount, name: x, namespace: kube-system}]",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kube-root-ca.crt, namespace: d}\ndata: {ca.crt: x, .y: y, _a: ''}",
+    ] {
+        check_create(text, expect![""]);
+    }
+}

@@ -126,13 +126,42 @@ pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
         let os = text_at(spec, &["os", "name"]);
         values::required_one_of(os, &["linux", "windows"], path.child("os.name"), errors);
     }
-    for (i, c) in list(spec, "resourceClaims").iter().enumerate() {
-        let p = path.child("resourceClaims").index(i);
+    resource_claims(
+        list(spec, "resourceClaims"),
+        &path.child("resourceClaims"),
+        errors,
+    );
+}
+
+fn resource_claims(claims: &[Value], path: &Path, errors: &mut Errors) {
+    for (i, c) in claims.iter().enumerate() {
+        let p = path.index(i);
         let name = text(c, "name");
         if name.is_empty() {
             errors.required(p.child("name"), "");
+        } else if claims.iter().take(i).any(|o| text(o, "name") == name) {
+            errors.duplicate(p.child("name"), name);
         } else {
             values::dns_label(name, &p.child("name"), errors);
+        }
+        match (has(c, "resourceClaimName"), has(c, "resourceClaimTemplateName")) {
+            (true, true) => errors.invalid(
+                p,
+                c.clone(),
+                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+            ),
+            (false, false) => {
+                let text = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
+                errors.invalid(p, c.clone(), text);
+            }
+            (true, false) => {
+                values::dns_subdomain(text(c, "resourceClaimName"), &p.child("resourceClaimName"), errors)
+            }
+            (false, true) => values::dns_subdomain(
+                text(c, "resourceClaimTemplateName"),
+                &p.child("resourceClaimTemplateName"),
+                errors,
+            ),
         }
     }
 }
