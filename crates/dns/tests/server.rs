@@ -85,14 +85,12 @@ fn upstream_reply(packet: &[u8], len_max: usize) -> Option<Vec<u8>> {
         },
         false,
     );
-    let addresses = if name.starts_with("big.") {
-        1..=100
-    } else if name.starts_with("nx.") {
-        1..=0
-    } else {
-        1..=1
+    let count = match () {
+        () if name.starts_with("big.") => 100,
+        () if name.starts_with("nx.") => 0,
+        () => 1,
     };
-    for i in addresses {
+    for i in 1..=count {
         reply.record(
             wire::Section::Answer,
             &query.name,
