@@ -130,8 +130,8 @@ impl Authority {
 
     fn from_pem(cert_pem: String, key_pem: String) -> std::result::Result<Authority, rcgen::Error> {
         let key = KeyPair::from_pem(&key_pem)?;
-        let der = CertificateDer::from_pem_slice(cert_pem.as_bytes())
-            .map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
+        let der =
+            CertificateDer::from_pem_slice(cert_pem.as_bytes()).map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
         let facts = Facts::read(&der).ok_or(rcgen::Error::CouldNotParseCertificate)?;
         if facts.public_key != key.public_key_raw() {
             return Err(rcgen::Error::CouldNotParseKeyPair);
@@ -357,8 +357,9 @@ fn kubelet_sans(o: &PkiOptions) -> Vec<String> {
 fn authority(dir: &Path, name: &str, common_name: &str, now: i64) -> Result<Authority> {
     let (cert_path, key_path) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
     match (read(&cert_path)?, read(&key_path)?) {
-        (Some(cert), Some(key)) => Authority::from_pem(cert, key)
-            .map_err(|e| Error::Damaged { path: cert_path.clone(), why: e.to_string() }),
+        (Some(cert), Some(key)) => {
+            Authority::from_pem(cert, key).map_err(|e| Error::Damaged { path: cert_path.clone(), why: e.to_string() })
+        }
         // The key is written first: a key alone is a creation that was cut short, and nothing hangs on it yet.
         (None, _) => {
             let made = Authority::create(common_name, now)
@@ -401,9 +402,8 @@ fn signing_key(dir: &Path) -> Result<String> {
 
 /// `now` in Unix seconds.
 fn set_validity(params: &mut CertificateParams, now: i64, days: i64) {
-    let after_epoch = |seconds: i64| {
-        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds.max(0).unsigned_abs())
-    };
+    let after_epoch =
+        |seconds: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds.max(0).unsigned_abs());
     params.not_before = after_epoch(now - BACKDATE_SECONDS);
     params.not_after = after_epoch(now + days * DAY_SECONDS);
 }
@@ -583,8 +583,18 @@ mod tests {
         }
         let sans = facts(&pki.apiserver).sans;
         for san in [
-            "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
-            "localhost", "127.0.0.1", "::1", "192.0.2.7", "2001:db8::7", "10.43.0.1", "api.example.org", "2001:db8::9",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+            "localhost",
+            "127.0.0.1",
+            "::1",
+            "192.0.2.7",
+            "2001:db8::7",
+            "10.43.0.1",
+            "api.example.org",
+            "2001:db8::9",
         ] {
             assert!(sans.contains(san), "{san} in {sans:?}");
         }
@@ -665,9 +675,8 @@ mod tests {
                 .unwrap()
                 .with_root_certificates(roots.clone())
         };
-        let mut with = builder()
-            .with_client_auth_cert(vec![pki.admin.cert_der().unwrap()], pki.admin.key_der().unwrap())
-            .unwrap();
+        let mut with =
+            builder().with_client_auth_cert(vec![pki.admin.cert_der().unwrap()], pki.admin.key_der().unwrap()).unwrap();
         with.alpn_protocols = vec![b"h2".to_vec()];
         for (client_config, expected) in
             [(with, Some(pki.admin.cert_der().unwrap())), (builder().with_no_client_auth(), None)]

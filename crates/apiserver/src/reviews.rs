@@ -121,11 +121,7 @@ pub async fn self_subject_access_review(
 }
 
 /// SelfSubjectRulesReview: what may I do in this namespace?
-pub fn self_subject_rules_review(
-    authorizer: &dyn Authorizer,
-    user: &User,
-    object: &Value,
-) -> Result<Value, Status> {
+pub fn self_subject_rules_review(authorizer: &dyn Authorizer, user: &User, object: &Value) -> Result<Value, Status> {
     let namespace = text(&object["spec"]["namespace"]);
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));

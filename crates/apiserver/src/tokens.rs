@@ -10,7 +10,9 @@ use crate::reader::Reader;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use meta::field::{Errors, Path};
 use meta::status::Status;
-use ring::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+};
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -147,10 +149,8 @@ impl TokenIssuer {
     pub fn sign(&self, claims: &Claims) -> Result<String, Error> {
         let header = json!({"alg": "ES256", "kid": self.key_id});
         let payload = serde_json::to_vec(claims).map_err(|e| Error::Key(e.to_string()))?;
-        let mut token =
-            format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
-        let signature =
-            self.key.sign(&self.random, token.as_bytes()).map_err(|e| Error::Key(e.to_string()))?;
+        let mut token = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
+        let signature = self.key.sign(&self.random, token.as_bytes()).map_err(|e| Error::Key(e.to_string()))?;
         token.push('.');
         token.push_str(&URL_SAFE_NO_PAD.encode(signature.as_ref()));
         Ok(token)
@@ -237,11 +237,8 @@ impl TokenIssuer {
         if !errors.is_empty() {
             return Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, &errors));
         }
-        let mut kubernetes = Kubernetes {
-            namespace: namespace.to_string(),
-            serviceaccount: Ref::of(&account),
-            ..Kubernetes::default()
-        };
+        let mut kubernetes =
+            Kubernetes { namespace: namespace.to_string(), serviceaccount: Ref::of(&account), ..Kubernetes::default() };
         bind(reader, namespace, name, &request["spec"]["boundObjectRef"], &mut kubernetes)?;
 
         let issued = now.as_second();
@@ -307,13 +304,7 @@ pub fn check_times(claims: &Claims, now: i64) -> Result<(), Error> {
 }
 
 /// Looks up what the token shall be bound to, and checks that it fits the account.
-fn bind(
-    reader: &Reader,
-    namespace: &str,
-    account: &str,
-    bound: &Value,
-    into: &mut Kubernetes,
-) -> Result<(), Status> {
+fn bind(reader: &Reader, namespace: &str, account: &str, bound: &Value, into: &mut Kubernetes) -> Result<(), Status> {
     if bound.is_null() {
         return Ok(());
     }
@@ -326,15 +317,11 @@ fn bind(
         ("v1", "Node") => ("nodes", ""),
         _ => {
             let (group, v) = version.split_once('/').unwrap_or(("", version));
-            return Err(Status::bad_request(format!(
-                "cannot bind token to object of type {group}/{v}, Kind={kind}"
-            )));
+            return Err(Status::bad_request(format!("cannot bind token to object of type {group}/{v}, Kind={kind}")));
         }
     };
-    let object = reader
-        .get("", resource, scope, bound_name)
-        .ok_or_else(|| Status::not_found("", resource, bound_name))?
-        .value();
+    let object =
+        reader.get("", resource, scope, bound_name).ok_or_else(|| Status::not_found("", resource, bound_name))?.value();
     let found = Ref::of(&object);
     let asked_uid = bound["uid"].as_str().unwrap_or_default();
     if kind == "Pod" && object["spec"]["serviceAccountName"].as_str().unwrap_or_default() != account {

@@ -63,9 +63,7 @@ mod tests {
         .await;
         let authorizer: Arc<dyn Authorizer> = Arc::new(crate::authz::Chain::standard(r).0);
         let (approval, signing) = (CertificateApproval::new(authorizer.clone()), CertificateSigning::new(authorizer));
-        let csr = |signer: &str, status: Value| {
-            json!({"kind":"CertificateSigningRequest","metadata":{"name":"c"},"spec":{"signerName":signer},"status":status})
-        };
+        let csr = |signer: &str, status: Value| json!({"kind":"CertificateSigningRequest","metadata":{"name":"c"},"spec":{"signerName":signer},"status":status});
         let write = |signer: &str, sub: &str| {
             let (old, new) = (csr(signer, json!({})), csr(signer, json!({"certificate":"x"})));
             Write::update(GROUP, RESOURCE, "", old, new).sub(sub, "c")

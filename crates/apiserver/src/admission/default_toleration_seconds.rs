@@ -24,9 +24,9 @@ impl Plugin for DefaultTolerationSeconds {
         for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
             let tolerations = spec["tolerations"].as_array().map(Vec::as_slice).unwrap_or_default();
             let empty = |v: &Value| v.as_str().unwrap_or_default().is_empty();
-            let covered = tolerations.iter().any(|t| {
-                (t["key"] == key || empty(&t["key"])) && (t["effect"] == "NoExecute" || empty(&t["effect"]))
-            });
+            let covered = tolerations
+                .iter()
+                .any(|t| (t["key"] == key || empty(&t["key"])) && (t["effect"] == "NoExecute" || empty(&t["effect"])));
             if covered {
                 continue;
             }
@@ -51,7 +51,10 @@ mod tests {
         for (given, expected) in [
             (json!([]), 2),
             (json!([{"operator":"Exists"}]), 1),
-            (json!([{"key":"node.kubernetes.io/not-ready","operator":"Exists","effect":"NoExecute","tolerationSeconds":2}]), 2),
+            (
+                json!([{"key":"node.kubernetes.io/not-ready","operator":"Exists","effect":"NoExecute","tolerationSeconds":2}]),
+                2,
+            ),
             (json!([{"key":"node.kubernetes.io/not-ready","operator":"Exists","effect":"NoSchedule"}]), 3),
             (json!([{"key":"other","operator":"Exists"}]), 3),
         ] {

@@ -255,7 +255,6 @@ fn check_claim(claim: &Value, limit: &Value, errors: &mut Vec<String>) {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,13 +296,22 @@ mod tests {
     async fn bounds_are_kept_with_upstreams_texts() {
         let p = plugin(json!([
             {"type":"Container","min":{"cpu":"50m"},"max":{"cpu":"500m"},"maxLimitRequestRatio":{"cpu":"2"}},
-            {"type":"Pod","max":{"memory":"1Gi"}}])).await;
+            {"type":"Pod","max":{"memory":"1Gi"}}]))
+        .await;
         let ok = "maximum memory usage per Pod is 1Gi.  No limit is specified";
         for (requests, limits, expected) in [
             (json!({"cpu":"250m"}), json!({"cpu":"500m","memory":"1Gi"}), ""),
-            (json!({"cpu":"250m"}), json!({"cpu":"500m","memory":"2Gi"}), "maximum memory usage per Pod is 1Gi, but limit is 2Gi"),
+            (
+                json!({"cpu":"250m"}),
+                json!({"cpu":"500m","memory":"2Gi"}),
+                "maximum memory usage per Pod is 1Gi, but limit is 2Gi",
+            ),
             (json!({"cpu":"250m"}), json!({"cpu":"500m"}), ok),
-            (json!({"cpu":"25m"}), json!({"cpu":"50m","memory":"1Gi"}), "minimum cpu usage per Container is 50m, but request is 25m"),
+            (
+                json!({"cpu":"25m"}),
+                json!({"cpu":"50m","memory":"1Gi"}),
+                "minimum cpu usage per Container is 50m, but request is 25m",
+            ),
             (
                 json!({"cpu":"400m"}),
                 json!({"cpu":"600m","memory":"1Gi"}),

@@ -83,11 +83,7 @@ pub trait Plugin: Send + Sync + 'static {
 
 /// The plugins that are on by default, in upstream's order. Webhooks and policies run between
 /// `DefaultIngressClass` and `ResourceQuota`, which is last so that it charges only what all others let through.
-pub fn default_chain(
-    reader: &Reader,
-    authorizer: &Arc<dyn Authorizer>,
-    rbac: &Arc<Rbac>,
-) -> Vec<Arc<dyn Plugin>> {
+pub fn default_chain(reader: &Reader, authorizer: &Arc<dyn Authorizer>, rbac: &Arc<Rbac>) -> Vec<Arc<dyn Plugin>> {
     vec![
         Arc::new(namespace_lifecycle::NamespaceLifecycle::new(reader.clone())),
         Arc::new(limit_ranger::LimitRanger::new(reader.clone())),

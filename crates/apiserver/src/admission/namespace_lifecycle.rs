@@ -64,9 +64,7 @@ mod tests {
 
     #[tokio::test]
     async fn content_needs_a_living_namespace() {
-        let ns = |name: &str, phase: &str| {
-            json!({"apiVersion":"v1","kind":"Namespace","metadata":{"name":name},"status":{"phase":phase}})
-        };
+        let ns = |name: &str, phase: &str| json!({"apiVersion":"v1","kind":"Namespace","metadata":{"name":name},"status":{"phase":phase}});
         let p = NamespaceLifecycle::new(reader(&[ns("alive", "Active"), ns("dying", "Terminating")]).await);
         let pod = || json!({"kind":"Pod","metadata":{"name":"p"}});
         assert!(Write::create("", "pods", "alive", pod()).admit(&p).await.is_ok());

@@ -68,13 +68,12 @@ impl NodeRestriction {
                 Ok(())
             }
             ("eviction", Operation::Create) => {
-                let name = if a.name.is_empty() {
-                    a.object["metadata"]["name"].as_str().unwrap_or_default()
-                } else {
-                    a.name
-                };
-                let pod =
-                    self.reader.get("", "pods", a.namespace, name).ok_or_else(|| Status::not_found("", "pods", name))?;
+                let name =
+                    if a.name.is_empty() { a.object["metadata"]["name"].as_str().unwrap_or_default() } else { a.name };
+                let pod = self
+                    .reader
+                    .get("", "pods", a.namespace, name)
+                    .ok_or_else(|| Status::not_found("", "pods", name))?;
                 if pod.value()["spec"]["nodeName"] != node {
                     return Err(forbidden(
                         a,
@@ -83,9 +82,7 @@ impl NodeRestriction {
                 }
                 Ok(())
             }
-            ("", operation) => {
-                Err(forbidden(a, format!("unexpected operation {:?}", shown(operation))))
-            }
+            ("", operation) => Err(forbidden(a, format!("unexpected operation {:?}", shown(operation)))),
             (sub, _) => Err(forbidden(a, format!("unexpected pod subresource {sub:?}"))),
         }
     }
@@ -103,9 +100,7 @@ impl NodeRestriction {
         }
         let owners = pod["metadata"]["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
         if owners.len() > 1 {
-            return refuse(format!(
-                "node {node:?} can only create pods with a single owner reference set to itself"
-            ));
+            return refuse(format!("node {node:?} can only create pods with a single owner reference set to itself"));
         }
         if let Some(owner) = owners.first() {
             if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != node {
@@ -146,7 +141,9 @@ impl NodeRestriction {
     fn token(&self, a: &Attributes<'_>, node: &str) -> Result<(), Status> {
         let spec = &a.object["spec"];
         let bound = &spec["boundObjectRef"];
-        if bound["apiVersion"] != "v1" || bound["kind"] != "Pod" || bound["name"].as_str().unwrap_or_default().is_empty()
+        if bound["apiVersion"] != "v1"
+            || bound["kind"] != "Pod"
+            || bound["name"].as_str().unwrap_or_default().is_empty()
         {
             return Err(forbidden(a, "node requested token not bound to a pod"));
         }
@@ -234,10 +231,7 @@ fn node_object(a: &Attributes<'_>, node: &str) -> Result<(), Status> {
             }
             let bad = forbidden_labels(&changed_labels(old, a.object));
             if !bad.is_empty() {
-                return Err(forbidden(
-                    a,
-                    format!("is not allowed to modify labels: {}", bad.join(", ")),
-                ));
+                return Err(forbidden(a, format!("is not allowed to modify labels: {}", bad.join(", "))));
             }
         }
         _ => {}
@@ -303,16 +297,17 @@ impl Plugin for NodeRestriction {
             ("", "pods", _) => self.pod(a, node),
             ("", "nodes", _) => node_object(a, node),
             ("", "serviceaccounts", "token") => self.token(a, node),
-            ("", "persistentvolumeclaims", sub) if sub != "status" => {
-                Err(forbidden(a, "may only update PVC status"))
-            }
+            ("", "persistentvolumeclaims", sub) if sub != "status" => Err(forbidden(a, "may only update PVC status")),
             ("coordination.k8s.io", "leases", _) => own_name(a, node, "kube-node-lease", "node lease"),
             ("storage.k8s.io", "csinodes", _) => own_name(a, node, "", "CSINode"),
             ("resource.k8s.io", "resourceslices", _) => {
                 let object = if a.operation == Operation::Delete { a.old.unwrap_or(&Value::Null) } else { &*a.object };
                 if object["spec"]["nodeName"] != node {
                     let verb = if a.operation == Operation::Create { "create" } else { "modify" };
-                    return Err(forbidden(a, format!("can only {verb} ResourceSlice with the same NodeName as the requesting node")));
+                    return Err(forbidden(
+                        a,
+                        format!("can only {verb} ResourceSlice with the same NodeName as the requesting node"),
+                    ));
                 }
                 Ok(())
             }
@@ -374,12 +369,15 @@ mod tests {
         check(Write::delete("", "pods", "d", pod("n1")), "").await;
         check(Write::delete("", "pods", "d", pod("n2")), "can only delete pods").await;
         check(Write::update("", "pods", "d", pod("n1"), pod("n1")).sub("status", "p"), "").await;
-        check(Write::update("", "pods", "d", pod("n2"), pod("n2")).sub("status", "p"), "can only update pod status").await;
+        check(Write::update("", "pods", "d", pod("n2"), pod("n2")).sub("status", "p"), "can only update pod status")
+            .await;
         let mut labelled = pod("n1");
         labelled["metadata"]["labels"] = json!({"a":"b"});
         check(Write::update("", "pods", "d", pod("n1"), labelled).sub("status", "p"), "cannot update labels").await;
         check(Write::update("", "pods", "d", pod("n1"), pod("n1")), "unexpected operation \"UPDATE\"").await;
-        let evict = |name: &str| Write::create("", "pods", "d", json!({"kind":"Eviction","metadata":{"name":name}})).sub("eviction", name);
+        let evict = |name: &str| {
+            Write::create("", "pods", "d", json!({"kind":"Eviction","metadata":{"name":name}})).sub("eviction", name)
+        };
         check(evict("p"), "").await;
         check(evict("q"), "can only evict pods").await;
         check(evict("none"), "not found").await;
@@ -389,7 +387,8 @@ mod tests {
     async fn kubelets_write_only_their_own_node_without_privileged_labels() {
         let node = |name: &str, labels: Value| json!({"kind":"Node","metadata":{"name":name,"labels":labels}});
         let create = |labels: Value| Write::create("", "nodes", "", node("n1", labels));
-        check(create(json!({"kubernetes.io/hostname":"n1","example.org/x":"y","node.kubernetes.io/foo":"1"})), "").await;
+        check(create(json!({"kubernetes.io/hostname":"n1","example.org/x":"y","node.kubernetes.io/foo":"1"})), "")
+            .await;
         check(Write::create("", "nodes", "", node("n2", json!({}))), "not allowed to modify node \"n2\"").await;
         for label in ["node-restriction.kubernetes.io/a", "node-role.kubernetes.io/master", "x.k8s.io/a"] {
             check(create(json!({label:""})), &format!("not allowed to set the following labels: {label}")).await;

@@ -37,8 +37,8 @@ impl Plugin for OwnerReferencesPermissionEnforcement {
     async fn validate(&self, a: &Attributes<'_>) -> Result<(), Status> {
         let write = matches!(a.operation, Operation::Create | Operation::Update);
         // The kubelet owns its mirror pods by a rule of its own (NodeRestriction).
-        let mirror = a.is_main("", "pods")
-            && a.object["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some();
+        let mirror =
+            a.is_main("", "pods") && a.object["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some();
         let empty = Value::Null;
         let old = owners(a.old.unwrap_or(&empty));
         let new = owners(a.object);
@@ -107,7 +107,11 @@ mod tests {
     impl Authorizer for Only {
         async fn authorize(&self, q: &Question) -> Decision {
             let asked = format!("{} {}/{} {}", q.verb, q.resource, q.subresource, q.name);
-            if self.0.split(';').any(|x| x == asked) { Decision::Allow(String::new()) } else { Decision::NoOpinion(String::new()) }
+            if self.0.split(';').any(|x| x == asked) {
+                Decision::Allow(String::new())
+            } else {
+                Decision::NoOpinion(String::new())
+            }
         }
     }
 
@@ -115,9 +119,8 @@ mod tests {
     async fn owners_that_one_may_not_hold_up_cannot_be_blocked() {
         let pod = |owners: Value| json!({"kind":"Pod","metadata":{"name":"p","ownerReferences":owners}});
         let owner = |block: bool| json!([{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"r","uid":"u","blockOwnerDeletion":block}]);
-        let resource_of: KindToResource = Arc::new(|_, kind| {
-            (kind == "ReplicaSet").then(|| ("apps".to_string(), "replicasets".to_string(), true))
-        });
+        let resource_of: KindToResource =
+            Arc::new(|_, kind| (kind == "ReplicaSet").then(|| ("apps".to_string(), "replicasets".to_string(), true)));
         let with = |allowed| OwnerReferencesPermissionEnforcement::new(Arc::new(Only(allowed)), resource_of.clone());
         let create = |o: Value| Write::create("", "pods", "d", pod(o));
         assert!(create(owner(false)).validate(&with("")).await.is_ok());

@@ -61,9 +61,7 @@ mod tests {
 
     #[tokio::test]
     async fn claims_grow_only_where_their_class_lets_them() {
-        let class = |name: &str, grows: bool| {
-            json!({"apiVersion":"storage.k8s.io/v1","kind":"StorageClass","metadata":{"name":name},"allowVolumeExpansion":grows})
-        };
+        let class = |name: &str, grows: bool| json!({"apiVersion":"storage.k8s.io/v1","kind":"StorageClass","metadata":{"name":name},"allowVolumeExpansion":grows});
         let p = PersistentVolumeClaimResize::new(reader(&[class("grows", true), class("fixed", false)]).await);
         let claim = |class: &str, size: &str, phase: &str| {
             json!({"kind":"PersistentVolumeClaim","metadata":{"name":"c"},"status":{"phase":phase},

@@ -127,7 +127,8 @@ mod tests {
     use serde_json::json;
 
     fn class(name: &str, value: i64, more: Value) -> Value {
-        let mut v = json!({"apiVersion":"scheduling.k8s.io/v1","kind":"PriorityClass","metadata":{"name":name},"value":value});
+        let mut v =
+            json!({"apiVersion":"scheduling.k8s.io/v1","kind":"PriorityClass","metadata":{"name":name},"value":value});
         for (k, x) in more.as_object().unwrap() {
             v[k] = x.clone();
         }

@@ -50,7 +50,8 @@ impl ResourceQuota {
             if plural == "pods" && group.is_empty() {
                 check_constraints(a, &name, &hard)?;
             }
-            let relevant: Usage = added.iter().filter(|(k, _)| hard.contains_key(*k)).map(|(k, q)| (k.clone(), *q)).collect();
+            let relevant: Usage =
+                added.iter().filter(|(k, _)| hard.contains_key(*k)).map(|(k, q)| (k.clone(), *q)).collect();
             if relevant.values().all(Quantity::is_zero) {
                 continue;
             }
@@ -193,7 +194,8 @@ fn pod_usage(pod: &Value, usage: &mut Usage) {
     }
     usage.insert("pods".to_string(), one());
     for (resource, q) in pod_total(&pod["spec"], "requests") {
-        let plain = matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage") || resource.starts_with("hugepages-");
+        let plain =
+            matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage") || resource.starts_with("hugepages-");
         if plain {
             usage.insert(resource.clone(), q);
         }
@@ -249,10 +251,8 @@ fn claim_usage(claim: &Value, usage: &mut Usage) {
 /// A quota on compute demands that each container says what it takes.
 fn check_constraints(a: &Attributes<'_>, quota: &str, hard: &Usage) -> Result<(), Status> {
     let spec = &a.object["spec"];
-    let containers: Vec<&Value> = ["containers", "initContainers"]
-        .iter()
-        .flat_map(|l| spec[*l].as_array().into_iter().flatten())
-        .collect();
+    let containers: Vec<&Value> =
+        ["containers", "initContainers"].iter().flat_map(|l| spec[*l].as_array().into_iter().flatten()).collect();
     let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for resource in hard.keys() {
         let (field, name) = match resource.as_str() {
@@ -326,14 +326,11 @@ fn has_scope(scope: &str, expression: &Value, pod: &Value) -> bool {
 
 fn best_effort(spec: &Value) -> bool {
     let says = |r: &Value| {
-        ["requests", "limits"].iter().any(|f| {
-            ["cpu", "memory"]
-                .iter()
-                .any(|n| Quantity::from_value(&r[*f][*n]).is_ok_and(|q| q.sign() > 0))
-        })
+        ["requests", "limits"]
+            .iter()
+            .any(|f| ["cpu", "memory"].iter().any(|n| Quantity::from_value(&r[*f][*n]).is_ok_and(|q| q.sign() > 0)))
     };
-    let containers =
-        ["containers", "initContainers"].iter().flat_map(|l| spec[*l].as_array().into_iter().flatten());
+    let containers = ["containers", "initContainers"].iter().flat_map(|l| spec[*l].as_array().into_iter().flatten());
     !says(&spec["resources"]) && !containers.into_iter().any(|c| says(&c["resources"]))
 }
 
@@ -434,7 +431,8 @@ mod tests {
     #[tokio::test]
     async fn updates_pay_the_difference() {
         let hard = json!({"services.nodeports":"2","requests.storage":"3Gi"});
-        let r = reader(&[quota("q", json!({}), hard, json!({"services.nodeports":"0","requests.storage":"1Gi"}))]).await;
+        let r =
+            reader(&[quota("q", json!({}), hard, json!({"services.nodeports":"0","requests.storage":"1Gi"}))]).await;
         let p = ResourceQuota::new(r.clone());
         let service = |kind: &str, ports: usize| json!({"metadata":{"name":"s"},"spec":{"type":kind,"ports":vec![json!({"port":1}); ports]}});
         let change = |to: Value| Write::update("", "services", "d", service("ClusterIP", 2), to).run(&p);

@@ -101,7 +101,9 @@ mod tests {
             "overhead":{"podFixed":{"cpu":"250m"}},
             "scheduling":{"nodeSelector":{"vm":"yes"},"tolerations":[{"key":"vm","operator":"Exists"}]}});
         let p = RuntimeClass::new(reader(&[class]).await);
-        let ask = |spec: Value| Write::create("", "pods", "d", json!({"kind":"Pod","metadata":{"name":"p"},"spec":spec})).run(&p);
+        let ask = |spec: Value| {
+            Write::create("", "pods", "d", json!({"kind":"Pod","metadata":{"name":"p"},"spec":spec})).run(&p)
+        };
         let spec = ask(json!({"runtimeClassName":"vm","nodeSelector":{"a":"b"}})).await.unwrap()["spec"].clone();
         assert_eq!(spec["overhead"], json!({"cpu":"250m"}));
         assert_eq!(spec["nodeSelector"], json!({"a":"b","vm":"yes"}));

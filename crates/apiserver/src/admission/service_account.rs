@@ -152,8 +152,7 @@ fn mount_token(spec: &mut Value) {
 
 /// `kube-api-access-` and five letters, unlike any volume that is there.
 fn volume_name(spec: &Value) -> String {
-    let taken =
-        |n: &str| spec["volumes"].as_array().is_some_and(|v| v.iter().any(|v| v["name"].as_str() == Some(n)));
+    let taken = |n: &str| spec["volumes"].as_array().is_some_and(|v| v.iter().any(|v| v["name"].as_str() == Some(n)));
     let mut random = rand::rng();
     loop {
         let letters: String =
@@ -204,7 +203,10 @@ mod tests {
                 {"downwardAPI":{"items":[{"path":"namespace","fieldRef":{"apiVersion":"v1","fieldPath":"metadata.namespace"}}]}}]})
         );
         let mount = json!([{"name":name,"readOnly":true,"mountPath":MOUNT_PATH}]);
-        assert_eq!((&spec["containers"][0]["volumeMounts"], &spec["initContainers"][0]["volumeMounts"]), (&mount, &mount));
+        assert_eq!(
+            (&spec["containers"][0]["volumeMounts"], &spec["initContainers"][0]["volumeMounts"]),
+            (&mount, &mount)
+        );
         assert_eq!(spec["containers"][1]["volumeMounts"][0]["name"], "x");
         // Running again (reinvocation) changes nothing.
         let again = Write::create("", "pods", "d", got.clone()).admit(&p).await.unwrap();
@@ -221,9 +223,15 @@ mod tests {
         .await;
         let p = ServiceAccount::new(r);
         for (name, own, expected) in [
-            ("nil", Value::Null, true), ("nil", true.into(), true), ("nil", false.into(), false),
-            ("yes", Value::Null, true), ("yes", true.into(), true), ("yes", false.into(), false),
-            ("no", Value::Null, false), ("no", true.into(), true), ("no", false.into(), false),
+            ("nil", Value::Null, true),
+            ("nil", true.into(), true),
+            ("nil", false.into(), false),
+            ("yes", Value::Null, true),
+            ("yes", true.into(), true),
+            ("yes", false.into(), false),
+            ("no", Value::Null, false),
+            ("no", true.into(), true),
+            ("no", false.into(), false),
         ] {
             let mut object = pod(json!({"serviceAccountName":name,"containers":[{"name":"c"}]}));
             if !own.is_null() {

@@ -11,7 +11,10 @@ const PROTOCOL_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 #[derive(Debug, PartialEq)]
 pub enum TokenOutcome {
     /// `audiences`: those of the asked ones that the token is good for.
-    Authenticated { user: User, audiences: Vec<String> },
+    Authenticated {
+        user: User,
+        audiences: Vec<String>,
+    },
     Skip,
     Invalid(String),
 }

@@ -43,10 +43,9 @@ pub async fn impersonate(
     }];
     questions.extend(groups.iter().map(|g| ask("", "groups", "", g)));
     for (key, values) in &extra {
-        questions.extend(values.iter().map(|v| Attributes {
-            subresource: key.clone(),
-            ..ask(AUTHENTICATION, "userextras", "", v)
-        }));
+        questions.extend(
+            values.iter().map(|v| Attributes { subresource: key.clone(), ..ask(AUTHENTICATION, "userextras", "", v) }),
+        );
     }
     if !uid.is_empty() {
         questions.push(ask(AUTHENTICATION, "uids", "", &uid));
@@ -60,8 +59,7 @@ pub async fn impersonate(
 
     let mut target = User { name, uid, groups, extra };
     if let (Some((namespace, _)), true) = (account_owned(&target.name), target.groups.is_empty()) {
-        target.groups =
-            vec!["system:serviceaccounts".to_string(), format!("system:serviceaccounts:{namespace}")];
+        target.groups = vec!["system:serviceaccounts".to_string(), format!("system:serviceaccounts:{namespace}")];
     }
     if target.name == ANONYMOUS {
         if !target.in_group(UNAUTHENTICATED) {

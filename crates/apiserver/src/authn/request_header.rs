@@ -71,7 +71,8 @@ fn decode_key(key: &str) -> String {
     let mut rest = key.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
         if first == b'%' {
-            let byte = tail.get(..2).and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok());
+            let byte =
+                tail.get(..2).and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok());
             match byte {
                 Some(b) => out.push(b),
                 None => return key.to_string(),

@@ -130,7 +130,10 @@ mod tests {
         let a = ClientCertificates::new(&pki.ca.cert_pem).unwrap();
         for _ in 0..2 {
             let Outcome::Authenticated(user) = ask(&a, &pki.node).await else { panic!("node was refused") };
-            assert_eq!((user.name.as_str(), user.groups.as_slice()), ("system:node:n1", &["system:nodes".to_string()][..]));
+            assert_eq!(
+                (user.name.as_str(), user.groups.as_slice()),
+                ("system:node:n1", &["system:nodes".to_string()][..])
+            );
             assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256="));
         }
         // Serving certificates, the front proxy's and a stranger's are no users.

@@ -92,11 +92,8 @@ impl Plugin for EscalationCheck {
 }
 
 fn everything() -> [PolicyRule; 2] {
-    let all = PolicyRule {
-        non_resource_urls: vec!["*".to_string()],
-        verbs: vec!["*".to_string()],
-        ..PolicyRule::default()
-    };
+    let all =
+        PolicyRule { non_resource_urls: vec!["*".to_string()], verbs: vec!["*".to_string()], ..PolicyRule::default() };
     [PolicyRule::on("*", "*", "*"), all]
 }
 
@@ -141,9 +138,7 @@ mod tests {
         .await;
         let (chain, rbac) = Chain::standard(r);
         let check = EscalationCheck::new(rbac, Arc::new(chain));
-        let role = |name: &str, rules: Value| {
-            json!({"apiVersion":V,"kind":"Role","metadata":{"namespace":"d","name":name},"rules":rules})
-        };
+        let role = |name: &str, rules: Value| json!({"apiVersion":V,"kind":"Role","metadata":{"namespace":"d","name":name},"rules":rules});
         let bind = |role: &str| {
             json!({"apiVersion":V,"kind":"RoleBinding","metadata":{"namespace":"d","name":"x"},
                    "roleRef":{"apiGroup":GROUP,"kind":"Role","name":role},"subjects":[]})

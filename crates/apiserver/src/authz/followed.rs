@@ -149,9 +149,8 @@ mod tests {
 
     #[tokio::test]
     async fn each_read_sees_every_write_before_it() {
-        let object = |kind: &str, name: &str| {
-            json!({"apiVersion":"v1","kind":kind,"metadata":{"namespace":"d","name":name}})
-        };
+        let object =
+            |kind: &str, name: &str| json!({"apiVersion":"v1","kind":kind,"metadata":{"namespace":"d","name":name}});
         let r = reader(&[object("Pod", "a")]).await;
         let followed = Followed::<Names>::new(r.clone());
         let now = || followed.get().0.iter().cloned().collect::<Vec<_>>().join(" ");

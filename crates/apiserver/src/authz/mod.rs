@@ -140,11 +140,8 @@ impl Chain {
     /// `system:masters`, then the Node authorizer, then RBAC.
     pub fn standard(reader: crate::reader::Reader) -> (Chain, Arc<rbac::Rbac>) {
         let rbac = Arc::new(rbac::Rbac::new(reader.clone()));
-        let chain = Chain::new(vec![
-            Arc::new(masters::Masters),
-            Arc::new(node::NodeAuthorizer::new(reader)),
-            rbac.clone(),
-        ]);
+        let chain =
+            Chain::new(vec![Arc::new(masters::Masters), Arc::new(node::NodeAuthorizer::new(reader)), rbac.clone()]);
         (chain, rbac)
     }
 }

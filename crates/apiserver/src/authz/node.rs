@@ -106,10 +106,7 @@ impl Index for NodePods {
         // Mirror pods are written by the kubelet itself; they give it no rights.
         let mirror = pod["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some();
         let references = if mirror { References::default() } else { References::of(&pod) };
-        self.nodes
-            .entry(node.to_string())
-            .or_default()
-            .insert((namespace.to_string(), name.to_string()), references);
+        self.nodes.entry(node.to_string()).or_default().insert((namespace.to_string(), name.to_string()), references);
     }
 
     fn delete(&mut self, _which: usize, entry: &Entry) {
@@ -244,10 +241,8 @@ impl NodeAuthorizer {
         match (a.verb.as_str(), a.subresource.as_str()) {
             ("get", "") => {
                 let index = self.followed.get();
-                let own = index
-                    .nodes
-                    .get(node)
-                    .is_some_and(|pods| pods.contains_key(&(a.namespace.clone(), a.name.clone())));
+                let own =
+                    index.nodes.get(node).is_some_and(|pods| pods.contains_key(&(a.namespace.clone(), a.name.clone())));
                 if own { Ok(()) } else { Err(unrelated(node)) }
             }
             ("list" | "watch", "") if exact_field(&a.field_selector, "spec.nodeName") != Some(node) => {
@@ -265,9 +260,7 @@ impl NodeAuthorizer {
         let index = self.followed.get();
         let (ns, name) = (a.namespace.as_str(), a.name.as_str());
         let found = match kind {
-            "secret" => {
-                index.any(node, ns, |r| r.secrets.contains(name)) || self.volume_secret(&index, node, ns, name)
-            }
+            "secret" => index.any(node, ns, |r| r.secrets.contains(name)) || self.volume_secret(&index, node, ns, name),
             "configmap" => index.any(node, ns, |r| r.configmaps.contains(name)),
             "pvc" => index.any(node, ns, |r| r.claims.contains(name)),
             "resourceclaim" => index.any(node, ns, |r| r.resource_claims.contains(name)),

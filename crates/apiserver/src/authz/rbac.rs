@@ -137,10 +137,7 @@ impl RbacIndex {
             "Role" => (namespace, "role"),
             other => return Err(format!("unsupported role reference kind: {other:?}")),
         };
-        self.roles
-            .get(scope)
-            .and_then(|r| r.get(name))
-            .ok_or_else(|| format!("{what}.{GROUP} {name:?} not found"))
+        self.roles.get(scope).and_then(|r| r.get(name)).ok_or_else(|| format!("{what}.{GROUP} {name:?} not found"))
     }
 
     /// Calls `visit` for every binding of the user, cluster-wide ones first, until it returns false.
@@ -284,8 +281,13 @@ mod tests {
             r#"RBAC: allowed by RoleBinding "b2/a" of Role "local" to ServiceAccount "sa/a""#
         );
 
-        let everywhere =
-            binding("ClusterRoleBinding", "", "cb", ("ClusterRole", "pod-reader"), json!([{"kind":"Group","name":"dev"}]));
+        let everywhere = binding(
+            "ClusterRoleBinding",
+            "",
+            "cb",
+            ("ClusterRole", "pod-reader"),
+            json!([{"kind":"Group","name":"dev"}]),
+        );
         put(&r, &everywhere).await;
         assert_eq!(
             ask(&rbac, &jane, "list", "pods", "").await,

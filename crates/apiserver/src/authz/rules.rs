@@ -293,14 +293,30 @@ mod tests {
         let table = [
             (vec![on("", "pods", "get,list")], vec![on("", "pods", "get")], ""),
             (vec![on("", "pods", "get"), on("", "pods", "list")], vec![on("", "pods", "get,list")], ""),
-            (vec![on("", "pods", "get")], vec![on("", "pods,secrets", "get")], r#"{APIGroups:[""], Resources:["secrets"], Verbs:["get"]}"#),
+            (
+                vec![on("", "pods", "get")],
+                vec![on("", "pods,secrets", "get")],
+                r#"{APIGroups:[""], Resources:["secrets"], Verbs:["get"]}"#,
+            ),
             (vec![on("*", "*", "*")], vec![on("a", "b/c", "d")], ""),
             (vec![on("", "*/log", "get")], vec![on("", "pods/log", "get")], ""),
-            (vec![on("", "pods", "get")], vec![on("", "pods", "*")], r#"{APIGroups:[""], Resources:["pods"], Verbs:["*"]}"#),
-            (vec![named(on("", "pods", "get"), &["a"])], vec![on("", "pods", "get")], r#"{APIGroups:[""], Resources:["pods"], Verbs:["get"]}"#),
+            (
+                vec![on("", "pods", "get")],
+                vec![on("", "pods", "*")],
+                r#"{APIGroups:[""], Resources:["pods"], Verbs:["*"]}"#,
+            ),
+            (
+                vec![named(on("", "pods", "get"), &["a"])],
+                vec![on("", "pods", "get")],
+                r#"{APIGroups:[""], Resources:["pods"], Verbs:["get"]}"#,
+            ),
             (vec![on("", "pods", "get")], vec![named(on("", "pods", "get"), &["a"])], ""),
             (vec![urls(&["/a/*"], &["get"])], vec![urls(&["/a/b/*"], &["get"])], ""),
-            (vec![urls(&["/a/b"], &["get"])], vec![urls(&["/a/*"], &["get"])], r#"{NonResourceURLs:["/a/*"], Verbs:["get"]}"#),
+            (
+                vec![urls(&["/a/b"], &["get"])],
+                vec![urls(&["/a/*"], &["get"])],
+                r#"{NonResourceURLs:["/a/*"], Verbs:["get"]}"#,
+            ),
         ];
         for (owner, servant, expected) in table {
             let missing = covers(&owner, &servant).err().unwrap_or_default();

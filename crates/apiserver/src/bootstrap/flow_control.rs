@@ -7,7 +7,10 @@ const AUTOUPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
 
 pub fn objects() -> Vec<Value> {
     let mut out: Vec<Value> = Vec::new();
-    out.push(level("exempt", json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}})));
+    out.push(level(
+        "exempt",
+        json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}}),
+    ));
     out.push(level("catch-all", limited(5, 0, None)));
     // (name, shares, lendable percent, (queues, hand size, queue length))
     for (name, shares, lendable, queues) in [
@@ -22,16 +25,19 @@ pub fn objects() -> Vec<Value> {
     }
     let group = |name: &str| json!({"kind": "Group", "group": {"name": name}});
     let user = |name: &str| json!({"kind": "User", "user": {"name": name}});
-    let account = |namespace: &str, name: &str| {
-        json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": namespace, "name": name}})
-    };
+    let account = |namespace: &str, name: &str| json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": namespace, "name": name}});
     let everyone = || json!([group("system:authenticated"), group("system:unauthenticated")]);
     let any_path = || json!([{"verbs": ["*"], "nonResourceURLs": ["*"]}]);
-    let anything = || json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]}]);
-    let leases = || json!([{"verbs": ["get", "create", "update"], "apiGroups": ["coordination.k8s.io"],
-                            "resources": ["leases"], "namespaces": ["*"]}]);
-    let system_leases = || json!([{"verbs": ["get", "create", "update"], "apiGroups": ["coordination.k8s.io"],
-                                   "resources": ["leases"], "namespaces": ["kube-system"]}]);
+    let anything =
+        || json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]}]);
+    let leases = || {
+        json!([{"verbs": ["get", "create", "update"], "apiGroups": ["coordination.k8s.io"],
+                            "resources": ["leases"], "namespaces": ["*"]}])
+    };
+    let system_leases = || {
+        json!([{"verbs": ["get", "create", "update"], "apiGroups": ["coordination.k8s.io"],
+                                   "resources": ["leases"], "namespaces": ["kube-system"]}])
+    };
     let by_user = Some("ByUser");
     let rows = [
         ("exempt", "exempt", 1, None, json!([group("system:masters")]), anything(), any_path()),

@@ -16,6 +16,7 @@ const fn role(name: &'static str, rules: &'static [&'static str]) -> Role {
 const EVENTS: &str = "core,events.k8s.io | events | create,patch,update";
 const READ_CLAIMS: &str = "core | persistentvolumeclaims | get,list,watch";
 
+#[rustfmt::skip] // A table reads better with a row a line.
 pub const CLUSTER_ROLES: &[Role] = &[
     role("cluster-admin", &["* | * | *", "* | *"]),
     role("system:discovery", &[
@@ -187,6 +188,7 @@ pub const CLUSTER_BINDINGS: &[(&str, &[&str], &[&str], &[&str])] = &[
 ];
 
 /// `system:controller:<name>`, bound to the service account `<name>` in kube-system.
+#[rustfmt::skip] // A table reads better with a row a line.
 pub const CONTROLLERS: &[Role] = &[
     role("attachdetach-controller", &[
         "core | persistentvolumeclaims,persistentvolumes | list,watch",
@@ -437,6 +439,7 @@ pub const CONTROLLERS: &[Role] = &[
 ];
 
 /// (namespace, role)
+#[rustfmt::skip] // A table reads better with a row a line.
 pub const NAMESPACE_ROLES: &[(&str, Role)] = &[
     ("kube-public", role("system:controller:bootstrap-signer", &[
         "core | configmaps | get,list,watch",

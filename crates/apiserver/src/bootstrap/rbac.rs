@@ -1,8 +1,6 @@
 //! The default RBAC objects, made of the policy table.
 
-use super::policy::{
-    CLUSTER_BINDINGS, CLUSTER_ROLES, CONTROLLERS, NAMESPACE_BINDINGS, NAMESPACE_ROLES,
-};
+use super::policy::{CLUSTER_BINDINGS, CLUSTER_ROLES, CONTROLLERS, NAMESPACE_BINDINGS, NAMESPACE_ROLES};
 use crate::authz::node::NODE_RULES;
 use crate::authz::rules::PolicyRule;
 use serde_json::{Value, json};
@@ -89,7 +87,9 @@ pub fn aggregate(role: &Value, all: &[Value]) -> Vec<PolicyRule> {
 
 /// The default roles select by labels alone.
 fn selects(selector: &Value, labels: &Value) -> bool {
-    selector["matchLabels"].as_object().is_some_and(|m| !m.is_empty() && m.iter().all(|(k, v)| labels.get(k) == Some(v)))
+    selector["matchLabels"]
+        .as_object()
+        .is_some_and(|m| !m.is_empty() && m.iter().all(|(k, v)| labels.get(k) == Some(v)))
 }
 
 fn object(kind: &str, name: &str) -> Value {
@@ -125,8 +125,7 @@ fn binding(
     let plain = |kind: &'static str| move |n: &&str| json!({"apiGroup": GROUP, "kind": kind, "name": n});
     let mut subjects: Vec<Value> = users.iter().map(plain("User")).collect();
     subjects.extend(groups.iter().map(plain("Group")));
-    subjects
-        .extend(accounts.iter().map(|n| json!({"kind": "ServiceAccount", "name": n, "namespace": "kube-system"})));
+    subjects.extend(accounts.iter().map(|n| json!({"kind": "ServiceAccount", "name": n, "namespace": "kube-system"})));
     if !subjects.is_empty() {
         v["subjects"] = subjects.into();
     }
@@ -145,9 +144,7 @@ fn parse(line: &str) -> PolicyRule {
         .collect();
     let group = |g: &String| if g == "core" { String::new() } else { g.clone() };
     match parts.as_slice() {
-        [urls, verbs] => {
-            PolicyRule { non_resource_urls: urls.clone(), verbs: verbs.clone(), ..PolicyRule::default() }
-        }
+        [urls, verbs] => PolicyRule { non_resource_urls: urls.clone(), verbs: verbs.clone(), ..PolicyRule::default() },
         [groups, resources, verbs, names @ ..] => PolicyRule {
             api_groups: groups.iter().map(group).collect(),
             resources: resources.clone(),
@@ -197,9 +194,9 @@ mod tests {
         let keys: BTreeSet<_> = all.iter().map(key).collect();
         assert_eq!(keys.len(), all.len());
         for b in all.iter().filter(|o| !o["roleRef"].is_null()) {
-            let namespace = if b["roleRef"]["kind"] == "Role" { b["metadata"]["namespace"].clone() } else { Value::Null };
-            let wanted =
-                (b["roleRef"]["kind"].to_string(), namespace.to_string(), b["roleRef"]["name"].to_string());
+            let namespace =
+                if b["roleRef"]["kind"] == "Role" { b["metadata"]["namespace"].clone() } else { Value::Null };
+            let wanted = (b["roleRef"]["kind"].to_string(), namespace.to_string(), b["roleRef"]["name"].to_string());
             assert!(keys.contains(&wanted), "{b}");
             assert_eq!(b["metadata"]["annotations"][crate::bootstrap::AUTOUPDATE], "true");
         }

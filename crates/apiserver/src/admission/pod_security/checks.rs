@@ -157,13 +157,25 @@ fn app_armor(p: &Pod<'_>) -> Found {
     }
     values.dedup();
     let reason = if setters.len() > 1 { "forbidden AppArmor profiles" } else { "forbidden AppArmor profile" };
-    (!setters.is_empty())
-        .then(|| (reason, format!("{} must not set AppArmor profile type to {}", setters.join(" and "), values.join(", "))))
+    (!setters.is_empty()).then(|| {
+        (reason, format!("{} must not set AppArmor profile type to {}", setters.join(" and "), values.join(", ")))
+    })
 }
 
 const DEFAULT_CAPABILITIES: &[&str] = &[
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
-    "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
 ];
 
 fn added(c: &Value) -> impl Iterator<Item = &str> {
@@ -215,7 +227,10 @@ fn host_probes(p: &Pod<'_>) -> Found {
     fn hosts(c: &Value) -> Vec<&str> {
         let mut out = Vec::new();
         let handlers = [
-            &c["livenessProbe"], &c["readinessProbe"], &c["startupProbe"], &c["lifecycle"]["postStart"],
+            &c["livenessProbe"],
+            &c["readinessProbe"],
+            &c["startupProbe"],
+            &c["lifecycle"]["postStart"],
             &c["lifecycle"]["preStop"],
         ];
         for handler in handlers {
@@ -312,8 +327,11 @@ fn bad_seccomp<'a>(p: &Pod<'a>) -> (Vec<String>, Vec<&'a str>) {
 fn seccomp_baseline(p: &Pod<'_>) -> Found {
     let (setters, values) = bad_seccomp(p);
     (!setters.is_empty()).then(|| {
-        let detail =
-            format!("{} must not set securityContext.seccompProfile.type to {}", setters.join(" and "), quoted(&values));
+        let detail = format!(
+            "{} must not set securityContext.seccompProfile.type to {}",
+            setters.join(" and "),
+            quoted(&values)
+        );
         ("seccompProfile", detail)
     })
 }
@@ -324,8 +342,11 @@ fn seccomp_restricted(p: &Pod<'_>) -> Found {
     }
     let (setters, values) = bad_seccomp(p);
     if !setters.is_empty() {
-        let detail =
-            format!("{} must not set securityContext.seccompProfile.type to {}", setters.join(" and "), quoted(&values));
+        let detail = format!(
+            "{} must not set securityContext.seccompProfile.type to {}",
+            setters.join(" and "),
+            quoted(&values)
+        );
         return Some(("seccompProfile", detail));
     }
     if seccomp_type(p.security()).is_some() {
@@ -343,10 +364,18 @@ fn seccomp_restricted(p: &Pod<'_>) -> Found {
 
 fn sysctls(p: &Pod<'_>) -> Found {
     const SAFE: &[&str] = &[
-        "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",
-        "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range", "net.ipv4.tcp_fin_timeout",
-        "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_rmem", "net.ipv4.tcp_syncookies", "net.ipv4.tcp_wmem",
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.tcp_wmem",
     ];
     let bad: Vec<&str> = p.security()["sysctls"]
         .as_array()
@@ -369,7 +398,10 @@ fn windows_host_process(p: &Pod<'_>) -> Found {
         setters.push(named(&containers));
     }
     (!setters.is_empty()).then(|| {
-        ("hostProcess", format!("{} must not set securityContext.windowsOptions.hostProcess=true", setters.join(" and ")))
+        (
+            "hostProcess",
+            format!("{} must not set securityContext.windowsOptions.hostProcess=true", setters.join(" and ")),
+        )
     })
 }
 
@@ -400,14 +432,27 @@ fn capabilities_restricted(p: &Pod<'_>) -> Found {
         details.push(format!("{} must set securityContext.capabilities.drop=[\"ALL\"]", named(&keeps)));
     }
     if !adds.is_empty() {
-        details.push(format!("{} must not include {} in securityContext.capabilities.add", named(&adds), quoted(&which)));
+        details.push(format!(
+            "{} must not include {} in securityContext.capabilities.add",
+            named(&adds),
+            quoted(&which)
+        ));
     }
     (!details.is_empty()).then(|| ("unrestricted capabilities", details.join("; ")))
 }
 
 fn restricted_volumes(p: &Pod<'_>) -> Found {
-    const ALLOWED: &[&str] =
-        &["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret"];
+    const ALLOWED: &[&str] = &[
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "image",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    ];
     let kind = |v: &Value| -> Option<String> {
         let map = v.as_object()?;
         if map.iter().any(|(k, x)| ALLOWED.contains(&k.as_str()) && !x.is_null()) {
@@ -531,7 +576,10 @@ mod tests {
                 "hostPort (container \"a\" uses hostPort 80)",
             ),
             (
-                |p| p["securityContext"]["sysctls"] = json!([{"name":"kernel.msgmax"},{"name":"net.ipv4.tcp_syncookies"}]),
+                |p| {
+                    p["securityContext"]["sysctls"] =
+                        json!([{"name":"kernel.msgmax"},{"name":"net.ipv4.tcp_syncookies"}])
+                },
                 Level::Baseline,
                 "forbidden sysctls (kernel.msgmax)",
             ),

@@ -49,9 +49,7 @@ impl Policy {
 fn valid_version(v: &str) -> bool {
     v == "latest"
         || v.strip_prefix("v1.").is_some_and(|minor| {
-            !minor.is_empty()
-                && minor.bytes().all(|b| b.is_ascii_digit())
-                && (minor == "0" || !minor.starts_with('0'))
+            !minor.is_empty() && minor.bytes().all(|b| b.is_ascii_digit()) && (minor == "0" || !minor.starts_with('0'))
         })
 }
 
@@ -205,8 +203,8 @@ impl Plugin for PodSecurity {
         if a.is_main("", "namespaces") {
             return self.raised(a);
         }
-        let judged = PodSecurity::pod(a)
-            .or_else(|| if a.subresource.is_empty() { template(a, a.object) } else { None });
+        let judged =
+            PodSecurity::pod(a).or_else(|| if a.subresource.is_empty() { template(a, a.object) } else { None });
         let Some((metadata, spec)) = judged else { return Vec::new() };
         let policy = self.policy(a.namespace, "warn");
         let found = violations(metadata, spec, policy.level);
@@ -268,15 +266,23 @@ mod tests {
     #[tokio::test]
     async fn namespaces_cannot_have_bad_labels() {
         let p = PodSecurity::new(reader(&[]).await);
-        let bad = namespace("n", json!({"pod-security.kubernetes.io/enforce":"strict","pod-security.kubernetes.io/warn-version":"1.30"}));
+        let bad = namespace(
+            "n",
+            json!({"pod-security.kubernetes.io/enforce":"strict","pod-security.kubernetes.io/warn-version":"1.30"}),
+        );
         let e = Write::create("", "namespaces", "", bad.clone()).validate(&p).await.unwrap_err();
-        assert!(e.message.contains(
-            "metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"strict\": must be one of \
+        assert!(
+            e.message.contains(
+                "metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"strict\": must be one of \
              privileged, baseline, restricted"
-        ), "{e}");
+            ),
+            "{e}"
+        );
         assert_eq!(e.details.unwrap().causes.len(), 2);
         assert!(Write::update("", "namespaces", "", bad.clone(), bad).validate(&p).await.is_ok());
-        for (v, ok) in [("latest", true), ("v1.0", true), ("v1.30", true), ("v1.", false), ("v1.03", false), ("v2.1", false)] {
+        for (v, ok) in
+            [("latest", true), ("v1.0", true), ("v1.30", true), ("v1.", false), ("v1.03", false), ("v2.1", false)]
+        {
             assert_eq!(valid_version(v), ok, "{v}");
         }
     }
