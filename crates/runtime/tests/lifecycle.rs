@@ -159,7 +159,7 @@ async fn security_is_as_asked() {
     assert!(out.contains("00000000a80425fb"), "{out}");
 
     let mut config = bed.shell(
-        "id; grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status; echo $HOME; touch /x",
+        "id; grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status; echo $HOME; echo again > /dev/stdout; touch /x",
     );
     config.security.run_as_user = Some(33);
     config.security.supplemental_groups = vec![99];
@@ -175,6 +175,7 @@ async fn security_is_as_asked() {
         "NoNewPrivs:\t1",
         "Seccomp:\t2",
         "/srv",
+        "again",
         "Permission denied",
     ] {
         assert!(out.contains(part), "{part:?} is not in\n{out}");
@@ -639,4 +640,83 @@ async fn reset_leaves_nothing() {
         let cgroups = sys::cgroup::Manager::detect("skiff").unwrap();
         assert!(cgroups.pids(&bed.cgroup).unwrap().is_empty());
     }
+}
+
+/// Not a test: the process that the next one kills. Prints the ids of what it has made.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by a_killed_owner_loses_nothing"]
+async fn owner() {
+    let Ok(dir) = std::env::var("SKIFF_TEST_OWNER_DIR") else {
+        return;
+    };
+    let cgroup = std::env::var("SKIFF_TEST_OWNER_CGROUP").unwrap();
+    let image = std::env::var("SKIFF_TEST_OWNER_IMAGE").unwrap();
+    let runtime = Runtime::open(options(std::path::Path::new(&dir)))
+        .await
+        .unwrap();
+    let mut pod = cri::PodSandboxConfig {
+        cgroup_parent: cgroup,
+        log_directory: format!("{dir}/logs"),
+        hostname: "h".into(),
+        ..Default::default()
+    };
+    pod.namespaces.pid = cri::NamespaceMode::Container;
+    let sandbox = runtime.run_pod_sandbox(&pod, "").await.unwrap();
+    let script = "i=0; while [ $i -lt 200 ]; do echo $i; i=$((i+1)); sleep 0.01; done; exit 11";
+    let mut config = cri::ContainerConfig {
+        image,
+        command: vec!["sh".into(), "-c".into(), script.into()],
+        log_path: "c.log".into(),
+        ..Default::default()
+    };
+    config.security.namespaces.pid = cri::NamespaceMode::Container;
+    let id = runtime.create_container(&sandbox, &config).await.unwrap();
+    runtime.start_container(&id).await.unwrap();
+    // More pods, so that the kill hits one half made.
+    std::fs::write(format!("{dir}/ids"), format!("{sandbox} {id}")).unwrap();
+    loop {
+        let _ = runtime.run_pod_sandbox(&pod, "").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_owner_loses_nothing() {
+    let Some(mut bed) = bed().await else { return };
+    drop(bed.runtime.take());
+    let mut owner = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "owner", "--ignored"])
+        .env("SKIFF_TEST_OWNER_DIR", bed.dir.path())
+        .env("SKIFF_TEST_OWNER_CGROUP", format!("{}/pod", bed.cgroup))
+        .env("SKIFF_TEST_OWNER_IMAGE", &bed.image)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let ids = bed.dir.path().join("ids");
+    let until = Instant::now() + Duration::from_secs(20);
+    while !std::fs::read_to_string(&ids).is_ok_and(|t| t.len() == 129) {
+        assert!(Instant::now() < until, "owner made nothing");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let text = std::fs::read_to_string(&ids).unwrap();
+    let (sandbox, id) = text.split_once(' ').unwrap();
+
+    bed.runtime = Some(Runtime::open(options(bed.dir.path())).await.unwrap());
+    let status = bed.rt().container_status(id).await.unwrap();
+    assert_eq!(status.state, ContainerState::Running);
+    assert_eq!(
+        bed.rt().pod_sandbox_status(sandbox).await.unwrap().state,
+        SandboxState::Ready
+    );
+    let status = bed.wait(id).await;
+    assert_eq!(status.exit_code, 11);
+    let expected: String = (0..200).map(|i| format!("{i}\n")).collect();
+    assert_eq!(
+        output(&status.log_path),
+        expected,
+        "every line of before and after is there, once"
+    );
+    bed.finish().await;
 }
