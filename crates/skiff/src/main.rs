@@ -35,6 +35,8 @@ enum Command {
     Version,
     /// Answer HTTP requests with what this container knows of itself (the image skiff.local/hello).
     Hello(commands::hello::Args),
+    /// Put a load on any cluster and print figures.
+    Bench(commands::bench::Args),
 }
 
 fn main() -> std::process::ExitCode {
@@ -58,6 +60,7 @@ fn main() -> std::process::ExitCode {
             Ok(())
         }
         Command::Hello(a) => commands::hello::main(a),
+        Command::Bench(a) => commands::bench::main(a),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

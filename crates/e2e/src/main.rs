@@ -1,0 +1,121 @@
+//! End-to-end tests: `skiff-e2e [--filter TEXT] [--skiff PATH] [--images DIR] [--clients DIR]`.
+//!
+//! Each scenario is a row of [`SCENARIOS`] and a function in a file of [`scenarios`]. A scenario gets a cluster: the
+//! real binary, started in network and mount namespaces of its own, with a link that leads nowhere. Scenarios that
+//! say so share one cluster; the others get a fresh one. Ends with `N passed, N failed`.
+
+mod cluster;
+mod scenarios;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use cluster::{Cluster, Tools};
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::time::Instant;
+
+#[derive(Parser)]
+struct Args {
+    /// Only scenarios whose name contains this.
+    #[arg(long, default_value = "")]
+    filter: String,
+    #[arg(long)]
+    skiff: PathBuf,
+    /// Where `examples/shop/build-images` has put the archives.
+    #[arg(long)]
+    images: PathBuf,
+    /// Where kubectl is.
+    #[arg(long)]
+    kubectl: PathBuf,
+    /// Leave the cluster running after a failure and say how to enter it.
+    #[arg(long)]
+    keep: bool,
+    #[arg(long)]
+    list: bool,
+}
+
+/// A scenario's cluster.
+#[derive(Clone, Copy, PartialEq)]
+pub enum On {
+    /// One for all scenarios that can live together.
+    Shared,
+    /// One of its own.
+    Own,
+}
+
+pub struct Scenario {
+    pub name: &'static str,
+    pub on: On,
+    pub run: fn(&Cluster) -> Result<()>,
+}
+
+fn main() -> std::process::ExitCode {
+    let args = Args::parse();
+    let chosen: Vec<&Scenario> = scenarios::SCENARIOS.iter().filter(|s| s.name.contains(&args.filter)).collect();
+    if args.list {
+        chosen.iter().for_each(|s| println!("{}", s.name));
+        return std::process::ExitCode::SUCCESS;
+    }
+    let tools = match Tools::new(&args.skiff, &args.images, &args.kubectl) {
+        Ok(t) => t,
+        Err(e) => {
+            eprintln!("skiff-e2e: {e:#}");
+            return std::process::ExitCode::FAILURE;
+        }
+    };
+    let (mut passed, mut failed) = (0, Vec::new());
+    let mut shared: Option<Cluster> = None;
+    for s in chosen {
+        let started = Instant::now();
+        let result = one(s, &tools, &mut shared, args.keep);
+        let seconds = started.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => {
+                passed += 1;
+                println!("PASS {:<60} {seconds:6.1}s", s.name);
+            }
+            Err(e) => {
+                println!("FAIL {:<60} {seconds:6.1}s\n{e:#}\n", s.name);
+                failed.push(s.name);
+            }
+        }
+    }
+    if let Some(c) = shared {
+        c.finish();
+    }
+    for f in &failed {
+        println!("failed: {f}");
+    }
+    println!("{passed} passed, {} failed", failed.len());
+    if failed.is_empty() && passed > 0 { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
+}
+
+fn one(s: &Scenario, tools: &Tools, shared: &mut Option<Cluster>, keep: bool) -> Result<()> {
+    let own;
+    let cluster = match s.on {
+        On::Own => {
+            own = Some(Cluster::start(tools)?);
+            own.as_ref()
+        }
+        On::Shared => {
+            if shared.is_none() {
+                *shared = Some(Cluster::start(tools)?);
+            }
+            own = None;
+            shared.as_ref()
+        }
+    };
+    let Some(c) = cluster else { bail!("no cluster") };
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| (s.run)(c)))
+        .unwrap_or_else(|p| Err(anyhow::anyhow!("panicked: {:?}", p.downcast_ref::<String>())));
+    let result = result.map_err(|e| e.context(c.diagnosis()));
+    if result.is_err() && keep {
+        println!("{}", c.how_to_enter());
+        std::mem::forget(own);
+        std::process::exit(1);
+    }
+    if let Some(c) = own {
+        c.finish();
+    }
+    result
+}
