@@ -146,6 +146,10 @@ fn open_locked(
         base_revision,
         |records| replay(&index, &mut expiries, base_revision, records),
     )?;
+    // The snapshot's name may not be durable yet, if the process died right behind the renaming; what it replaces
+    // may go only when it is.
+    disk.sync_names()
+        .map_err(|e| unreadable("the data directory", e))?;
     for name in names(&*disk)? {
         if segment_number(&name).is_some_and(|n| n < first_segment) {
             disk.remove(&name).map_err(|e| unreadable(&name, e))?;

@@ -305,6 +305,16 @@ async fn run(seed: u64) {
         }
         live(&store, &disk, &outside, seed, life).await;
         drop(store);
+        if random.below(3) == 0 {
+            // First only the process: what it wrote and didn't sync is read, and must then stay.
+            disk.kill_process();
+            disk.set_faults(Faults::default());
+            let store = embedded::open_on(Arc::new(disk.clone()), small())
+                .unwrap_or_else(|e| panic!("seed {seed}, life {life}: {e}"));
+            check(&store, &mut outside.lock()).await;
+            disk.cut_power_after(0);
+            drop(store);
+        }
         disk.crash();
     }
     disk.set_faults(Faults::default());

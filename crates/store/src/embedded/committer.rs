@@ -204,7 +204,8 @@ impl Committer {
             .events
             .last()
             .map_or(self.shared.index.revision(), |e| e.revision);
-        let result = self.log.append(&mut self.frame, last, self.next);
+        let first = batch.events.first().map_or(self.next, |e| e.revision);
+        let result = self.log.append(&mut self.frame, last, first);
         self.frame.clear();
         if let Err(error) = result {
             for reply in batch.replies {

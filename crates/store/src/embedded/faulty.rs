@@ -53,6 +53,7 @@ struct FileState {
 enum NameChange {
     Set(String, usize),
     Remove(String),
+    Rename(String, String),
 }
 
 impl FaultyDisk {
@@ -102,6 +103,13 @@ impl FaultyDisk {
         }
     }
 
+    /// The process dies, the machine doesn't: what was written is there, synced or not. Open handles die.
+    pub fn kill_process(&self) {
+        let state = &mut *self.0.lock();
+        state.life += 1;
+        state.power_left = None;
+    }
+
     /// A copy of all that would be read now.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let state = self.0.lock();
@@ -138,6 +146,9 @@ impl NameChange {
         match self {
             NameChange::Set(name, id) => drop(names.insert(name, id)),
             NameChange::Remove(name) => drop(names.remove(&name)),
+            NameChange::Rename(from, to) => {
+                drop(names.remove(&from).map(|id| names.insert(to, id)))
+            }
         }
     }
 }
@@ -287,11 +298,8 @@ impl Disk for FaultyDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let state = &mut *self.0.lock();
-        let id = state.id(from)?;
-        state.change_name(|| NameChange::Set(to.to_owned(), id))?;
-        state.names.remove(from);
-        state.name_changes.push(NameChange::Remove(from.to_owned()));
-        Ok(())
+        state.id(from)?;
+        state.change_name(|| NameChange::Rename(from.to_owned(), to.to_owned()))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

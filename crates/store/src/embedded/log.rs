@@ -30,6 +30,16 @@ struct Active {
     salt: u32,
 }
 
+/// The last segment as it was found.
+struct Tail {
+    name: String,
+    good: Vec<u8>,
+    salt: u32,
+    /// There is more behind the good end.
+    torn: bool,
+    sealed: bool,
+}
+
 /// What lies on disk; shared with the checkpointer, which removes from the front.
 #[derive(Default)]
 pub(crate) struct Segments(pub Mutex<VecDeque<Segment>>);
@@ -80,16 +90,20 @@ impl Log {
                 "a log segment is missing; have {found:x?}, need all from {first:x}"
             )));
         }
-        let mut loaded = Vec::new();
+        let read = |name: &str, bytes_max: u64| {
+            let mut bytes = Vec::new();
+            let read = disk
+                .read(name)
+                .and_then(|f| f.take(bytes_max).read_to_end(&mut bytes));
+            read.map(|_| bytes).map_err(|e| unreadable(name, e))
+        };
+        // Headers first: each says how much of the segment before it counts.
+        let mut headers = Vec::new();
         for number in &found {
             let name = segment_name(*number);
-            let mut bytes = Vec::new();
-            disk.read(&name)
-                .and_then(|mut f| f.read_to_end(&mut bytes))
-                .map_err(|e| unreadable(&name, e))?;
-            match Header::decode(&bytes) {
+            match Header::decode(&read(&name, HEADER_LEN as u64)?) {
                 Some(header) if header.kind == Kind::Segment && header.number == *number => {
-                    loaded.push((header, bytes))
+                    headers.push(header)
                 }
                 _ => return Err(Error::Corrupt(format!("{name}: the header is damaged"))),
             }
@@ -99,9 +113,10 @@ impl Log {
         let mut last = base;
         let mut segments = VecDeque::new();
         let mut tail = None;
-        for (i, (header, bytes)) in loaded.iter().enumerate() {
+        for (i, header) in headers.iter().enumerate() {
             let name = segment_name(header.number);
-            let successor = loaded.get(i + 1).map(|(h, _)| h);
+            let bytes = read(&name, u64::MAX)?;
+            let successor = headers.get(i + 1);
             let mut at = HEADER_LEN;
             let mut segment_last = header.previous_last;
             let end = successor.map_or(bytes.len(), |s| s.previous_len as usize);
@@ -109,6 +124,7 @@ impl Log {
                 .get(..end)
                 .ok_or_else(|| Error::Corrupt(format!("{name}: shorter than it was")))?;
             let mut torn = false;
+            let mut sealed = false;
             while at < body.len() {
                 let Some(frame) = Frame::decode(&body[at..], header.salt) else {
                     // A write that a crash cut off is the last in the file. With an intact frame behind it, or a
@@ -129,6 +145,7 @@ impl Log {
                     )));
                 }
                 segment_last = frame.last;
+                sealed = records.last() == Some(&Record::Seal);
                 replay(records)?;
                 at += frame.len;
             }
@@ -144,7 +161,18 @@ impl Log {
                 bytes: bytes.len() as u64,
                 last: segment_last,
             });
-            tail = Some((name, at as u64, header.salt, torn));
+            if successor.is_none() {
+                if torn {
+                    tracing::warn!(segment = %name, good_len = at, "cut off a write that a crash left unfinished");
+                }
+                tail = Some(Tail {
+                    name,
+                    good: bytes[..at].to_vec(),
+                    salt: header.salt,
+                    torn,
+                    sealed,
+                });
+            }
         }
 
         let mut log = Log {
@@ -155,40 +183,70 @@ impl Log {
             last,
             segments: Arc::new(Segments(Mutex::new(segments))),
         };
-        if let Some((name, good_len, salt, torn)) = tail {
-            log.good_len = good_len;
-            let mut file = log.disk.append(&name).map_err(|e| unreadable(&name, e))?;
-            // What a killed process wrote but didn't sync is about to be shown to readers, so make it last.
-            file.sync()
-                .and_then(|()| log.disk.sync_names())
-                .map_err(|e| unreadable(&name, e))?;
-            if torn {
-                tracing::warn!(segment = %name, good_len, "cut off a write that a crash left unfinished");
-            } else {
-                log.active = Some(Active { file, salt });
-            }
+        if let Some(tail) = tail {
+            log.good_len = tail.good.len() as u64;
+            log.active = log.resume(tail)?;
         }
         Ok((log, next))
+    }
+
+    /// The last segment, made ready for more.
+    fn resume(&self, tail: Tail) -> Result<Option<Active>> {
+        let Tail {
+            name,
+            good,
+            salt,
+            torn,
+            sealed,
+        } = tail;
+        if !sealed {
+            // What a killed process wrote is readable, though its sync may have failed or not have happened: then it
+            // is in memory only, and syncing it again may do nothing. Readers are about to see it; so write it anew.
+            match self.rewrite(&name, &good) {
+                Ok(file) => return Ok(Some(Active { file, salt })),
+                Err(error) => {
+                    tracing::warn!(segment = %name, %error, "failed to rewrite; syncing what is there")
+                }
+            }
+        }
+        let synced = self.disk.append(&name).and_then(|mut file| {
+            file.sync()?;
+            self.disk.sync_names()?;
+            Ok(file)
+        });
+        let file = synced.map_err(|e| unreadable(&name, e))?;
+        // With bytes behind its good end, a segment has a successor that cuts them off.
+        Ok((!torn).then_some(Active { file, salt }))
+    }
+
+    fn rewrite(&self, name: &str, bytes: &[u8]) -> io::Result<Box<dyn DiskFile>> {
+        let mut file = self.disk.create(TEMPORARY)?;
+        file.write_all(bytes)?;
+        file.sync()?;
+        self.disk.rename(TEMPORARY, name)?;
+        self.disk.sync_names()?;
+        Ok(file)
     }
 
     pub(crate) fn segments(&self) -> Arc<Segments> {
         self.segments.clone()
     }
 
-    /// Makes a frame durable. `last`: the latest revision once it is applied.
+    /// Makes a frame durable. `first`: its first revision (the next one to give out, when it has none); `last`: the
+    /// latest revision once it is applied.
     ///
     /// Errors: [`Error::Unavailable`] when the frame is certain never to count, [`Error::Unknown`] otherwise.
     pub(crate) fn append(
         &mut self,
         frame: &mut FrameWriter,
         last: Revision,
-        next: Revision,
+        first: Revision,
     ) -> Result<()> {
         if self.active.is_some() && self.good_len >= self.segment_bytes_max {
             self.active = None;
         }
         if self.active.is_none() {
-            self.begin_segment(next)
+            self.begin_segment(first)
                 .map_err(|e| Error::Unavailable(format!("begin a log segment: {e}")))?;
         }
         let Some(active) = &mut self.active else {
@@ -215,7 +273,9 @@ impl Log {
             .is_ok();
         self.active = None;
         // Revisions of the failed frame are left out for good.
-        let begun = self.begin_segment(Revision(next.0.max(last.0 + 1))).is_ok();
+        let begun = self
+            .begin_segment(Revision(first.0.max(last.0 + 1)))
+            .is_ok();
         // A frame that isn't there to its last byte can't count in any case.
         match !whole || cut || begun {
             true => Err(Error::Unavailable(error.to_string())),
@@ -238,17 +298,9 @@ impl Log {
             salt,
         };
         let name = segment_name(number);
-        let begin = || {
-            // Written aside, so that a segment that has its name has its header, and damage is never mistaken for a
-            // crash in between.
-            let mut file = self.disk.create(TEMPORARY)?;
-            file.write_all(&header.encode())?;
-            file.sync()?;
-            self.disk.rename(TEMPORARY, &name)?;
-            self.disk.sync_names()?;
-            Ok(file)
-        };
-        match begin() {
+        // Written aside, so that a segment that has its name has its header, and damage is never mistaken for a crash
+        // in between.
+        match self.rewrite(&name, &header.encode()) {
             Ok(file) => {
                 self.active = Some(Active { file, salt });
                 self.good_len = HEADER_LEN as u64;

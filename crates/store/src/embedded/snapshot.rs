@@ -77,6 +77,9 @@ fn write_aside(
     let mut puts = 0;
     let mut frame = FrameWriter::default();
     index.export(revision, |entries| {
+        if index.is_closed() {
+            return Err(Error::Closed);
+        }
         for entry in entries {
             frame.push(Record::Put {
                 revision: entry.mod_revision,
