@@ -351,6 +351,3 @@ pub fn running<'a>(specs: &'a [ContainerSpec], containers: &'a [Runtime]) -> imp
     specs.iter().filter_map(|s| plan::latest(containers, s.name()).filter(|c| c.state == State::Running).map(|c| (s, c)))
 }
 
-#[cfg(test)]
-#[path = "status_tests.rs"]
-mod tests;
