@@ -7,6 +7,9 @@
 pub mod flow_control;
 pub mod policy;
 pub mod rbac;
+mod run;
+
+pub use run::ensure;
 
 use serde_json::{Value, json};
 use std::net::IpAddr;

@@ -190,6 +190,8 @@ impl Call<'_> {
         for plugin in plugins {
             plugin.validate(&a).await?;
         }
+        let told: Vec<String> = plugins.iter().flat_map(|p| p.warnings(&a)).collect();
+        self.warnings.extend(told);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! `pods/eviction`: deletion that respects PodDisruptionBudgets. Source: KEP-85, KEP-3017.
 
 use super::{binding::set_condition, body_of};
+use crate::admission::Operation;
 use crate::registry::delete::{DeleteOptions, remove};
 use crate::registry::{Answer, Call, create, managed, store_error, stored, update};
 use axum::body::Body;
@@ -13,8 +14,10 @@ use store::{Cas, ListOptions};
 const TRIES: usize = 8;
 
 pub async fn evict(mut call: Call<'_>, content_type: &str, request: Request<Body>) -> Result<(Answer, Vec<String>)> {
-    let eviction = body_of(&mut call, "api.policy.v1.Eviction", content_type, request).await?;
+    let mut eviction = body_of(&mut call, "api.policy.v1.Eviction", content_type, request).await?;
     let name = call.info.name.clone();
+    call.admit(Operation::Create, "eviction", &name, &mut eviction, None, &Value::Null).await?;
+    call.admit_final(Operation::Create, "eviction", &name, &mut eviction, None, &Value::Null).await?;
     let given = create::text(&eviction, "name");
     if !given.is_empty() && given != name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));

@@ -1,12 +1,14 @@
 //! `serviceaccounts/token`: TokenRequest. Source: KEP-1205.
 
 use super::body_of;
+use crate::admission::Operation;
 use crate::registry::{Answer, Call, store_error};
 use crate::reader::Reader;
 use crate::tokens::TokenIssuer;
 use axum::body::Body;
 use http::Request;
 use meta::status::Result;
+use serde_json::Value;
 
 pub async fn create(
     mut call: Call<'_>,
@@ -14,7 +16,10 @@ pub async fn create(
     request: Request<Body>,
     issuer: &TokenIssuer,
 ) -> Result<(Answer, Vec<String>)> {
-    let request = body_of(&mut call, "api.authentication.v1.TokenRequest", content_type, request).await?;
+    let mut request = body_of(&mut call, "api.authentication.v1.TokenRequest", content_type, request).await?;
+    let name = call.info.name.clone();
+    call.admit(Operation::Create, "token", &name, &mut request, None, &Value::Null).await?;
+    call.admit_final(Operation::Create, "token", &name, &mut request, None, &Value::Null).await?;
     call.registry.store.barrier().await.map_err(store_error)?;
     let reader = Reader::new(call.registry.store.clone());
     let value =
