@@ -104,7 +104,7 @@ pub fn exec(
 fn join_cgroup(process: &ProcessSpec, cgroups: &sys::cgroup::Manager) -> Step<()> {
     if cgroups.version() == sys::cgroup::Version::V1 {
         cgroups
-            .add_pid(&process.cgroup, 0)
+            .join(&process.cgroup)
             .map_err(failed("unable to apply cgroup configuration"))?;
     }
     if let Some(adjustment) = process.oom_score_adj {

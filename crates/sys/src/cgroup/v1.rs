@@ -44,11 +44,20 @@ pub(super) fn create(mounts: &Mounts, path: &Path) -> Result<()> {
 }
 
 pub(super) fn add_pid(mounts: &Mounts, path: &Path, pid: i32) -> Result<()> {
+    write_to_all(mounts, path, "cgroup.procs", pid)
+}
+
+pub(super) fn join(mounts: &Mounts, path: &Path) -> Result<()> {
+    // 0 in `tasks` is "this thread", the one case in which the kernel (5.4) takes no global lock.
+    write_to_all(mounts, path, "tasks", 0)
+}
+
+fn write_to_all(mounts: &Mounts, path: &Path, file: &str, pid: i32) -> Result<()> {
     let mut done: Vec<&Path> = Vec::new();
     for (controller, mount) in mounts {
         if JOINED.contains(&controller.as_str()) && !done.contains(&mount.as_path()) {
             done.push(mount);
-            write(&mount.join(path).join("cgroup.procs"), &pid.to_string())?;
+            write(&mount.join(path).join(file), &pid.to_string())?;
         }
     }
     Ok(())
