@@ -43,7 +43,13 @@ impl Etcd {
         for _ in 0..5 {
             let dir = tempfile::tempdir().expect("temporary directory");
             let [port, peer] = free_ports();
-            let child = spawn(&binary, dir.path(), port, peer);
+            let child = spawn(
+                &binary,
+                dir.path(),
+                &format!("http://127.0.0.1:{port}"),
+                peer,
+                &[],
+            );
             let mut etcd = Etcd { child, dir, port };
             if etcd.ready().await {
                 return Some(etcd);
@@ -53,8 +59,12 @@ impl Etcd {
     }
 
     async fn ready(&mut self) -> bool {
+        self.ready_with(&options(self.port, "")).await
+    }
+
+    async fn ready_with(&mut self, options: &EtcdOptions) -> bool {
         for _ in 0..200 {
-            if let Ok(store) = store::etcd::open(options(self.port, "")).await {
+            if let Ok(store) = store::etcd::open(options.clone()).await {
                 store.shutdown().await;
                 return true;
             }
@@ -73,7 +83,13 @@ impl Etcd {
             .and_then(|()| self.child.wait())
             .expect("kill");
         let [_, peer] = free_ports();
-        self.child = spawn(&binary().expect("etcd"), self.dir.path(), self.port, peer);
+        self.child = spawn(
+            &binary().expect("etcd"),
+            self.dir.path(),
+            &format!("http://127.0.0.1:{}", self.port),
+            peer,
+            &[],
+        );
         assert!(self.ready().await, "etcd does not start again");
     }
 
@@ -85,6 +101,92 @@ impl Etcd {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+}
+
+/// etcd that talks TLS only, and only to clients with a certificate of the same authority.
+pub struct TlsEtcd {
+    _etcd: Etcd,
+    pub options: EtcdOptions,
+}
+
+impl TlsEtcd {
+    pub async fn start() -> Option<TlsEtcd> {
+        let binary = binary()?;
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let pki = Pki::new();
+        let (cert, key) = pki.issue(&["127.0.0.1".into()]);
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).expect("write");
+            path.into_os_string().into_string().expect("text")
+        };
+        let args = [
+            ("--cert-file", file("cert", &cert)),
+            ("--key-file", file("key", &key)),
+            ("--trusted-ca-file", file("ca", &pki.ca)),
+            ("--client-cert-auth", "true".into()),
+        ];
+        let args: Vec<String> = args
+            .into_iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let [port, peer] = free_ports();
+        let child = spawn(
+            &binary,
+            dir.path(),
+            &format!("https://127.0.0.1:{port}"),
+            peer,
+            &args,
+        );
+        let (cert, key) = pki.issue(&["client".into()]);
+        let options = EtcdOptions {
+            endpoints: vec![format!("https://127.0.0.1:{port}")],
+            ca: Some(pki.ca.into()),
+            cert: Some(cert.into()),
+            key: Some(key.into()),
+            prefix: String::new(),
+        };
+        let mut etcd = Etcd { child, dir, port };
+        assert!(
+            etcd.ready_with(&options).await,
+            "etcd does not start with TLS"
+        );
+        Some(TlsEtcd {
+            _etcd: etcd,
+            options,
+        })
+    }
+}
+
+struct Pki {
+    ca: String,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Pki {
+    fn new() -> Pki {
+        let key = rcgen::KeyPair::generate().expect("key");
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&key).expect("sign").pem();
+        Pki {
+            ca,
+            issuer: rcgen::Issuer::new(params, key),
+        }
+    }
+
+    fn issue(&self, names: &[String]) -> (String, String) {
+        let key = rcgen::KeyPair::generate().expect("key");
+        let mut params = rcgen::CertificateParams::new(names).expect("names");
+        params.extended_key_usages = vec![
+            rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+            rcgen::ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        (
+            params.signed_by(&key, &self.issuer).expect("sign").pem(),
+            key.serialize_pem(),
+        )
     }
 }
 
@@ -103,17 +205,16 @@ pub fn options(port: u16, prefix: &str) -> EtcdOptions {
     }
 }
 
-fn spawn(binary: &str, dir: &std::path::Path, port: u16, peer: u16) -> Child {
-    let client = format!("http://127.0.0.1:{port}");
+fn spawn(binary: &str, dir: &std::path::Path, client: &str, peer: u16, more: &[String]) -> Child {
     let peer = format!("http://127.0.0.1:{peer}");
     Command::new(binary)
         .arg("--data-dir")
         .arg(dir.join("data"))
         .args([
             "--listen-client-urls",
-            &client,
+            client,
             "--advertise-client-urls",
-            &client,
+            client,
         ])
         .args([
             "--listen-peer-urls",
@@ -128,6 +229,7 @@ fn spawn(binary: &str, dir: &std::path::Path, port: u16, peer: u16) -> Child {
             "error",
         ])
         .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
+        .args(more)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

@@ -80,6 +80,7 @@ mod etcd {
     use bytes::Bytes;
     use std::sync::Arc;
     use std::time::Duration;
+    use store::etcd::EtcdOptions;
     use store::{Cas, Change, Error, Event, Revision, Store};
 
     macro_rules! each {
@@ -232,6 +233,31 @@ mod etcd {
             cut_off.watch("/registry/pods/", Revision(start.0 + 1)),
             Err(Error::Compacted { .. })
         ));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn speaks_tls_and_shows_its_certificate() {
+        let Some(etcd) = crate::etcd_server::TlsEtcd::start().await else {
+            return;
+        };
+        let store = store::etcd::open(etcd.options.clone()).await.expect("open");
+        put(&store, "/registry/pods/ns/x", "1").await;
+        let stranger = EtcdOptions {
+            cert: None,
+            key: None,
+            ..etcd.options.clone()
+        };
+        let refused = store::etcd::open(stranger).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))));
+        let other = crate::etcd_server::TlsEtcd::start()
+            .await
+            .expect("another etcd");
+        let distrusting = EtcdOptions {
+            ca: other.options.ca.clone(),
+            ..etcd.options.clone()
+        };
+        let refused = store::etcd::open(distrusting).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))));
     }
 
     #[tokio::test]
