@@ -81,7 +81,6 @@ fn write_string(out: &mut Vec<u8>, s: &str) {
     let _ = serde_json::to_writer(out, s);
 }
 
-
 /// An object as Go's encoder would write it: fields in declaration order, with the zero values that lack
 /// `omitempty`, and `<`, `>`, `&` escaped. For comparing with what upstream writes.
 pub fn go_order(types: &Types, ty: TypeId, value: &Value) -> Vec<u8> {
@@ -114,7 +113,11 @@ fn write_go(types: &Types, ty: TypeId, value: Option<&Value>, out: &mut Vec<u8>)
                 }
             }
             if s.preserve_unknown {
-                for (k, v) in members.into_iter().flat_map(sorted).filter(|m| s.field(m.0).is_none()) {
+                for (k, v) in members
+                    .into_iter()
+                    .flat_map(sorted)
+                    .filter(|m| s.field(m.0).is_none())
+                {
                     if std::mem::replace(&mut comma, true) {
                         out.push(b',');
                     }

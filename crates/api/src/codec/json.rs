@@ -6,7 +6,10 @@
 //! write out again is left out. So two clients that mean the same object store the same bytes.
 
 pub use super::encode::{canonical, go_order};
-use super::scalar::{canonical_quantity, format_duration, format_micro_time, format_time, parse_duration, parse_time, time_error};
+use super::scalar::{
+    canonical_quantity, format_duration, format_micro_time, format_time, parse_duration,
+    parse_time, time_error,
+};
 use crate::facts::{Union, facts};
 use base64::Engine;
 use meta::schema::{Field, Shape, Struct, TypeId, Types};

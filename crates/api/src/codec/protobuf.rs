@@ -6,9 +6,7 @@
 //! several nested ones here ([`crate::facts::Inline`]).
 
 use super::json::{DecodeError, canonical, dropped};
-use super::scalar::{
-    canonical_quantity, format_duration, format_micro_time, format_time, parse_duration, parse_time,
-};
+use super::scalar::{canonical_quantity, format_duration, format_micro_time, format_time, parse_duration, parse_time};
 use crate::facts::{Union, facts};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -57,7 +55,9 @@ static PLANS: LazyLock<HashMap<TypeId, Vec<(u32, Step)>>> = LazyLock::new(|| {
     let mut plans = HashMap::new();
     for (i, ty) in f.types.types.iter().enumerate() {
         let id = TypeId(i as u32);
-        let Shape::Struct(s) = &ty.shape else { continue };
+        let Shape::Struct(s) = &ty.shape else {
+            continue;
+        };
         let mut plan: Vec<(u32, Step)> = s
             .fields
             .iter()
@@ -148,6 +148,16 @@ fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+fn write_int(out: &mut Vec<u8>, number: u32, n: i64) -> Result<(), String> {
+    put_int(out, number, n);
+    Ok(())
+}
+
+fn write_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) -> Result<(), String> {
+    put_bytes(out, number, bytes);
+    Ok(())
+}
+
 /// A length-delimited field whose content is written in place, then moved to make room for its length.
 fn put_nested(
     out: &mut Vec<u8>,
@@ -166,13 +176,17 @@ fn put_nested(
 
 fn message(ty: TypeId, object: Option<&Map<String, Value>>, out: &mut Vec<u8>) -> Result<(), String> {
     let types = &facts().types;
-    let Shape::Struct(s) = types.shape(ty) else { return Err("not a message".into()) };
+    let Shape::Struct(s) = types.shape(ty) else {
+        return Err("not a message".into());
+    };
     for (number, step) in plan(ty) {
         match step {
             // Of the same JSON object, only the inlined struct's own fields are written.
             Step::Inline(inner) => put_nested(out, *number, |out| message(*inner, object, out))?,
             Step::Field(i) => {
-                let Some(f) = s.fields.get(*i as usize) else { continue };
+                let Some(f) = s.fields.get(*i as usize) else {
+                    continue;
+                };
                 let value = object.and_then(|o| o.get(&f.name)).filter(|v| !v.is_null());
                 field(types, f, value, out).map_err(|e| format!("{}: {e}", f.name))?;
             }
@@ -233,13 +247,13 @@ fn single(types: &Types, ty: TypeId, number: u32, value: Option<&Value>, out: &m
             Some(_) => wrong(),
         },
         Shape::Bool => match value {
-            None => Ok(put_int(out, number, 0)),
-            Some(Value::Bool(b)) => Ok(put_int(out, number, i64::from(*b))),
+            None => write_int(out, number, 0),
+            Some(Value::Bool(b)) => write_int(out, number, i64::from(*b)),
             Some(_) => wrong(),
         },
         Shape::Int32 | Shape::Int64 => match value {
-            None => Ok(put_int(out, number, 0)),
-            Some(v) => Ok(put_int(out, number, v.as_i64().ok_or("not an integer")?)),
+            None => write_int(out, number, 0),
+            Some(v) => write_int(out, number, v.as_i64().ok_or("not an integer")?),
         },
         Shape::Double => {
             let f = value.map_or(Some(0.0), Value::as_f64).ok_or("not a number")?;
@@ -247,10 +261,10 @@ fn single(types: &Types, ty: TypeId, number: u32, value: Option<&Value>, out: &m
             out.extend_from_slice(&f.to_le_bytes());
             Ok(())
         }
-        Shape::String => Ok(put_bytes(out, number, text()?.as_bytes())),
+        Shape::String => write_bytes(out, number, text()?.as_bytes()),
         Shape::Bytes => {
             let bytes = BASE64.decode(text()?).map_err(|e| e.to_string())?;
-            Ok(put_bytes(out, number, &bytes))
+            write_bytes(out, number, &bytes)
         }
         Shape::Quantity => {
             let q = match value {
@@ -258,7 +272,7 @@ fn single(types: &Types, ty: TypeId, number: u32, value: Option<&Value>, out: &m
                 None => "0".to_string(),
                 Some(_) => text()?.to_string(),
             };
-            put_nested(out, number, |out| Ok(put_bytes(out, 1, q.as_bytes())))
+            put_nested(out, number, |out| write_bytes(out, 1, q.as_bytes()))
         }
         Shape::IntOrString => {
             let (kind, int, string) = match value {
@@ -283,12 +297,12 @@ fn single(types: &Types, ty: TypeId, number: u32, value: Option<&Value>, out: &m
         }),
         Shape::Duration => {
             let d = if value.is_some() { parse_duration(text()?).ok_or("not a duration")? } else { 0 };
-            put_nested(out, number, |out| Ok(put_int(out, 1, d)))
+            put_nested(out, number, |out| write_int(out, 1, d))
         }
         Shape::FieldsV1 | Shape::RawExtension | Shape::Any => put_nested(out, number, |out| match value {
             None => Ok(()),
             Some(v) => match facts().unions.get(&ty) {
-                None => Ok(put_bytes(out, 1, &canonical(v))),
+                None => write_bytes(out, 1, &canonical(v)),
                 Some(union) => put_union(types, *union, v, out),
             },
         }),
@@ -304,9 +318,8 @@ fn json_schema(types: &Types) -> Result<TypeId, String> {
 
 fn put_union(types: &Types, union: Union, value: &Value, out: &mut Vec<u8>) -> Result<(), String> {
     let schema = json_schema(types)?;
-    let put_schema = |number: u32, v: &Value, out: &mut Vec<u8>| {
-        put_nested(out, number, |out| message(schema, v.as_object(), out))
-    };
+    let put_schema =
+        |number: u32, v: &Value, out: &mut Vec<u8>| put_nested(out, number, |out| message(schema, v.as_object(), out));
     match (union, value) {
         (Union::SchemaOrBool, v) => {
             put_int(out, 1, i64::from(v.as_bool().unwrap_or(true)));
@@ -457,11 +470,15 @@ fn read_message(
     if depth > DEPTH_MAX {
         return Err("exceeded max depth".into());
     }
-    let Shape::Struct(s) = types.shape(ty) else { return Err("not a message".into()) };
+    let Shape::Struct(s) = types.shape(ty) else {
+        return Err("not a message".into());
+    };
     let steps = plan(ty);
     let mut wire = Wire(bytes);
     while let Some((number, raw)) = wire.next()? {
-        let Ok(at) = steps.binary_search_by_key(&number, |p| p.0) else { continue };
+        let Ok(at) = steps.binary_search_by_key(&number, |p| p.0) else {
+            continue;
+        };
         match (steps[at].1, raw) {
             (Step::Inline(inner), Raw::Bytes(b)) => read_message(types, inner, b, depth + 1, out)?,
             (Step::Inline(_), _) => return Err(wrong_wire(number)),
@@ -479,10 +496,18 @@ fn wrong_wire(number: u32) -> String {
     format!("wrong wireType for field {number}")
 }
 
-fn read_field(types: &Types, f: &Field, raw: Raw<'_>, depth: usize, out: &mut Map<String, Value>) -> Result<(), String> {
+fn read_field(
+    types: &Types,
+    f: &Field,
+    raw: Raw<'_>,
+    depth: usize,
+    out: &mut Map<String, Value>,
+) -> Result<(), String> {
     match types.shape(f.ty) {
         Shape::List(_) if facts().wrapped.contains(&f.ty) => {
-            let Raw::Bytes(b) = raw else { return Err(wrong_wire(f.proto)) };
+            let Raw::Bytes(b) = raw else {
+                return Err(wrong_wire(f.proto));
+            };
             let list = read_wrapped(b)?;
             if !dropped(types, f, &list) {
                 out.insert(f.name.clone(), list);
@@ -505,7 +530,9 @@ fn read_field(types: &Types, f: &Field, raw: Raw<'_>, depth: usize, out: &mut Ma
             }
         }
         Shape::Map { value, .. } => {
-            let Raw::Bytes(b) = raw else { return Err(wrong_wire(f.proto)) };
+            let Raw::Bytes(b) = raw else {
+                return Err(wrong_wire(f.proto));
+            };
             let (mut key, mut v) = (String::new(), None);
             let mut entry = Wire(b);
             while let Some((number, raw)) = entry.next()? {
@@ -526,7 +553,9 @@ fn read_field(types: &Types, f: &Field, raw: Raw<'_>, depth: usize, out: &mut Ma
             };
         }
         Shape::Struct(_) => {
-            let Raw::Bytes(b) = raw else { return Err(wrong_wire(f.proto)) };
+            let Raw::Bytes(b) = raw else {
+                return Err(wrong_wire(f.proto));
+            };
             // A message that occurs twice is merged.
             let mut object = match out.remove(&f.name) {
                 Some(Value::Object(o)) => o,
@@ -613,7 +642,8 @@ fn read_single(types: &Types, ty: TypeId, number: u32, raw: Raw<'_>, depth: usiz
                     _ => {}
                 }
             }
-            let nanos = i32::try_from(nanos).ok().filter(|n| (0..1_000_000_000).contains(n)).ok_or("bad nanoseconds")?;
+            let nanos =
+                i32::try_from(nanos).ok().filter(|n| (0..1_000_000_000).contains(n)).ok_or("bad nanoseconds")?;
             let t = jiff::Timestamp::new(seconds, nanos).map_err(|_| "time out of range")?;
             if matches!(types.shape(ty), Shape::Time) { format_time(t).into() } else { format_micro_time(t).into() }
         }

@@ -2,7 +2,9 @@
 
 /// A quantity in its one canonical form, or upstream's complaint.
 pub fn canonical_quantity(text: &str) -> Result<String, String> {
-    meta::quantity::Quantity::parse(text).map(|q| q.canonical()).map_err(|e| e.to_string())
+    meta::quantity::Quantity::parse(text)
+        .map(|q| q.canonical())
+        .map_err(|e| e.to_string())
 }
 
 /// RFC 3339 with any offset, as Go's `time.Parse` takes it.

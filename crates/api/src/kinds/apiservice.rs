@@ -33,9 +33,7 @@ impl Strategy for APIService {
         values::dns1035_label(version, &path.child("version"), errors);
         for (key, max) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1_000)] {
             let n = int(spec, key).unwrap_or(0);
-            if n <= 0 {
-                errors.invalid(path.child(key), n, format!("must be positive and less than {max}"));
-            } else if n > max {
+            if n <= 0 || n > max {
                 errors.invalid(path.child(key), n, format!("must be positive and less than {max}"));
             }
         }
@@ -46,7 +44,11 @@ impl Strategy for APIService {
                 errors.invalid(path.child("caBundle"), "<bytes>", "local APIServices may not have a caBundle");
             }
             if skip {
-                errors.invalid(path.child("insecureSkipTLSVerify"), true, "local APIServices may not have insecureSkipTLSVerify");
+                errors.invalid(
+                    path.child("insecureSkipTLSVerify"),
+                    true,
+                    "local APIServices may not have insecureSkipTLSVerify",
+                );
             }
             return;
         }
@@ -60,11 +62,7 @@ impl Strategy for APIService {
             values::port_number(port, at.child("port"), errors);
         }
         if skip && !text(spec, "caBundle").is_empty() {
-            errors.invalid(
-                path.child("insecureSkipTLSVerify"),
-                true,
-                "may not be true if caBundle is present",
-            );
+            errors.invalid(path.child("insecureSkipTLSVerify"), true, "may not be true if caBundle is present");
         }
     }
 
@@ -73,12 +71,8 @@ impl Strategy for APIService {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Service", "string", 0),
-            column("Available", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] =
+            &[NAME, column("Service", "string", 0), column("Available", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 

@@ -45,12 +45,15 @@ fn pem(encoded: &str, label: &str) -> bool {
         .ok()
         .and_then(|b| String::from_utf8(b).ok())
         .is_some_and(|t| {
-            t.contains(&format!("-----BEGIN {label}-----")) && t.contains(&format!("-----END {label}-----"))
+            t.contains(&format!("-----BEGIN {label}-----"))
+                && t.contains(&format!("-----END {label}-----"))
         })
 }
 
 fn condition<'a>(obj: &'a Value, kind: &str) -> Option<&'a Value> {
-    list_at(obj, &["status", "conditions"]).iter().find(|c| text(c, "type") == kind)
+    list_at(obj, &["status", "conditions"])
+        .iter()
+        .find(|c| text(c, "type") == kind)
 }
 
 fn conditions(obj: &Value, errors: &mut Errors) {
@@ -66,12 +69,23 @@ fn conditions(obj: &Value, errors: &mut Errors) {
         seen.push(kind);
         let status = text(c, "status");
         match kind {
-            "Approved" | "Denied" | "Failed" => values::required_one_of(status, &["True"], path.child("status"), errors),
-            _ => values::required_one_of(status, &["True", "False", "Unknown"], path.child("status"), errors),
+            "Approved" | "Denied" | "Failed" => {
+                values::required_one_of(status, &["True"], path.child("status"), errors)
+            }
+            _ => values::required_one_of(
+                status,
+                &["True", "False", "Unknown"],
+                path.child("status"),
+                errors,
+            ),
         }
     }
     if seen.contains(&"Approved") && seen.contains(&"Denied") {
-        errors.invalid(path, "Denied", "Approved and Denied conditions are mutually exclusive");
+        errors.invalid(
+            path,
+            "Denied",
+            "Approved and Denied conditions are mutually exclusive",
+        );
     }
 }
 
@@ -84,7 +98,11 @@ impl Strategy for CertificateSigningRequest {
         if let Some(spec) = ensure_object(obj, "spec")
             && list(spec, "usages").is_empty()
         {
-            set(spec, "usages", json!(["digital signature", "key encipherment"]));
+            set(
+                spec,
+                "usages",
+                json!(["digital signature", "key encipherment"]),
+            );
         }
     }
 
@@ -111,7 +129,11 @@ impl Strategy for CertificateSigningRequest {
             _ if signer.is_empty() => errors.required(at, ""),
             _ if signer.len() > SIGNER_NAME_BYTES_MAX => errors.too_long(at, SIGNER_NAME_BYTES_MAX),
             _ if signer == "kubernetes.io/legacy-unknown" => {
-                errors.invalid(at, signer, "the legacy signerName is not allowed via this API version");
+                errors.invalid(
+                    at,
+                    signer,
+                    "the legacy signerName is not allowed via this API version",
+                );
             }
             Some((domain, rest)) if domain.contains('.') && !rest.is_empty() => {
                 values::dns_subdomain(domain, &at, errors);
@@ -119,7 +141,11 @@ impl Strategy for CertificateSigningRequest {
                     values::dns_subdomain(part, &at, errors);
                 }
             }
-            _ => errors.invalid(at, signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'"),
+            _ => errors.invalid(
+                at,
+                signer,
+                "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+            ),
         }
         if let Some(seconds) = int(spec, "expirationSeconds")
             && seconds < EXPIRATION_SECONDS_MIN
@@ -163,7 +189,12 @@ impl Strategy for CertificateSigningRequest {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        values::immutable(field(new, "spec"), field(old, "spec"), Path::new("spec"), errors);
+        values::immutable(
+            field(new, "spec"),
+            field(old, "spec"),
+            Path::new("spec"),
+            errors,
+        );
         conditions(new, errors);
     }
 
@@ -177,12 +208,19 @@ impl Strategy for CertificateSigningRequest {
         if !of(old).is_empty() {
             errors.forbidden(path, "updates may not set certificate content");
         } else if !pem(of(new), "CERTIFICATE") {
-            errors.invalid(path, "<certificate data>", "must contain at least one CERTIFICATE PEM block");
+            errors.invalid(
+                path,
+                "<certificate data>",
+                "must contain at least one CERTIFICATE PEM block",
+            );
         }
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
-        vec![("spec.signerName", text_at(obj, &["spec", "signerName"]).to_string())]
+        vec![(
+            "spec.signerName",
+            text_at(obj, &["spec", "signerName"]).to_string(),
+        )]
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -199,7 +237,9 @@ impl Strategy for CertificateSigningRequest {
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let spec = field(obj, "spec");
-        let duration = int(spec, "expirationSeconds").map(human_duration).unwrap_or_default();
+        let duration = int(spec, "expirationSeconds")
+            .map(human_duration)
+            .unwrap_or_default();
         let mut shown = match (condition(obj, "Approved"), condition(obj, "Denied")) {
             (_, Some(_)) => "Denied",
             (Some(_), None) => "Approved",
@@ -239,9 +279,18 @@ mod tests {
             )
         };
         let good = "-----BEGIN CERTIFICATE REQUEST-----\nx\n-----END CERTIFICATE REQUEST-----\n";
-        check_create(&csr(good, r#""signerName":"kubernetes.io/kube-apiserver-client""#), expect![[""]]);
         check_create(
-            &csr("junk", r#""signerName":"nobody","expirationSeconds":5,"usages":["client auth","client auth","fun"]"#),
+            &csr(
+                good,
+                r#""signerName":"kubernetes.io/kube-apiserver-client""#,
+            ),
+            expect![[""]],
+        );
+        check_create(
+            &csr(
+                "junk",
+                r#""signerName":"nobody","expirationSeconds":5,"usages":["client auth","client auth","fun"]"#,
+            ),
             expect![[r#"
                 spec.request: Invalid value: "anVuaw==": PEM block type must be CERTIFICATE REQUEST
                 spec.usages[1]: Duplicate value: "client auth"

@@ -24,7 +24,9 @@ fn remember_storage_version(obj: &mut Value) {
         .find(|v| flag(v, "storage"))
         .map(|v| text(v, "name").to_string());
     let Some(stored) = stored else { return };
-    let Some(status) = ensure_object(obj, "status") else { return };
+    let Some(status) = ensure_object(obj, "status") else {
+        return;
+    };
     if !texts(status, "storedVersions").contains(&stored.as_str()) {
         let mut all = list(status, "storedVersions").to_vec();
         all.push(stored.into());
@@ -34,7 +36,9 @@ fn remember_storage_version(obj: &mut Value) {
 
 impl Strategy for CustomResourceDefinition {
     fn defaults(&self, obj: &mut Value) {
-        let Some(spec) = ensure_object(obj, "spec") else { return };
+        let Some(spec) = ensure_object(obj, "spec") else {
+            return;
+        };
         if let Some(names) = ensure_object(spec, "names") {
             let kind = text(names, "kind").to_string();
             if !kind.is_empty() {
@@ -45,7 +49,9 @@ impl Strategy for CustomResourceDefinition {
         if !has(spec, "conversion") {
             set(spec, "conversion", json!({"strategy": "None"}));
         }
-        if let Some(service) = object_at_mut(spec, &["conversion", "webhook", "clientConfig", "service"]) {
+        if let Some(service) =
+            object_at_mut(spec, &["conversion", "webhook", "clientConfig", "service"])
+        {
             fill(service, "port", 443);
         }
     }
@@ -63,7 +69,9 @@ impl Strategy for CustomResourceDefinition {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         validate(obj, errors);
         let group = text_at(obj, &["spec", "group"]);
-        let protected = PROTECTED.iter().any(|p| group.ends_with(p)) || group == "k8s.io" || group == "kubernetes.io";
+        let protected = PROTECTED.iter().any(|p| group.ends_with(p))
+            || group == "k8s.io"
+            || group == "kubernetes.io";
         let approved = text(at(obj, &["metadata", "annotations"]), APPROVED_ANNOTATION);
         if protected && approved.is_empty() {
             errors.required(
@@ -85,12 +93,22 @@ impl Strategy for CustomResourceDefinition {
         }
         for keys in fixed {
             let of = |v| at(field(v, "spec"), keys);
-            values::immutable(of(new), of(old), Path::new("spec").child(&keys.join(".")), errors);
+            values::immutable(
+                of(new),
+                of(old),
+                Path::new("spec").child(&keys.join(".")),
+                errors,
+            );
         }
         let served = list_at(new, &["spec", "versions"]);
-        for (i, stored) in texts(field(new, "status"), "storedVersions").into_iter().enumerate() {
+        for (i, stored) in texts(field(new, "status"), "storedVersions")
+            .into_iter()
+            .enumerate()
+        {
             if !served.iter().any(|v| text(v, "name") == stored) {
-                let detail = format!("missing from spec.versions; {stored} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {stored} and removes {stored} from status.storedVersions");
+                let detail = format!(
+                    "missing from spec.versions; {stored} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {stored} and removes {stored} from status.storedVersions"
+                );
                 errors.invalid(Path::new("status.storedVersions").index(i), stored, detail);
             }
         }
@@ -103,11 +121,18 @@ impl Strategy for CustomResourceDefinition {
             errors.invalid(path, json!([]), "must have at least one stored version");
             return;
         }
-        let current = list_at(new, &["spec", "versions"]).iter().find(|v| flag(v, "storage")).map(|v| text(v, "name"));
+        let current = list_at(new, &["spec", "versions"])
+            .iter()
+            .find(|v| flag(v, "storage"))
+            .map(|v| text(v, "name"));
         if let Some(current) = current
             && !stored.contains(&current)
         {
-            errors.invalid(path, json!(stored), format!("must have the storage version {current}"));
+            errors.invalid(
+                path,
+                json!(stored),
+                format!("must have the storage version {current}"),
+            );
         }
     }
 
@@ -121,7 +146,10 @@ impl Strategy for CustomResourceDefinition {
     }
 
     fn row(&self, obj: &Value, _now: Now) -> Vec<Value> {
-        vec![columns::name(obj), at(obj, &["metadata", "creationTimestamp"]).clone()]
+        vec![
+            columns::name(obj),
+            at(obj, &["metadata", "creationTimestamp"]).clone(),
+        ]
     }
 }
 
@@ -141,10 +169,19 @@ fn validate(obj: &Value, errors: &mut Errors) {
     } else {
         values::dns_subdomain(group, &path.child("group"), errors);
         if !group.contains('.') {
-            errors.invalid(path.child("group"), group, "should be a domain with at least one dot");
+            errors.invalid(
+                path.child("group"),
+                group,
+                "should be a domain with at least one dot",
+            );
         }
     }
-    values::required_one_of(text(spec, "scope"), &["Cluster", "Namespaced"], path.child("scope"), errors);
+    values::required_one_of(
+        text(spec, "scope"),
+        &["Cluster", "Namespaced"],
+        path.child("scope"),
+        errors,
+    );
     if flag(spec, "preserveUnknownFields") {
         errors.invalid(
             path.child("preserveUnknownFields"),
@@ -158,7 +195,12 @@ fn validate(obj: &Value, errors: &mut Errors) {
 }
 
 fn validate_names(names: &Value, path: &Path, errors: &mut Errors) {
-    for (key, lower) in [("plural", true), ("singular", true), ("kind", false), ("listKind", false)] {
+    for (key, lower) in [
+        ("plural", true),
+        ("singular", true),
+        ("kind", false),
+        ("listKind", false),
+    ] {
         let name = text(names, key);
         if name.is_empty() {
             if key != "singular" {
@@ -167,11 +209,24 @@ fn validate_names(names: &Value, path: &Path, errors: &mut Errors) {
             continue;
         }
         // Kinds are DNS labels too, but for the case of their letters.
-        let checked = if lower { name.to_string() } else { name.to_lowercase() };
-        values::each(errors, &path.child(key), name, meta::names::dns1035_label(&checked));
+        let checked = if lower {
+            name.to_string()
+        } else {
+            name.to_lowercase()
+        };
+        values::each(
+            errors,
+            &path.child(key),
+            name,
+            meta::names::dns1035_label(&checked),
+        );
     }
     if !text(names, "kind").is_empty() && text(names, "kind") == text(names, "listKind") {
-        errors.invalid(path.child("listKind"), text(names, "listKind"), "kind and listKind may not be the same");
+        errors.invalid(
+            path.child("listKind"),
+            text(names, "listKind"),
+            "kind and listKind may not be the same",
+        );
     }
     for key in ["shortNames", "categories"] {
         for (i, name) in texts(names, key).into_iter().enumerate() {
@@ -189,21 +244,30 @@ fn validate_versions(versions: &[Value], path: &Path, errors: &mut Errors) {
             errors.invalid(path.child("name"), name, "must be unique");
         }
         seen.push(name);
-        let (schema, at) = (at(v, &["schema", "openAPIV3Schema"]), path.child("schema.openAPIV3Schema"));
+        let (schema, at) = (
+            at(v, &["schema", "openAPIV3Schema"]),
+            path.child("schema.openAPIV3Schema"),
+        );
         if !schema.is_object() {
             errors.required(at, "schemas are required");
         } else {
             if text(schema, "type") != "object" {
-                errors.invalid(at.child("type"), text(schema, "type"), "must be object at the root");
+                errors.invalid(
+                    at.child("type"),
+                    text(schema, "type"),
+                    "must be object at the root",
+                );
             }
             structural(schema, Some(Level::Root), &at, 0, errors);
         }
         let scale = at_scale(v);
         if scale.is_object() {
             let path = path.child("subresources.scale");
-            for (key, under, required) in
-                [("specReplicasPath", ".spec.", true), ("statusReplicasPath", ".status.", true), ("labelSelectorPath", ".", false)]
-            {
+            for (key, under, required) in [
+                ("specReplicasPath", ".spec.", true),
+                ("statusReplicasPath", ".status.", true),
+                ("labelSelectorPath", ".", false),
+            ] {
                 let value = text(scale, key);
                 if value.is_empty() {
                     if required {
@@ -211,7 +275,11 @@ fn validate_versions(versions: &[Value], path: &Path, errors: &mut Errors) {
                     }
                 } else if !value.starts_with(under) || value.contains(['[', ']']) {
                     let detail = format!("should be a json path under {under}");
-                    errors.invalid(path.child(key), value, detail.trim_end_matches('.').to_string());
+                    errors.invalid(
+                        path.child(key),
+                        value,
+                        detail.trim_end_matches('.').to_string(),
+                    );
                 }
             }
         }
@@ -224,7 +292,11 @@ fn validate_versions(versions: &[Value], path: &Path, errors: &mut Errors) {
             values::required_one_of(text(c, "type"), &types, path.child("type"), errors);
             match text(c, "jsonPath") {
                 "" => errors.required(path.child("jsonPath"), ""),
-                p if !p.starts_with('.') => errors.invalid(path.child("jsonPath"), p, "must be a simple json path starting with ."),
+                p if !p.starts_with('.') => errors.invalid(
+                    path.child("jsonPath"),
+                    p,
+                    "must be a simple json path starting with .",
+                ),
                 _ => {}
             }
         }
@@ -232,7 +304,11 @@ fn validate_versions(versions: &[Value], path: &Path, errors: &mut Errors) {
     match versions.iter().filter(|v| flag(v, "storage")).count() {
         _ if versions.is_empty() => errors.required(path.clone(), "must have at least one version"),
         1 => {}
-        _ => errors.invalid(path.clone(), json!(seen), "must have exactly one version marked as storage version"),
+        _ => errors.invalid(
+            path.clone(),
+            json!(seen),
+            "must have exactly one version marked as storage version",
+        ),
     }
 }
 
@@ -241,14 +317,26 @@ fn at_scale(version: &Value) -> &Value {
 }
 
 fn validate_conversion(conversion: &Value, path: &Path, errors: &mut Errors) {
-    values::required_one_of(text(conversion, "strategy"), &["None", "Webhook"], path.child("strategy"), errors);
+    values::required_one_of(
+        text(conversion, "strategy"),
+        &["None", "Webhook"],
+        path.child("strategy"),
+        errors,
+    );
     let webhook = field(conversion, "webhook");
     match (text(conversion, "strategy"), webhook.is_object()) {
         ("Webhook", false) => {
-            errors.required(path.child("webhook.clientConfig"), "required when strategy is set to Webhook");
+            errors.required(
+                path.child("webhook.clientConfig"),
+                "required when strategy is set to Webhook",
+            );
         }
         ("Webhook", true) => {
-            client_config(field(webhook, "clientConfig"), &path.child("webhook.clientConfig"), errors);
+            client_config(
+                field(webhook, "clientConfig"),
+                &path.child("webhook.clientConfig"),
+                errors,
+            );
             let versions = texts(webhook, "conversionReviewVersions");
             if !versions.iter().any(|v| matches!(*v, "v1" | "v1beta1")) {
                 errors.invalid(
@@ -258,7 +346,10 @@ fn validate_conversion(conversion: &Value, path: &Path, errors: &mut Errors) {
                 );
             }
         }
-        (_, true) => errors.forbidden(path.child("webhook"), "should not be set when strategy is not set to Webhook"),
+        (_, true) => errors.forbidden(
+            path.child("webhook"),
+            "should not be set when strategy is not set to Webhook",
+        ),
         _ => {}
     }
 }
@@ -273,7 +364,13 @@ enum Level {
 
 /// The rules of structural schemas (KEP-1693): every node says its type, and nothing is said twice.
 /// `level` is `None` below `anyOf` and its like, where nodes may only restrict.
-fn structural(schema: &Value, level: Option<Level>, path: &Path, depth: usize, errors: &mut Errors) {
+fn structural(
+    schema: &Value,
+    level: Option<Level>,
+    path: &Path,
+    depth: usize,
+    errors: &mut Errors,
+) {
     if depth > DEPTH_MAX {
         errors.invalid(path.clone(), Value::Null, "must not nest deeper");
         return;
@@ -294,39 +391,70 @@ fn structural(schema: &Value, level: Option<Level>, path: &Path, depth: usize, e
             },
         ),
         Some(_) if int_or_string && !kind.is_empty() => {
-            errors.invalid(path.child("type"), kind, "must be empty if x-kubernetes-int-or-string is true");
+            errors.invalid(
+                path.child("type"),
+                kind,
+                "must be empty if x-kubernetes-int-or-string is true",
+            );
         }
-        None if !kind.is_empty() && !int_or_string => errors.forbidden(path.child("type"), "must be empty to be structural"),
+        None if !kind.is_empty() && !int_or_string => {
+            errors.forbidden(path.child("type"), "must be empty to be structural")
+        }
         _ => {}
     }
-    for (key, allowed) in [("$ref", false), ("definitions", false), ("dependencies", false), ("patternProperties", false)] {
+    for (key, allowed) in [
+        ("$ref", false),
+        ("definitions", false),
+        ("dependencies", false),
+        ("patternProperties", false),
+    ] {
         if has(schema, key) && !allowed {
             errors.forbidden(path.child(key), format!("{key} is not supported"));
         }
     }
     if flag(schema, "uniqueItems") {
-        errors.forbidden(path.child("uniqueItems"), "uniqueItems cannot be set to true since the runtime complexity becomes quadratic");
+        errors.forbidden(
+            path.child("uniqueItems"),
+            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+        );
     }
     let additional = field(schema, "additionalProperties");
     if additional == &json!(false) {
-        errors.forbidden(path.child("additionalProperties"), "additionalProperties cannot be set to false");
+        errors.forbidden(
+            path.child("additionalProperties"),
+            "additionalProperties cannot be set to false",
+        );
     }
     if !additional.is_null() && entries(schema, "properties").next().is_some() {
-        errors.forbidden(path.child("additionalProperties"), "additionalProperties and properties are mutual exclusive");
+        errors.forbidden(
+            path.child("additionalProperties"),
+            "additionalProperties and properties are mutual exclusive",
+        );
     }
     let items = field(schema, "items");
     if items.is_array() {
-        errors.forbidden(path.child("items"), "items must be a schema object and not an array");
+        errors.forbidden(
+            path.child("items"),
+            "items must be a schema object and not an array",
+        );
     }
     if kind == "array" && items.is_null() && level.is_some() {
         errors.required(path.child("items"), "must be specified");
     }
     if preserve && level.is_some() && !matches!(kind, "" | "object") {
-        errors.invalid(path.child("type"), kind, "must be object if x-kubernetes-preserve-unknown-fields is true");
+        errors.invalid(
+            path.child("type"),
+            kind,
+            "must be object if x-kubernetes-preserve-unknown-fields is true",
+        );
     }
     if flag(schema, "x-kubernetes-embedded-resource") {
         if kind != "object" {
-            errors.invalid(path.child("type"), kind, "must be object if x-kubernetes-embedded-resource is true");
+            errors.invalid(
+                path.child("type"),
+                kind,
+                "must be object if x-kubernetes-embedded-resource is true",
+            );
         }
         if entries(schema, "properties").next().is_none() && !preserve {
             errors.required(
@@ -340,20 +468,46 @@ fn structural(schema: &Value, level: Option<Level>, path: &Path, depth: usize, e
         && let Err(e) = regex::Regex::new(pattern)
     {
         let why = e.to_string();
-        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        errors.invalid(path.child("pattern"), pattern, format!("must be a valid regular expression, but isn't: {why}"));
+        let why = why
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .trim_start_matches("error: ");
+        errors.invalid(
+            path.child("pattern"),
+            pattern,
+            format!("must be a valid regular expression, but isn't: {why}"),
+        );
     }
     list_type(schema, kind, path, errors);
 
     for (name, child) in entries(schema, "properties") {
         let below = level.map(|_| Level::Property);
-        structural(child, below, &path.child("properties").key(name), depth + 1, errors);
+        structural(
+            child,
+            below,
+            &path.child("properties").key(name),
+            depth + 1,
+            errors,
+        );
     }
     if additional.is_object() {
-        structural(additional, level.map(|_| Level::Property), &path.child("additionalProperties"), depth + 1, errors);
+        structural(
+            additional,
+            level.map(|_| Level::Property),
+            &path.child("additionalProperties"),
+            depth + 1,
+            errors,
+        );
     }
     if items.is_object() {
-        structural(items, level.map(|_| Level::Item), &path.child("items"), depth + 1, errors);
+        structural(
+            items,
+            level.map(|_| Level::Item),
+            &path.child("items"),
+            depth + 1,
+            errors,
+        );
     }
     for key in ["allOf", "anyOf", "oneOf"] {
         for (i, child) in list(schema, key).iter().enumerate() {
@@ -366,7 +520,13 @@ fn structural(schema: &Value, level: Option<Level>, path: &Path, depth: usize, e
         }
     }
     if field(schema, "not").is_object() {
-        structural(field(schema, "not"), None, &path.child("not"), depth + 1, errors);
+        structural(
+            field(schema, "not"),
+            None,
+            &path.child("not"),
+            depth + 1,
+            errors,
+        );
     }
 }
 
@@ -376,9 +536,18 @@ fn list_type(schema: &Value, kind: &str, path: &Path, errors: &mut Errors) {
     let keys = texts(schema, "x-kubernetes-list-map-keys");
     if !list_type.is_empty() {
         if kind != "array" {
-            errors.invalid(path.child("type"), kind, "must be array if x-kubernetes-list-type is specified");
+            errors.invalid(
+                path.child("type"),
+                kind,
+                "must be array if x-kubernetes-list-type is specified",
+            );
         }
-        values::one_of(list_type, &["atomic", "map", "set"], path.child("x-kubernetes-list-type"), errors);
+        values::one_of(
+            list_type,
+            &["atomic", "map", "set"],
+            path.child("x-kubernetes-list-type"),
+            errors,
+        );
     }
     if list_type == "map" {
         if keys.is_empty() {
@@ -393,7 +562,8 @@ fn list_type(schema: &Value, kind: &str, path: &Path, errors: &mut Errors) {
             let at = path.child("x-kubernetes-list-map-keys").index(i);
             if !property.is_object() {
                 errors.invalid(at, *key, "entries must all be names of item properties");
-            } else if !texts(item, "required").contains(key) && field(property, "default").is_null() {
+            } else if !texts(item, "required").contains(key) && field(property, "default").is_null()
+            {
                 errors.required(
                     path.child("items.properties").key(key).child("default"),
                     "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
@@ -409,9 +579,18 @@ fn list_type(schema: &Value, kind: &str, path: &Path, errors: &mut Errors) {
     let map_type = text(schema, "x-kubernetes-map-type");
     if !map_type.is_empty() {
         if kind != "object" {
-            errors.invalid(path.child("type"), kind, "must be object if x-kubernetes-map-type is specified");
+            errors.invalid(
+                path.child("type"),
+                kind,
+                "must be object if x-kubernetes-map-type is specified",
+            );
         }
-        values::one_of(map_type, &["atomic", "granular"], path.child("x-kubernetes-map-type"), errors);
+        values::one_of(
+            map_type,
+            &["atomic", "granular"],
+            path.child("x-kubernetes-map-type"),
+            errors,
+        );
     }
 }
 
@@ -445,8 +624,14 @@ mod tests {
 
     #[test]
     fn schemas_must_be_structural() {
-        check_create(&crd(r#"{"type":"object","properties":{"spec":{"x-kubernetes-preserve-unknown-fields":true},
-            "port":{"x-kubernetes-int-or-string":true,"anyOf":[{"type":"integer"},{"type":"string"}]}}}"#, ""), expect![[""]]);
+        check_create(
+            &crd(
+                r#"{"type":"object","properties":{"spec":{"x-kubernetes-preserve-unknown-fields":true},
+            "port":{"x-kubernetes-int-or-string":true,"anyOf":[{"type":"integer"},{"type":"string"}]}}}"#,
+                "",
+            ),
+            expect![[""]],
+        );
         check_create(
             &crd(
                 r#"{"type":"object","properties":{"a":{},"b":{"type":"array"},"c":{"type":"object","additionalProperties":{"type":"string"},
@@ -463,22 +648,33 @@ mod tests {
                 spec.versions[0].schema.openAPIV3Schema.properties[f].anyOf[0].type: Forbidden: must be empty to be structural
             "#]],
         );
-        check_create(&crd(r#"{"type":"string"}"#, r#","preserveUnknownFields":true"#), expect![[r#"
+        check_create(
+            &crd(r#"{"type":"string"}"#, r#","preserveUnknownFields":true"#),
+            expect![[r#"
             spec.preserveUnknownFields: Invalid value: true: cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead
             spec.versions[0].schema.openAPIV3Schema.type: Invalid value: "string": must be object at the root
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn identity_is_fixed() {
         let old = crd(r#"{"type":"object"}"#, "");
-        check_update(&old, &old.replace("\"plural\":\"foos\"", "\"plural\":\"bars\""), expect![[r#"
+        check_update(
+            &old,
+            &old.replace("\"plural\":\"foos\"", "\"plural\":\"bars\""),
+            expect![[r#"
             metadata.name: Invalid value: "foos.example.com": must be spec.names.plural+"."+spec.group
             spec.names.plural: Invalid value: "bars": field is immutable
-        "#]]);
-        check_create(&old.replace("\"storage\":true", "\"storage\":false").replace("example.com", "k8s.io"), expect![[r#"
+        "#]],
+        );
+        check_create(
+            &old.replace("\"storage\":true", "\"storage\":false")
+                .replace("example.com", "k8s.io"),
+            expect![[r#"
             spec.versions: Invalid value: ["v1"]: must have exactly one version marked as storage version
             metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111
-        "#]]);
+        "#]],
+        );
     }
 }

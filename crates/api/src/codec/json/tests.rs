@@ -244,3 +244,60 @@ fn durations_read_and_write_as_go_does() {
         assert_eq!(parse_duration(bad), None, "{bad}");
     }
 }
+
+#[test]
+fn custom_types_keep_or_drop_what_their_schema_does_not_know() {
+    use meta::schema::{Type, Types};
+    let mut types = Types::default();
+    let text = types.push(Type {
+        name: String::new(),
+        shape: Shape::String,
+    });
+    let any = types.push(Type {
+        name: String::new(),
+        shape: Shape::Any,
+    });
+    let mut make = |preserve_unknown: bool| {
+        let fields: Vec<Field> = [("a", text), ("any", any)]
+            .into_iter()
+            .map(|(name, ty)| Field {
+                name: name.into(),
+                ty,
+                required: false,
+                pointer: true,
+                omitempty: false,
+                proto: 0,
+                retain_keys: false,
+            })
+            .collect();
+        let by_name = fields
+            .iter()
+            .enumerate()
+            .map(|(i, f)| (f.name.clone(), i as u32))
+            .collect();
+        let shape = Shape::Struct(Struct {
+            fields,
+            by_name,
+            preserve_unknown,
+            ..Default::default()
+        });
+        types.push(Type {
+            name: String::new(),
+            shape,
+        })
+    };
+    let (closed, open) = (make(false), make(true));
+    let body = br#"{"a":"","b":{"c":1,"c":2},"any":{"x":null,"x":[1.0]}}"#;
+    let got = decode(&types, closed, body).unwrap();
+    assert_eq!(got.value, json!({"a":"","any":{"x":[1.0]}}));
+    assert_eq!(
+        (got.unknown, got.duplicates),
+        (vec!["b".to_string()], vec!["any.x".to_string()])
+    );
+    let got = decode(&types, open, body).unwrap();
+    assert_eq!(got.value, json!({"a":"","b":{"c":2},"any":{"x":[1.0]}}));
+    assert_eq!(
+        (got.unknown, got.duplicates),
+        (vec![], vec!["b.c".to_string(), "any.x".to_string()])
+    );
+}
