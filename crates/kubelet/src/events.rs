@@ -63,7 +63,11 @@ impl Recorder {
                 if buckets.len() > REMEMBERED_MAX {
                     buckets.clear();
                 }
-                let who = format!("{}/{}", occurrence.object.uid.as_deref().unwrap_or_default(), occurrence.object.name.as_deref().unwrap_or_default());
+                let who = format!(
+                    "{}/{}",
+                    occurrence.object.uid.as_deref().unwrap_or_default(),
+                    occurrence.object.name.as_deref().unwrap_or_default()
+                );
                 let (tokens, at) = buckets.entry(who).or_insert((BURST, now));
                 *tokens = (*tokens + now.duration_since(*at).as_secs_f64() * REFILL_PER_SECOND).min(BURST);
                 *at = now;
@@ -99,18 +103,28 @@ impl Recorder {
 
 type Key = (String, String, String, bool, String, String);
 
-
 struct Known {
     name: String,
     count: i32,
 }
 
-async fn write(client: &Client, host: &str, counts: &mut HashMap<Key, Known>, o: &Occurrence, now: Timestamp) -> kube::Result<()> {
+async fn write(
+    client: &Client,
+    host: &str,
+    counts: &mut HashMap<Key, Known>,
+    o: &Occurrence,
+    now: Timestamp,
+) -> kube::Result<()> {
     let namespace = o.object.namespace.clone().unwrap_or_else(|| "default".into());
     let api = Api::<Event>::namespaced(client.clone(), &namespace);
     let now_time = Time(crate::pods::status::whole_seconds(now));
     let key: Key = (
-        format!("{}/{}/{}", o.object.kind.as_deref().unwrap_or_default(), namespace, o.object.name.as_deref().unwrap_or_default()),
+        format!(
+            "{}/{}/{}",
+            o.object.kind.as_deref().unwrap_or_default(),
+            namespace,
+            o.object.name.as_deref().unwrap_or_default()
+        ),
         o.object.uid.clone().unwrap_or_default(),
         o.object.field_path.clone().unwrap_or_default(),
         o.severity == Severity::Warning,

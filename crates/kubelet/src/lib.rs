@@ -47,7 +47,13 @@ pub enum Error {
 }
 
 /// Runs until `shutdown`. Pods go on running afterwards: a kubelet that starts again finds them.
-pub async fn run(client: Client, runtime: Arc<dyn RuntimeService>, images: Arc<dyn ImageService>, options: KubeletOptions, shutdown: Shutdown) -> Result<(), Error> {
+pub async fn run(
+    client: Client,
+    runtime: Arc<dyn RuntimeService>,
+    images: Arc<dyn ImageService>,
+    options: KubeletOptions,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
     for dir in [&options.root_dir.join("pods"), &options.log_dir] {
         std::fs::create_dir_all(dir).map_err(|source| Error::Directory { path: dir.clone(), source })?;
     }

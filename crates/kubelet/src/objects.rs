@@ -10,6 +10,7 @@ use kube::{Api, Client};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The objects that a pod refers to, as of now; what is absent doesn't exist.
@@ -17,6 +18,21 @@ use tokio::sync::watch;
 pub struct Resolved {
     pub config_maps: BTreeMap<String, Arc<ConfigMap>>,
     pub secrets: BTreeMap<String, Arc<Secret>>,
+    /// Kinds of objects about which the API server has said nothing in time: neither there nor absent.
+    pub unknown: BTreeSet<&'static str>,
+}
+
+/// For the first answer of a watch; upstream gives up as well, rather than to hold a pod back in silence.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+impl Resolved {
+    /// Upstream's words for an API server that doesn't answer (or refuses).
+    pub fn complete(&self) -> Result<(), String> {
+        match self.unknown.first() {
+            Some(kind) => Err(format!("failed to sync {kind} cache: timed out waiting for the condition")),
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -147,8 +163,14 @@ impl Objects {
         Followed { value, users: BTreeSet::new(), task: task.abort_handle() }
     }
 
-    async fn run<K>(&self, api: Api<K>, name: &str, key: &Key, wrap: impl Fn(Option<K>) -> Object, tx: watch::Sender<Option<Object>>)
-    where
+    async fn run<K>(
+        &self,
+        api: Api<K>,
+        name: &str,
+        key: &Key,
+        wrap: impl Fn(Option<K>) -> Object,
+        tx: watch::Sender<Option<Object>>,
+    ) where
         K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
     {
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
@@ -173,7 +195,8 @@ impl Objects {
                 }
             };
             tx.send_replace(Some(wrap(value)));
-            let users: Vec<String> = self.followed.lock().get(key).map(|f| f.users.iter().cloned().collect()).unwrap_or_default();
+            let users: Vec<String> =
+                self.followed.lock().get(key).map(|f| f.users.iter().cloned().collect()).unwrap_or_default();
             (self.on_change)(&users);
         }
     }
@@ -189,7 +212,14 @@ impl Objects {
             .collect();
         let mut out = Resolved::default();
         for (reference, mut receiver) in receivers {
-            let Ok(value) = receiver.wait_for(Option::is_some).await.map(|v| (*v).clone()) else { continue };
+            let answer = tokio::time::timeout(FIRST_ANSWER, receiver.wait_for(Option::is_some)).await;
+            let Ok(Ok(value)) = answer.map(|v| v.map(|v| (*v).clone())) else {
+                out.unknown.insert(match reference {
+                    Reference::ConfigMap(_) => "configmap",
+                    Reference::Secret(_) => "secret",
+                });
+                continue;
+            };
             match (reference, value) {
                 (Reference::ConfigMap(name), Some(Object::ConfigMap(Some(object)))) => {
                     out.config_maps.insert(name, object);

@@ -11,6 +11,8 @@ use tokio::sync::watch;
 
 type Key = (String, String);
 
+const FIRST_LIST: std::time::Duration = std::time::Duration::from_secs(10);
+
 #[derive(Clone)]
 pub struct Services {
     known: Arc<RwLock<HashMap<Key, Arc<Service>>>>,
@@ -23,8 +25,11 @@ impl Services {
         let (tx, synced) = watch::channel(false);
         let store = known.clone();
         tokio::spawn(async move {
-            let key = |s: &Service| (s.metadata.namespace.clone().unwrap_or_default(), s.metadata.name.clone().unwrap_or_default());
-            let mut events = std::pin::pin!(watcher(Api::<Service>::all(client), watcher::Config::default()).default_backoff());
+            let key = |s: &Service| {
+                (s.metadata.namespace.clone().unwrap_or_default(), s.metadata.name.clone().unwrap_or_default())
+            };
+            let mut events =
+                std::pin::pin!(watcher(Api::<Service>::all(client), watcher::Config::default()).default_backoff());
             let mut initial = HashMap::new();
             loop {
                 let event = tokio::select! {
@@ -46,7 +51,9 @@ impl Services {
                         *store.write() = std::mem::take(&mut initial);
                         tx.send_replace(true);
                     }
-                    Some(Err(error)) => tracing::debug!(%error, "watch of services broke; it resumes"),
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "watch of services broke; it resumes")
+                    }
                     None => return,
                 }
             }
@@ -55,9 +62,11 @@ impl Services {
     }
 
     /// Waits for the first list: a container without its Service variables would be wrong for its whole life.
-    pub async fn all(&self) -> Vec<Arc<Service>> {
+    pub async fn all(&self) -> Result<Vec<Arc<Service>>, &'static str> {
         let mut synced = self.synced.clone();
-        let _ = synced.wait_for(|s| *s).await;
-        self.known.read().values().cloned().collect()
+        match tokio::time::timeout(FIRST_LIST, synced.wait_for(|s| *s)).await {
+            Ok(Ok(_)) => Ok(self.known.read().values().cloned().collect()),
+            _ => Err("services have not yet been read at least once, cannot construct envvars"),
+        }
     }
 }

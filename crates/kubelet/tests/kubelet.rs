@@ -17,7 +17,12 @@ const PODS: &str = "/api/v1/namespaces/ns/pods";
 
 impl World {
     fn without_kubelet() -> World {
-        let world = World { api: FakeApi::default(), runtime: FakeRuntime::default(), dir: tempfile::tempdir().unwrap(), shutdown: Shutdown::new() };
+        let world = World {
+            api: FakeApi::default(),
+            runtime: FakeRuntime::default(),
+            dir: tempfile::tempdir().unwrap(),
+            shutdown: Shutdown::new(),
+        };
         world.runtime.add_image("app:1");
         world
     }
@@ -57,12 +62,18 @@ impl World {
 
     async fn event(&self, reason: &str, message: &str) {
         for _ in 0..100 {
-            if self.api.list("/api/v1/events").iter().any(|e| e["reason"] == reason && e["message"].as_str().unwrap().contains(message)) {
+            if self
+                .api
+                .list("/api/v1/events")
+                .iter()
+                .any(|e| e["reason"] == reason && e["message"].as_str().unwrap().contains(message))
+            {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        let all: Vec<String> = self.api.list("/api/v1/events").iter().map(|e| format!("{}: {}", e["reason"], e["message"])).collect();
+        let all: Vec<String> =
+            self.api.list("/api/v1/events").iter().map(|e| format!("{}: {}", e["reason"], e["message"])).collect();
         panic!("no event {reason} {message:?} in {all:#?}");
     }
 }
@@ -74,7 +85,13 @@ impl Drop for World {
 }
 
 fn condition(pod: &Value, kind: &str) -> String {
-    pod["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == kind).map(|c| c["status"].as_str().unwrap().to_owned()).unwrap_or_default()
+    pod["status"]["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|c| c["type"] == kind)
+        .map(|c| c["status"].as_str().unwrap().to_owned())
+        .unwrap_or_default()
 }
 
 fn waiting(pod: &Value, i: usize) -> String {
@@ -89,7 +106,11 @@ async fn node_registers_and_renews_its_lease() {
     assert_eq!(node["status"]["capacity"]["pods"], "110");
     let ready = node["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap();
     assert_eq!(ready["status"], "True");
-    let lease = w.api.wait("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1", "leased", |l| l.is_some()).await.unwrap();
+    let lease = w
+        .api
+        .wait("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1", "leased", |l| l.is_some())
+        .await
+        .unwrap();
     assert_eq!(lease["spec"]["leaseDurationSeconds"], 40);
 }
 
@@ -97,20 +118,32 @@ async fn node_registers_and_renews_its_lease() {
 async fn a_pod_runs_and_is_deleted() {
     let w = World::new();
     w.api.put("/api/v1/namespaces/ns/configmaps", json!({"metadata": {"name": "cm"}, "data": {"k": "v1"}}));
-    w.api.put("/api/v1/namespaces/default/services", json!({"metadata": {"name": "kubernetes"}, "spec": {"clusterIP": "10.43.0.1", "ports": [{"port": 443}]}}));
+    w.api.put(
+        "/api/v1/namespaces/default/services",
+        json!({"metadata": {"name": "kubernetes"}, "spec": {"clusterIP": "10.43.0.1", "ports": [{"port": 443}]}}),
+    );
     let path = w.pod(
         "p",
         json!({"containers": [{"name": "c", "command": ["run", "$(K)"], "env": [{"name": "K", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}}],
                "volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "t", "mountPath": "/t"}], "lifecycle": {"preStop": {"exec": {"command": ["bye"]}}}}],
                "volumes": [{"name": "v", "configMap": {"name": "cm"}}, {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]}),
     );
-    let pod = w.api.wait(&path, "ready", |p| p.is_some_and(|p| p["status"]["phase"] == "Running" && condition(p, "Ready") == "True")).await.unwrap();
+    let pod = w
+        .api
+        .wait(&path, "ready", |p| {
+            p.is_some_and(|p| p["status"]["phase"] == "Running" && condition(p, "Ready") == "True")
+        })
+        .await
+        .unwrap();
     assert!(pod["status"]["podIP"].as_str().unwrap().starts_with("10.42."));
     assert_eq!(pod["status"]["hostIP"], "192.0.2.1");
     assert_eq!(pod["status"]["qosClass"], "BestEffort");
     let c = &pod["status"]["containerStatuses"][0];
     assert!(c["containerID"].as_str().unwrap().starts_with("fake://c"));
-    assert_eq!((c["imageID"].as_str(), c["ready"].as_bool(), c["started"].as_bool(), c["restartCount"].as_i64()), (Some("app:1@sha256:d"), Some(true), Some(true), Some(0)));
+    assert_eq!(
+        (c["imageID"].as_str(), c["ready"].as_bool(), c["started"].as_bool(), c["restartCount"].as_i64()),
+        (Some("app:1@sha256:d"), Some(true), Some(true), Some(0))
+    );
     let config = w.runtime.config("c").unwrap();
     assert_eq!(config.command, ["run", "v1"]);
     assert!(config.envs.contains(&("KUBERNETES_SERVICE_HOST".into(), "10.43.0.1".into())));
@@ -128,7 +161,11 @@ async fn a_pod_runs_and_is_deleted() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "v2");
-    for (reason, text) in [("Pulled", "already present on machine"), ("Created", "Created container: c"), ("Started", "Started container c")] {
+    for (reason, text) in [
+        ("Pulled", "already present on machine"),
+        ("Created", "Created container: c"),
+        ("Started", "Started container c"),
+    ] {
         w.event(reason, text).await;
     }
     w.api.delete(&path, 30);
@@ -149,9 +186,23 @@ async fn a_pod_runs_and_is_deleted() {
 async fn init_containers_in_order_then_success() {
     let w = World::new();
     let path = w.pod("p", json!({"restartPolicy": "Never", "initContainers": [{"name": "i1"}, {"name": "i2"}], "containers": [{"name": "c"}]}));
-    let running = |name: &'static str| move |p: Option<&Value>| p.is_some_and(|p| p["status"]["initContainerStatuses"].as_array().into_iter().flatten().chain(p["status"]["containerStatuses"].as_array().into_iter().flatten()).any(|c| c["name"] == name && !c["state"]["running"].is_null()));
+    let running = |name: &'static str| {
+        move |p: Option<&Value>| {
+            p.is_some_and(|p| {
+                p["status"]["initContainerStatuses"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .chain(p["status"]["containerStatuses"].as_array().into_iter().flatten())
+                    .any(|c| c["name"] == name && !c["state"]["running"].is_null())
+            })
+        }
+    };
     let pod = w.api.wait(&path, "i1 running", running("i1")).await.unwrap();
-    assert_eq!((pod["status"]["phase"].as_str(), waiting(&pod, 0).as_str(), condition(&pod, "Initialized").as_str()), (Some("Pending"), "PodInitializing", "False"));
+    assert_eq!(
+        (pod["status"]["phase"].as_str(), waiting(&pod, 0).as_str(), condition(&pod, "Initialized").as_str()),
+        (Some("Pending"), "PodInitializing", "False")
+    );
     w.runtime.exit("i1", 0);
     w.api.wait(&path, "i2 running", running("i2")).await;
     w.runtime.exit("i2", 0);
@@ -168,13 +219,35 @@ async fn crashes_restart_then_back_off() {
     let path = w.pod("p", json!({"containers": [{"name": "c"}]}));
     w.phase(&path, "Running").await;
     w.runtime.exit("c", 3);
-    let pod = w.api.wait(&path, "restarted", |p| p.is_some_and(|p| p["status"]["containerStatuses"][0]["restartCount"] == 1 && !p["status"]["containerStatuses"][0]["state"]["running"].is_null())).await.unwrap();
+    let pod = w
+        .api
+        .wait(&path, "restarted", |p| {
+            p.is_some_and(|p| {
+                p["status"]["containerStatuses"][0]["restartCount"] == 1
+                    && !p["status"]["containerStatuses"][0]["state"]["running"].is_null()
+            })
+        })
+        .await
+        .unwrap();
     assert_eq!(pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 3);
     w.runtime.exit("c", 4);
-    let pod = w.api.wait(&path, "backing off", |p| p.is_some_and(|p| waiting(p, 0) == "CrashLoopBackOff")).await.unwrap();
+    let pod =
+        w.api.wait(&path, "backing off", |p| p.is_some_and(|p| waiting(p, 0) == "CrashLoopBackOff")).await.unwrap();
     let c = &pod["status"]["containerStatuses"][0];
-    assert_eq!((c["restartCount"].as_i64(), c["lastState"]["terminated"]["exitCode"].as_i64(), pod["status"]["phase"].as_str()), (Some(1), Some(4), Some("Running")));
-    assert!(c["state"]["waiting"]["message"].as_str().unwrap().starts_with("back-off 10s restarting failed container=c pod=p_ns("));
+    assert_eq!(
+        (
+            c["restartCount"].as_i64(),
+            c["lastState"]["terminated"]["exitCode"].as_i64(),
+            pod["status"]["phase"].as_str()
+        ),
+        (Some(1), Some(4), Some("Running"))
+    );
+    assert!(
+        c["state"]["waiting"]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("back-off 10s restarting failed container=c pod=p_ns(")
+    );
     w.event("BackOff", "Back-off restarting failed container c in pod p_ns(").await;
 }
 
@@ -183,11 +256,22 @@ async fn what_stands_in_the_way_is_told() {
     let w = World::new();
     let image = w.pod("image", json!({"containers": [{"name": "c", "image": "nowhere:1"}]}));
     let env = w.pod("env", json!({"containers": [{"name": "c", "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}));
-    let mount = w.pod("mount", json!({"containers": [{"name": "c"}], "volumes": [{"name": "v", "configMap": {"name": "later"}}]}));
-    let start = w.pod("start", json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["/missing"]}]}));
+    let mount = w.pod(
+        "mount",
+        json!({"containers": [{"name": "c"}], "volumes": [{"name": "v", "configMap": {"name": "later"}}]}),
+    );
+    let start =
+        w.pod("start", json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["/missing"]}]}));
     let never = w.pod("never", json!({"containers": [{"name": "c", "image": "other:1", "imagePullPolicy": "Never"}]}));
     let name = w.pod("name", json!({"containers": [{"name": "c", "image": "BAD NAME"}]}));
-    for (path, reason) in [(&image, "ErrImagePull"), (&image, "ImagePullBackOff"), (&env, "CreateContainerConfigError"), (&mount, "ContainerCreating"), (&never, "ErrImageNeverPull"), (&name, "InvalidImageName")] {
+    for (path, reason) in [
+        (&image, "ErrImagePull"),
+        (&image, "ImagePullBackOff"),
+        (&env, "CreateContainerConfigError"),
+        (&mount, "ContainerCreating"),
+        (&never, "ErrImageNeverPull"),
+        (&name, "InvalidImageName"),
+    ] {
         w.api.wait(path, reason, |p| p.is_some_and(|p| waiting(p, 0) == reason)).await;
     }
     w.event("FailedMount", "MountVolume.SetUp failed for volume \"v\" : configmap \"later\" not found").await;
@@ -247,10 +331,19 @@ async fn probes_decide_readiness_and_restarts() {
     let w = World::new();
     let probe = |command: &str| json!({"exec": {"command": [command]}, "periodSeconds": 1, "failureThreshold": 1});
     let path = w.pod("p", json!({"containers": [{"name": "c", "readinessProbe": probe("true")}, {"name": "d", "readinessProbe": probe("false")}]}));
-    let pod = w.api.wait(&path, "c ready", |p| p.is_some_and(|p| p["status"]["containerStatuses"][0]["ready"] == true)).await.unwrap();
-    assert_eq!((pod["status"]["containerStatuses"][1]["ready"].as_bool(), condition(&pod, "Ready").as_str()), (Some(false), "False"));
+    let pod = w
+        .api
+        .wait(&path, "c ready", |p| p.is_some_and(|p| p["status"]["containerStatuses"][0]["ready"] == true))
+        .await
+        .unwrap();
+    assert_eq!(
+        (pod["status"]["containerStatuses"][1]["ready"].as_bool(), condition(&pod, "Ready").as_str()),
+        (Some(false), "False")
+    );
     w.event("Unhealthy", "Readiness probe failed: false").await;
     let path = w.pod("q", json!({"containers": [{"name": "l", "livenessProbe": probe("false")}]}));
-    w.api.wait(&path, "restarted", |p| p.is_some_and(|p| p["status"]["containerStatuses"][0]["restartCount"] == 1)).await;
+    w.api
+        .wait(&path, "restarted", |p| p.is_some_and(|p| p["status"]["containerStatuses"][0]["restartCount"] == 1))
+        .await;
     w.event("Killing", "Container l failed liveness probe, will be restarted").await;
 }

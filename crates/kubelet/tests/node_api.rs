@@ -64,7 +64,8 @@ impl Node {
         let (c, r, s) = (api.client(), Arc::new(runtime), shutdown.clone());
         tokio::spawn(async move { run(c, r.clone(), r, options, s).await.unwrap() });
         api.put("/api/v1/namespaces/ns/pods", json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "app:1"}]}}));
-        api.wait("/api/v1/namespaces/ns/pods/p", "running", |p| p.is_some_and(|p| p["status"]["phase"] == "Running")).await;
+        api.wait("/api/v1/namespaces/ns/pods/p", "running", |p| p.is_some_and(|p| p["status"]["phase"] == "Running"))
+            .await;
         Node { port, ca: ca_pem, client, shutdown, _dir: dir }
     }
 
@@ -72,21 +73,31 @@ impl Node {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.ca.as_bytes()).unwrap()).unwrap();
-        let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
         let config = if with_certificate {
             let cert = CertificateDer::from_pem_slice(self.client.0.as_bytes()).unwrap();
-            builder.with_client_auth_cert(vec![cert], PrivateKeyDer::from_pem_slice(self.client.1.as_bytes()).unwrap()).unwrap()
+            builder
+                .with_client_auth_cert(vec![cert], PrivateKeyDer::from_pem_slice(self.client.1.as_bytes()).unwrap())
+                .unwrap()
         } else {
             builder.with_no_client_auth()
         };
         let tcp = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), tcp).await.unwrap()
+        tokio_rustls::TlsConnector::from(Arc::new(config))
+            .connect(ServerName::try_from("localhost").unwrap(), tcp)
+            .await
+            .unwrap()
     }
 
     /// (status line, body)
     async fn get(&self, path: &str, with_certificate: bool) -> (String, String) {
         let mut tls = self.connect(with_certificate).await;
-        tls.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        tls.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let mut all = Vec::new();
         let _ = tls.read_to_end(&mut all).await;
         let text = String::from_utf8_lossy(&all).into_owned();
@@ -94,7 +105,11 @@ impl Node {
         (head.lines().next().unwrap()[9..12].to_owned(), body.to_owned())
     }
 
-    async fn websocket(&self, path: &str, protocol: &str) -> tokio_tungstenite::WebSocketStream<TlsStream<tokio::net::TcpStream>> {
+    async fn websocket(
+        &self,
+        path: &str,
+        protocol: &str,
+    ) -> tokio_tungstenite::WebSocketStream<TlsStream<tokio::net::TcpStream>> {
         let mut request = format!("wss://localhost{path}").into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
         let (socket, response) = tokio_tungstenite::client_async(request, self.connect(true).await).await.unwrap();
@@ -110,7 +125,12 @@ async fn who_may() {
     assert_eq!(node.get("/pods", false).await.0, "401");
     let (code, body) = node.get("/pods", true).await;
     assert_eq!((code.as_str(), body.contains("\"p\"")), ("200", true));
-    assert!(node.get("/metrics/resource", true).await.1.contains("container_cpu_usage_seconds_total{container=\"c\",namespace=\"ns\",pod=\"p\"} 1.5"));
+    assert!(
+        node.get("/metrics/resource", true)
+            .await
+            .1
+            .contains("container_cpu_usage_seconds_total{container=\"c\",namespace=\"ns\",pod=\"p\"} 1.5")
+    );
     assert!(node.get("/stats/summary", true).await.1.contains("\"workingSetBytes\":4096"));
 }
 
@@ -119,9 +139,17 @@ async fn logs() {
     let node = Node::start().await;
     let (code, body) = node.get("/containerLogs/ns/p/c", true).await;
     assert_eq!((code.as_str(), body.contains("hello from c\n")), ("200", true), "{body}");
-    assert!(node.get("/containerLogs/ns/p/c?timestamps=true", true).await.1.contains("2024-01-01T00:00:00.000000000Z hello from c"));
+    assert!(
+        node.get("/containerLogs/ns/p/c?timestamps=true", true)
+            .await
+            .1
+            .contains("2024-01-01T00:00:00.000000000Z hello from c")
+    );
     let (code, body) = node.get("/containerLogs/ns/p/c?previous=true", true).await;
-    assert_eq!((code.as_str(), body.contains("previous terminated container \"c\" in pod \"p\" not found")), ("400", true));
+    assert_eq!(
+        (code.as_str(), body.contains("previous terminated container \"c\" in pod \"p\" not found")),
+        ("400", true)
+    );
     assert_eq!(node.get("/containerLogs/ns/p/nope", true).await.0, "400");
     assert_eq!(node.get("/containerLogs/ns/nope/c", true).await.0, "404");
 }
@@ -129,7 +157,8 @@ async fn logs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn exec_over_websocket() {
     let node = Node::start().await;
-    let mut socket = node.websocket("/exec/ns/p/c?command=exit&command=7&input=1&output=1&error=1", "v5.channel.k8s.io").await;
+    let mut socket =
+        node.websocket("/exec/ns/p/c?command=exit&command=7&input=1&output=1&error=1", "v5.channel.k8s.io").await;
     socket.send(Message::Binary(b"\x00typed".to_vec().into())).await.unwrap();
     socket.send(Message::Binary(vec![255, 0].into())).await.unwrap();
     let (mut out, mut status) = (Vec::new(), Value::Null);
@@ -141,7 +170,10 @@ async fn exec_over_websocket() {
         }
     }
     assert_eq!(String::from_utf8(out).unwrap(), "exit 7typed");
-    assert_eq!((status["reason"].as_str(), status["details"]["causes"][0]["message"].as_str()), (Some("NonZeroExitCode"), Some("7")));
+    assert_eq!(
+        (status["reason"].as_str(), status["details"]["causes"][0]["message"].as_str()),
+        (Some("NonZeroExitCode"), Some("7"))
+    );
 }
 
 /// A client of our own framing, driven by hand.

@@ -67,12 +67,22 @@ pub fn message_path(spec: &ContainerSpec) -> &str {
 /// Files that the kubelet itself gives every container: last words, and `/etc/hosts` unless the user mounts one there.
 pub fn own_mounts(spec: &ContainerSpec, mounts: &mut Vec<Mount>, message_file: &Path, hosts_file: &Path) {
     let taken = |path: &str, mounts: &[Mount]| mounts.iter().any(|m| m.container_path.trim_end_matches('/') == path);
-    let read_only_root = spec.container.security_context.as_ref().and_then(|s| s.read_only_root_filesystem) == Some(true);
+    let read_only_root =
+        spec.container.security_context.as_ref().and_then(|s| s.read_only_root_filesystem) == Some(true);
     if !taken("/etc/hosts", mounts) {
-        mounts.push(Mount { container_path: "/etc/hosts".into(), host_path: hosts_file.to_string_lossy().into_owned(), readonly: read_only_root, ..Default::default() });
+        mounts.push(Mount {
+            container_path: "/etc/hosts".into(),
+            host_path: hosts_file.to_string_lossy().into_owned(),
+            readonly: read_only_root,
+            ..Default::default()
+        });
     }
     let path = message_path(spec);
     if !taken(path, mounts) {
-        mounts.push(Mount { container_path: path.to_owned(), host_path: message_file.to_string_lossy().into_owned(), ..Default::default() });
+        mounts.push(Mount {
+            container_path: path.to_owned(),
+            host_path: message_file.to_string_lossy().into_owned(),
+            ..Default::default()
+        });
     }
 }

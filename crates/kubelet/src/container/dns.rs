@@ -16,7 +16,10 @@ pub fn parse(text: &str) -> DnsConfig {
         match words.next() {
             Some("nameserver") => out.servers.extend(words.next().map(|s| s.split('%').next().unwrap_or(s).to_owned())),
             // The last one wins.
-            Some("search") => out.searches = words.map(|w| if w == "." { w.to_owned() } else { w.trim_end_matches('.').to_owned() }).collect(),
+            Some("search") => {
+                out.searches =
+                    words.map(|w| if w == "." { w.to_owned() } else { w.trim_end_matches('.').to_owned() }).collect()
+            }
             Some("options") => out.options.extend(words.map(str::to_owned)),
             _ => {}
         }
@@ -38,7 +41,11 @@ pub fn for_pod(pod: &Pod, host: &DnsConfig, cluster_dns: &[String], cluster_doma
     let mut out = if policy == "None" {
         DnsConfig::default()
     } else if cluster_first && !cluster_dns.is_empty() {
-        let mut searches = vec![format!("{namespace}.svc.{cluster_domain}"), format!("svc.{cluster_domain}"), cluster_domain.to_owned()];
+        let mut searches = vec![
+            format!("{namespace}.svc.{cluster_domain}"),
+            format!("svc.{cluster_domain}"),
+            cluster_domain.to_owned(),
+        ];
         for search in &host.searches {
             if !searches.contains(search) {
                 searches.push(search.clone());
@@ -88,7 +95,9 @@ mod tests {
 
     #[test]
     fn policies() {
-        let host = parse("# c\nnameserver 9.9.9.9\nnameserver fe80::1%eth0\nsearch old\nsearch corp. lan\noptions edns0 trust-ad\n");
+        let host = parse(
+            "# c\nnameserver 9.9.9.9\nnameserver fe80::1%eth0\nsearch old\nsearch corp. lan\noptions edns0 trust-ad\n",
+        );
         assert_eq!(host.servers, ["9.9.9.9", "fe80::1"]);
         assert_eq!(host.searches, ["corp", "lan"]);
         let check = |spec: serde_json::Value| {
@@ -105,7 +114,9 @@ mod tests {
         assert_eq!(check(json!({"hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"})), cluster);
         assert_eq!(check(json!({"dnsPolicy": "Default"})), node);
         assert_eq!(
-            check(json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1", "1.1.1.1"], "searches": ["a"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}})),
+            check(
+                json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1", "1.1.1.1"], "searches": ["a"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}})
+            ),
             "1.1.1.1 | a | ndots:2 edns0"
         );
         assert!(check(json!({"dnsConfig": {"options": [{"name": "ndots", "value": "1"}]}})).ends_with("| ndots:1"));

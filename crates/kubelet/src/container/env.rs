@@ -34,7 +34,13 @@ pub struct Downward {
     pub allocatable: ResourceMap,
 }
 
-pub fn environment(pod: &Pod, container: &Container, objects: &Resolved, services: &BTreeMap<String, String>, downward: &Downward) -> Result<Vec<(String, String)>, EnvError> {
+pub fn environment(
+    pod: &Pod,
+    container: &Container,
+    objects: &Resolved,
+    services: &BTreeMap<String, String>,
+    downward: &Downward,
+) -> Result<Vec<(String, String)>, EnvError> {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let mut names: Vec<String> = Vec::new();
     let mut values: BTreeMap<String, String> = BTreeMap::new();
@@ -89,7 +95,13 @@ pub fn environment(pod: &Pod, container: &Container, objects: &Resolved, service
                     match map.data.as_ref().and_then(|d| d.get(&r.key)) {
                         Some(v) => v.clone(),
                         None if optional => continue,
-                        None => return Err(EnvError::ConfigMapKeyMissing { namespace, name: r.name.clone(), key: r.key.clone() }),
+                        None => {
+                            return Err(EnvError::ConfigMapKeyMissing {
+                                namespace,
+                                name: r.name.clone(),
+                                key: r.key.clone(),
+                            });
+                        }
                     }
                 } else if let Some(r) = &source.secret_key_ref {
                     let optional = r.optional == Some(true);
@@ -102,7 +114,13 @@ pub fn environment(pod: &Pod, container: &Container, objects: &Resolved, service
                     match secret.data.as_ref().and_then(|d| d.get(&r.key)) {
                         Some(v) => String::from_utf8_lossy(&v.0).into_owned(),
                         None if optional => continue,
-                        None => return Err(EnvError::SecretKeyMissing { namespace, name: r.name.clone(), key: r.key.clone() }),
+                        None => {
+                            return Err(EnvError::SecretKeyMissing {
+                                namespace,
+                                name: r.name.clone(),
+                                key: r.key.clone(),
+                            });
+                        }
                     }
                 } else {
                     String::new()
@@ -121,7 +139,11 @@ pub fn environment(pod: &Pod, container: &Container, objects: &Resolved, service
 
 /// Expands the container's command or arguments with its environment.
 pub fn expand_all(words: Option<&Vec<String>>, env: &[(String, String)]) -> Vec<String> {
-    words.into_iter().flatten().map(|w| expand(w, |name| env.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()))).collect()
+    words
+        .into_iter()
+        .flatten()
+        .map(|w| expand(w, |name| env.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())))
+        .collect()
 }
 
 fn field(pod: &Pod, r: &ObjectFieldSelector, downward: &Downward) -> Result<String, EnvError> {
@@ -148,7 +170,9 @@ pub fn metadata_field(pod: &Pod, path: &str) -> Result<String, EnvError> {
         };
         return Ok(map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default());
     }
-    let lines = |map: &Option<BTreeMap<String, String>>| map.iter().flatten().map(|(k, v)| format!("{k}={}", go_quote(v))).collect::<Vec<_>>().join("\n");
+    let lines = |map: &Option<BTreeMap<String, String>>| {
+        map.iter().flatten().map(|(k, v)| format!("{k}={}", go_quote(v))).collect::<Vec<_>>().join("\n")
+    };
     Ok(match path {
         "metadata.name" => m.name.clone().unwrap_or_default(),
         "metadata.namespace" => m.namespace.clone().unwrap_or_default(),
@@ -182,7 +206,12 @@ fn go_quote(text: &str) -> String {
 }
 
 /// Limits fall back to what the node can give; a missing request falls back to the limit.
-pub fn resource(pod: &Pod, container: &Container, r: &ResourceFieldSelector, downward: &Downward) -> Result<String, EnvError> {
+pub fn resource(
+    pod: &Pod,
+    container: &Container,
+    r: &ResourceFieldSelector,
+    downward: &Downward,
+) -> Result<String, EnvError> {
     let spec = pod.spec.as_ref();
     let target = match r.container_name.as_deref().filter(|n| !n.is_empty()) {
         Some(name) => spec
@@ -196,7 +225,9 @@ pub fn resource(pod: &Pod, container: &Container, r: &ResourceFieldSelector, dow
         Some(("limits", key)) => (limits, key),
         Some(("requests", key)) if requests.is_some_and(|m| m.contains_key(key)) => (requests, key),
         Some(("requests", key)) => (limits.filter(|m| m.contains_key(key)), key),
-        _ => return Err(EnvError::Resource(format!("unsupported container resource : {}", r.resource))),
+        _ => {
+            return Err(EnvError::Resource(format!("unsupported container resource : {}", r.resource)));
+        }
     };
     let is_limit = r.resource.starts_with("limits.");
     let map = match map.filter(|m| m.contains_key(key)) {
@@ -230,8 +261,14 @@ mod tests {
         }))
         .unwrap();
         let mut objects = Resolved::default();
-        objects.config_maps.insert("cm".into(), Arc::new(serde_json::from_value(json!({"metadata": {}, "data": {"k": "v", "z": "1"}})).unwrap()));
-        objects.secrets.insert("s".into(), Arc::new(serde_json::from_value(json!({"metadata": {}, "data": {"pw": "aHVudGVy"}})).unwrap()));
+        objects.config_maps.insert(
+            "cm".into(),
+            Arc::new(serde_json::from_value(json!({"metadata": {}, "data": {"k": "v", "z": "1"}})).unwrap()),
+        );
+        objects.secrets.insert(
+            "s".into(),
+            Arc::new(serde_json::from_value(json!({"metadata": {}, "data": {"pw": "aHVudGVy"}})).unwrap()),
+        );
         let services = BTreeMap::from([("SVC".to_owned(), "10.0.0.1".to_owned())]);
         let downward = Downward {
             node_name: "n1".into(),
@@ -243,7 +280,8 @@ mod tests {
         match want {
             Ok(want) => {
                 let got = got.unwrap();
-                let got: Vec<(&str, &str)> = got.iter().map(|(a, b)| (a.as_str(), b.as_str())).filter(|(n, _)| *n != "SVC").collect();
+                let got: Vec<(&str, &str)> =
+                    got.iter().map(|(a, b)| (a.as_str(), b.as_str())).filter(|(n, _)| *n != "SVC").collect();
                 assert_eq!(got, want);
             }
             Err(want) => assert_eq!(got.unwrap_err().to_string(), want),
@@ -256,8 +294,14 @@ mod tests {
 
     #[test]
     fn sources() {
-        check(json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)/$(SVC)/$(C)"}, {"name": "C", "value": "3"}]}), Ok(&[("A", "1"), ("B", "1/10.0.0.1/$(C)"), ("C", "3")]));
-        check(json!({"envFrom": [{"prefix": "P_", "configMapRef": {"name": "cm"}}, {"secretRef": {"name": "s"}}], "env": [{"name": "P_k", "value": "mine"}]}), Ok(&[("P_k", "mine"), ("P_z", "1"), ("pw", "hunter")]));
+        check(
+            json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)/$(SVC)/$(C)"}, {"name": "C", "value": "3"}]}),
+            Ok(&[("A", "1"), ("B", "1/10.0.0.1/$(C)"), ("C", "3")]),
+        );
+        check(
+            json!({"envFrom": [{"prefix": "P_", "configMapRef": {"name": "cm"}}, {"secretRef": {"name": "s"}}], "env": [{"name": "P_k", "value": "mine"}]}),
+            Ok(&[("P_k", "mine"), ("P_z", "1"), ("pw", "hunter")]),
+        );
         check(from(json!({"configMapKeyRef": {"name": "cm", "key": "k"}})), Ok(&[("X", "v")]));
         check(from(json!({"secretKeyRef": {"name": "s", "key": "pw"}})), Ok(&[("X", "hunter")]));
         check(from(json!({"secretKeyRef": {"name": "no", "key": "pw", "optional": true}})), Ok(&[]));
@@ -296,7 +340,10 @@ mod tests {
     #[test]
     fn failures_read_as_upstream_writes_them() {
         check(from(json!({"configMapKeyRef": {"name": "no", "key": "k"}})), Err("configmap \"no\" not found"));
-        check(from(json!({"configMapKeyRef": {"name": "cm", "key": "no"}})), Err("couldn't find key no in ConfigMap ns/cm"));
+        check(
+            from(json!({"configMapKeyRef": {"name": "cm", "key": "no"}})),
+            Err("couldn't find key no in ConfigMap ns/cm"),
+        );
         check(from(json!({"secretKeyRef": {"name": "s", "key": "no"}})), Err("couldn't find key no in Secret ns/s"));
         check(json!({"envFrom": [{"secretRef": {"name": "no"}}]}), Err("secret \"no\" not found"));
     }

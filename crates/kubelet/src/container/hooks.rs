@@ -9,7 +9,13 @@ use std::time::Duration;
 const EXEC_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The text goes behind `PostStartHookError: ` or `PreStopHook failed`.
-pub async fn run(runtime: &dyn RuntimeService, container_id: &str, container: &Container, pod_ip: &str, handler: &LifecycleHandler) -> Result<(), String> {
+pub async fn run(
+    runtime: &dyn RuntimeService,
+    container_id: &str,
+    container: &Container,
+    pod_ip: &str,
+    handler: &LifecycleHandler,
+) -> Result<(), String> {
     if let Some(exec) = &handler.exec {
         let command = exec.command.clone().unwrap_or_default();
         let result = runtime.exec_sync(container_id, &command, EXEC_TIMEOUT).await.map_err(|e| e.to_string())?;
@@ -25,7 +31,13 @@ pub async fn run(runtime: &dyn RuntimeService, container_id: &str, container: &C
         }
     } else if let Some(socket) = &handler.tcp_socket {
         let port = resolve_port(&socket.port, container).ok_or("unknown port")?;
-        match tcp::connect(socket.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(pod_ip), port, Duration::from_secs(60)).await {
+        match tcp::connect(
+            socket.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(pod_ip),
+            port,
+            Duration::from_secs(60),
+        )
+        .await
+        {
             crate::probes::Outcome::Success => Ok(()),
             crate::probes::Outcome::Failure(message) => Err(message),
         }

@@ -18,7 +18,11 @@ pub fn names(pod: &Pod, cluster_domain: &str) -> Result<Names, String> {
     if let Some(name) = spec.and_then(|s| s.hostname_override.clone()).filter(|n| !n.is_empty()) {
         return Ok(Names { hostname: name, domain: String::new() });
     }
-    let wanted = spec.and_then(|s| s.hostname.clone()).filter(|h| !h.is_empty()).or_else(|| pod.metadata.name.clone()).unwrap_or_default();
+    let wanted = spec
+        .and_then(|s| s.hostname.clone())
+        .filter(|h| !h.is_empty())
+        .or_else(|| pod.metadata.name.clone())
+        .unwrap_or_default();
     let mut hostname = wanted;
     if hostname.len() > LABEL_MAX {
         // A pod's name may be longer than a DNS label; a cut must not end in a separator.
@@ -35,7 +39,10 @@ pub fn names(pod: &Pod, cluster_domain: &str) -> Result<Names, String> {
     if spec.and_then(|s| s.set_hostname_as_fqdn) == Some(true) && !domain.is_empty() {
         let fqdn = format!("{hostname}.{domain}");
         if fqdn.len() > HOSTNAME_MAX {
-            return Err(format!("failed to construct FQDN from pod hostname and cluster domain, FQDN {fqdn} is too long (64 characters is the max, {} characters requested)", fqdn.len()));
+            return Err(format!(
+                "failed to construct FQDN from pod hostname and cluster domain, FQDN {fqdn} is too long (64 characters is the max, {} characters requested)",
+                fqdn.len()
+            ));
         }
         hostname = fqdn;
     }
@@ -52,12 +59,19 @@ mod tests {
         let check = |name: &str, spec: serde_json::Value| {
             let mut spec = spec;
             spec["containers"] = json!([]);
-            let pod: Pod = serde_json::from_value(json!({"metadata": {"name": name, "namespace": "ns"}, "spec": spec})).unwrap();
+            let pod: Pod =
+                serde_json::from_value(json!({"metadata": {"name": name, "namespace": "ns"}, "spec": spec})).unwrap();
             names(&pod, "cluster.local").map(|n| (n.hostname, n.domain))
         };
         assert_eq!(check("p", json!({})).unwrap(), ("p".into(), "".into()));
-        assert_eq!(check("p", json!({"hostname": "h", "subdomain": "s"})).unwrap(), ("h".into(), "s.ns.svc.cluster.local".into()));
-        assert_eq!(check("p", json!({"subdomain": "s", "setHostnameAsFQDN": true})).unwrap().0, "p.s.ns.svc.cluster.local");
+        assert_eq!(
+            check("p", json!({"hostname": "h", "subdomain": "s"})).unwrap(),
+            ("h".into(), "s.ns.svc.cluster.local".into())
+        );
+        assert_eq!(
+            check("p", json!({"subdomain": "s", "setHostnameAsFQDN": true})).unwrap().0,
+            "p.s.ns.svc.cluster.local"
+        );
         let long = format!("{}-{}", "a".repeat(62), "b".repeat(9));
         assert_eq!(check(&long, json!({})).unwrap().0, "a".repeat(62));
         assert!(check(&"a".repeat(60), json!({"subdomain": "s", "setHostnameAsFQDN": true})).is_err());

@@ -26,7 +26,10 @@ fn alias_lines(aliases: &[HostAlias]) -> String {
     if aliases.is_empty() {
         return String::new();
     }
-    let lines: String = aliases.iter().map(|a| format!("{}\t{}\n", a.ip, a.hostnames.as_deref().unwrap_or_default().join("\t"))).collect();
+    let lines: String = aliases
+        .iter()
+        .map(|a| format!("{}\t{}\n", a.ip, a.hostnames.as_deref().unwrap_or_default().join("\t")))
+        .collect();
     format!("\n# Entries added by HostAliases.\n{lines}")
 }
 
@@ -39,7 +42,10 @@ mod tests {
         let alias = HostAlias { ip: "1.2.3.4".into(), hostnames: Some(vec!["a".into(), "b".into()]) };
         let got = managed(&["10.0.0.1".into()], "h", "s.ns.svc.d", std::slice::from_ref(&alias));
         assert!(got.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n"));
-        assert!(got.ends_with("10.0.0.1\th.s.ns.svc.d\th\n\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{got}");
+        assert!(
+            got.ends_with("10.0.0.1\th.s.ns.svc.d\th\n\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"),
+            "{got}"
+        );
         assert!(managed(&["10.0.0.1".into()], "h", "", &[]).ends_with("\n10.0.0.1\th\n"));
         assert_eq!(of_node("127.0.0.1 x\n", &[]), "# Kubernetes-managed hosts file (host network).\n127.0.0.1 x\n");
     }

@@ -23,7 +23,13 @@ pub fn namespaces(pod: &Pod) -> NamespaceOptions {
 }
 
 /// `extra_groups` come from volumes. `seccomp_root` holds `Localhost` profiles.
-pub fn context(pod: &Pod, container: &Container, image: &Image, extra_groups: &[i64], seccomp_root: &str) -> Result<SecurityContext, Refused> {
+pub fn context(
+    pod: &Pod,
+    container: &Container,
+    image: &Image,
+    extra_groups: &[i64],
+    seccomp_root: &str,
+) -> Result<SecurityContext, Refused> {
     let p = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
     let c = container.security_context.as_ref();
     let privileged = c.and_then(|c| c.privileged) == Some(true);
@@ -45,16 +51,45 @@ pub fn context(pod: &Pod, container: &Container, image: &Image, extra_groups: &[
     out.supplemental_groups.extend(p.and_then(|p| p.fs_group));
     out.supplemental_groups.extend(extra_groups);
 
-    let pod_name = || format!("{}_{}({})", pod.metadata.name.as_deref().unwrap_or(""), pod.metadata.namespace.as_deref().unwrap_or(""), pod.metadata.uid.as_deref().unwrap_or(""));
+    let pod_name = || {
+        format!(
+            "{}_{}({})",
+            pod.metadata.name.as_deref().unwrap_or(""),
+            pod.metadata.namespace.as_deref().unwrap_or(""),
+            pod.metadata.uid.as_deref().unwrap_or("")
+        )
+    };
     if c.and_then(|c| c.run_as_non_root).or(p.and_then(|p| p.run_as_non_root)) == Some(true) {
         match (out.run_as_user, image.uid, image.username.as_str()) {
-            (Some(0), ..) => return Err(format!("container's runAsUser breaks non-root policy (pod: \"{}\", container: {})", pod_name(), container.name)),
+            (Some(0), ..) => {
+                return Err(format!(
+                    "container's runAsUser breaks non-root policy (pod: \"{}\", container: {})",
+                    pod_name(),
+                    container.name
+                ));
+            }
             (Some(_), ..) => {}
-            (None, Some(0), _) => return Err(format!("container has runAsNonRoot and image will run as root (pod: \"{}\", container: {})", pod_name(), container.name)),
+            (None, Some(0), _) => {
+                return Err(format!(
+                    "container has runAsNonRoot and image will run as root (pod: \"{}\", container: {})",
+                    pod_name(),
+                    container.name
+                ));
+            }
             (None, Some(_), _) => {}
-            (None, None, "") => return Err(format!("container has runAsNonRoot and image will run as root (pod: \"{}\", container: {})", pod_name(), container.name)),
+            (None, None, "") => {
+                return Err(format!(
+                    "container has runAsNonRoot and image will run as root (pod: \"{}\", container: {})",
+                    pod_name(),
+                    container.name
+                ));
+            }
             (None, None, name) => {
-                return Err(format!("container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root (pod: \"{}\", container: {})", pod_name(), container.name));
+                return Err(format!(
+                    "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root (pod: \"{}\", container: {})",
+                    pod_name(),
+                    container.name
+                ));
             }
         }
     }
@@ -65,7 +100,10 @@ pub fn context(pod: &Pod, container: &Container, image: &Image, extra_groups: &[
         }
     }
     if !privileged {
-        out.seccomp = seccomp(c.and_then(|c| c.seccomp_profile.as_ref()).or(p.and_then(|p| p.seccomp_profile.as_ref())), seccomp_root);
+        out.seccomp = seccomp(
+            c.and_then(|c| c.seccomp_profile.as_ref()).or(p.and_then(|p| p.seccomp_profile.as_ref())),
+            seccomp_root,
+        );
         let apparmor = c.and_then(|c| c.app_armor_profile.as_ref()).or(p.and_then(|p| p.app_armor_profile.as_ref()));
         out.apparmor = match apparmor {
             None => SecurityProfile::RuntimeDefault,
@@ -82,7 +120,10 @@ pub fn context(pod: &Pod, container: &Container, image: &Image, extra_groups: &[
 fn seccomp(profile: Option<&SeccompProfile>, root: &str) -> SecurityProfile {
     match profile.map(|p| p.type_.as_str()) {
         Some("RuntimeDefault") => SecurityProfile::RuntimeDefault,
-        Some("Localhost") => SecurityProfile::Localhost(format!("{root}/{}", profile.and_then(|p| p.localhost_profile.as_deref()).unwrap_or_default())),
+        Some("Localhost") => SecurityProfile::Localhost(format!(
+            "{root}/{}",
+            profile.and_then(|p| p.localhost_profile.as_deref()).unwrap_or_default()
+        )),
         _ => SecurityProfile::Unconfined,
     }
 }
@@ -92,7 +133,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn check(pod_context: serde_json::Value, container_context: serde_json::Value, image: Image) -> Result<SecurityContext, Refused> {
+    fn check(
+        pod_context: serde_json::Value,
+        container_context: serde_json::Value,
+        image: Image,
+    ) -> Result<SecurityContext, Refused> {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
             "spec": {"securityContext": pod_context, "containers": [{"name": "c", "securityContext": container_context}]}
@@ -109,7 +154,10 @@ mod tests {
             Image::default(),
         )
         .unwrap();
-        assert_eq!((got.run_as_user, got.run_as_group, got.supplemental_groups.as_slice()), (Some(7), Some(2), &[4, 3, 9][..]));
+        assert_eq!(
+            (got.run_as_user, got.run_as_group, got.supplemental_groups.as_slice()),
+            (Some(7), Some(2), &[4, 3, 9][..])
+        );
         assert!(got.no_new_privs && got.drop_capabilities == ["ALL"]);
         assert_eq!(got.seccomp, SecurityProfile::Localhost("/seccomp/x.json".into()));
         let got = check(json!({}), json!({}), Image { username: "nginx".into(), ..Default::default() }).unwrap();
@@ -118,11 +166,23 @@ mod tests {
 
     #[test]
     fn non_root() {
-        let refused = |user: serde_json::Value, image: Image| check(json!({"runAsNonRoot": true, "runAsUser": user}), json!({}), image).err();
+        let refused = |user: serde_json::Value, image: Image| {
+            check(json!({"runAsNonRoot": true, "runAsUser": user}), json!({}), image).err()
+        };
         assert_eq!(refused(json!(5), Image::default()), None);
-        assert_eq!(refused(json!(0), Image::default()).unwrap(), "container's runAsUser breaks non-root policy (pod: \"p_ns(u)\", container: c)");
-        assert_eq!(refused(json!(null), Image::default()).unwrap(), "container has runAsNonRoot and image will run as root (pod: \"p_ns(u)\", container: c)");
-        assert!(refused(json!(null), Image { username: "web".into(), ..Default::default() }).unwrap().contains("non-numeric user (web)"));
+        assert_eq!(
+            refused(json!(0), Image::default()).unwrap(),
+            "container's runAsUser breaks non-root policy (pod: \"p_ns(u)\", container: c)"
+        );
+        assert_eq!(
+            refused(json!(null), Image::default()).unwrap(),
+            "container has runAsNonRoot and image will run as root (pod: \"p_ns(u)\", container: c)"
+        );
+        assert!(
+            refused(json!(null), Image { username: "web".into(), ..Default::default() })
+                .unwrap()
+                .contains("non-numeric user (web)")
+        );
         assert_eq!(refused(json!(null), Image { uid: Some(33), ..Default::default() }), None);
     }
 }

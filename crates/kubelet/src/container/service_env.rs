@@ -13,7 +13,9 @@ fn variable_prefix(service: &str) -> String {
 pub fn variables(services: &[Arc<Service>], namespace: &str, links: bool) -> BTreeMap<String, String> {
     let mut chosen: BTreeMap<&str, &Service> = BTreeMap::new();
     for service in services {
-        let (Some(name), Some(ns)) = (service.metadata.name.as_deref(), service.metadata.namespace.as_deref()) else { continue };
+        let (Some(name), Some(ns)) = (service.metadata.name.as_deref(), service.metadata.namespace.as_deref()) else {
+            continue;
+        };
         if ns == "default" && name == "kubernetes" {
             // A Service of that name in the pod's own namespace takes precedence.
             chosen.entry(name).or_insert(service);
@@ -24,8 +26,12 @@ pub fn variables(services: &[Arc<Service>], namespace: &str, links: bool) -> BTr
     let mut out = BTreeMap::new();
     for (name, service) in chosen {
         let Some(spec) = &service.spec else { continue };
-        let Some(ip) = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None") else { continue };
-        let Some(first) = spec.ports.iter().flatten().next() else { continue };
+        let Some(ip) = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None") else {
+            continue;
+        };
+        let Some(first) = spec.ports.iter().flatten().next() else {
+            continue;
+        };
         let prefix = variable_prefix(name);
         let host_in_url = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
         out.insert(format!("{prefix}_SERVICE_HOST"), ip.to_owned());
@@ -58,7 +64,12 @@ mod tests {
     use serde_json::json;
 
     fn service(ns: &str, name: &str, ip: &str, ports: serde_json::Value) -> Arc<Service> {
-        Arc::new(serde_json::from_value(json!({"metadata": {"name": name, "namespace": ns}, "spec": {"clusterIP": ip, "ports": ports}})).unwrap())
+        Arc::new(
+            serde_json::from_value(
+                json!({"metadata": {"name": name, "namespace": ns}, "spec": {"clusterIP": ip, "ports": ports}}),
+            )
+            .unwrap(),
+        )
     }
 
     #[test]

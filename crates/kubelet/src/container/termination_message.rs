@@ -24,7 +24,8 @@ pub fn read(file: &Path, policy: &str, exit_code: i32, log: &Path) -> Option<Str
     }
     let log = tail(log, 64 * 1024);
     let lines: Vec<&str> = log.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).collect();
-    let mut text: String = lines[lines.len().saturating_sub(FALLBACK_LINES)..].iter().flat_map(|l| [*l, "\n"]).collect();
+    let mut text: String =
+        lines[lines.len().saturating_sub(FALLBACK_LINES)..].iter().flat_map(|l| [*l, "\n"]).collect();
     if text.len() > FALLBACK_BYTES {
         let mut cut = text.len() - FALLBACK_BYTES;
         while !text.is_char_boundary(cut) {

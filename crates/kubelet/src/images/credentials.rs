@@ -23,7 +23,9 @@ pub fn repository(image: &str) -> String {
 
 /// Entries of a secret that match, the most specific first.
 pub fn matching(secret: &Secret, image: &str) -> Vec<AuthConfig> {
-    let Some(data) = &secret.data else { return Vec::new() };
+    let Some(data) = &secret.data else {
+        return Vec::new();
+    };
     let auths = if let Some(raw) = data.get(".dockerconfigjson") {
         serde_json::from_slice::<serde_json::Value>(&raw.0).ok().map(|v| v["auths"].clone())
     } else if let Some(raw) = data.get(".dockercfg") {
@@ -31,7 +33,9 @@ pub fn matching(secret: &Secret, image: &str) -> Vec<AuthConfig> {
     } else {
         None
     };
-    let Some(serde_json::Value::Object(auths)) = auths else { return Vec::new() };
+    let Some(serde_json::Value::Object(auths)) = auths else {
+        return Vec::new();
+    };
     let repository = repository(image);
     let mut found: Vec<(usize, AuthConfig)> = auths
         .iter()
@@ -49,10 +53,11 @@ pub fn matching(secret: &Secret, image: &str) -> Vec<AuthConfig> {
                 registry_token: text("registrytoken"),
             };
             if auth.username.is_empty()
-                && let Some((user, password)) = base64::engine::general_purpose::STANDARD.decode(&auth.auth).ok().and_then(|b| {
-                    let text = String::from_utf8(b).ok()?;
-                    text.split_once(':').map(|(u, p)| (u.to_owned(), p.to_owned()))
-                })
+                && let Some((user, password)) =
+                    base64::engine::general_purpose::STANDARD.decode(&auth.auth).ok().and_then(|b| {
+                        let text = String::from_utf8(b).ok()?;
+                        text.split_once(':').map(|(u, p)| (u.to_owned(), p.to_owned()))
+                    })
             {
                 auth.username = user;
                 auth.password = password;
@@ -79,13 +84,21 @@ fn matches(pattern: &str, repository: &str) -> bool {
     let (host, path) = repository.split_once('/').unwrap_or((repository, ""));
     let labels = |h: &str| h.split('.').map(str::to_owned).collect::<Vec<_>>();
     let (p, h) = (labels(p_host), labels(host));
-    let host_ok = p.len() == h.len() && p.iter().zip(&h).all(|(p, h)| p == h || p == "*" || (p.starts_with("*") && h.ends_with(&p[1..])));
+    let host_ok = p.len() == h.len()
+        && p.iter().zip(&h).all(|(p, h)| p == h || p == "*" || (p.starts_with("*") && h.ends_with(&p[1..])));
     host_ok && (p_path.is_empty() || path == p_path || path.strip_prefix(p_path).is_some_and(|r| r.starts_with('/')))
 }
 
 /// Secrets that the pod's service account names.
-pub async fn of_service_account(client: &Client, namespace: &str, account: &str, already: &BTreeSet<String>) -> Vec<Arc<Secret>> {
-    let Ok(Some(account)) = Api::<ServiceAccount>::namespaced(client.clone(), namespace).get_opt(account).await else { return Vec::new() };
+pub async fn of_service_account(
+    client: &Client,
+    namespace: &str,
+    account: &str,
+    already: &BTreeSet<String>,
+) -> Vec<Arc<Secret>> {
+    let Ok(Some(account)) = Api::<ServiceAccount>::namespaced(client.clone(), namespace).get_opt(account).await else {
+        return Vec::new();
+    };
     let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
     let mut out = Vec::new();
     for reference in account.image_pull_secrets.into_iter().flatten().filter(|r| !already.contains(&r.name)) {
@@ -112,7 +125,9 @@ mod tests {
             "metadata": {}, "data": {".dockerconfigjson": base64::engine::general_purpose::STANDARD.encode(config.to_string())}
         }))
         .unwrap();
-        let users = |image: &str| matching(&secret, image).into_iter().map(|a| format!("{}:{}", a.username, a.password)).collect::<Vec<_>>();
+        let users = |image: &str| {
+            matching(&secret, image).into_iter().map(|a| format!("{}:{}", a.username, a.password)).collect::<Vec<_>>()
+        };
         assert_eq!(users("nginx:1"), ["u:p"]);
         assert_eq!(users("registry.example:5000/team/app:2"), ["c:d", "a:b"]);
         assert_eq!(users("registry.example:5000/teamwork/app"), ["a:b"]);

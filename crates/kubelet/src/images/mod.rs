@@ -60,16 +60,32 @@ pub fn is_valid_name(image: &str) -> bool {
         Some((r, t)) if !t.contains('/') => (r, Some(t)),
         _ => (name, None),
     };
-    let tag_ok = |t: &str| !t.is_empty() && t.len() <= 128 && !t.starts_with(['.', '-']) && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    let digest_ok = |d: &str| d.split_once(':').is_some_and(|(algorithm, hex)| !algorithm.is_empty() && hex.len() >= 32 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    let tag_ok = |t: &str| {
+        !t.is_empty()
+            && t.len() <= 128
+            && !t.starts_with(['.', '-'])
+            && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    let digest_ok = |d: &str| {
+        d.split_once(':').is_some_and(|(algorithm, hex)| {
+            !algorithm.is_empty() && hex.len() >= 32 && hex.bytes().all(|b| b.is_ascii_hexdigit())
+        })
+    };
     let mut parts: Vec<&str> = repository.split('/').collect();
-    if parts.len() > 1 && parts[0].bytes().any(|b| b == b'.' || b == b':' || b.is_ascii_uppercase()) | (parts[0] == "localhost") {
+    if parts.len() > 1
+        && parts[0].bytes().any(|b| b == b'.' || b == b':' || b.is_ascii_uppercase()) | (parts[0] == "localhost")
+    {
         let host = parts.remove(0);
         if host.is_empty() || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b)) {
             return false;
         }
     }
-    let part_ok = |p: &&str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b)) && p.starts_with(|c: char| c.is_ascii_alphanumeric()) && p.ends_with(|c: char| c.is_ascii_alphanumeric());
+    let part_ok = |p: &&str| {
+        !p.is_empty()
+            && p.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+            && p.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && p.ends_with(|c: char| c.is_ascii_alphanumeric())
+    };
     parts.iter().all(part_ok) && repository.len() <= 255 && tag.is_none_or(tag_ok) && digest.is_none_or(digest_ok)
 }
 
@@ -83,13 +99,27 @@ impl Images {
     }
 
     /// The image, pulled if the policy says so. Events go to `object`.
-    pub async fn ensure(&self, pod_uid: &str, image: &str, policy: Option<&str>, auth: impl AsyncFnOnce() -> Vec<AuthConfig>, object: &ObjectReference) -> Result<Image, ImageError> {
+    pub async fn ensure(
+        &self,
+        pod_uid: &str,
+        image: &str,
+        policy: Option<&str>,
+        auth: impl AsyncFnOnce() -> Vec<AuthConfig>,
+        object: &ObjectReference,
+    ) -> Result<Image, ImageError> {
         let now = Timestamp::now();
-        let event = |severity, reason: &str, message: String| self.recorder.record(object.clone(), severity, reason, message);
-        let fail = |reason: &str, message: String, retry_at: Timestamp| ImageError { reason: reason.to_owned(), message, retry_at };
+        let event =
+            |severity, reason: &str, message: String| self.recorder.record(object.clone(), severity, reason, message);
+        let fail = |reason: &str, message: String, retry_at: Timestamp| ImageError {
+            reason: reason.to_owned(),
+            message,
+            retry_at,
+        };
         let later = |t: Timestamp, d: SignedDuration| t.checked_add(d).unwrap_or(t);
         if !is_valid_name(image) {
-            let message = format!("Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": invalid reference format");
+            let message = format!(
+                "Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": invalid reference format"
+            );
             event(Severity::Warning, "InspectFailed", message.clone());
             return Err(fail("InvalidImageName", message, later(now, BACKOFF_MAX)));
         }
@@ -97,7 +127,11 @@ impl Images {
         if policy != "Always" {
             match self.service.image_status(image).await {
                 Ok(Some(found)) => {
-                    event(Severity::Normal, "Pulled", format!("Container image \"{image}\" already present on machine"));
+                    event(
+                        Severity::Normal,
+                        "Pulled",
+                        format!("Container image \"{image}\" already present on machine"),
+                    );
                     return Ok(found);
                 }
                 Ok(None) if policy == "Never" => {
@@ -138,7 +172,9 @@ impl Images {
             Err(error) => Err(("ErrImagePull".to_owned(), error.to_string())),
         };
         drop(guard);
-        self.pulling.lock().retain(|_, l| Arc::strong_count(l) > 1 || Arc::ptr_eq(l, &lock) && Arc::strong_count(l) > 2);
+        self.pulling
+            .lock()
+            .retain(|_, l| Arc::strong_count(l) > 1 || Arc::ptr_eq(l, &lock) && Arc::strong_count(l) > 2);
         match result {
             Ok(found) => {
                 self.backoffs.lock().remove(&key);
@@ -163,7 +199,15 @@ impl Images {
                     Some(b) if now.duration_since(b.failed_at) <= BACKOFF_MAX * 2 => (b.delay * 2).min(BACKOFF_MAX),
                     _ => BACKOFF_BASE,
                 };
-                backoffs.insert(key, Backoff { delay, until: later(now, delay), failed_at: now, message: format!("{reason}: {message}") });
+                backoffs.insert(
+                    key,
+                    Backoff {
+                        delay,
+                        until: later(now, delay),
+                        failed_at: now,
+                        message: format!("{reason}: {message}"),
+                    },
+                );
                 // Soon again, only to say that it backs off.
                 Err(fail(&reason, message, later(now, SignedDuration::from_secs(1))))
             }

@@ -40,7 +40,12 @@ pub fn parse(record: &[u8]) -> Option<Line<'_>> {
     let stream = std::str::from_utf8(parts.next()?).ok()?;
     let tag = parts.next()?;
     // Tags are separated by colons; the first says whether the line is whole.
-    Some(Line { time, stream, partial: tag.split(|b| *b == b':').next() == Some(b"P"), text: parts.next().unwrap_or_default() })
+    Some(Line {
+        time,
+        stream,
+        partial: tag.split(|b| *b == b':').next() == Some(b"P"),
+        text: parts.next().unwrap_or_default(),
+    })
 }
 
 struct Filter {
@@ -53,7 +58,9 @@ impl Filter {
     /// What is sent for a record; `None` when the limit is reached.
     fn apply(&mut self, record: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
-        let Some(line) = parse(record) else { return Some(out) };
+        let Some(line) = parse(record) else {
+            return Some(out);
+        };
         if self.options.stream.as_deref().is_some_and(|s| s != "All" && !s.eq_ignore_ascii_case(line.stream)) {
             return Some(out);
         }
@@ -85,7 +92,12 @@ impl Filter {
 
 /// Sends text to `out` until the end (or, following, until `ended` says that the container has ended and all is read,
 /// or the reader goes away). `log` is the current file.
-pub async fn read(log: PathBuf, options: LogOptions, ended: impl Fn() -> bool, out: mpsc::Sender<std::io::Result<Bytes>>) {
+pub async fn read(
+    log: PathBuf,
+    options: LogOptions,
+    ended: impl Fn() -> bool,
+    out: mpsc::Sender<std::io::Result<Bytes>>,
+) {
     let mut filter = Filter { options: options.clone(), sent: 0, at_line_start: true };
     // The current file is opened before older ones are listed: a rotation in between then loses nothing.
     let mut current = tokio::fs::File::open(&log).await.ok();
@@ -132,7 +144,9 @@ pub async fn read(log: PathBuf, options: LogOptions, ended: impl Fn() -> bool, o
                         Some(n) => {
                             // Lines are counted, and a line may be of several records.
                             tail.push_back(record);
-                            while tail.iter().filter(|r| parse(r).is_some_and(|l| !l.partial)).count() > n && !tail.is_empty() {
+                            while tail.iter().filter(|r| parse(r).is_some_and(|l| !l.partial)).count() > n
+                                && !tail.is_empty()
+                            {
                                 while tail.pop_front().is_some_and(|r| parse(&r).is_some_and(|l| l.partial)) {}
                             }
                         }
@@ -229,13 +243,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("0.log");
         std::fs::write(dir.path().join("0.log.20240101-000000-000000000"), format!("{T}0Z stdout F zero\n")).unwrap();
-        std::fs::write(&log, format!("{T}1Z stdout F one\n{T}2Z stderr P tw\n{T}2Z stderr F o\n{T}3Z stdout F three\n")).unwrap();
+        std::fs::write(
+            &log,
+            format!("{T}1Z stdout F one\n{T}2Z stderr P tw\n{T}2Z stderr F o\n{T}3Z stdout F three\n"),
+        )
+        .unwrap();
         let check = async |o: LogOptions| all(log.clone(), o).await;
         assert_eq!(check(LogOptions::default()).await, "zero\none\ntwo\nthree\n");
         assert_eq!(check(LogOptions { tail: Some(2), ..Default::default() }).await, "two\nthree\n");
         assert_eq!(check(LogOptions { tail: Some(0), ..Default::default() }).await, "");
-        assert_eq!(check(LogOptions { since: Some(format!("{T}2Z").parse().unwrap()), ..Default::default() }).await, "two\nthree\n");
-        assert_eq!(check(LogOptions { timestamps: true, tail: Some(2), ..Default::default() }).await, format!("{T}2Z two\n{T}3Z three\n"));
+        assert_eq!(
+            check(LogOptions { since: Some(format!("{T}2Z").parse().unwrap()), ..Default::default() }).await,
+            "two\nthree\n"
+        );
+        assert_eq!(
+            check(LogOptions { timestamps: true, tail: Some(2), ..Default::default() }).await,
+            format!("{T}2Z two\n{T}3Z three\n")
+        );
         assert_eq!(check(LogOptions { limit_bytes: Some(6), ..Default::default() }).await, "zero\no");
         assert_eq!(check(LogOptions { stream: Some("Stderr".into()), ..Default::default() }).await, "two\n");
     }
@@ -248,7 +272,12 @@ mod tests {
         let (tx, mut rx) = mpsc::channel(10);
         let ended = Arc::new(AtomicBool::new(false));
         let e = ended.clone();
-        tokio::spawn(read(log.clone(), LogOptions { follow: true, ..Default::default() }, move || e.load(Ordering::SeqCst), tx));
+        tokio::spawn(read(
+            log.clone(),
+            LogOptions { follow: true, ..Default::default() },
+            move || e.load(Ordering::SeqCst),
+            tx,
+        ));
         let mut next = async || rx.recv().await.map(|b| String::from_utf8_lossy(&b.unwrap()).into_owned());
         assert_eq!(next().await.unwrap(), "one\n");
         use std::io::Write;

@@ -34,7 +34,9 @@ pub async fn run(context: Arc<Context>) {
                         }
                     }
                 }
-                Err(error) => tracing::warn!(path = %path.display(), %error, "a log wasn't rotated"),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "a log wasn't rotated")
+                }
             }
         }
     }

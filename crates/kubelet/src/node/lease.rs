@@ -46,10 +46,28 @@ async fn renew(context: &Context, api: &Api<Lease>, known: Option<Lease>) -> kub
     let Some(mut lease) = existing else {
         // Owned by the node, so that it goes with it.
         let node = Api::<Node>::all(context.client.clone()).get_opt(name).await?;
-        let owner_references = node.and_then(|n| n.metadata.uid).map(|uid| vec![OwnerReference { api_version: "v1".into(), kind: "Node".into(), name: name.clone(), uid, ..Default::default() }]);
+        let owner_references = node.and_then(|n| n.metadata.uid).map(|uid| {
+            vec![OwnerReference {
+                api_version: "v1".into(),
+                kind: "Node".into(),
+                name: name.clone(),
+                uid,
+                ..Default::default()
+            }]
+        });
         let lease = Lease {
-            metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(NAMESPACE.into()), owner_references, ..Default::default() },
-            spec: Some(LeaseSpec { holder_identity: Some(name.clone()), lease_duration_seconds: Some(DURATION_SECONDS), renew_time: Some(now), ..Default::default() }),
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                namespace: Some(NAMESPACE.into()),
+                owner_references,
+                ..Default::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(name.clone()),
+                lease_duration_seconds: Some(DURATION_SECONDS),
+                renew_time: Some(now),
+                ..Default::default()
+            }),
         };
         return api.create(&PostParams::default(), &lease).await;
     };

@@ -52,10 +52,14 @@ impl Machine {
             })
             .collect();
         let os_release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-        let os_image = os_release.lines().find_map(|l| l.strip_prefix("PRETTY_NAME=")).map_or("Linux".into(), |n| n.trim_matches('"').to_owned());
+        let os_image = os_release
+            .lines()
+            .find_map(|l| l.strip_prefix("PRETTY_NAME="))
+            .map_or("Linux".into(), |n| n.trim_matches('"').to_owned());
         Ok(Machine {
             cpus: std::thread::available_parallelism()?.get() as u64,
-            memory_bytes: meminfo(&memory, "MemTotal").ok_or_else(|| io::Error::other("/proc/meminfo has no MemTotal"))?,
+            memory_bytes: meminfo(&memory, "MemTotal")
+                .ok_or_else(|| io::Error::other("/proc/meminfo has no MemTotal"))?,
             hugepages,
             machine_id: line("/etc/machine-id"),
             system_uuid: match line("/sys/class/dmi/id/product_uuid") {
@@ -83,7 +87,12 @@ pub fn memory_available() -> Option<u64> {
 pub fn disk(path: &Path) -> Option<Disk> {
     let s = nix::sys::statvfs::statvfs(path).ok()?;
     let block = s.fragment_size();
-    Some(Disk { total: s.blocks() * block, available: s.blocks_available() * block, inodes: s.files(), inodes_free: s.files_available() })
+    Some(Disk {
+        total: s.blocks() * block,
+        available: s.blocks_available() * block,
+        inodes: s.files(),
+        inodes_free: s.files_available(),
+    })
 }
 
 /// Tasks that exist, and how many may.

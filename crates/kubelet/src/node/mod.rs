@@ -79,14 +79,20 @@ async fn observe(context: &Context) -> status::Observed {
 }
 
 /// Creates the node, or adopts one of the same name: own labels are put back, others are left.
-async fn register(context: &Context, api: &Api<Node>, observed: &status::Observed, now: Timestamp) -> kube::Result<Node> {
+async fn register(
+    context: &Context,
+    api: &Api<Node>,
+    observed: &status::Observed,
+    now: Timestamp,
+) -> kube::Result<Node> {
     let name = &context.options.node_name;
     let node = status::node(&context.machine, &context.options);
     let existing = match api.get_opt(name).await? {
         Some(existing) => existing,
         None => {
             let mut node = node.clone();
-            node.status = Some(status::compute(&context.machine, &context.options, observed, &NodeStatus::default(), now));
+            node.status =
+                Some(status::compute(&context.machine, &context.options, observed, &NodeStatus::default(), now));
             match api.create(&PostParams::default(), &node).await {
                 Ok(created) => {
                     tracing::info!(node = name, "registered");

@@ -5,7 +5,10 @@ use crate::KubeletOptions;
 use crate::quantity::ResourceMap;
 use cri::Image;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo};
+use k8s_openapi::api::core::v1::{
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus,
+    NodeSystemInfo,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use std::collections::BTreeMap;
@@ -59,7 +62,13 @@ fn kib(bytes: u64) -> Quantity {
 }
 
 fn hugepage_size(bytes: u64) -> String {
-    if bytes.is_multiple_of(1 << 30) { format!("{}Gi", bytes >> 30) } else if bytes.is_multiple_of(1 << 20) { format!("{}Mi", bytes >> 20) } else { format!("{}Ki", bytes >> 10) }
+    if bytes.is_multiple_of(1 << 30) {
+        format!("{}Gi", bytes >> 30)
+    } else if bytes.is_multiple_of(1 << 20) {
+        format!("{}Mi", bytes >> 20)
+    } else {
+        format!("{}Ki", bytes >> 10)
+    }
 }
 
 pub fn capacity(machine: &Machine, options: &KubeletOptions) -> ResourceMap {
@@ -81,29 +90,44 @@ pub fn allocatable(machine: &Machine, options: &KubeletOptions) -> ResourceMap {
     let held_back = options.reserved_memory + machine.hugepages.iter().map(|(_, b)| b).sum::<u64>();
     out.insert("memory".into(), kib(machine.memory_bytes.saturating_sub(held_back)));
     if options.reserved_cpu_milli > 0 {
-        out.insert("cpu".into(), Quantity(format!("{}m", (machine.cpus * 1000).saturating_sub(options.reserved_cpu_milli))));
+        out.insert(
+            "cpu".into(),
+            Quantity(format!("{}m", (machine.cpus * 1000).saturating_sub(options.reserved_cpu_milli))),
+        );
     }
     // A tenth is never given out: that is where pods begin to be evicted.
     out.insert("ephemeral-storage".into(), Quantity((machine.ephemeral_bytes / 10 * 9).to_string()));
     out
 }
 
-pub fn compute(machine: &Machine, options: &KubeletOptions, o: &Observed, old: &NodeStatus, now: Timestamp) -> NodeStatus {
-    let mut addresses: Vec<NodeAddress> = options.node_ips.iter().map(|ip| NodeAddress { address: ip.to_string(), type_: "InternalIP".into() }).collect();
+pub fn compute(
+    machine: &Machine,
+    options: &KubeletOptions,
+    o: &Observed,
+    old: &NodeStatus,
+    now: Timestamp,
+) -> NodeStatus {
+    let mut addresses: Vec<NodeAddress> =
+        options.node_ips.iter().map(|ip| NodeAddress { address: ip.to_string(), type_: "InternalIP".into() }).collect();
     addresses.push(NodeAddress { address: options.node_name.clone(), type_: "Hostname".into() });
     let mut images: Vec<&Image> = o.images.iter().collect();
     images.sort_by_key(|i| std::cmp::Reverse(i.size_bytes));
     let images = images
         .into_iter()
         .take(IMAGES_MAX)
-        .map(|i| ContainerImage { names: Some(i.repo_digests.iter().chain(&i.repo_tags).take(5).cloned().collect()), size_bytes: i64::try_from(i.size_bytes).ok() })
+        .map(|i| ContainerImage {
+            names: Some(i.repo_digests.iter().chain(&i.repo_tags).take(5).cloned().collect()),
+            size_bytes: i64::try_from(i.size_bytes).ok(),
+        })
         .collect();
     NodeStatus {
         capacity: Some(capacity(machine, options)),
         allocatable: Some(allocatable(machine, options)),
         addresses: Some(addresses),
         conditions: Some(conditions(o, old, now)),
-        daemon_endpoints: Some(NodeDaemonEndpoints { kubelet_endpoint: options.listen.map(|l| DaemonEndpoint { port: i32::from(l.port()) }) }),
+        daemon_endpoints: Some(NodeDaemonEndpoints {
+            kubelet_endpoint: options.listen.map(|l| DaemonEndpoint { port: i32::from(l.port()) }),
+        }),
         images: Some(images),
         node_info: Some(NodeSystemInfo {
             architecture: machine.architecture.into(),
@@ -138,11 +162,22 @@ fn conditions(o: &Observed, old: &NodeStatus, now: Timestamp) -> Vec<NodeConditi
     };
     let memory = o.memory_available.is_some_and(|a| a < MEMORY_AVAILABLE_MIN);
     let disk = o.disk.is_some_and(|d| {
-        d.available < d.total / 100 * DISK_AVAILABLE_MIN_PERCENT || (d.inodes > 0 && d.inodes_free < d.inodes / 100 * INODES_FREE_MIN_PERCENT)
+        d.available < d.total / 100 * DISK_AVAILABLE_MIN_PERCENT
+            || (d.inodes > 0 && d.inodes_free < d.inodes / 100 * INODES_FREE_MIN_PERCENT)
     });
     let pids = o.pids.is_some_and(|(used, max)| max.saturating_sub(used) < max / 100 * PIDS_FREE_MIN_PERCENT);
     let pressure = |kind: &str, on: bool, has: &str, no: &str, what: &str| {
-        let (reason, message) = if on { (has, format!("kubelet has {what}")) } else { (no, format!("kubelet has {}", what.replacen("insufficient", "sufficient", 1).replacen("disk pressure", "no disk pressure", 1))) };
+        let (reason, message) = if on {
+            (has, format!("kubelet has {what}"))
+        } else {
+            (
+                no,
+                format!(
+                    "kubelet has {}",
+                    what.replacen("insufficient", "sufficient", 1).replacen("disk pressure", "no disk pressure", 1)
+                ),
+            )
+        };
         condition(kind, on, reason, message)
     };
     let problems: Vec<String> = [&o.runtime, &o.network]
@@ -151,9 +186,21 @@ fn conditions(o: &Observed, old: &NodeStatus, now: Timestamp) -> Vec<NodeConditi
         .filter_map(|(r, what)| r.as_ref().err().map(|e| format!("{what}: {e}")))
         .collect();
     vec![
-        pressure("MemoryPressure", memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "insufficient memory available"),
+        pressure(
+            "MemoryPressure",
+            memory,
+            "KubeletHasInsufficientMemory",
+            "KubeletHasSufficientMemory",
+            "insufficient memory available",
+        ),
         pressure("DiskPressure", disk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "disk pressure"),
-        pressure("PIDPressure", pids, "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "insufficient PID available"),
+        pressure(
+            "PIDPressure",
+            pids,
+            "KubeletHasInsufficientPID",
+            "KubeletHasSufficientPID",
+            "insufficient PID available",
+        ),
         if problems.is_empty() {
             condition("Ready", true, "KubeletReady", "kubelet is posting ready status".into())
         } else {
@@ -185,7 +232,15 @@ mod tests {
     use super::*;
 
     fn observed() -> Observed {
-        Observed { runtime: Ok(()), network: Ok(()), runtime_version: "fake://1".into(), images: vec![], memory_available: Some(1 << 30), disk: None, pids: Some((100, 32768)) }
+        Observed {
+            runtime: Ok(()),
+            network: Ok(()),
+            runtime_version: "fake://1".into(),
+            images: vec![],
+            memory_available: Some(1 << 30),
+            disk: None,
+            pids: Some((100, 32768)),
+        }
     }
 
     fn ready(s: &NodeStatus) -> (String, String) {
@@ -195,7 +250,10 @@ mod tests {
 
     #[test]
     fn conditions_follow_runtime_and_resources() {
-        let (m, options) = (Machine { cpus: 2, memory_bytes: 4 << 30, hugepages: vec![(2 << 20, 0)], ..Default::default() }, KubeletOptions::new("n", "/x"));
+        let (m, options) = (
+            Machine { cpus: 2, memory_bytes: 4 << 30, hugepages: vec![(2 << 20, 0)], ..Default::default() },
+            KubeletOptions::new("n", "/x"),
+        );
         let t = |s| Timestamp::from_second(s).unwrap();
         let first = compute(&m, &options, &observed(), &NodeStatus::default(), t(100));
         assert_eq!(ready(&first).0, "True");
@@ -203,8 +261,17 @@ mod tests {
         assert_eq!(first.capacity.as_ref().unwrap()["hugepages-2Mi"].0, "0");
         let second = compute(&m, &options, &observed(), &first, t(200));
         assert!(!differs(&first, &second), "only the heartbeat moved");
-        assert_eq!(second.conditions.as_ref().unwrap()[3].last_transition_time, first.conditions.as_ref().unwrap()[3].last_transition_time);
-        let broken = compute(&m, &options, &Observed { network: Err("no bridge".into()), memory_available: Some(1), ..observed() }, &second, t(300));
+        assert_eq!(
+            second.conditions.as_ref().unwrap()[3].last_transition_time,
+            first.conditions.as_ref().unwrap()[3].last_transition_time
+        );
+        let broken = compute(
+            &m,
+            &options,
+            &Observed { network: Err("no bridge".into()), memory_available: Some(1), ..observed() },
+            &second,
+            t(300),
+        );
         assert!(differs(&second, &broken));
         assert_eq!(ready(&broken), ("False".into(), "container runtime network not ready: no bridge".into()));
         let c = &broken.conditions.as_ref().unwrap()[0];

@@ -32,7 +32,13 @@ pub struct Context {
 }
 
 impl Context {
-    pub async fn new(client: Client, runtime: Arc<dyn RuntimeService>, images: Arc<dyn ImageService>, options: KubeletOptions, shutdown: Shutdown) -> Result<Arc<Context>, Error> {
+    pub async fn new(
+        client: Client,
+        runtime: Arc<dyn RuntimeService>,
+        images: Arc<dyn ImageService>,
+        options: KubeletOptions,
+        shutdown: Shutdown,
+    ) -> Result<Arc<Context>, Error> {
         let version = runtime.version().await?;
         let recorder = Recorder::start(client.clone(), options.node_name.clone());
         let registry = Arc::new(Registry::default());

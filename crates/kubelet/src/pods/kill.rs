@@ -28,7 +28,11 @@ pub async fn kill(context: &Context, r: &Request) -> Result<(), cri::Error> {
         context.recorder.record(object.clone(), Severity::Normal, "Killing", r.message.clone());
     }
     let mut left = r.grace;
-    let hook = r.spec.as_ref().filter(|_| r.hook && !r.grace.is_zero()).and_then(|s| s.container.lifecycle.as_ref()?.pre_stop.as_ref().map(|h| (s, h)));
+    let hook = r
+        .spec
+        .as_ref()
+        .filter(|_| r.hook && !r.grace.is_zero())
+        .and_then(|s| s.container.lifecycle.as_ref()?.pre_stop.as_ref().map(|h| (s, h)));
     if let Some((spec, handler)) = hook {
         let run = hooks::run(&*context.runtime, &r.id, &spec.container, &r.pod_ip, handler);
         match tokio::time::timeout(r.grace, run).await {
@@ -38,7 +42,12 @@ pub async fn kill(context: &Context, r: &Request) -> Result<(), cri::Error> {
                 context.recorder.record(object, Severity::Warning, "FailedPreStopHook", "PreStopHook failed");
             }
             Err(_) => {
-                context.recorder.record(object, Severity::Warning, "FailedPreStopHook", format!("PreStopHook didn't complete within the grace period of {}s", r.grace.as_secs()));
+                context.recorder.record(
+                    object,
+                    Severity::Warning,
+                    "FailedPreStopHook",
+                    format!("PreStopHook didn't complete within the grace period of {}s", r.grace.as_secs()),
+                );
             }
         }
         left = r.grace.saturating_sub(began.elapsed()).max(AFTER_HOOK_MIN);

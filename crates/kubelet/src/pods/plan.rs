@@ -32,16 +32,39 @@ pub struct Observed<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     SetUpVolumes,
-    RunSandbox { attempt: u32 },
-    EnsureImage { container: String },
-    StartContainer { container: String, attempt: u32 },
+    RunSandbox {
+        attempt: u32,
+    },
+    EnsureImage {
+        container: String,
+    },
+    StartContainer {
+        container: String,
+        attempt: u32,
+    },
     /// Asks it to stop; `hook` runs preStop first. `grace` in seconds.
-    KillContainer { container: String, id: String, message: String, grace: i64, hook: bool },
-    ResizeContainer { container: String, id: String },
-    RemoveContainer { id: String },
+    KillContainer {
+        container: String,
+        id: String,
+        message: String,
+        grace: i64,
+        hook: bool,
+    },
+    ResizeContainer {
+        container: String,
+        id: String,
+    },
+    RemoveContainer {
+        id: String,
+    },
     /// The pod is over: `Failed` with this reason.
-    Fail { reason: String, message: String },
-    StopSandbox { id: String },
+    Fail {
+        reason: String,
+        message: String,
+    },
+    StopSandbox {
+        id: String,
+    },
     /// Unmount volumes, remove the cgroup.
     TearDown,
     /// Nothing runs and nothing is held any more.
@@ -72,7 +95,10 @@ pub fn latest<'a>(containers: &'a [ContainerStatus], name: &str) -> Option<&'a C
 /// The newest one before [`latest`].
 pub fn previous<'a>(containers: &'a [ContainerStatus], name: &str) -> Option<&'a ContainerStatus> {
     let newest = latest(containers, name)?;
-    containers.iter().filter(|c| c.metadata.name == name && c.id != newest.id).max_by_key(|c| (c.metadata.attempt, c.created_at_ns))
+    containers
+        .iter()
+        .filter(|c| c.metadata.name == name && c.id != newest.id)
+        .max_by_key(|c| (c.metadata.attempt, c.created_at_ns))
 }
 
 pub fn finished_at(c: &ContainerStatus) -> Timestamp {
@@ -83,7 +109,8 @@ pub fn finished_at(c: &ContainerStatus) -> Timestamp {
 pub fn is_started(spec: &ContainerSpec, status: &ContainerStatus, memo: &Memo) -> bool {
     status.state == ContainerState::Running
         && !memo.hooks.contains(&status.id)
-        && (spec.container.startup_probe.is_none() || memo.probes.get(&status.id).is_some_and(|p| p.startup == Some(true)))
+        && (spec.container.startup_probe.is_none()
+            || memo.probes.get(&status.id).is_some_and(|p| p.startup == Some(true)))
 }
 
 pub fn plan(o: &Observed) -> Plan {
@@ -96,7 +123,10 @@ pub fn plan(o: &Observed) -> Plan {
         let deadline = o.start_time.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
         if spec::is_terminal(o.pod) {
         } else if o.now >= deadline {
-            plan.actions.push(Action::Fail { reason: "DeadlineExceeded".into(), message: "Pod was active on the node longer than the specified deadline".into() });
+            plan.actions.push(Action::Fail {
+                reason: "DeadlineExceeded".into(),
+                message: "Pod was active on the node longer than the specified deadline".into(),
+            });
             return plan;
         } else {
             plan.wake(deadline);
@@ -132,11 +162,16 @@ fn is_finished(o: &Observed) -> bool {
         return false;
     }
     let ended_for_good = |spec: &ContainerSpec| {
-        latest(o.containers, spec.name()).is_some_and(|s| s.state == ContainerState::Exited && !spec::restarts(o.pod, spec, s.exit_code))
+        latest(o.containers, spec.name())
+            .is_some_and(|s| s.state == ContainerState::Exited && !spec::restarts(o.pod, spec, s.exit_code))
     };
     let mut mains = o.specs.iter().filter(|s| s.kind == Kind::Main).peekable();
     let all_main = mains.peek().is_some() && mains.all(ended_for_good);
-    let init_failed = o.specs.iter().filter(|s| s.kind == Kind::Init).any(|s| ended_for_good(s) && latest(o.containers, s.name()).is_some_and(|c| c.exit_code != 0));
+    let init_failed = o
+        .specs
+        .iter()
+        .filter(|s| s.kind == Kind::Init)
+        .any(|s| ended_for_good(s) && latest(o.containers, s.name()).is_some_and(|c| c.exit_code != 0));
     // A failed init container only ends a pod whose main containers never began.
     let main_began = o.specs.iter().any(|s| s.kind == Kind::Main && latest(o.containers, s.name()).is_some());
     all_main || (init_failed && !main_began)
@@ -218,7 +253,11 @@ fn start(o: &Observed, plan: &mut Plan, spec: &ContainerSpec, status: Option<&Co
     if let Some(dead) = status.filter(|s| s.state == ContainerState::Exited)
         && let Some((until, delay)) = memo.backoff.wait(finished_at(dead), o.now)
     {
-        let message = format!("back-off {} restarting failed container={name} pod={}", go_duration(delay), spec::long_name(o.pod));
+        let message = format!(
+            "back-off {} restarting failed container={name} pod={}",
+            go_duration(delay),
+            spec::long_name(o.pod)
+        );
         plan.crash_loops.insert(name.to_owned(), message);
         plan.wake(until);
         return;
@@ -255,17 +294,31 @@ fn watch_running(o: &Observed, plan: &mut Plan, spec: &ContainerSpec, status: &C
     let name = spec.name();
     let grace = spec::grace_period(o.pod);
     let mut kill = |message: String, grace: i64| {
-        plan.actions.push(Action::KillContainer { container: name.to_owned(), id: status.id.clone(), message, grace, hook: true });
+        plan.actions.push(Action::KillContainer {
+            container: name.to_owned(),
+            id: status.id.clone(),
+            message,
+            grace,
+            hook: true,
+        });
     };
-    let own_grace = |probe: Option<&k8s_openapi::api::core::v1::Probe>| probe.and_then(|p| p.termination_grace_period_seconds).unwrap_or(grace);
+    let own_grace = |probe: Option<&k8s_openapi::api::core::v1::Probe>| {
+        probe.and_then(|p| p.termination_grace_period_seconds).unwrap_or(grace)
+    };
     let changed = status.annotations.get(labels::CONTAINER_HASH).is_some_and(|h| *h != spec.hash());
     let probes = o.memo.probes.get(&status.id);
     if changed {
         kill(format!("Container {name} definition changed, will be restarted"), grace);
     } else if probes.is_some_and(|p| p.liveness == Some(false)) {
-        kill(format!("Container {name} failed liveness probe, will be restarted"), own_grace(spec.container.liveness_probe.as_ref()));
+        kill(
+            format!("Container {name} failed liveness probe, will be restarted"),
+            own_grace(spec.container.liveness_probe.as_ref()),
+        );
     } else if probes.is_some_and(|p| p.startup == Some(false)) {
-        kill(format!("Container {name} failed startup probe, will be restarted"), own_grace(spec.container.startup_probe.as_ref()));
+        kill(
+            format!("Container {name} failed startup probe, will be restarted"),
+            own_grace(spec.container.startup_probe.as_ref()),
+        );
     } else if let (Some(want), Some(have)) = (o.resources.get(name), o.memo.applied.get(&status.id)) {
         if want == have || o.memo.resizing.contains(&status.id) {
             return;
@@ -273,7 +326,8 @@ fn watch_running(o: &Observed, plan: &mut Plan, spec: &ContainerSpec, status: &C
         let cpu_differs = (want.cpu_quota, want.cpu_shares) != (have.cpu_quota, have.cpu_shares);
         let memory_differs = want.memory_limit_bytes != have.memory_limit_bytes;
         let must_restart = spec.container.resize_policy.iter().flatten().any(|p| {
-            p.restart_policy == "RestartContainer" && ((p.resource_name == "cpu" && cpu_differs) || (p.resource_name == "memory" && memory_differs))
+            p.restart_policy == "RestartContainer"
+                && ((p.resource_name == "cpu" && cpu_differs) || (p.resource_name == "memory" && memory_differs))
         });
         if must_restart {
             kill(format!("Container {name} resize requires restart"), grace);
@@ -286,7 +340,11 @@ fn watch_running(o: &Observed, plan: &mut Plan, spec: &ContainerSpec, status: &C
 /// The newest container stays, and the one before it (for `lastState` and `logs --previous`).
 fn remove_old(o: &Observed, plan: &mut Plan) {
     for spec in o.specs {
-        let mut ended: Vec<&ContainerStatus> = o.containers.iter().filter(|c| c.metadata.name == spec.name() && c.state == ContainerState::Exited).collect();
+        let mut ended: Vec<&ContainerStatus> = o
+            .containers
+            .iter()
+            .filter(|c| c.metadata.name == spec.name() && c.state == ContainerState::Exited)
+            .collect();
         ended.sort_by_key(|c| std::cmp::Reverse((c.metadata.attempt, c.created_at_ns)));
         let newest_ended = latest(o.containers, spec.name()).is_some_and(|c| c.state == ContainerState::Exited);
         let keep = if newest_ended { 2 } else { 1 };
@@ -308,7 +366,13 @@ fn terminate(o: &Observed, plan: &mut Plan) {
     let deadline = t.since.checked_add(SignedDuration::from_secs(t.grace)).unwrap_or(Timestamp::MAX);
     let left = deadline.duration_since(o.now).as_secs();
     let any = stop_in_order(o, plan, |kind| {
-        let min = if t.grace == 0 { 0 } else if kind == Kind::Sidecar { GRACE_MIN.min(t.grace) } else { 1 };
+        let min = if t.grace == 0 {
+            0
+        } else if kind == Kind::Sidecar {
+            GRACE_MIN.min(t.grace)
+        } else {
+            1
+        };
         (left.max(min), Some(deadline))
     });
     release(o, plan, any);
@@ -316,7 +380,8 @@ fn terminate(o: &Observed, plan: &mut Plan) {
 
 /// Main, init and ephemeral containers all at once; then sidecars, the last one first. Whether any still runs.
 fn stop_in_order(o: &Observed, plan: &mut Plan, grace: impl Fn(Kind) -> (i64, Option<Timestamp>)) -> bool {
-    let running = |s: &&ContainerSpec| latest(o.containers, s.name()).is_some_and(|c| c.state == ContainerState::Running);
+    let running =
+        |s: &&ContainerSpec| latest(o.containers, s.name()).is_some_and(|c| c.state == ContainerState::Running);
     let mut to_stop: Vec<&ContainerSpec> = o.specs.iter().filter(|s| s.kind != Kind::Sidecar).filter(running).collect();
     let waiting_for_start = o.memo.containers.values().any(|m| m.start.is_running());
     let sidecars: Vec<&ContainerSpec> = o.specs.iter().filter(|s| s.kind == Kind::Sidecar).filter(running).collect();
@@ -325,12 +390,18 @@ fn stop_in_order(o: &Observed, plan: &mut Plan, grace: impl Fn(Kind) -> (i64, Op
         to_stop.extend(sidecars.last());
     }
     for spec in to_stop {
-        let Some(status) = latest(o.containers, spec.name()) else { continue };
+        let Some(status) = latest(o.containers, spec.name()) else {
+            continue;
+        };
         let (grace, deadline) = grace(spec.kind);
         let again = match (o.memo.kills.get(&status.id), deadline) {
             (None, _) => false,
             // Somebody shortened the grace period: ask again, the hook has begun already.
-            (Some(kill), Some(deadline)) if deadline.checked_add(SignedDuration::from_secs(3)).is_ok_and(|d| d < kill.deadline) => true,
+            (Some(kill), Some(deadline))
+                if deadline.checked_add(SignedDuration::from_secs(3)).is_ok_and(|d| d < kill.deadline) =>
+            {
+                true
+            }
             _ => continue,
         };
         plan.actions.push(Action::KillContainer {
@@ -347,7 +418,13 @@ fn stop_in_order(o: &Observed, plan: &mut Plan, grace: impl Fn(Kind) -> (i64, Op
         if !known {
             any = true;
             if !o.memo.kills.contains_key(&c.id) {
-                plan.actions.push(Action::KillContainer { container: c.metadata.name.clone(), id: c.id.clone(), message: format!("Stopping container {}", c.metadata.name), grace: 0, hook: false });
+                plan.actions.push(Action::KillContainer {
+                    container: c.metadata.name.clone(),
+                    id: c.id.clone(),
+                    message: format!("Stopping container {}", c.metadata.name),
+                    grace: 0,
+                    hook: false,
+                });
             }
         }
     }

@@ -47,7 +47,11 @@ fn dead(name: &str, code: i32) -> ContainerStatus {
 /// Volumes and images are there; the sandbox too.
 fn ready(names: &[&str]) -> Memo {
     let image = || ContainerMemo { image: Step::Done(Image::default()), ..Default::default() };
-    Memo { volumes: Step::Done(()), containers: names.iter().map(|n| (n.to_string(), image())).collect(), ..Default::default() }
+    Memo {
+        volumes: Step::Done(()),
+        containers: names.iter().map(|n| (n.to_string(), image())).collect(),
+        ..Default::default()
+    }
 }
 
 fn sandbox(state: SandboxState) -> PodSandboxStatus {
@@ -63,14 +67,36 @@ fn sandbox(state: SandboxState) -> PodSandboxStatus {
     }
 }
 
-fn run(spec: serde_json::Value, sandbox_state: Option<SandboxState>, containers: &[ContainerStatus], memo: &Memo) -> Plan {
-    let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": spec})).unwrap();
+fn run(
+    spec: serde_json::Value,
+    sandbox_state: Option<SandboxState>,
+    containers: &[ContainerStatus],
+    memo: &Memo,
+) -> Plan {
+    let pod: Pod =
+        serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": spec}))
+            .unwrap();
     let sandbox = sandbox_state.map(sandbox);
     let specs = spec::containers(&pod);
-    plan(&Observed { now: t(NOW), pod: &pod, specs: &specs, sandbox: sandbox.as_ref(), containers, memo, resources: &BTreeMap::new(), start_time: t(NOW - 100) })
+    plan(&Observed {
+        now: t(NOW),
+        pod: &pod,
+        specs: &specs,
+        sandbox: sandbox.as_ref(),
+        containers,
+        memo,
+        resources: &BTreeMap::new(),
+        start_time: t(NOW - 100),
+    })
 }
 
-fn check(spec: serde_json::Value, sandbox_state: Option<SandboxState>, containers: &[ContainerStatus], memo: &Memo, want: &[&str]) {
+fn check(
+    spec: serde_json::Value,
+    sandbox_state: Option<SandboxState>,
+    containers: &[ContainerStatus],
+    memo: &Memo,
+    want: &[&str],
+) {
     let got: Vec<String> = run(spec, sandbox_state, containers, memo)
         .actions
         .iter()
@@ -103,7 +129,13 @@ fn a_fresh_pod_prepares_everything_at_once() {
     waiting.volumes = Step::Running;
     check(one.clone(), UP, &[], &waiting, &[]);
     // With an init container, only its image is needed yet.
-    check(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}), None, &[], &Memo::default(), &["volumes", "sandbox 0", "image i"]);
+    check(
+        json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}),
+        None,
+        &[],
+        &Memo::default(),
+        &["volumes", "sandbox 0", "image i"],
+    );
     check(one, DOWN, &[], &ready(&["a"]), &["sandbox 1"]);
 }
 
@@ -161,8 +193,17 @@ fn crash_loop_waits_and_says_so() {
 #[test]
 fn deadline_and_probes() {
     let m = ready(&["a"]);
-    check(json!({"activeDeadlineSeconds": 99, "containers": [{"name": "a"}]}), UP, &[up("a")], &m, &["fail DeadlineExceeded"]);
-    assert_eq!(run(json!({"activeDeadlineSeconds": 160, "containers": [{"name": "a"}]}), UP, &[up("a")], &m).wake_at, Some(t(NOW + 60)));
+    check(
+        json!({"activeDeadlineSeconds": 99, "containers": [{"name": "a"}]}),
+        UP,
+        &[up("a")],
+        &m,
+        &["fail DeadlineExceeded"],
+    );
+    assert_eq!(
+        run(json!({"activeDeadlineSeconds": 160, "containers": [{"name": "a"}]}), UP, &[up("a")], &m).wake_at,
+        Some(t(NOW + 60))
+    );
     let mut failing = m.clone();
     failing.probes.insert("a-0".into(), crate::probes::ProbeResults { liveness: Some(false), ..Default::default() });
     let pod = json!({"containers": [{"name": "a", "livenessProbe": {"terminationGracePeriodSeconds": 7}}]});
@@ -193,7 +234,9 @@ fn termination_in_order() {
 
 #[test]
 fn only_two_records_of_a_container_are_kept() {
-    let records: Vec<_> = (0..4).map(|n| container("a", n, if n == 3 { ContainerState::Running } else { ContainerState::Exited }, 1)).collect();
+    let records: Vec<_> = (0..4)
+        .map(|n| container("a", n, if n == 3 { ContainerState::Running } else { ContainerState::Exited }, 1))
+        .collect();
     check(json!({"containers": [{"name": "a"}]}), UP, &records, &ready(&["a"]), &["remove a-1", "remove a-0"]);
 }
 

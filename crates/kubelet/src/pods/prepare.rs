@@ -13,14 +13,28 @@ use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
 
 pub fn downward(context: &Context, pod: &Pod, sandbox: Option<&PodSandboxStatus>) -> Downward {
-    let pod_ips = if spec::is_host_network(pod) { context.host_ips.clone() } else { sandbox.map(|s| s.ips.clone()).unwrap_or_default() };
-    Downward { node_name: context.options.node_name.clone(), host_ips: context.host_ips.clone(), pod_ips, allocatable: crate::node::allocatable(context) }
+    let pod_ips = if spec::is_host_network(pod) {
+        context.host_ips.clone()
+    } else {
+        sandbox.map(|s| s.ips.clone()).unwrap_or_default()
+    };
+    Downward {
+        node_name: context.options.node_name.clone(),
+        host_ips: context.host_ips.clone(),
+        pod_ips,
+        allocatable: crate::node::allocatable(context),
+    }
 }
 
 /// Also how changed objects and due tokens reach running containers.
-pub async fn volumes(context: &Context, pod: &Pod, tokens: &mut token::Tokens) -> Result<BTreeMap<String, Mounted>, String> {
+pub async fn volumes(
+    context: &Context,
+    pod: &Pod,
+    tokens: &mut token::Tokens,
+) -> Result<BTreeMap<String, Mounted>, String> {
     let uid = spec::uid(pod);
     let objects = context.objects.snapshot(uid).await;
+    objects.complete()?;
     let token_result = token::refresh(&context.client, pod, tokens, Timestamp::now()).await;
     let sources = Sources {
         objects,
@@ -34,16 +48,25 @@ pub async fn volumes(context: &Context, pod: &Pod, tokens: &mut token::Tokens) -
     }
     let pod_dir = context.options.pod_dir(uid);
     let pod = pod.clone();
-    tokio::task::spawn_blocking(move || volumes::set_up_all(&pod, &pod_dir, &sources)).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+    tokio::task::spawn_blocking(move || volumes::set_up_all(&pod, &pod_dir, &sources))
+        .await
+        .map_err(|e| e.to_string())?
+        .map_err(|e| e.to_string())
 }
 
 pub fn cgroup_path(context: &Context, pod: &Pod) -> String {
-    context.options.cgroup_root.as_deref().map(|root| cgroup::pod_path(root, qos::class(pod), spec::uid(pod))).unwrap_or_default()
+    context
+        .options
+        .cgroup_root
+        .as_deref()
+        .map(|root| cgroup::pod_path(root, qos::class(pod), spec::uid(pod)))
+        .unwrap_or_default()
 }
 
 pub fn sandbox_config(context: &Context, pod: &Pod, attempt: u32) -> Result<PodSandboxConfig, String> {
     let m = &pod.metadata;
-    let (name, namespace, uid) = (m.name.clone().unwrap_or_default(), m.namespace.clone().unwrap_or_default(), spec::uid(pod).to_owned());
+    let (name, namespace, uid) =
+        (m.name.clone().unwrap_or_default(), m.namespace.clone().unwrap_or_default(), spec::uid(pod).to_owned());
     let host_network = spec::is_host_network(pod);
     let names = hostname::names(pod, &context.options.cluster_domain)?;
     let pod_spec = pod.spec.clone().unwrap_or_default();
@@ -66,7 +89,11 @@ pub fn sandbox_config(context: &Context, pod: &Pod, attempt: u32) -> Result<PodS
         })
         .collect();
     let mut all_labels = m.labels.clone().unwrap_or_default();
-    all_labels.extend([(labels::POD_NAME.to_owned(), name.clone()), (labels::POD_NAMESPACE.to_owned(), namespace.clone()), (labels::POD_UID.to_owned(), uid.clone())]);
+    all_labels.extend([
+        (labels::POD_NAME.to_owned(), name.clone()),
+        (labels::POD_NAMESPACE.to_owned(), namespace.clone()),
+        (labels::POD_UID.to_owned(), uid.clone()),
+    ]);
     let mut annotations = m.annotations.clone().unwrap_or_default();
     annotations.insert(labels::TERMINATION_GRACE_PERIOD.to_owned(), spec::grace_period(pod).to_string());
     Ok(PodSandboxConfig {
@@ -78,8 +105,15 @@ pub fn sandbox_config(context: &Context, pod: &Pod, attempt: u32) -> Result<PodS
         annotations,
         cgroup_parent: cgroup_path(context, pod),
         namespaces: security::namespaces(pod),
-        sysctls: pod_spec.security_context.iter().flat_map(|s| s.sysctls.iter().flatten()).map(|s| (s.name.clone(), s.value.clone())).collect(),
-        privileged: containers.iter().any(|c| c.container.security_context.as_ref().and_then(|s| s.privileged) == Some(true)),
+        sysctls: pod_spec
+            .security_context
+            .iter()
+            .flat_map(|s| s.sysctls.iter().flatten())
+            .map(|s| (s.name.clone(), s.value.clone()))
+            .collect(),
+        privileged: containers
+            .iter()
+            .any(|c| c.container.security_context.as_ref().and_then(|s| s.privileged) == Some(true)),
         metadata: PodSandboxMetadata { name, uid, namespace, attempt },
     })
 }
@@ -95,7 +129,10 @@ pub async fn sandbox(context: &Context, pod: &Pod, attempt: u32) -> Result<PodSa
         }
     };
     let log_dir = config.log_directory.clone();
-    let cgroup = context.cgroups.clone().map(|m| (m, config.cgroup_parent.clone(), linux::for_pod(pod, context.options.pod_pids_max)));
+    let cgroup = context
+        .cgroups
+        .clone()
+        .map(|m| (m, config.cgroup_parent.clone(), linux::for_pod(pod, context.options.pod_pids_max)));
     let made = tokio::task::spawn_blocking(move || -> Result<(), String> {
         std::fs::create_dir_all(&log_dir).map_err(|e| format!("failed to create log directory {log_dir}: {e}"))?;
         if let Some((manager, path, resources)) = cgroup {

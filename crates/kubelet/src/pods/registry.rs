@@ -65,7 +65,9 @@ impl Registry {
         let pods = self.pods.read();
         pods.values()
             .filter_map(|e| e.view.as_ref())
-            .filter(|v| v.pod.metadata.namespace.as_deref() == Some(namespace) && v.pod.metadata.name.as_deref() == Some(name))
+            .filter(|v| {
+                v.pod.metadata.namespace.as_deref() == Some(namespace) && v.pod.metadata.name.as_deref() == Some(name)
+            })
             .min_by_key(|v| v.pod.metadata.deletion_timestamp.is_some())
             .cloned()
     }
@@ -80,7 +82,10 @@ impl Registry {
 
     pub async fn runtime_event(&self, event: RuntimeEvent) {
         let (sandbox, wake) = match event {
-            RuntimeEvent::ContainerStarted { sandbox_id, container_id } | RuntimeEvent::ContainerExited { sandbox_id, container_id } => (Some(sandbox_id), Wake::Container(container_id)),
+            RuntimeEvent::ContainerStarted { sandbox_id, container_id }
+            | RuntimeEvent::ContainerExited { sandbox_id, container_id } => {
+                (Some(sandbox_id), Wake::Container(container_id))
+            }
             RuntimeEvent::SandboxStopped { sandbox_id } => (Some(sandbox_id.clone()), Wake::Sandbox(sandbox_id)),
             RuntimeEvent::Resync => (None, Wake::Resync),
         };

@@ -43,7 +43,9 @@ impl ContainerSpec {
 
 /// All containers: init (with sidecars, in order), main, ephemeral.
 pub fn containers(pod: &Pod) -> Vec<ContainerSpec> {
-    let Some(spec) = &pod.spec else { return Vec::new() };
+    let Some(spec) = &pod.spec else {
+        return Vec::new();
+    };
     let init = spec.init_containers.iter().flatten().map(|c| ContainerSpec {
         kind: if c.restart_policy.as_deref() == Some("Always") { Kind::Sidecar } else { Kind::Init },
         container: c.clone(),
@@ -66,7 +68,9 @@ pub fn restart_policy(pod: &Pod) -> &str {
 /// own policy, then the pod's.
 pub fn restarts(pod: &Pod, spec: &ContainerSpec, exit_code: i32) -> bool {
     for rule in spec.container.restart_policy_rules.iter().flatten() {
-        let Some(codes) = &rule.exit_codes else { continue };
+        let Some(codes) = &rule.exit_codes else {
+            continue;
+        };
         let listed = codes.values.iter().flatten().any(|v| *v == exit_code);
         if rule.action == "Restart" && listed == (codes.operator == "In") {
             return true;
@@ -105,7 +109,12 @@ pub fn is_host_network(pod: &Pod) -> bool {
 /// `name_namespace(uid)`, as upstream's texts name a pod.
 pub fn long_name(pod: &Pod) -> String {
     let m = &pod.metadata;
-    format!("{}_{}({})", m.name.as_deref().unwrap_or_default(), m.namespace.as_deref().unwrap_or_default(), m.uid.as_deref().unwrap_or_default())
+    format!(
+        "{}_{}({})",
+        m.name.as_deref().unwrap_or_default(),
+        m.namespace.as_deref().unwrap_or_default(),
+        m.uid.as_deref().unwrap_or_default()
+    )
 }
 
 pub fn uid(pod: &Pod) -> &str {

@@ -38,7 +38,12 @@ fn refused(reason: &'static str, message: impl ToString) -> StartError {
 pub async fn start(context: &Context, r: &Request) -> Result<(ContainerStatus, cri::LinuxResources), StartError> {
     let result = try_start(context, r).await;
     if let Err(error) = &result {
-        context.recorder.record(pod_reference(&r.pod, Some(r.spec.field_path())), Severity::Warning, "Failed", format!("Error: {}", error.message));
+        context.recorder.record(
+            pod_reference(&r.pod, Some(r.spec.field_path())),
+            Severity::Warning,
+            "Failed",
+            format!("Error: {}", error.message),
+        );
     }
     result
 }
@@ -52,12 +57,16 @@ async fn try_start(context: &Context, r: &Request) -> Result<(ContainerStatus, c
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
 
     let objects = context.objects.snapshot(uid).await;
-    let services = service_env::variables(&context.services.all().await, &namespace, pod_spec.enable_service_links != Some(false));
+    objects.complete().map_err(|e| refused(CONFIG, e))?;
+    let services = context.services.all().await.map_err(|e| refused(CONFIG, e))?;
+    let services = service_env::variables(&services, &namespace, pod_spec.enable_service_links != Some(false));
     let downward = prepare::downward(context, pod, Some(&r.sandbox));
     let pod_ips = downward.pod_ips.clone();
-    let env = env::environment(pod, &r.spec.container, &objects, &services, &downward).map_err(|e| refused(CONFIG, e))?;
+    let env =
+        env::environment(pod, &r.spec.container, &objects, &services, &downward).map_err(|e| refused(CONFIG, e))?;
     let seccomp_root = context.options.root_dir.join("seccomp");
-    let mut security = security::context(pod, &r.spec.container, &r.image, &[], &seccomp_root.to_string_lossy()).map_err(|e| refused(CONFIG, e))?;
+    let mut security = security::context(pod, &r.spec.container, &r.image, &[], &seccomp_root.to_string_lossy())
+        .map_err(|e| refused(CONFIG, e))?;
     security.target_container_id = r.target_container_id.clone();
     let names = hostname::names(pod, &context.options.cluster_domain).map_err(|e| refused(CONFIG, e))?;
     let images = image_volumes(context, pod, &r.volumes).await?;
@@ -68,14 +77,17 @@ async fn try_start(context: &Context, r: &Request) -> Result<(ContainerStatus, c
     let aliases = pod_spec.host_aliases.clone().unwrap_or_default();
     let dir = pod_dir.clone();
     let files = tokio::task::spawn_blocking(move || -> Result<Vec<cri::Mount>, String> {
-        let mut mounts = mounts::of_container(&spec.container, &volumes, &dir, &env_of_mounts, &images).map_err(|e| e.to_string())?;
+        let mut mounts = mounts::of_container(&spec.container, &volumes, &dir, &env_of_mounts, &images)
+            .map_err(|e| e.to_string())?;
         let hosts_file = dir.join("etc-hosts");
         let text = if host_network {
             hosts::of_node(&std::fs::read_to_string("/etc/hosts").unwrap_or_default(), &aliases)
         } else {
             hosts::managed(&pod_ips, &names.hostname, &names.domain, &aliases)
         };
-        std::fs::create_dir_all(&dir).and_then(|()| write_if_changed(&hosts_file, &text)).map_err(|e| format!("write {}: {e}", hosts_file.display()))?;
+        std::fs::create_dir_all(&dir)
+            .and_then(|()| write_if_changed(&hosts_file, &text))
+            .map_err(|e| format!("write {}: {e}", hosts_file.display()))?;
         let message_file = termination_message::file(&dir, spec.name(), attempt);
         let make_message = || -> std::io::Result<()> {
             use std::os::unix::fs::PermissionsExt;
@@ -93,11 +105,28 @@ async fn try_start(context: &Context, r: &Request) -> Result<(ContainerStatus, c
     let mounts = files.await.map_err(|e| refused("CreateContainerError", e))?.map_err(|e| refused(CONFIG, e))?;
 
     let resources = linux::for_container(pod, &r.spec.container, context.machine.memory_bytes);
-    let parts = config::Parts { attempt: r.attempt, image: r.image.clone(), env, mounts, devices: Vec::<Device>::new(), security, resources: resources.clone() };
+    let parts = config::Parts {
+        attempt: r.attempt,
+        image: r.image.clone(),
+        env,
+        mounts,
+        devices: Vec::<Device>::new(),
+        security,
+        resources: resources.clone(),
+    };
     let config = config::build(pod, &r.spec, parts);
     let object = pod_reference(pod, Some(r.spec.field_path()));
-    let id = context.runtime.create_container(&r.sandbox.id, &config).await.map_err(|e| refused("CreateContainerError", e))?;
-    context.recorder.record(object.clone(), Severity::Normal, "Created", format!("Created container: {}", r.spec.name()));
+    let id = context
+        .runtime
+        .create_container(&r.sandbox.id, &config)
+        .await
+        .map_err(|e| refused("CreateContainerError", e))?;
+    context.recorder.record(
+        object.clone(),
+        Severity::Normal,
+        "Created",
+        format!("Created container: {}", r.spec.name()),
+    );
     if let Err(error) = context.runtime.start_container(&id).await {
         let container = context.runtime.container_status(&id).await.ok().map(Box::new);
         return Err(StartError { reason: "RunContainerError", message: error.to_string(), container });
@@ -107,15 +136,36 @@ async fn try_start(context: &Context, r: &Request) -> Result<(ContainerStatus, c
     Ok((status, resources))
 }
 
-async fn image_volumes(context: &Context, pod: &Pod, volumes: &BTreeMap<String, Mounted>) -> Result<BTreeMap<String, String>, StartError> {
+async fn image_volumes(
+    context: &Context,
+    pod: &Pod,
+    volumes: &BTreeMap<String, Mounted>,
+) -> Result<BTreeMap<String, String>, StartError> {
     let mut out = BTreeMap::new();
     for (name, mounted) in volumes {
-        let Mounted::Image { reference } = mounted else { continue };
-        let source = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).find(|v| v.name == *name).and_then(|v| v.image.as_ref());
+        let Mounted::Image { reference } = mounted else {
+            continue;
+        };
+        let source = pod
+            .spec
+            .iter()
+            .flat_map(|s| s.volumes.iter().flatten())
+            .find(|v| v.name == *name)
+            .and_then(|v| v.image.as_ref());
         let policy = source.and_then(|s| s.pull_policy.clone());
         let object = pod_reference(pod, Some(format!("spec.volumes{{{name}}}")));
-        let found = context.images.ensure(spec::uid(pod), reference, policy.as_deref(), async || credentials(context, pod, reference).await, &object).await;
-        let image = found.map_err(|e| refused("CreateContainerError", format!("image volume \"{name}\": {}", e.message)))?;
+        let found = context
+            .images
+            .ensure(
+                spec::uid(pod),
+                reference,
+                policy.as_deref(),
+                async || credentials(context, pod, reference).await,
+                &object,
+            )
+            .await;
+        let image =
+            found.map_err(|e| refused("CreateContainerError", format!("image volume \"{name}\": {}", e.message)))?;
         out.insert(reference.clone(), image.id);
     }
     Ok(out)
@@ -123,15 +173,23 @@ async fn image_volumes(context: &Context, pod: &Pod, volumes: &BTreeMap<String, 
 
 /// From the pod's pull secrets, then from those of its service account.
 pub async fn credentials(context: &Context, pod: &Pod, image: &str) -> Vec<cri::AuthConfig> {
-    let Some(pod_spec) = &pod.spec else { return Vec::new() };
+    let Some(pod_spec) = &pod.spec else {
+        return Vec::new();
+    };
     let objects = context.objects.snapshot(spec::uid(pod)).await;
-    let names: std::collections::BTreeSet<String> = pod_spec.image_pull_secrets.iter().flatten().map(|r| r.name.clone()).collect();
-    let mut out: Vec<_> = names.iter().filter_map(|n| objects.secrets.get(n)).flat_map(|s| crate::images::credentials::matching(s, image)).collect();
+    let names: std::collections::BTreeSet<String> =
+        pod_spec.image_pull_secrets.iter().flatten().map(|r| r.name.clone()).collect();
+    let mut out: Vec<_> = names
+        .iter()
+        .filter_map(|n| objects.secrets.get(n))
+        .flat_map(|s| crate::images::credentials::matching(s, image))
+        .collect();
     // The service account's secrets are merged into the pod on admission; without that they are looked up here.
     if names.is_empty() {
         let account = pod_spec.service_account_name.as_deref().filter(|n| !n.is_empty()).unwrap_or("default");
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-        for secret in crate::images::credentials::of_service_account(&context.client, namespace, account, &names).await {
+        for secret in crate::images::credentials::of_service_account(&context.client, namespace, account, &names).await
+        {
             out.extend(crate::images::credentials::matching(&secret, image));
         }
     }

@@ -7,8 +7,9 @@ use crate::resources::qos;
 use cri::{ContainerState as State, ContainerStatus as Runtime, LinuxResources, PodSandboxStatus, SandboxState};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, ContainerUser, HostIP, LinuxContainerUser, Pod, PodCondition, PodIP, PodStatus,
-    ResourceRequirements, VolumeMountStatus,
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    ContainerUser, HostIP, LinuxContainerUser, Pod, PodCondition, PodIP, PodStatus, ResourceRequirements,
+    VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -39,7 +40,9 @@ pub fn whole_seconds(t: Timestamp) -> Timestamp {
 
 pub fn compute(i: &Input) -> PodStatus {
     let old = i.pod.status.clone().unwrap_or_default();
-    let of_kind = |kinds: &[Kind]| -> Vec<ContainerStatus> { i.specs.iter().filter(|s| kinds.contains(&s.kind)).map(|s| container_status(i, s, &old)).collect() };
+    let of_kind = |kinds: &[Kind]| -> Vec<ContainerStatus> {
+        i.specs.iter().filter(|s| kinds.contains(&s.kind)).map(|s| container_status(i, s, &old)).collect()
+    };
     let init = of_kind(&[Kind::Init, Kind::Sidecar]);
     let main = of_kind(&[Kind::Main]);
     let ephemeral = of_kind(&[Kind::Ephemeral]);
@@ -97,7 +100,10 @@ fn quantities(r: &LinuxResources, spec: &ContainerSpec) -> Option<ResourceRequir
                 limits.insert("cpu".into(), Quantity(format!("{milli}m")));
             }
         }
-        if limits.contains_key("memory") && r.memory_limit_bytes > 0 && crate::quantity::value_of(Some(limits), "memory") != r.memory_limit_bytes {
+        if limits.contains_key("memory")
+            && r.memory_limit_bytes > 0
+            && crate::quantity::value_of(Some(limits), "memory") != r.memory_limit_bytes
+        {
             limits.insert("memory".into(), Quantity(r.memory_limit_bytes.to_string()));
         }
     }
@@ -125,7 +131,10 @@ fn terminated(i: &Input, c: &Runtime) -> ContainerState {
 }
 
 fn waiting(reason: &str, message: Option<String>) -> ContainerState {
-    ContainerState { waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }), ..Default::default() }
+    ContainerState {
+        waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
+        ..Default::default()
+    }
 }
 
 /// Why it isn't running yet, if something stands in the way.
@@ -146,7 +155,10 @@ fn obstacle(i: &Input, name: &str) -> Option<ContainerState> {
 fn container_status(i: &Input, spec: &ContainerSpec, old: &PodStatus) -> ContainerStatus {
     let name = spec.name();
     let newest = latest(i.containers, name);
-    let old_own = [&old.container_statuses, &old.init_container_statuses, &old.ephemeral_container_statuses].into_iter().flat_map(|l| l.iter().flatten()).find(|c| c.name == name);
+    let old_own = [&old.container_statuses, &old.init_container_statuses, &old.ephemeral_container_statuses]
+        .into_iter()
+        .flat_map(|l| l.iter().flatten())
+        .find(|c| c.name == name);
     let mut out = ContainerStatus {
         name: name.to_owned(),
         image: spec.container.image.clone().unwrap_or_default(),
@@ -159,17 +171,22 @@ fn container_status(i: &Input, spec: &ContainerSpec, old: &PodStatus) -> Contain
         out.state = Some(match old_own.and_then(|o| o.state.clone()).filter(|s| over && s.terminated.is_some()) {
             // Its record is gone, its end was told before.
             Some(state) => state,
-            None if i.memo.terminated && old_own.is_some_and(|o| o.state.as_ref().is_some_and(|s| s.running.is_some())) => ContainerState {
-                terminated: Some(ContainerStateTerminated {
-                    exit_code: 137,
-                    reason: Some("ContainerStatusUnknown".into()),
-                    message: Some("The container could not be located when the pod was terminated".into()),
+            None if i.memo.terminated
+                && old_own.is_some_and(|o| o.state.as_ref().is_some_and(|s| s.running.is_some())) =>
+            {
+                ContainerState {
+                    terminated: Some(ContainerStateTerminated {
+                        exit_code: 137,
+                        reason: Some("ContainerStatusUnknown".into()),
+                        message: Some("The container could not be located when the pod was terminated".into()),
+                        ..Default::default()
+                    }),
                     ..Default::default()
-                }),
-                ..Default::default()
-            },
+                }
+            }
             None => obstacle(i, name).unwrap_or_else(|| {
-                let initializing = spec.kind == Kind::Main && i.specs.iter().any(|s| matches!(s.kind, Kind::Init | Kind::Sidecar));
+                let initializing =
+                    spec.kind == Kind::Main && i.specs.iter().any(|s| matches!(s.kind, Kind::Init | Kind::Sidecar));
                 waiting(if initializing { "PodInitializing" } else { "ContainerCreating" }, None)
             }),
         });
@@ -187,16 +204,31 @@ fn container_status(i: &Input, spec: &ContainerSpec, old: &PodStatus) -> Contain
     out.last_state = Some(earlier.clone().unwrap_or_default());
     match c.state {
         State::Running => {
-            out.state = Some(ContainerState { running: Some(ContainerStateRunning { started_at: time(c.started_at_ns) }), ..Default::default() });
+            out.state = Some(ContainerState {
+                running: Some(ContainerStateRunning { started_at: time(c.started_at_ns) }),
+                ..Default::default()
+            });
             let started = is_started(spec, c, i.memo);
             out.started = Some(started);
             out.ready = match spec.kind {
-                Kind::Main | Kind::Sidecar => started && (spec.container.readiness_probe.is_none() || i.memo.probes.get(&c.id).is_some_and(|p| p.readiness == Some(true))),
+                Kind::Main | Kind::Sidecar => {
+                    started
+                        && (spec.container.readiness_probe.is_none()
+                            || i.memo.probes.get(&c.id).is_some_and(|p| p.readiness == Some(true)))
+                }
                 Kind::Init | Kind::Ephemeral => false,
             };
-            out.resources = i.memo.applied.get(&c.id).and_then(|r| quantities(r, spec)).or_else(|| spec.container.resources.clone());
-            out.allocated_resources = spec.container.resources.as_ref().and_then(|r| r.requests.clone()).filter(|r| !r.is_empty());
-            out.user = c.user.as_ref().map(|(uid, gid, groups)| ContainerUser { linux: Some(LinuxContainerUser { uid: *uid, gid: *gid, supplemental_groups: Some(groups.clone()) }) });
+            out.resources = i
+                .memo
+                .applied
+                .get(&c.id)
+                .and_then(|r| quantities(r, spec))
+                .or_else(|| spec.container.resources.clone());
+            out.allocated_resources =
+                spec.container.resources.as_ref().and_then(|r| r.requests.clone()).filter(|r| !r.is_empty());
+            out.user = c.user.as_ref().map(|(uid, gid, groups)| ContainerUser {
+                linux: Some(LinuxContainerUser { uid: *uid, gid: *gid, supplemental_groups: Some(groups.clone()) }),
+            });
         }
         State::Exited => {
             let end = terminated(i, c);
@@ -224,7 +256,10 @@ fn container_status(i: &Input, spec: &ContainerSpec, old: &PodStatus) -> Contain
             name: m.name.clone(),
             mount_path: m.mount_path.clone(),
             read_only: m.read_only.filter(|r| *r),
-            recursive_read_only: m.read_only.filter(|r| *r).map(|_| m.recursive_read_only.clone().unwrap_or_else(|| "Disabled".into())),
+            recursive_read_only: m
+                .read_only
+                .filter(|r| *r)
+                .map(|_| m.recursive_read_only.clone().unwrap_or_else(|| "Disabled".into())),
             volume_status: None,
         })
         .collect();
@@ -268,11 +303,20 @@ fn live_phase(i: &Input, init: &[ContainerStatus], main: &[ContainerStatus]) -> 
         return "Pending";
     }
     // A container that waits without ever having run holds the pod back in Pending.
-    let never_ran = main.iter().any(|c| c.state.as_ref().is_none_or(|s| s.waiting.is_some()) && c.last_state.as_ref().is_none_or(|s| s.terminated.is_none()));
+    let never_ran = main.iter().any(|c| {
+        c.state.as_ref().is_none_or(|s| s.waiting.is_some())
+            && c.last_state.as_ref().is_none_or(|s| s.terminated.is_none())
+    });
     if never_ran { "Pending" } else { "Running" }
 }
 
-fn conditions(i: &Input, phase: &str, init: &[ContainerStatus], main: &[ContainerStatus], old: &PodStatus) -> Vec<PodCondition> {
+fn conditions(
+    i: &Input,
+    phase: &str,
+    init: &[ContainerStatus],
+    main: &[ContainerStatus],
+    old: &PodStatus,
+) -> Vec<PodCondition> {
     let old_conditions = old.conditions.clone().unwrap_or_default();
     let mut out: Vec<PodCondition> = Vec::new();
     let mut put = |kind: &str, status: bool, reason: Option<&str>, message: Option<String>| {
@@ -289,7 +333,9 @@ fn conditions(i: &Input, phase: &str, init: &[ContainerStatus], main: &[Containe
             observed_generation: i.pod.metadata.generation,
         });
     };
-    let sandbox_ready = i.sandbox.is_some_and(|s| s.state == SandboxState::Ready && (!s.ips.is_empty() || spec::is_host_network(i.pod)));
+    let sandbox_ready = i
+        .sandbox
+        .is_some_and(|s| s.state == SandboxState::Ready && (!s.ips.is_empty() || spec::is_host_network(i.pod)));
     put("PodReadyToStartContainers", sandbox_ready, None, None);
 
     let is_sidecar = |name: &str| i.specs.iter().any(|s| s.kind == Kind::Sidecar && s.name() == name);
@@ -302,10 +348,16 @@ fn conditions(i: &Input, phase: &str, init: &[ContainerStatus], main: &[Containe
     match phase {
         "Succeeded" => put("Initialized", true, Some("PodCompleted"), None),
         _ if incomplete.is_empty() => put("Initialized", true, None, None),
-        _ => put("Initialized", false, Some("ContainersNotInitialized"), Some(format!("containers with incomplete status: [{}]", incomplete.join(" ")))),
+        _ => put(
+            "Initialized",
+            false,
+            Some("ContainersNotInitialized"),
+            Some(format!("containers with incomplete status: [{}]", incomplete.join(" "))),
+        ),
     }
 
-    let unready: Vec<&str> = init.iter().filter(|c| is_sidecar(&c.name)).chain(main).filter(|c| !c.ready).map(|c| c.name.as_str()).collect();
+    let unready: Vec<&str> =
+        init.iter().filter(|c| is_sidecar(&c.name)).chain(main).filter(|c| !c.ready).map(|c| c.name.as_str()).collect();
     let containers_ready = phase != "Succeeded" && phase != "Failed" && unready.is_empty();
     let not_ready = || match phase {
         "Succeeded" => (Some("PodCompleted"), None),
@@ -321,8 +373,15 @@ fn conditions(i: &Input, phase: &str, init: &[ContainerStatus], main: &[Containe
             let found = old_conditions.iter().find(|c| c.type_ == g.condition_type);
             match found {
                 Some(c) if c.status == "True" => None,
-                Some(_) => Some(format!("the status of pod readiness gate \"{}\" is not \"True\", but {}", g.condition_type, found.map_or("", |c| c.status.as_str()))),
-                None => Some(format!("corresponding condition of pod readiness gate \"{}\" does not exist.", g.condition_type)),
+                Some(_) => Some(format!(
+                    "the status of pod readiness gate \"{}\" is not \"True\", but {}",
+                    g.condition_type,
+                    found.map_or("", |c| c.status.as_str())
+                )),
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate \"{}\" does not exist.",
+                    g.condition_type
+                )),
             }
         })
         .collect();
@@ -347,7 +406,15 @@ fn conditions(i: &Input, phase: &str, init: &[ContainerStatus], main: &[Containe
 }
 
 /// Every container that runs, for those who ask without knowing a plan.
-pub fn running<'a>(specs: &'a [ContainerSpec], containers: &'a [Runtime]) -> impl Iterator<Item = (&'a ContainerSpec, &'a Runtime)> {
-    specs.iter().filter_map(|s| plan::latest(containers, s.name()).filter(|c| c.state == State::Running).map(|c| (s, c)))
+pub fn running<'a>(
+    specs: &'a [ContainerSpec],
+    containers: &'a [Runtime],
+) -> impl Iterator<Item = (&'a ContainerSpec, &'a Runtime)> {
+    specs
+        .iter()
+        .filter_map(|s| plan::latest(containers, s.name()).filter(|c| c.state == State::Running).map(|c| (s, c)))
 }
 
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

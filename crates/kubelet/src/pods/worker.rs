@@ -33,6 +33,8 @@ const MAILBOX_MAX: usize = 256;
 const RETRY: SignedDuration = SignedDuration::from_secs(1);
 const RETRY_MAX_SECONDS: i64 = 60;
 
+mod outcome;
+
 /// What wakes a worker.
 #[derive(Clone, Debug)]
 pub enum Wake {
@@ -45,7 +47,11 @@ pub enum Wake {
     Sandbox(String),
     /// Events were lost: look at everything again.
     Resync,
-    Probe { container_id: String, kind: ProbeKind, success: bool },
+    Probe {
+        container_id: String,
+        kind: ProbeKind,
+        success: bool,
+    },
 }
 
 /// A step that has ended.
@@ -95,6 +101,8 @@ pub struct Worker {
     writing_status: bool,
     status_retry_at: Option<Timestamp>,
     status_failures: u32,
+    /// The patch that was written last, if the API has since shown something else.
+    last_patch: Option<serde_json::Value>,
     deleting: Step<()>,
     crash_looping: BTreeSet<String>,
 }
@@ -132,6 +140,7 @@ pub fn spawn(context: Arc<Context>, pod: Arc<Pod>, found: Found) {
         writing_status: false,
         status_retry_at: None,
         status_failures: 0,
+        last_patch: None,
         deleting: Step::Idle,
         crash_looping: BTreeSet::new(),
     };
@@ -183,13 +192,20 @@ impl Worker {
             self.context.registry.own_sandbox(&s.id, &self.uid);
         }
         let known = self.pod.status.clone().unwrap_or_default();
-        let told: Vec<_> = [&known.container_statuses, &known.init_container_statuses].into_iter().flat_map(|l| l.iter().flatten()).collect();
+        let told: Vec<_> = [&known.container_statuses, &known.init_container_statuses]
+            .into_iter()
+            .flat_map(|l| l.iter().flatten())
+            .collect();
         for c in found {
             self.memo.applied.insert(c.id.clone(), c.resources.clone());
             // Readiness goes on as it was, until a probe says otherwise: a restart of Skiff is no reason to lose traffic.
             let id = format!("{}://{}", self.context.runtime_name, c.id);
             if let Some(t) = told.iter().find(|t| t.container_id.as_deref() == Some(&id)) {
-                let results = ProbeResults { startup: (t.started == Some(true)).then_some(true), liveness: None, readiness: t.ready.then_some(true) };
+                let results = ProbeResults {
+                    startup: (t.started == Some(true)).then_some(true),
+                    liveness: None,
+                    readiness: t.ready.then_some(true),
+                };
                 self.memo.probes.insert(c.id.clone(), results);
                 if !t.image_id.is_empty() {
                     self.memo.image_ids.insert(c.id.clone(), t.image_id.clone());
@@ -200,7 +216,11 @@ impl Worker {
     }
 
     fn follow_objects(&self) {
-        self.context.objects.follow(&self.uid, self.pod.metadata.namespace.as_deref().unwrap_or_default(), &crate::objects::references(&self.pod));
+        self.context.objects.follow(
+            &self.uid,
+            self.pod.metadata.namespace.as_deref().unwrap_or_default(),
+            &crate::objects::references(&self.pod),
+        );
     }
 
     fn pod_dir(&self) -> PathBuf {
@@ -231,7 +251,9 @@ impl Worker {
             if !self.memo.messages.contains_key(&c.id) {
                 let file = termination_message::file(&self.pod_dir(), &c.metadata.name, c.metadata.attempt);
                 let policy = c.annotations.get(labels::TERMINATION_MESSAGE_POLICY).map_or("File", String::as_str);
-                if let Some(message) = termination_message::read(&file, policy, c.exit_code, std::path::Path::new(&c.log_path)) {
+                if let Some(message) =
+                    termination_message::read(&file, policy, c.exit_code, std::path::Path::new(&c.log_path))
+                {
                     self.memo.messages.insert(c.id.clone(), message);
                 }
             }
@@ -244,7 +266,9 @@ impl Worker {
         match self.context.runtime.container_status(id).await {
             Ok(c) => self.observe(c),
             Err(cri::Error::NotFound(_)) => self.containers.retain(|c| c.id != id),
-            Err(error) => tracing::warn!(pod = spec::long_name(&self.pod), id, %error, "container status unknown"),
+            Err(error) => {
+                tracing::warn!(pod = spec::long_name(&self.pod), id, %error, "container status unknown")
+            }
         }
     }
 
@@ -255,7 +279,9 @@ impl Worker {
                 self.sandboxes.push(s);
             }
             Err(cri::Error::NotFound(_)) => self.sandboxes.retain(|s| s.id != id),
-            Err(error) => tracing::warn!(pod = spec::long_name(&self.pod), id, %error, "sandbox status unknown"),
+            Err(error) => {
+                tracing::warn!(pod = spec::long_name(&self.pod), id, %error, "sandbox status unknown")
+            }
         }
     }
 
@@ -265,7 +291,8 @@ impl Worker {
             Wake::Removed => {
                 self.memo.removed = true;
                 if self.memo.termination.is_none() && !self.memo.terminated {
-                    self.memo.termination = Some(Termination { since: Timestamp::now(), grace: spec::grace_period(&self.pod).max(1) });
+                    self.memo.termination =
+                        Some(Termination { since: Timestamp::now(), grace: spec::grace_period(&self.pod).max(1) });
                 }
             }
             Wake::Objects => {
@@ -284,7 +311,12 @@ impl Worker {
             Wake::Container(id) => self.look_at(&id).await,
             Wake::Sandbox(id) => {
                 self.look_at_sandbox(&id).await;
-                let inside: Vec<String> = self.containers.iter().filter(|c| c.sandbox_id == id && c.state != ContainerState::Exited).map(|c| c.id.clone()).collect();
+                let inside: Vec<String> = self
+                    .containers
+                    .iter()
+                    .filter(|c| c.sandbox_id == id && c.state != ContainerState::Exited)
+                    .map(|c| c.id.clone())
+                    .collect();
                 for id in inside {
                     self.look_at(&id).await;
                 }
@@ -297,7 +329,9 @@ impl Worker {
                     self.look_at(&id).await;
                 }
             }
-            Wake::Probe { container_id, kind, success } => self.memo.probes.entry(container_id).or_default().set(kind, success),
+            Wake::Probe { container_id, kind, success } => {
+                self.memo.probes.entry(container_id).or_default().set(kind, success)
+            }
         }
     }
 
@@ -308,7 +342,8 @@ impl Worker {
             return;
         }
         let spec_changed = pod.spec != self.pod.spec;
-        if pod.metadata.labels != self.pod.metadata.labels || pod.metadata.annotations != self.pod.metadata.annotations {
+        if pod.metadata.labels != self.pod.metadata.labels || pod.metadata.annotations != self.pod.metadata.annotations
+        {
             self.volumes_stale = true;
         }
         self.pod = pod;
@@ -320,7 +355,9 @@ impl Worker {
     }
 
     fn note_deletion(&mut self, adopted: bool) {
-        let Some(at) = &self.pod.metadata.deletion_timestamp else { return };
+        let Some(at) = &self.pod.metadata.deletion_timestamp else {
+            return;
+        };
         let grace = spec::grace_period(&self.pod).max(0);
         let now = Timestamp::now();
         match &mut self.memo.termination {
@@ -339,8 +376,13 @@ impl Worker {
     /// Returns when to look again at the latest.
     fn pass(&mut self) -> Option<Timestamp> {
         let now = Timestamp::now();
-        let resources: BTreeMap<String, LinuxResources> =
-            self.specs.iter().map(|s| (s.name().to_owned(), linux::for_container(&self.pod, &s.container, self.context.machine.memory_bytes))).collect();
+        let resources: BTreeMap<String, LinuxResources> = self
+            .specs
+            .iter()
+            .map(|s| {
+                (s.name().to_owned(), linux::for_container(&self.pod, &s.container, self.context.machine.memory_bytes))
+            })
+            .collect();
         let mut plan = Plan::default();
         // An action may make the next one possible at once (a failed pod begins to terminate).
         for _ in 0..4 {
@@ -365,7 +407,8 @@ impl Worker {
         for name in plan.crash_loops.keys() {
             if self.crash_looping.insert(name.clone()) {
                 let field = self.spec_of(name).map(ContainerSpec::field_path);
-                let message = format!("Back-off restarting failed container {name} in pod {}", spec::long_name(&self.pod));
+                let message =
+                    format!("Back-off restarting failed container {name} in pod {}", spec::long_name(&self.pod));
                 self.context.recorder.record(pod_reference(&self.pod, field), Severity::Warning, "BackOff", message);
             }
         }
@@ -400,16 +443,33 @@ impl Worker {
         if let Some(at) = self.status_retry_at.filter(|at| *at > now) {
             return Some(at);
         }
-        let api = Api::<Pod>::namespaced(self.context.client.clone(), self.pod.metadata.namespace.as_deref().unwrap_or("default"));
+        let api = Api::<Pod>::namespaced(
+            self.context.client.clone(),
+            self.pod.metadata.namespace.as_deref().unwrap_or("default"),
+        );
         let name = self.pod.metadata.name.clone().unwrap_or_default();
+        if patch.is_none() {
+            self.last_patch = None;
+        }
+        // A server that keeps less of a status than it was given must not be written to for ever.
+        let patch = patch.filter(|p| self.last_patch.as_ref() != Some(p));
         if let Some(patch) = patch {
             self.writing_status = true;
-            self.steps.spawn(async move { Done::StatusWritten(api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await.map(Box::new)) });
+            self.last_patch = Some(patch.clone());
+            self.steps.spawn(async move {
+                Done::StatusWritten(
+                    api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await.map(Box::new),
+                )
+            });
         } else if self.memo.terminated && self.pod.metadata.deletion_timestamp.is_some() {
             if self.deleting.is_due(now) {
                 // Only now, with the last status told: whoever watches sees how it ended before it is gone.
                 self.deleting = Step::Running;
-                let params = DeleteParams { grace_period_seconds: Some(0), preconditions: Some(Preconditions { uid: Some(self.uid.clone()), resource_version: None }), ..Default::default() };
+                let params = DeleteParams {
+                    grace_period_seconds: Some(0),
+                    preconditions: Some(Preconditions { uid: Some(self.uid.clone()), resource_version: None }),
+                    ..Default::default()
+                };
                 self.steps.spawn(async move { Done::Deleted(api.delete(&name, &params).await.map(drop)) });
             }
             return self.deleting.retry_at();
@@ -418,7 +478,12 @@ impl Worker {
     }
 
     fn publish(&self, status: PodStatus) {
-        let view = PodView { pod: self.pod.clone(), status, sandbox: self.sandbox().cloned(), containers: self.containers.clone() };
+        let view = PodView {
+            pod: self.pod.clone(),
+            status,
+            sandbox: self.sandbox().cloned(),
+            containers: self.containers.clone(),
+        };
         self.context.registry.publish(&self.uid, view);
     }
 
@@ -445,8 +510,10 @@ impl Worker {
     }
 
     fn sync_probes(&mut self) {
-        let running: Vec<(ContainerSpec, ContainerStatus)> =
-            status::running(&self.specs, &self.containers).filter(|(s, _)| matches!(s.kind, Kind::Main | Kind::Sidecar)).map(|(s, c)| (s.clone(), c.clone())).collect();
+        let running: Vec<(ContainerSpec, ContainerStatus)> = status::running(&self.specs, &self.containers)
+            .filter(|(s, _)| matches!(s.kind, Kind::Main | Kind::Sidecar))
+            .map(|(s, c)| (s.clone(), c.clone()))
+            .collect();
         self.probing.retain(|id, _| running.iter().any(|(_, c)| c.id == *id));
         let pod_ip = self.pod_ip();
         for (spec, c) in running {
@@ -503,45 +570,89 @@ impl Worker {
                 self.step(async move { Done::Sandbox(prepare::sandbox(&context, &pod, attempt).await) });
             }
             Action::EnsureImage { container } => {
-                let Some(spec) = self.spec_of(&container).cloned() else { return };
+                let Some(spec) = self.spec_of(&container).cloned() else {
+                    return;
+                };
                 self.memo.container(&container).image = Step::Running;
                 self.step(async move {
                     let image = spec.container.image.clone().unwrap_or_default();
                     let object = pod_reference(&pod, Some(spec.field_path()));
                     let policy = spec.container.image_pull_policy.as_deref();
-                    let result = context.images.ensure(spec::uid(&pod), &image, policy, async || start::credentials(&context, &pod, &image).await, &object).await;
+                    let result = context
+                        .images
+                        .ensure(
+                            spec::uid(&pod),
+                            &image,
+                            policy,
+                            async || start::credentials(&context, &pod, &image).await,
+                            &object,
+                        )
+                        .await;
                     Done::Image(container, result)
                 });
             }
             Action::StartContainer { container, attempt } => {
-                let dead = latest(&self.containers, &container).filter(|c| c.state == ContainerState::Exited).map(plan::finished_at);
-                let (Some(spec), Some(sandbox)) = (self.spec_of(&container).cloned(), self.sandbox().cloned()) else { return };
-                let target_container_id = spec.target.as_ref().and_then(|t| latest(&self.containers, t)).map(|c| c.id.clone());
+                let dead = latest(&self.containers, &container)
+                    .filter(|c| c.state == ContainerState::Exited)
+                    .map(plan::finished_at);
+                let (Some(spec), Some(sandbox)) = (self.spec_of(&container).cloned(), self.sandbox().cloned()) else {
+                    return;
+                };
+                let target_container_id =
+                    spec.target.as_ref().and_then(|t| latest(&self.containers, t)).map(|c| c.id.clone());
                 let memo = self.memo.container(&container);
-                let Step::Done(image) = std::mem::take(&mut memo.image) else { return };
+                let Step::Done(image) = std::mem::take(&mut memo.image) else {
+                    return;
+                };
                 if let Some(finished) = dead {
                     memo.backoff.restarted(finished, now);
                 }
                 memo.start = Step::Running;
-                let request = start::Request { pod, spec, attempt, image, sandbox, volumes: self.volumes.clone(), target_container_id };
+                let request = start::Request {
+                    pod,
+                    spec,
+                    attempt,
+                    image,
+                    sandbox,
+                    volumes: self.volumes.clone(),
+                    target_container_id,
+                };
                 self.step(async move { Done::Started(container, start::start(&context, &request).await) });
             }
             Action::KillContainer { container, id, message, grace, hook } => {
                 let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
-                let deadline = now.checked_add(SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX);
+                let deadline = now
+                    .checked_add(SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX))
+                    .unwrap_or(Timestamp::MAX);
                 self.memo.kills.insert(id.clone(), Kill { deadline });
-                let request = kill::Request { pod, spec: self.spec_of(&container).cloned(), id: id.clone(), message, grace, hook, pod_ip: self.pod_ip() };
+                let request = kill::Request {
+                    pod,
+                    spec: self.spec_of(&container).cloned(),
+                    id: id.clone(),
+                    message,
+                    grace,
+                    hook,
+                    pod_ip: self.pod_ip(),
+                };
                 self.step(async move { Done::Killed(id, kill::kill(&context, &request).await) });
             }
             Action::ResizeContainer { container, id } => {
-                let Some(spec) = self.spec_of(&container) else { return };
+                let Some(spec) = self.spec_of(&container) else {
+                    return;
+                };
                 let resources = linux::for_container(&pod, &spec.container, context.machine.memory_bytes);
                 self.memo.resizing.insert(id.clone());
                 self.step(async move {
                     let resize = async {
                         if let Some(manager) = context.cgroups.clone() {
-                            let (path, limits) = (prepare::cgroup_path(&context, &pod), linux::for_pod(&pod, context.options.pod_pids_max));
-                            tokio::task::spawn_blocking(move || cgroup::ensure(&manager, &path, &limits)).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+                            let (path, limits) = (
+                                prepare::cgroup_path(&context, &pod),
+                                linux::for_pod(&pod, context.options.pod_pids_max),
+                            );
+                            tokio::task::spawn_blocking(move || cgroup::ensure(&manager, &path, &limits))
+                                .await
+                                .map_err(|e| e.to_string())?
+                                .map_err(|e| e.to_string())?;
                         }
                         context.runtime.update_container_resources(&id, &resources).await.map_err(|e| e.to_string())
                     };
@@ -592,185 +703,5 @@ impl Worker {
                 context.objects.forget(&self.uid);
             }
         }
-    }
-
-    async fn done(&mut self, done: Done) {
-        let now = Timestamp::now();
-        let later = |d: SignedDuration| now.checked_add(d).unwrap_or(now);
-        let warn = |this: &Self, reason: &str, message: String| this.context.recorder.pod(&this.pod, Severity::Warning, reason, message);
-        match done {
-            Done::Volumes(Ok(volumes), tokens) => {
-                self.tokens = tokens;
-                self.refreshing = false;
-                self.volumes = Arc::new(volumes);
-                self.memo.volumes = Step::Done(());
-            }
-            Done::Volumes(Err(message), tokens) => {
-                self.tokens = tokens;
-                warn(self, "FailedMount", message.clone());
-                if std::mem::take(&mut self.refreshing) {
-                    // What is mounted stays; the next change, or a minute, brings another try.
-                    for t in self.tokens.values_mut() {
-                        t.refresh_at = t.refresh_at.max(later(RETRY * 30));
-                    }
-                } else {
-                    self.memo.volumes = Step::Failed { reason: "FailedMount".into(), message, retry_at: later(RETRY * 2) };
-                }
-            }
-            Done::Sandbox(Ok(sandbox)) => {
-                self.memo.sandbox = Step::Idle;
-                self.memo.sandbox_stop = Step::Idle;
-                self.sandboxes.push(sandbox);
-            }
-            Done::Sandbox(Err(message)) => {
-                warn(self, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {message}"));
-                self.memo.sandbox = Step::Failed { reason: "FailedCreatePodSandBox".into(), message, retry_at: later(RETRY) };
-            }
-            Done::Image(name, Ok(image)) => self.memo.container(&name).image = Step::Done(image),
-            Done::Image(name, Err(e)) => self.memo.container(&name).image = Step::Failed { reason: e.reason, message: e.message, retry_at: e.retry_at },
-            Done::Started(name, Ok((status, resources))) => self.started(&name, status, resources).await,
-            Done::Started(name, Err(error)) => {
-                let memo = self.memo.container(&name);
-                memo.start_failures = memo.start_failures.saturating_add(1);
-                let wait = (1i64 << memo.start_failures.min(6)).min(RETRY_MAX_SECONDS);
-                memo.start = Step::Failed { reason: error.reason.to_owned(), message: error.message.clone(), retry_at: later(SignedDuration::from_secs(wait)) };
-                if let Some(c) = error.container {
-                    let exited = c.state == ContainerState::Exited;
-                    self.observe(*c);
-                    if exited {
-                        // It counts as a container that has run and failed: restart policy and back-off apply.
-                        let policy_restarts = self.spec_of(&name).is_some_and(|s| spec::restarts(&self.pod, s, 128));
-                        if !policy_restarts {
-                            self.memo.container(&name).start = Step::Idle;
-                        }
-                    }
-                }
-            }
-            Done::Hook(id, result) => {
-                self.memo.hooks.remove(&id);
-                let Some(c) = self.containers.iter().find(|c| c.id == id) else { return };
-                let name = c.metadata.name.clone();
-                if let (Err(error), ContainerState::Running) = (result, c.state) {
-                    tracing::debug!(container = name, error, "postStart hook failed");
-                    let field = self.spec_of(&name).map(ContainerSpec::field_path);
-                    self.context.recorder.record(pod_reference(&self.pod, field), Severity::Warning, "FailedPostStartHook", "PostStartHook failed");
-                    if !self.memo.kills.contains_key(&id) {
-                        let grace = spec::grace_period(&self.pod);
-                        self.act(Action::KillContainer { container: name, id, message: "FailedPostStartHook".into(), grace, hook: true }, now);
-                    }
-                }
-            }
-            Done::Killed(id, result) => {
-                if let Err(error) = result {
-                    tracing::warn!(pod = spec::long_name(&self.pod), id, %error, "stopping a container failed; it is tried again");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-                self.look_at(&id).await;
-                self.memo.kills.remove(&id);
-            }
-            Done::Resized(id, resources, Ok(())) => {
-                self.memo.resizing.remove(&id);
-                self.memo.applied.insert(id, resources);
-            }
-            Done::Resized(id, resources, Err(error)) => {
-                // Not tried again by itself: the kernel refuses a limit below what is in use.
-                warn(self, "ResizeError", error);
-                self.memo.resizing.remove(&id);
-                self.memo.applied.insert(id, resources);
-            }
-            Done::Removed(id, result) => {
-                self.memo.removing.remove(&id);
-                if let Err(error) = result {
-                    tracing::warn!(id, %error, "removing a container failed");
-                }
-                self.containers.retain(|c| c.id != id);
-                for map in [&mut self.memo.messages, &mut self.memo.image_ids] {
-                    map.remove(&id);
-                }
-                self.memo.applied.remove(&id);
-                self.memo.probes.remove(&id);
-            }
-            Done::SandboxStopped(id, Ok(())) => {
-                self.memo.sandbox_stop = Step::Idle;
-                self.look_at_sandbox(&id).await;
-                // A runtime that is slow to say so must not be asked for ever.
-                self.sandboxes.iter_mut().filter(|s| s.id == id).for_each(|s| s.state = SandboxState::NotReady);
-            }
-            Done::SandboxStopped(_, Err(error)) => {
-                warn(self, "FailedKillPod", format!("error killing pod: failed to stop sandbox: {error}"));
-                self.memo.sandbox_stop = Step::Failed { reason: "FailedKillPod".into(), message: error.to_string(), retry_at: later(RETRY) };
-            }
-            Done::TornDown(Ok(())) => self.memo.teardown = Step::Done(()),
-            Done::TornDown(Err(message)) => {
-                tracing::warn!(pod = spec::long_name(&self.pod), message, "teardown failed; it is tried again");
-                self.memo.teardown = Step::Failed { reason: "FailedUnmount".into(), message, retry_at: later(RETRY) };
-            }
-            Done::StatusWritten(result) => {
-                self.writing_status = false;
-                self.status_retry_at = None;
-                match result {
-                    Ok(pod) => {
-                        self.status_failures = 0;
-                        self.accept(Arc::new(*pod));
-                    }
-                    // Gone, or another pod by now: the watch will say so.
-                    Err(kube::Error::Api(s)) if s.code == 404 => self.status_retry_at = Some(later(RETRY * 10)),
-                    Err(error) => {
-                        self.status_failures = self.status_failures.saturating_add(1);
-                        let wait = (1i64 << self.status_failures.min(6)).min(RETRY_MAX_SECONDS) * 100;
-                        tracing::warn!(pod = spec::long_name(&self.pod), %error, "status wasn't written");
-                        self.status_retry_at = Some(later(SignedDuration::from_millis(wait)));
-                    }
-                }
-            }
-            Done::Deleted(Ok(())) => self.deleting = Step::Done(()),
-            Done::Deleted(Err(kube::Error::Api(s))) if s.code == 404 || s.code == 409 => self.deleting = Step::Done(()),
-            Done::Deleted(Err(error)) => self.deleting = Step::Failed { reason: String::new(), message: error.to_string(), retry_at: later(RETRY) },
-        }
-    }
-
-    async fn started(&mut self, name: &str, status: ContainerStatus, resources: LinuxResources) {
-        let memo = self.memo.container(name);
-        memo.start = Step::Done(());
-        memo.start_failures = 0;
-        let id = status.id.clone();
-        self.memo.applied.insert(id.clone(), resources);
-        let image = self.context.images.service().image_status(&status.image_id).await.ok().flatten();
-        if let Some(digest) = image.and_then(|i| i.repo_digests.first().cloned()) {
-            self.memo.image_ids.insert(id.clone(), digest);
-        }
-        let running = status.state == ContainerState::Running;
-        self.observe(status);
-        let Some(spec) = self.spec_of(name).cloned().filter(|_| running) else { return };
-        if let Some(handler) = spec.container.lifecycle.as_ref().and_then(|l| l.post_start.clone()) {
-            self.memo.hooks.insert(id.clone());
-            let (runtime, ip) = (self.context.runtime.clone(), self.pod_ip());
-            self.step(async move {
-                let result = hooks::run(&*runtime, &id, &spec.container, &ip, &handler).await;
-                Done::Hook(id, result)
-            });
-        }
-    }
-
-    /// The pod is gone from the API and nothing of it runs: its records go too.
-    async fn clean_up(self) {
-        for s in &self.sandboxes {
-            if let Err(error) = self.context.runtime.remove_pod_sandbox(&s.id).await {
-                tracing::warn!(sandbox = s.id, %error, "removing a sandbox failed; the next start cleans it up");
-            }
-        }
-        let m = &self.pod.metadata;
-        let logs = self.context.options.pod_log_dir(m.namespace.as_deref().unwrap_or_default(), m.name.as_deref().unwrap_or_default(), &self.uid);
-        let dir = self.pod_dir();
-        let _ = tokio::task::spawn_blocking(move || {
-            if let Err(error) = teardown::remove(&dir) {
-                tracing::warn!(%error, "a pod's directory wasn't removed; the next start cleans it up");
-            }
-            let _ = std::fs::remove_dir_all(logs);
-        })
-        .await;
-        self.context.objects.forget(&self.uid);
-        self.context.images.forget(&self.uid);
-        self.context.registry.remove(&self.uid);
     }
 }

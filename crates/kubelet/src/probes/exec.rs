@@ -14,7 +14,11 @@ pub async fn run(runtime: &dyn RuntimeService, container_id: &str, command: &[St
             output.truncate(OUTPUT_MAX);
             Outcome::Failure(String::from_utf8_lossy(&output).into_owned())
         }
-        Err(cri::Error::DeadlineExceeded(_)) => Outcome::Failure(format!("command timed out: {:?} timed out after {}s", command.join(" "), timeout.as_secs())),
+        Err(cri::Error::DeadlineExceeded(_)) => Outcome::Failure(format!(
+            "command timed out: {:?} timed out after {}s",
+            command.join(" "),
+            timeout.as_secs()
+        )),
         Err(error) => Outcome::Failure(error.to_string()),
     }
 }

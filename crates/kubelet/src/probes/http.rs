@@ -13,7 +13,9 @@ const REDIRECTS_MAX: usize = 10;
 const BODY_MAX: usize = 10 * 1024;
 
 pub async fn get(action: &HTTPGetAction, container: &Container, pod_ip: &str, timeout: Duration) -> Outcome {
-    let Some(port) = resolve_port(&action.port, container) else { return Outcome::Failure("couldn't find port".into()) };
+    let Some(port) = resolve_port(&action.port, container) else {
+        return Outcome::Failure("couldn't find port".into());
+    };
     let https = action.scheme.as_deref().is_some_and(|s| s.eq_ignore_ascii_case("https"));
     let host = action.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(pod_ip);
     let mut path = action.path.clone().unwrap_or_default();
@@ -23,7 +25,8 @@ pub async fn get(action: &HTTPGetAction, container: &Container, pod_ip: &str, ti
     let url = |path: &str| format!("{}://{}{path}", if https { "https" } else { "http" }, authority(host, port));
     let run = async {
         for _ in 0..=REDIRECTS_MAX {
-            let (status, location, body) = request(host, port, https, &path, action).await.map_err(|e| format!("Get \"{}\": {e}", url(&path)))?;
+            let (status, location, body) =
+                request(host, port, https, &path, action).await.map_err(|e| format!("Get \"{}\": {e}", url(&path)))?;
             match status {
                 200..=299 => return Ok(()),
                 300..=399 => match location.as_deref().and_then(|l| same_host(l, host, port)) {
@@ -42,7 +45,10 @@ pub async fn get(action: &HTTPGetAction, container: &Container, pod_ip: &str, ti
     match tokio::time::timeout(timeout, run).await {
         Ok(Ok(())) => Outcome::Success,
         Ok(Err(message)) => Outcome::Failure(message),
-        Err(_) => Outcome::Failure(format!("Get \"{}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)", url(&path))),
+        Err(_) => Outcome::Failure(format!(
+            "Get \"{}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+            url(&path)
+        )),
     }
 }
 
@@ -59,8 +65,16 @@ fn same_host(location: &str, host: &str, port: u16) -> Option<String> {
     (to == authority(host, port) || to == host).then(|| path.to_owned())
 }
 
-async fn request(host: &str, port: u16, https: bool, path: &str, action: &HTTPGetAction) -> Result<(u16, Option<String>, String), String> {
-    let tcp = TcpStream::connect((host, port)).await.map_err(|e| format!("dial tcp {}: connect: {}", authority(host, port), tcp::reason(&e)))?;
+async fn request(
+    host: &str,
+    port: u16,
+    https: bool,
+    path: &str,
+    action: &HTTPGetAction,
+) -> Result<(u16, Option<String>, String), String> {
+    let tcp = TcpStream::connect((host, port))
+        .await
+        .map_err(|e| format!("dial tcp {}: connect: {}", authority(host, port), tcp::reason(&e)))?;
     let mut request = http::Request::get(path).body(Empty::<bytes::Bytes>::new()).map_err(|e| e.to_string())?;
     let headers = request.headers_mut();
     let set = |headers: &mut http::HeaderMap, name: &str, value: &str| {
@@ -71,7 +85,12 @@ async fn request(host: &str, port: u16, https: bool, path: &str, action: &HTTPGe
     for h in action.http_headers.iter().flatten() {
         set(headers, &h.name, &h.value);
     }
-    for (name, value) in [("host", authority(host, port).as_str()), ("user-agent", "kube-probe/1.36"), ("accept", "*/*"), ("connection", "close")] {
+    for (name, value) in [
+        ("host", authority(host, port).as_str()),
+        ("user-agent", "kube-probe/1.36"),
+        ("accept", "*/*"),
+        ("connection", "close"),
+    ] {
         if !headers.contains_key(name) {
             set(headers, name, value);
         }
@@ -89,7 +108,10 @@ async fn request(host: &str, port: u16, https: bool, path: &str, action: &HTTPGe
     }
 }
 
-async fn exchange<T>(io: T, request: http::Request<Empty<bytes::Bytes>>) -> Result<(u16, Option<String>, String), String>
+async fn exchange<T>(
+    io: T,
+    request: http::Request<Empty<bytes::Bytes>>,
+) -> Result<(u16, Option<String>, String), String>
 where
     T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
@@ -130,11 +152,21 @@ impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
         Ok(rustls::client::danger::ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, m: &[u8], c: &rustls::pki_types::CertificateDer<'_>, d: &rustls::DigitallySignedStruct) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls12_signature(
+        &self,
+        m: &[u8],
+        c: &rustls::pki_types::CertificateDer<'_>,
+        d: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
         rustls::crypto::verify_tls12_signature(m, c, d, &self.0.signature_verification_algorithms)
     }
 
-    fn verify_tls13_signature(&self, m: &[u8], c: &rustls::pki_types::CertificateDer<'_>, d: &rustls::DigitallySignedStruct) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls13_signature(
+        &self,
+        m: &[u8],
+        c: &rustls::pki_types::CertificateDer<'_>,
+        d: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
         rustls::crypto::verify_tls13_signature(m, c, d, &self.0.signature_verification_algorithms)
     }
 
@@ -147,7 +179,9 @@ fn unverified() -> Arc<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     match builder {
-        Ok(b) => Arc::new(b.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))).with_no_client_auth()),
+        Ok(b) => Arc::new(
+            b.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))).with_no_client_auth(),
+        ),
         Err(e) => unreachable!("ring supports the default protocol versions: {e}"),
     }
 }
@@ -166,7 +200,8 @@ mod tests {
                 let mut buf = vec![0; 4096];
                 let n = s.read(&mut buf).await.unwrap_or(0);
                 let text = String::from_utf8_lossy(&buf[..n]).to_lowercase();
-                let answer = if text.starts_with("get /ok ") && text.contains("x-a: b") && text.contains("kube-probe/") {
+                let answer = if text.starts_with("get /ok ") && text.contains("x-a: b") && text.contains("kube-probe/")
+                {
                     "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
                 } else if text.starts_with("get /move ") {
                     "HTTP/1.1 302 Found\r\nlocation: /ok\r\ncontent-length: 0\r\n\r\n"
@@ -177,7 +212,10 @@ mod tests {
             }
         });
         let check = async |path: &str, port: u16| {
-            let action: HTTPGetAction = serde_json::from_value(serde_json::json!({"path": path, "port": port, "httpHeaders": [{"name": "X-A", "value": "b"}]})).unwrap();
+            let action: HTTPGetAction = serde_json::from_value(
+                serde_json::json!({"path": path, "port": port, "httpHeaders": [{"name": "X-A", "value": "b"}]}),
+            )
+            .unwrap();
             get(&action, &Container::default(), "127.0.0.1", Duration::from_secs(5)).await
         };
         assert_eq!(check("/ok", port).await, Outcome::Success);

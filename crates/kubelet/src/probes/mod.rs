@@ -127,7 +127,9 @@ impl Prober {
                 let object = pod_reference(&self.pod, Some(self.spec.field_path()));
                 self.recorder.record(object, Severity::Warning, "Unhealthy", format!("{word} probe failed: {message}"));
             }
-            let Some(success) = threshold.push(outcome == Outcome::Success) else { continue };
+            let Some(success) = threshold.push(outcome == Outcome::Success) else {
+                continue;
+            };
             if verdict != Some(success) {
                 verdict = Some(success);
                 let result = Wake::Probe { container_id: self.container_id.clone(), kind: self.kind, success };
@@ -163,10 +165,14 @@ impl Prober {
 }
 
 pub fn of(container: &Container) -> Vec<(ProbeKind, Probe)> {
-    [(ProbeKind::Startup, &container.startup_probe), (ProbeKind::Liveness, &container.liveness_probe), (ProbeKind::Readiness, &container.readiness_probe)]
-        .into_iter()
-        .filter_map(|(kind, probe)| Some((kind, probe.clone()?)))
-        .collect()
+    [
+        (ProbeKind::Startup, &container.startup_probe),
+        (ProbeKind::Liveness, &container.liveness_probe),
+        (ProbeKind::Readiness, &container.readiness_probe),
+    ]
+    .into_iter()
+    .filter_map(|(kind, probe)| Some((kind, probe.clone()?)))
+    .collect()
 }
 
 #[cfg(test)]
@@ -177,7 +183,8 @@ mod tests {
     fn thresholds() {
         let probe = |s, f| Probe { success_threshold: Some(s), failure_threshold: Some(f), ..Default::default() };
         let mut t = Threshold::new(ProbeKind::Readiness, &probe(2, 3));
-        let got: Vec<_> = [true, true, false, false, true, false, false, false, true].into_iter().map(|r| t.push(r)).collect();
+        let got: Vec<_> =
+            [true, true, false, false, true, false, false, false, true].into_iter().map(|r| t.push(r)).collect();
         assert_eq!(got, [None, Some(true), None, None, None, None, None, Some(false), None]);
         let mut t = Threshold::new(ProbeKind::Liveness, &probe(5, 1));
         assert_eq!((t.push(true), t.push(false)), (Some(true), Some(false)));

@@ -38,9 +38,13 @@ pub fn pods(manager: &Manager, root: &str) -> Vec<(String, String)> {
     let mut out = Vec::new();
     for below in ["kubepods", "kubepods/burstable", "kubepods/besteffort"] {
         let path = format!("{root}/{below}");
-        let Some(dir) = manager.directory(controller, &path) else { continue };
+        let Some(dir) = manager.directory(controller, &path) else {
+            continue;
+        };
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            if let Some((name, uid)) = entry.file_name().to_str().and_then(|n| Some((n.to_owned(), n.strip_prefix("pod")?.to_owned()))) {
+            if let Some((name, uid)) =
+                entry.file_name().to_str().and_then(|n| Some((n.to_owned(), n.strip_prefix("pod")?.to_owned())))
+            {
                 out.push((format!("{path}/{name}"), uid));
             }
         }

@@ -23,7 +23,8 @@ fn from_requirements(r: Option<&ResourceRequirements>) -> LinuxResources {
     let limits = r.and_then(|r| r.limits.as_ref());
     let cpu_limit = milli_of(limits, "cpu");
     // A missing request defaults to the limit; an explicit zero stays zero.
-    let cpu_request = if requests.is_some_and(|m| m.contains_key("cpu")) { milli_of(requests, "cpu") } else { cpu_limit };
+    let cpu_request =
+        if requests.is_some_and(|m| m.contains_key("cpu")) { milli_of(requests, "cpu") } else { cpu_limit };
     LinuxResources {
         cpu_period: CFS_PERIOD_US,
         cpu_quota: quota(cpu_limit),
@@ -35,7 +36,10 @@ fn from_requirements(r: Option<&ResourceRequirements>) -> LinuxResources {
 
 /// `memory_capacity` in bytes, for the OOM score of burstable pods.
 pub fn for_container(pod: &Pod, container: &Container, memory_capacity: u64) -> LinuxResources {
-    LinuxResources { oom_score_adj: oom_score_adj(pod, container, memory_capacity), ..from_requirements(container.resources.as_ref()) }
+    LinuxResources {
+        oom_score_adj: oom_score_adj(pod, container, memory_capacity),
+        ..from_requirements(container.resources.as_ref())
+    }
 }
 
 /// Higher is killed first. Burstable containers rank by how much of the machine they asked for.
@@ -56,7 +60,9 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: u64) -> 
 
 /// Sums of the containers (init containers count where they need more at their time), or the pod-level resources.
 pub fn for_pod(pod: &Pod, pids_max: Option<i64>) -> LinuxResources {
-    let Some(spec) = &pod.spec else { return LinuxResources::default() };
+    let Some(spec) = &pod.spec else {
+        return LinuxResources::default();
+    };
     let overhead = |key| spec.overhead.as_ref().map_or(0, |o| milli_of(Some(o), key));
     let pids_limit = pids_max.unwrap_or(0);
     if let Some(r) = spec.resources.as_ref().filter(|r| r.limits.is_some() || r.requests.is_some()) {
@@ -77,7 +83,11 @@ pub fn for_pod(pod: &Pod, pids_max: Option<i64>) -> LinuxResources {
         init_peak.max(main + sidecars)
     };
     let all_limited = |key: &str| {
-        spec.init_containers.iter().flatten().chain(&spec.containers).all(|c| milli_of(c.resources.as_ref().and_then(|r| r.limits.as_ref()), key) > 0)
+        spec.init_containers
+            .iter()
+            .flatten()
+            .chain(&spec.containers)
+            .all(|c| milli_of(c.resources.as_ref().and_then(|r| r.limits.as_ref()), key) > 0)
     };
     let cpu_request = sum(&|c| {
         let r = c.resources.as_ref();
@@ -85,7 +95,8 @@ pub fn for_pod(pod: &Pod, pids_max: Option<i64>) -> LinuxResources {
         if request > 0 { request } else { milli_of(r.and_then(|r| r.limits.as_ref()), "cpu") }
     }) + overhead("cpu");
     let cpu_limit = sum(&|c| milli_of(c.resources.as_ref().and_then(|r| r.limits.as_ref()), "cpu")) + overhead("cpu");
-    let memory_limit = sum(&|c| value_of(c.resources.as_ref().and_then(|r| r.limits.as_ref()), "memory")) + overhead("memory") / 1000;
+    let memory_limit =
+        sum(&|c| value_of(c.resources.as_ref().and_then(|r| r.limits.as_ref()), "memory")) + overhead("memory") / 1000;
     LinuxResources {
         cpu_period: CFS_PERIOD_US,
         cpu_shares: shares(cpu_request),
@@ -108,9 +119,14 @@ mod tests {
 
     #[test]
     fn container_settings() {
-        let p = pod(json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"cpu": "500m"}}}]}));
+        let p = pod(
+            json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"cpu": "500m"}}}]}),
+        );
         let r = for_container(&p, &p.spec.as_ref().unwrap().containers[0], 1 << 30);
-        assert_eq!((r.cpu_shares, r.cpu_quota, r.cpu_period, r.memory_limit_bytes, r.oom_score_adj), (256, 50_000, 100_000, 0, 500));
+        assert_eq!(
+            (r.cpu_shares, r.cpu_quota, r.cpu_period, r.memory_limit_bytes, r.oom_score_adj),
+            (256, 50_000, 100_000, 0, 500)
+        );
         let p = pod(json!({"containers": [{"name": "a"}]}));
         let r = for_container(&p, &p.spec.as_ref().unwrap().containers[0], 1 << 30);
         assert_eq!((r.cpu_shares, r.cpu_quota, r.oom_score_adj), (2, -1, 1000));

@@ -29,10 +29,14 @@ pub fn class(pod: &Pod) -> QosClass {
         Some("BestEffort") => return QosClass::BestEffort,
         _ => {}
     }
-    let Some(spec) = &pod.spec else { return QosClass::BestEffort };
+    let Some(spec) = &pod.spec else {
+        return QosClass::BestEffort;
+    };
     let containers: Vec<Option<&ResourceRequirements>> = match &spec.resources {
         // Pod-level resources replace the containers' for this purpose.
-        Some(pod_level) if pod_level.requests.is_some() || pod_level.limits.is_some() => vec![Some(pod_level)],
+        Some(pod_level) if pod_level.requests.is_some() || pod_level.limits.is_some() => {
+            vec![Some(pod_level)]
+        }
         _ => spec.init_containers.iter().flatten().chain(&spec.containers).map(|c| c.resources.as_ref()).collect(),
     };
     let mut any = false;
@@ -67,8 +71,14 @@ mod tests {
             (json!([{"name": "a"}]), QosClass::BestEffort),
             (json!([{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]), QosClass::Guaranteed),
             (json!([{"name": "a", "resources": {"limits": {"cpu": "1"}}}]), QosClass::Burstable),
-            (json!([{"name": "a", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1000m", "memory": "1024Mi"}}}]), QosClass::Guaranteed),
-            (json!([{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}, {"name": "b"}]), QosClass::Burstable),
+            (
+                json!([{"name": "a", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1000m", "memory": "1024Mi"}}}]),
+                QosClass::Guaranteed,
+            ),
+            (
+                json!([{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}, {"name": "b"}]),
+                QosClass::Burstable,
+            ),
             (json!([{"name": "a", "resources": {"requests": {"cpu": "0"}}}]), QosClass::BestEffort),
             (json!([{"name": "a", "resources": {"requests": {"ephemeral-storage": "1Gi"}}}]), QosClass::BestEffort),
         ] {

@@ -39,7 +39,8 @@ pub fn identity_of_certificate(der: &[u8]) -> Option<Identity> {
     use x509_parser::prelude::FromDer;
     let (_, cert) = x509_parser::certificate::X509Certificate::from_der(der).ok()?;
     let user = cert.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
-    let mut groups: Vec<String> = cert.subject().iter_organization().filter_map(|o| o.as_str().ok().map(str::to_owned)).collect();
+    let mut groups: Vec<String> =
+        cert.subject().iter_organization().filter_map(|o| o.as_str().ok().map(str::to_owned)).collect();
     groups.push("system:authenticated".into());
     Some(Identity { user, uid: String::new(), groups })
 }
@@ -58,7 +59,8 @@ impl ApiAuth {
 #[async_trait]
 impl NodeAuth for ApiAuth {
     async fn authenticate_token(&self, token: &str) -> Option<Identity> {
-        let review = TokenReview { spec: TokenReviewSpec { token: token.to_owned(), audiences: None }, ..Default::default() };
+        let review =
+            TokenReview { spec: TokenReviewSpec { token: token.to_owned(), audiences: None }, ..Default::default() };
         let answer = Api::<TokenReview>::all(self.client.clone()).create(&PostParams::default(), &review).await;
         let status = match answer {
             Ok(review) => review.status?,
@@ -68,7 +70,11 @@ impl NodeAuth for ApiAuth {
             }
         };
         let user = status.user.filter(|_| status.authenticated == Some(true))?;
-        Some(Identity { user: user.username.unwrap_or_default(), uid: user.uid.unwrap_or_default(), groups: user.groups.unwrap_or_default() })
+        Some(Identity {
+            user: user.username.unwrap_or_default(),
+            uid: user.uid.unwrap_or_default(),
+            groups: user.groups.unwrap_or_default(),
+        })
     }
 
     async fn authorize(&self, identity: &Identity, request: &NodeRequest) -> bool {
@@ -93,7 +99,9 @@ impl NodeAuth for ApiAuth {
             match Api::<SubjectAccessReview>::all(self.client.clone()).create(&PostParams::default(), &review).await {
                 Ok(answer) if answer.status.as_ref().is_some_and(|s| s.allowed) => return true,
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "a request of the node API couldn't be authorized"),
+                Err(error) => {
+                    tracing::warn!(%error, "a request of the node API couldn't be authorized")
+                }
             }
         }
         false

@@ -37,26 +37,42 @@ fn options(query: &HashMap<String, String>) -> Result<LogOptions, String> {
     })
 }
 
-pub async fn container(State(context): State<Arc<Context>>, Path((namespace, pod, container)): Path<(String, String, String)>, Query(query): Query<HashMap<String, String>>) -> Response {
+pub async fn container(
+    State(context): State<Arc<Context>>,
+    Path((namespace, pod, container)): Path<(String, String, String)>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
     let bad = |message: String| (StatusCode::BAD_REQUEST, message).into_response();
     let options = match options(&query) {
         Ok(options) => options,
         Err(message) => return bad(message),
     };
-    let Some(view) = context.registry.find(&namespace, &pod) else { return (StatusCode::NOT_FOUND, format!("pod \"{pod}\" not found")).into_response() };
-    let told = [&view.status.container_statuses, &view.status.init_container_statuses, &view.status.ephemeral_container_statuses]
-        .into_iter()
-        .flat_map(|l| l.iter().flatten())
-        .find(|c| c.name == container);
-    let Some(told) = told else { return bad(format!("container {container} is not valid for pod {pod}")) };
+    let Some(view) = context.registry.find(&namespace, &pod) else {
+        return (StatusCode::NOT_FOUND, format!("pod \"{pod}\" not found")).into_response();
+    };
+    let told = [
+        &view.status.container_statuses,
+        &view.status.init_container_statuses,
+        &view.status.ephemeral_container_statuses,
+    ]
+    .into_iter()
+    .flat_map(|l| l.iter().flatten())
+    .find(|c| c.name == container);
+    let Some(told) = told else {
+        return bad(format!("container {container} is not valid for pod {pod}"));
+    };
     let chosen = if flag(&query, "previous") {
         // While it waits for its next start, the one that has ended last is the previous one.
         let newest = plan::latest(&view.containers, &container);
         let waits = told.state.as_ref().is_some_and(|s| s.waiting.is_some());
-        let found = newest.filter(|c| waits && c.state == ContainerState::Exited).or_else(|| plan::previous(&view.containers, &container));
+        let found = newest
+            .filter(|c| waits && c.state == ContainerState::Exited)
+            .or_else(|| plan::previous(&view.containers, &container));
         match found {
             Some(c) => c,
-            None => return bad(format!("previous terminated container \"{container}\" in pod \"{pod}\" not found")),
+            None => {
+                return bad(format!("previous terminated container \"{container}\" in pod \"{pod}\" not found"));
+            }
         }
     } else {
         match plan::latest(&view.containers, &container).filter(|c| c.state != ContainerState::Created) {
@@ -65,14 +81,17 @@ pub async fn container(State(context): State<Arc<Context>>, Path((namespace, pod
                 let waiting = told.state.as_ref().and_then(|s| s.waiting.as_ref());
                 let reason = waiting.and_then(|w| w.reason.clone()).unwrap_or_default();
                 return bad(match reason.as_str() {
-                    "ErrImagePull" | "ImagePullBackOff" => format!("container \"{container}\" in pod \"{pod}\" is waiting to start: trying and failing to pull image"),
+                    "ErrImagePull" | "ImagePullBackOff" => format!(
+                        "container \"{container}\" in pod \"{pod}\" is waiting to start: trying and failing to pull image"
+                    ),
                     reason => format!("container \"{container}\" in pod \"{pod}\" is waiting to start: {reason}"),
                 });
             }
         }
     };
     let (tx, rx) = mpsc::channel(64);
-    let (path, id, uid) = (PathBuf::from(&chosen.log_path), chosen.id.clone(), crate::pods::spec::uid(&view.pod).to_owned());
+    let (path, id, uid) =
+        (PathBuf::from(&chosen.log_path), chosen.id.clone(), crate::pods::spec::uid(&view.pod).to_owned());
     let registry = context.registry.clone();
     let ended = move || {
         let views = registry.views();

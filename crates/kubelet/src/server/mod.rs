@@ -43,11 +43,14 @@ pub struct Bound {
 /// `None` without an address or a certificate.
 pub async fn bind(context: Arc<Context>) -> Result<Option<Bound>, ServeError> {
     let o = &context.options;
-    let (Some(address), Some(cert), Some(key)) = (o.listen, &o.tls_cert_pem, &o.tls_key_pem) else { return Ok(None) };
+    let (Some(address), Some(cert), Some(key)) = (o.listen, &o.tls_cert_pem, &o.tls_key_pem) else {
+        return Ok(None);
+    };
     let certs = CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder =
+        rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = match &o.client_ca_pem {
         Some(ca) => {
             let mut roots = rustls::RootCertStore::empty();
@@ -55,7 +58,11 @@ pub async fn bind(context: Arc<Context>) -> Result<Option<Bound>, ServeError> {
                 roots.add(cert?)?;
             }
             // Optional: others come with a bearer token.
-            builder.with_client_cert_verifier(rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider).allow_unauthenticated().build()?)
+            builder.with_client_cert_verifier(
+                rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+                    .allow_unauthenticated()
+                    .build()?,
+            )
         }
         None => builder.with_no_client_auth(),
     };
@@ -67,7 +74,9 @@ pub async fn bind(context: Arc<Context>) -> Result<Option<Bound>, ServeError> {
 }
 
 pub async fn serve(bound: Option<Bound>, context: Arc<Context>) {
-    let Some(Bound { listener, tls }) = bound else { return };
+    let Some(Bound { listener, tls }) = bound else {
+        return;
+    };
     let router = router(context.clone());
     loop {
         let accepted = tokio::select! {
@@ -84,14 +93,21 @@ pub async fn serve(bound: Option<Bound>, context: Arc<Context>) {
             let _ = tcp.set_nodelay(true);
             let handshake = tokio::time::timeout(std::time::Duration::from_secs(10), tls.accept(tcp)).await;
             let Ok(Ok(stream)) = handshake else { return };
-            let identity = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).and_then(|c| auth::identity_of_certificate(c));
+            let identity = stream
+                .get_ref()
+                .1
+                .peer_certificates()
+                .and_then(|c| c.first())
+                .and_then(|c| auth::identity_of_certificate(c));
             let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
                 if let Some(identity) = identity.clone() {
                     request.extensions_mut().insert(identity);
                 }
                 router.clone().oneshot(request.map(axum::body::Body::new))
             });
-            let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+            let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
@@ -132,17 +148,31 @@ async fn guard(State(context): State<Arc<Context>>, request: Request, next: Next
     let identity = match request.extensions().get::<Identity>() {
         Some(identity) => Some(identity.clone()),
         None => {
-            let token = request.headers().get(http::header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer ")).map(str::to_owned);
+            let token = request
+                .headers()
+                .get(http::header::AUTHORIZATION)
+                .and_then(|v| v.to_str().ok())
+                .and_then(|v| v.strip_prefix("Bearer "))
+                .map(str::to_owned);
             match token {
                 Some(token) => auth.authenticate_token(token.trim()).await,
                 None => None,
             }
         }
     };
-    let Some(identity) = identity else { return (StatusCode::UNAUTHORIZED, "Unauthorized").into_response() };
-    let node_request = NodeRequest { verb: auth::verb(request.method()).to_owned(), subresources: auth::subresources(&path), node: context.options.node_name.clone() };
+    let Some(identity) = identity else {
+        return (StatusCode::UNAUTHORIZED, "Unauthorized").into_response();
+    };
+    let node_request = NodeRequest {
+        verb: auth::verb(request.method()).to_owned(),
+        subresources: auth::subresources(&path),
+        node: context.options.node_name.clone(),
+    };
     if !identity.groups.iter().any(|g| g == "system:masters") && !auth.authorize(&identity, &node_request).await {
-        let message = format!("Forbidden (user={}, verb={}, resource=nodes, subresource(s)={:?})", identity.user, node_request.verb, node_request.subresources);
+        let message = format!(
+            "Forbidden (user={}, verb={}, resource=nodes, subresource(s)={:?})",
+            identity.user, node_request.verb, node_request.subresources
+        );
         return (StatusCode::FORBIDDEN, message).into_response();
     }
     next.run(request).await
@@ -159,7 +189,8 @@ async fn pods(State(context): State<Arc<Context>>) -> Response {
             pod
         })
         .collect();
-    axum::Json(serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})).into_response()
+    axum::Json(serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
+        .into_response()
 }
 
 async fn running_pods(State(context): State<Arc<Context>>) -> Response {
@@ -175,5 +206,6 @@ async fn running_pods(State(context): State<Arc<Context>>) -> Response {
             serde_json::json!({"metadata": {"name": m.name, "namespace": m.namespace, "uid": m.uid}, "spec": {"containers": containers}, "status": {}})
         })
         .collect();
-    axum::Json(serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})).into_response()
+    axum::Json(serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
+        .into_response()
 }

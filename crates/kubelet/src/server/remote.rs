@@ -22,7 +22,8 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 /// For the client to open all streams that it announced.
 const STREAMS_TIMEOUT: Duration = Duration::from_secs(30);
-const SPDY_COMMAND_PROTOCOLS: [&str; 4] = ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
+const SPDY_COMMAND_PROTOCOLS: [&str; 4] =
+    ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 const SPDY_FORWARD_PROTOCOLS: [&str; 1] = ["portforward.k8s.io"];
 
 #[derive(Clone, Copy)]
@@ -37,12 +38,24 @@ fn target(path: &[(String, String)]) -> (String, String, String) {
     (get("namespace"), get("pod"), get("container"))
 }
 
-pub async fn exec(State(context): State<Arc<Context>>, Path(path): Path<Vec<(String, String)>>, request: Request) -> Response {
-    command(context, target(&path), request, Kind::Exec).await.unwrap_or_else(|(code, message)| (code, message).into_response())
+pub async fn exec(
+    State(context): State<Arc<Context>>,
+    Path(path): Path<Vec<(String, String)>>,
+    request: Request,
+) -> Response {
+    command(context, target(&path), request, Kind::Exec)
+        .await
+        .unwrap_or_else(|(code, message)| (code, message).into_response())
 }
 
-pub async fn attach(State(context): State<Arc<Context>>, Path(path): Path<Vec<(String, String)>>, request: Request) -> Response {
-    command(context, target(&path), request, Kind::Attach).await.unwrap_or_else(|(code, message)| (code, message).into_response())
+pub async fn attach(
+    State(context): State<Arc<Context>>,
+    Path(path): Path<Vec<(String, String)>>,
+    request: Request,
+) -> Response {
+    command(context, target(&path), request, Kind::Attach)
+        .await
+        .unwrap_or_else(|(code, message)| (code, message).into_response())
 }
 
 fn query(request: &Request) -> Vec<(String, String)> {
@@ -52,27 +65,43 @@ fn query(request: &Request) -> Vec<(String, String)> {
         let mut out = Vec::with_capacity(bytes.len());
         let mut i = 0;
         while i < bytes.len() {
-            let hex = (bytes[i] == b'%').then(|| s.get(i + 1..i + 3).and_then(|h| u8::from_str_radix(h, 16).ok())).flatten();
+            let hex =
+                (bytes[i] == b'%').then(|| s.get(i + 1..i + 3).and_then(|h| u8::from_str_radix(h, 16).ok())).flatten();
             out.push(hex.unwrap_or(bytes[i]));
             i += if hex.is_some() { 3 } else { 1 };
         }
         String::from_utf8_lossy(&out).into_owned()
     };
     let text = request.uri().query().unwrap_or_default();
-    text.split('&').filter(|p| !p.is_empty()).map(|p| p.split_once('=').map_or((decode(p), String::new()), |(k, v)| (decode(k), decode(v)))).collect()
+    text.split('&')
+        .filter(|p| !p.is_empty())
+        .map(|p| p.split_once('=').map_or((decode(p), String::new()), |(k, v)| (decode(k), decode(v))))
+        .collect()
 }
 
-async fn command(context: Arc<Context>, (namespace, pod, container): (String, String, String), mut request: Request, kind: Kind) -> Result<Response, (StatusCode, String)> {
+async fn command(
+    context: Arc<Context>,
+    (namespace, pod, container): (String, String, String),
+    mut request: Request,
+    kind: Kind,
+) -> Result<Response, (StatusCode, String)> {
     let pairs = query(&request);
     let single: HashMap<String, String> = pairs.iter().cloned().collect();
     // The API server's names and the kubelet's own.
     let wants = |a: &str, b: &str| flag(&single, a) || flag(&single, b);
-    let options = ExecOptions { command: pairs.iter().filter(|(k, _)| k == "command").map(|(_, v)| v.clone()).collect(), stdin: wants("stdin", "input"), tty: flag(&single, "tty") };
+    let options = ExecOptions {
+        command: pairs.iter().filter(|(k, _)| k == "command").map(|(_, v)| v.clone()).collect(),
+        stdin: wants("stdin", "input"),
+        tty: flag(&single, "tty"),
+    };
     let (stdout, stderr) = (wants("stdout", "output"), wants("stderr", "error") && !options.tty);
     if !(options.stdin || stdout || stderr) {
         return Err((StatusCode::BAD_REQUEST, "you must specify at least 1 of stdin, stdout, stderr".into()));
     }
-    let view = context.registry.find(&namespace, &pod).ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod does not exist: {namespace}/{pod}")))?;
+    let view = context
+        .registry
+        .find(&namespace, &pod)
+        .ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod does not exist: {namespace}/{pod}")))?;
     let id = plan::latest(&view.containers, &container)
         .filter(|c| c.state == ContainerState::Running)
         .map(|c| c.id.clone())
@@ -110,7 +139,12 @@ async fn command(context: Arc<Context>, (namespace, pod, container): (String, St
     }
     let (response, protocol) = accept_spdy(request.headers(), &SPDY_COMMAND_PROTOCOLS)?;
     let mut expected = vec!["error"];
-    expected.extend([("stdin", flag(&single, "stdin") || flag(&single, "input")), ("stdout", stdout), ("stderr", stderr)].into_iter().filter(|(_, on)| *on).map(|(n, _)| n));
+    expected.extend(
+        [("stdin", flag(&single, "stdin") || flag(&single, "input")), ("stdout", stdout), ("stderr", stderr)]
+            .into_iter()
+            .filter(|(_, on)| *on)
+            .map(|(n, _)| n),
+    );
     if flag(&single, "tty") && protocol != "channel.k8s.io" && protocol != "v2.channel.k8s.io" {
         expected.push("resize");
     }
@@ -125,7 +159,9 @@ async fn command(context: Arc<Context>, (namespace, pod, container): (String, St
             }
             Some(found)
         };
-        let Ok(Some(found)) = tokio::time::timeout(STREAMS_TIMEOUT, collect).await else { return };
+        let Ok(Some(found)) = tokio::time::timeout(STREAMS_TIMEOUT, collect).await else {
+            return;
+        };
         let (client, wire) = spdy_command(found, protocol);
         tokio::join!(run(client), wire);
         // The connection lives as long as its streams' receiver; the client closes it when it has read the end.
@@ -135,7 +171,10 @@ async fn command(context: Arc<Context>, (namespace, pod, container): (String, St
 }
 
 /// Joins the streams of a command to what a session wants.
-fn spdy_command(mut found: HashMap<String, Stream>, protocol: &'static str) -> (ClientIo, impl Future<Output = ()> + Send) {
+fn spdy_command(
+    mut found: HashMap<String, Stream>,
+    protocol: &'static str,
+) -> (ClientIo, impl Future<Output = ()> + Send) {
     let (output, mut out) = mpsc::channel::<Output>(16);
     let (resize_tx, resize) = mpsc::channel(4);
     let stdin = match found.remove("stdin") {
@@ -197,15 +236,29 @@ fn spdy_command(mut found: HashMap<String, Stream>, protocol: &'static str) -> (
     (ClientIo { stdin, resize, output }, wire)
 }
 
-fn accept_spdy(headers: &HeaderMap, supported: &[&'static str]) -> Result<(Response, &'static str), (StatusCode, String)> {
+fn accept_spdy(
+    headers: &HeaderMap,
+    supported: &[&'static str],
+) -> Result<(Response, &'static str), (StatusCode, String)> {
     if !headers.get(header::UPGRADE).and_then(|v| v.to_str().ok()).is_some_and(|v| v.eq_ignore_ascii_case("SPDY/3.1")) {
         return Err((StatusCode::BAD_REQUEST, "unable to upgrade: missing upgrade headers in request".into()));
     }
-    let offered: Vec<&str> = headers.get_all("x-stream-protocol-version").iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim).collect();
+    let offered: Vec<&str> = headers
+        .get_all("x-stream-protocol-version")
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+        .collect();
     let chosen = match supported.iter().find(|s| offered.contains(s)) {
         Some(chosen) => *chosen,
         None if offered.is_empty() => supported.last().copied().unwrap_or_default(),
-        None => return Err((StatusCode::FORBIDDEN, format!("unable to negotiate protocol: client supports {offered:?}, server accepts {supported:?}"))),
+        None => {
+            return Err((
+                StatusCode::FORBIDDEN,
+                format!("unable to negotiate protocol: client supports {offered:?}, server accepts {supported:?}"),
+            ));
+        }
     };
     let mut response = Response::new(axum::body::Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -218,20 +271,40 @@ fn accept_spdy(headers: &HeaderMap, supported: &[&'static str]) -> Result<(Respo
     Ok((response, chosen))
 }
 
-pub async fn port_forward(State(context): State<Arc<Context>>, Path(path): Path<Vec<(String, String)>>, request: Request) -> Response {
+pub async fn port_forward(
+    State(context): State<Arc<Context>>,
+    Path(path): Path<Vec<(String, String)>>,
+    request: Request,
+) -> Response {
     let (namespace, pod, _) = target(&path);
     forward(context, namespace, pod, request).await.unwrap_or_else(|(code, message)| (code, message).into_response())
 }
 
-async fn forward(context: Arc<Context>, namespace: String, pod: String, mut request: Request) -> Result<Response, (StatusCode, String)> {
-    let view = context.registry.find(&namespace, &pod).ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod does not exist: {namespace}/{pod}")))?;
-    let sandbox = view.sandbox.filter(|s| s.state == cri::SandboxState::Ready).ok_or_else(|| (StatusCode::BAD_REQUEST, "unable to forward port because pod is not running".to_owned()))?.id;
+async fn forward(
+    context: Arc<Context>,
+    namespace: String,
+    pod: String,
+    mut request: Request,
+) -> Result<Response, (StatusCode, String)> {
+    let view = context
+        .registry
+        .find(&namespace, &pod)
+        .ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod does not exist: {namespace}/{pod}")))?;
+    let sandbox = view
+        .sandbox
+        .filter(|s| s.state == cri::SandboxState::Ready)
+        .ok_or_else(|| (StatusCode::BAD_REQUEST, "unable to forward port because pod is not running".to_owned()))?
+        .id;
     let runtime = context.runtime.clone();
     let connect: port_forward::Connect = Arc::new(move |port| {
         let (runtime, sandbox) = (runtime.clone(), sandbox.clone());
         Box::pin(async move { runtime.port_forward(&sandbox, port).await })
     });
-    let ports: Vec<u16> = query(&request).iter().filter(|(k, _)| k == "port" || k == "ports").flat_map(|(_, v)| v.split(',').filter_map(|p| p.parse().ok()).collect::<Vec<_>>()).collect();
+    let ports: Vec<u16> = query(&request)
+        .iter()
+        .filter(|(k, _)| k == "port" || k == "ports")
+        .flat_map(|(_, v)| v.split(',').filter_map(|p| p.parse().ok()).collect::<Vec<_>>())
+        .collect();
     let upgrade = hyper::upgrade::on(&mut request);
     if websocket::is_upgrade(request.headers()) {
         let (response, protocol) = websocket::accept(request.headers(), &FORWARD_PROTOCOLS)?;

@@ -13,14 +13,23 @@ pub async fn containers(context: &Context) -> Vec<(Arc<k8s_openapi::api::core::v
     let views = context.registry.views();
     let running: Vec<_> = views
         .iter()
-        .flat_map(|v| v.containers.iter().filter(|c| c.state == ContainerState::Running).map(|c| (v.pod.clone(), c.metadata.name.clone(), c.started_at_ns, c.id.clone())))
+        .flat_map(|v| {
+            v.containers
+                .iter()
+                .filter(|c| c.state == ContainerState::Running)
+                .map(|c| (v.pod.clone(), c.metadata.name.clone(), c.started_at_ns, c.id.clone()))
+        })
         .collect();
-    let all = running.into_iter().map(async |(pod, name, started, id)| Some((pod, name, started, context.runtime.container_stats(&id).await.ok()?)));
+    let all = running.into_iter().map(async |(pod, name, started, id)| {
+        Some((pod, name, started, context.runtime.container_stats(&id).await.ok()?))
+    });
     futures::future::join_all(all).await.into_iter().flatten().collect()
 }
 
 fn time(ns: i64) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(ns)).map(|t| crate::pods::status::whole_seconds(t).to_string()).unwrap_or_default()
+    jiff::Timestamp::from_nanosecond(i128::from(ns))
+        .map(|t| crate::pods::status::whole_seconds(t).to_string())
+        .unwrap_or_default()
 }
 
 fn memory(s: &ContainerStats) -> Value {
@@ -71,5 +80,12 @@ pub fn node_cpu_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = text.lines().next().unwrap_or_default();
     // Ticks are hundredths of a second on every Linux that we run on.
-    line.split_whitespace().skip(1).take(8).enumerate().filter(|(i, _)| *i != 3 && *i != 4).filter_map(|(_, v)| v.parse::<u64>().ok()).sum::<u64>() * 10_000_000
+    line.split_whitespace()
+        .skip(1)
+        .take(8)
+        .enumerate()
+        .filter(|(i, _)| *i != 3 && *i != 4)
+        .filter_map(|(_, v)| v.parse::<u64>().ok())
+        .sum::<u64>()
+        * 10_000_000
 }

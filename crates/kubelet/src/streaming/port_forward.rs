@@ -7,7 +7,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-pub type Connect = Arc<dyn Fn(u16) -> futures::future::BoxFuture<'static, cri::Result<Box<dyn cri::Duplex>>> + Send + Sync>;
+pub type Connect =
+    Arc<dyn Fn(u16) -> futures::future::BoxFuture<'static, cri::Result<Box<dyn cri::Duplex>>> + Send + Sync>;
 
 /// Until the connection closes.
 pub async fn serve(mut streams: mpsc::Receiver<Stream>, connect: Connect) {
@@ -15,7 +16,11 @@ pub async fn serve(mut streams: mpsc::Receiver<Stream>, connect: Connect) {
     while let Some(stream) = streams.recv().await {
         let kind = stream.headers.get("streamtype").cloned().unwrap_or_default();
         // Old clients send no request id: an error stream is followed directly by its data stream.
-        let id = stream.headers.get("requestid").cloned().unwrap_or_else(|| if kind == "error" { stream.id } else { stream.id.saturating_sub(2) }.to_string());
+        let id = stream
+            .headers
+            .get("requestid")
+            .cloned()
+            .unwrap_or_else(|| if kind == "error" { stream.id } else { stream.id.saturating_sub(2) }.to_string());
         match waiting.remove(&id) {
             None if matches!(kind.as_str(), "data" | "error") => {
                 waiting.insert(id, stream);

@@ -72,7 +72,9 @@ pub async fn run(session: Session, mut client: ClientIo) {
         std::future::pending::<()>().await
     };
     let output = client.output.clone();
-    let mut pumps = std::pin::pin!(async { tokio::join!(pump(stdout, &output, Output::Stdout), pump(stderr, &output, Output::Stderr)) });
+    let mut pumps = std::pin::pin!(async {
+        tokio::join!(pump(stdout, &output, Output::Stdout), pump(stderr, &output, Output::Stderr))
+    });
     let gone = client.output.clone();
     let mut drained = false;
     let work = async {
@@ -97,7 +99,11 @@ pub async fn run(session: Session, mut client: ClientIo) {
     let _ = client.output.send(Output::End(status(&result))).await;
 }
 
-async fn pump(source: Option<std::pin::Pin<Box<dyn AsyncRead + Send>>>, output: &mpsc::Sender<Output>, wrap: fn(Bytes) -> Output) {
+async fn pump(
+    source: Option<std::pin::Pin<Box<dyn AsyncRead + Send>>>,
+    output: &mpsc::Sender<Output>,
+    wrap: fn(Bytes) -> Output,
+) {
     let Some(mut source) = source else { return };
     let mut buffer = vec![0; CHUNK];
     while let Ok(n) = source.read(&mut buffer).await {
@@ -115,6 +121,13 @@ mod tests {
     fn exit_codes_as_clients_read_them() {
         assert_eq!(status(&Ok(0))["status"], "Success");
         let s = status(&Ok(7));
-        assert_eq!((s["reason"].as_str(), s["details"]["causes"][0]["reason"].as_str(), s["details"]["causes"][0]["message"].as_str()), (Some("NonZeroExitCode"), Some("ExitCode"), Some("7")));
+        assert_eq!(
+            (
+                s["reason"].as_str(),
+                s["details"]["causes"][0]["reason"].as_str(),
+                s["details"]["causes"][0]["message"].as_str()
+            ),
+            (Some("NonZeroExitCode"), Some("ExitCode"), Some("7"))
+        );
     }
 }

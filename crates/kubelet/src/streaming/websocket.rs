@@ -26,33 +26,51 @@ const CLOSE: u8 = 255;
 /// Keeps connections through proxies alive.
 const PING: Duration = Duration::from_secs(30);
 
-pub const COMMAND_PROTOCOLS: [&str; 4] = ["v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io"];
-pub const FORWARD_PROTOCOLS: [&str; 3] = ["SPDY/3.1+portforward.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
+pub const COMMAND_PROTOCOLS: [&str; 4] =
+    ["v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io"];
+pub const FORWARD_PROTOCOLS: [&str; 3] =
+    ["SPDY/3.1+portforward.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
 
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(header::UPGRADE).and_then(|v| v.to_str().ok()).is_some_and(|v| v.eq_ignore_ascii_case("websocket"))
 }
 
 /// The answer and the protocol that both sides know; ours in order of preference.
-pub fn accept(headers: &HeaderMap, supported: &[&'static str]) -> Result<(Response<axum::body::Body>, &'static str), (StatusCode, String)> {
+pub fn accept(
+    headers: &HeaderMap,
+    supported: &[&'static str],
+) -> Result<(Response<axum::body::Body>, &'static str), (StatusCode, String)> {
     let bad = |m: &str| (StatusCode::BAD_REQUEST, m.to_owned());
     let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or_else(|| bad("Sec-WebSocket-Key is missing"))?;
     if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|v| v != "13") {
         return Err(bad("Sec-WebSocket-Version must be 13"));
     }
-    let offered: Vec<&str> = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim).collect();
+    let offered: Vec<&str> = headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+        .collect();
     // A client that offers nothing speaks the oldest one.
     let chosen = match supported.iter().find(|s| offered.contains(s)) {
         Some(chosen) => chosen,
         None if offered.is_empty() => supported.last().ok_or_else(|| bad("no protocol"))?,
-        None => return Err(bad(&format!("unable to negotiate a subprotocol: client offers {offered:?}, server supports {supported:?}"))),
+        None => {
+            return Err(bad(&format!(
+                "unable to negotiate a subprotocol: client offers {offered:?}, server supports {supported:?}"
+            )));
+        }
     };
     let mut response = Response::new(axum::body::Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let h = response.headers_mut();
     h.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     h.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    h.insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key is invalid"))?);
+    h.insert(
+        header::SEC_WEBSOCKET_ACCEPT,
+        HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key is invalid"))?,
+    );
     if !offered.is_empty() {
         h.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen));
     }
@@ -174,8 +192,12 @@ pub fn parse_size(json: &[u8]) -> Option<TerminalSize> {
 }
 
 /// Legacy port-forward: two channels for each port, data and error; each begins with the port's number.
-pub async fn forward<S>(mut socket: WebSocketStream<S>, protocol: &'static str, ports: Vec<u16>, connect: super::port_forward::Connect)
-where
+pub async fn forward<S>(
+    mut socket: WebSocketStream<S>,
+    protocol: &'static str,
+    ports: Vec<u16>,
+    connect: super::port_forward::Connect,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -38,7 +38,8 @@ impl Default for FakeApi {
 fn parse(path: &str) -> (String, Option<String>, Option<String>, Option<String>) {
     let mut parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let prefix: Vec<&str> = parts.drain(..if parts.first() == Some(&"api") { 2 } else { 3 }).collect();
-    let namespace = (parts.first() == Some(&"namespaces") && parts.len() > 2).then(|| parts.drain(..2).nth(1).unwrap_or_default().to_owned());
+    let namespace = (parts.first() == Some(&"namespaces") && parts.len() > 2)
+        .then(|| parts.drain(..2).nth(1).unwrap_or_default().to_owned());
     let mut rest = parts.into_iter().map(str::to_owned);
     let resource = rest.next().unwrap_or_default();
     (format!("/{}/{resource}", prefix.join("/")), namespace, rest.next(), rest.next())
@@ -50,7 +51,8 @@ fn key(collection: &str, namespace: Option<&str>, name: &str) -> String {
 
 fn matches(object: &Value, namespace: Option<&str>, selector: &str) -> bool {
     let at = |path: &str| path.split('.').fold(object, |v, p| &v[p]).as_str().unwrap_or_default().to_owned();
-    namespace.is_none_or(|ns| object["metadata"]["namespace"] == ns) && selector.split(',').filter(|s| !s.is_empty()).all(|s| s.split_once('=').is_some_and(|(k, v)| at(k) == v))
+    namespace.is_none_or(|ns| object["metadata"]["namespace"] == ns)
+        && selector.split(',').filter(|s| !s.is_empty()).all(|s| s.split_once('=').is_some_and(|(k, v)| at(k) == v))
 }
 
 fn merge(target: &mut Value, patch: &Value, strategic: bool) {
@@ -61,7 +63,9 @@ fn merge(target: &mut Value, patch: &Value, strategic: bool) {
     if !target.is_object() {
         *target = Value::Object(Map::new());
     }
-    let Some(object) = target.as_object_mut() else { return };
+    let Some(object) = target.as_object_mut() else {
+        return;
+    };
     for (k, v) in patch {
         let merge_key = match k.as_str() {
             "conditions" | "addresses" if strategic => Some("type"),
@@ -74,7 +78,9 @@ fn merge(target: &mut Value, patch: &Value, strategic: bool) {
             }
             (Value::Array(items), Some(key)) => {
                 let list = object.entry(k.clone()).or_insert(json!([]));
-                let Some(list) = list.as_array_mut() else { continue };
+                let Some(list) = list.as_array_mut() else {
+                    continue;
+                };
                 for item in items {
                     let at = list.iter().position(|o| o[key] == item[key]);
                     match (at, item["$patch"] == "delete") {
@@ -203,14 +209,28 @@ impl FakeApi {
         };
         let selector = query.get("fieldSelector").cloned().unwrap_or_default();
         if query.get("watch").is_some_and(|w| w == "true" || w == "1") {
-            return self.watch(collection, namespace, selector, query.get("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or(0));
+            return self.watch(
+                collection,
+                namespace,
+                selector,
+                query.get("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or(0),
+            );
         }
         let mut state = self.state.lock();
         let Some(name) = name else {
             if parts.method == Method::GET {
                 let prefix = format!("{collection}/");
-                let items: Vec<&Value> = state.objects.iter().filter(|(k, _)| k.starts_with(&prefix)).map(|(_, v)| v).filter(|o| matches(o, namespace.as_deref(), &selector)).collect();
-                return answer(StatusCode::OK, &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": state.revision.to_string()}, "items": items}));
+                let items: Vec<&Value> = state
+                    .objects
+                    .iter()
+                    .filter(|(k, _)| k.starts_with(&prefix))
+                    .map(|(_, v)| v)
+                    .filter(|o| matches(o, namespace.as_deref(), &selector))
+                    .collect();
+                return answer(
+                    StatusCode::OK,
+                    &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": state.revision.to_string()}, "items": items}),
+                );
             }
             drop(state);
             let name = body["metadata"]["name"].as_str().unwrap_or_default();
@@ -226,9 +246,14 @@ impl FakeApi {
         let key = key(&collection, namespace.as_deref(), &name);
         if sub.as_deref() == Some("token") {
             let expires = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_secs(3600)).unwrap_or_default();
-            return answer(StatusCode::CREATED, &json!({"metadata": {}, "spec": body["spec"], "status": {"token": format!("token-of-{name}"), "expirationTimestamp": expires.to_string()}}));
+            return answer(
+                StatusCode::CREATED,
+                &json!({"metadata": {}, "spec": body["spec"], "status": {"token": format!("token-of-{name}"), "expirationTimestamp": expires.to_string()}}),
+            );
         }
-        let Some(old) = state.objects.get(&key).cloned() else { return failure(StatusCode::NOT_FOUND, "NotFound") };
+        let Some(old) = state.objects.get(&key).cloned() else {
+            return failure(StatusCode::NOT_FOUND, "NotFound");
+        };
         match parts.method {
             Method::GET => answer(StatusCode::OK, &old),
             Method::PUT => {
@@ -240,7 +265,8 @@ impl FakeApi {
                 if body["metadata"]["uid"].as_str().is_some_and(|uid| old["metadata"]["uid"] != uid) {
                     return failure(StatusCode::CONFLICT, "Conflict");
                 }
-                let strategic = parts.headers.get("content-type").is_some_and(|t| t == "application/strategic-merge-patch+json");
+                let strategic =
+                    parts.headers.get("content-type").is_some_and(|t| t == "application/strategic-merge-patch+json");
                 let mut object = old;
                 let patch = if sub.as_deref() == Some("status") { json!({"status": body["status"]}) } else { body };
                 merge(&mut object, &patch, strategic);
@@ -266,7 +292,13 @@ impl FakeApi {
         let missed: Vec<Value> = state
             .objects
             .iter()
-            .filter(|(k, o)| k.starts_with(&prefix) && o["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse::<u64>().ok()).is_some_and(|v| v > from))
+            .filter(|(k, o)| {
+                k.starts_with(&prefix)
+                    && o["metadata"]["resourceVersion"]
+                        .as_str()
+                        .and_then(|v| v.parse::<u64>().ok())
+                        .is_some_and(|v| v > from)
+            })
             .map(|(_, o)| o.clone())
             .filter(|o| matches(o, namespace.as_deref(), &selector))
             .map(|o| json!({"type": "ADDED", "object": o}))
@@ -275,7 +307,11 @@ impl FakeApi {
         drop(state);
         let live = tokio_stream::wrappers::BroadcastStream::new(receiver).filter_map(move |change| {
             let event = match change {
-                Ok((revision, c, kind, object)) if revision > at && c == collection && matches(&object, namespace.as_deref(), &selector) => Some(json!({"type": kind, "object": object})),
+                Ok((revision, c, kind, object))
+                    if revision > at && c == collection && matches(&object, namespace.as_deref(), &selector) =>
+                {
+                    Some(json!({"type": kind, "object": object}))
+                }
                 _ => None,
             };
             async move { event }
@@ -297,5 +333,8 @@ fn answer(code: StatusCode, object: &Value) -> Answer {
 }
 
 fn failure(code: StatusCode, reason: &str) -> Answer {
-    answer(code, &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code.as_u16(), "reason": reason, "message": reason}))
+    answer(
+        code,
+        &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code.as_u16(), "reason": reason, "message": reason}),
+    )
 }

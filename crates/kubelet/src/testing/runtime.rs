@@ -33,7 +33,13 @@ impl FakeRuntime {
     /// An image that is present already.
     pub fn add_image(&self, name: &str) {
         let id = format!("sha256:{}", crate::labels::hash(&[name]).repeat(4));
-        self.state.lock().images.push(Image { id, repo_tags: vec![name.into()], repo_digests: vec![format!("{name}@sha256:d")], size_bytes: 1000, ..Default::default() });
+        self.state.lock().images.push(Image {
+            id,
+            repo_tags: vec![name.into()],
+            repo_digests: vec![format!("{name}@sha256:d")],
+            size_bytes: 1000,
+            ..Default::default()
+        });
     }
 
     pub fn calls(&self) -> Vec<String> {
@@ -42,18 +48,31 @@ impl FakeRuntime {
 
     pub fn config(&self, container: &str) -> Option<ContainerConfig> {
         let state = self.state.lock();
-        state.containers.values().filter(|(s, _)| s.metadata.name == container).max_by_key(|(s, _)| s.metadata.attempt).map(|(_, c)| c.clone())
+        state
+            .containers
+            .values()
+            .filter(|(s, _)| s.metadata.name == container)
+            .max_by_key(|(s, _)| s.metadata.attempt)
+            .map(|(_, c)| c.clone())
     }
 
     /// The running container of that name ends.
     pub fn exit(&self, container: &str, code: i32) {
-        let id = self.state.lock().containers.values().find(|(s, _)| s.metadata.name == container && s.state == ContainerState::Running).map(|(s, _)| s.id.clone());
+        let id = self
+            .state
+            .lock()
+            .containers
+            .values()
+            .find(|(s, _)| s.metadata.name == container && s.state == ContainerState::Running)
+            .map(|(s, _)| s.id.clone());
         self.end(&id.unwrap_or_else(|| panic!("{container} isn't running")), code);
     }
 
     fn end(&self, id: &str, code: i32) {
         let mut state = self.state.lock();
-        let Some((s, _)) = state.containers.get_mut(id) else { return };
+        let Some((s, _)) = state.containers.get_mut(id) else {
+            return;
+        };
         if s.state != ContainerState::Running {
             return;
         }
@@ -102,7 +121,14 @@ impl RuntimeService for FakeRuntime {
         Ok(id)
     }
     async fn stop_pod_sandbox(&self, id: &str) -> Result<()> {
-        let inside: Vec<String> = self.state.lock().containers.values().filter(|(s, _)| s.sandbox_id == id).map(|(s, _)| s.id.clone()).collect();
+        let inside: Vec<String> = self
+            .state
+            .lock()
+            .containers
+            .values()
+            .filter(|(s, _)| s.sandbox_id == id)
+            .map(|(s, _)| s.id.clone())
+            .collect();
         inside.iter().for_each(|c| self.end(c, 137));
         if let Some((s, _)) = self.state.lock().sandboxes.get_mut(id) {
             s.state = SandboxState::NotReady;
@@ -126,7 +152,8 @@ impl RuntimeService for FakeRuntime {
         let mut state = self.state.lock();
         state.next += 1;
         let id = format!("c{}", state.next);
-        let log_dir = state.sandboxes.get(sandbox_id).map(|(_, c)| c.log_directory.clone()).ok_or_else(|| missing(sandbox_id))?;
+        let log_dir =
+            state.sandboxes.get(sandbox_id).map(|(_, c)| c.log_directory.clone()).ok_or_else(|| missing(sandbox_id))?;
         let status = ContainerStatus {
             id: id.clone(),
             sandbox_id: sandbox_id.to_owned(),
@@ -200,7 +227,13 @@ impl RuntimeService for FakeRuntime {
         Ok(())
     }
     async fn container_stats(&self, id: &str) -> Result<ContainerStats> {
-        Ok(ContainerStats { id: id.to_owned(), timestamp_ns: now_ns(), cpu_usage_ns: 1_500_000_000, memory_working_set_bytes: 4096, ..Default::default() })
+        Ok(ContainerStats {
+            id: id.to_owned(),
+            timestamp_ns: now_ns(),
+            cpu_usage_ns: 1_500_000_000,
+            memory_working_set_bytes: 4096,
+            ..Default::default()
+        })
     }
 
     /// `true` and `false` do as they are called; anything else is echoed.
@@ -225,7 +258,13 @@ impl RuntimeService for FakeRuntime {
             drop(server_out);
             let _ = exit_tx.send(Ok(words.last().and_then(|w| w.parse().ok()).unwrap_or(0)));
         });
-        Ok(Session { stdin: Some(Box::pin(client_in)), stdout: Some(Box::pin(client_out)), stderr: None, resize: None, exit })
+        Ok(Session {
+            stdin: Some(Box::pin(client_in)),
+            stdout: Some(Box::pin(client_out)),
+            stderr: None,
+            resize: None,
+            exit,
+        })
     }
     async fn attach(&self, id: &str, options: &ExecOptions) -> Result<Session> {
         self.exec(id, options).await
@@ -261,7 +300,10 @@ impl ImageService for FakeRuntime {
     /// Everything can be pulled but what is called `…nowhere…`.
     async fn pull_image(&self, image: &str, _: &[AuthConfig]) -> Result<String> {
         if image.contains("nowhere") {
-            return Err(Error::Pull { reason: "ErrImagePull".into(), message: format!("failed to resolve reference \"{image}\": not found") });
+            return Err(Error::Pull {
+                reason: "ErrImagePull".into(),
+                message: format!("failed to resolve reference \"{image}\": not found"),
+            });
         }
         self.add_image(image);
         Ok(self.state.lock().images.last().map(|i| i.id.clone()).unwrap_or_default())

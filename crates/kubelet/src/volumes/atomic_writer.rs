@@ -17,10 +17,11 @@ pub fn write(dir: &Path, payload: &Payload, group: Option<i64>) -> Result<bool, 
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777)).map_err(io("chmod", dir))?;
     let data = dir.join(DATA);
     let old = std::fs::read_link(&data).ok();
-    if let Some(old) = &old {
-        if same(&dir.join(old), payload, group) && links(dir) == top_names(payload) {
-            return Ok(false);
-        }
+    if let Some(old) = &old
+        && same(&dir.join(old), payload, group)
+        && links(dir) == top_names(payload)
+    {
+        return Ok(false);
     }
     let fresh = new_directory(dir)?;
     for (path, file) in payload {
@@ -30,7 +31,8 @@ pub fn write(dir: &Path, payload: &Payload, group: Option<i64>) -> Result<bool, 
         }
         std::fs::write(&target, &file.data).map_err(io("write", &target))?;
         // Explicitly: the umask must not narrow what the user asked for.
-        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(file.mode & 0o7777)).map_err(io("chmod", &target))?;
+        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(file.mode & 0o7777))
+            .map_err(io("chmod", &target))?;
     }
     if let Some(group) = group {
         ownership::apply(&dir.join(&fresh), group, true, "Always")?;
@@ -133,7 +135,10 @@ mod tests {
         assert!(write(&dir, &payload(&[("a", "new", 0o644), ("b", "3", 0o644)]), None).unwrap());
         assert_eq!((read("a"), read("b"), read("d/x")), (Some("new".into()), Some("3".into()), None));
         assert!(!dir.join(&first).exists());
-        assert!(write(&dir, &payload(&[("a", "new", 0o600), ("b", "3", 0o644)]), None).unwrap(), "a mode counts as a change");
+        assert!(
+            write(&dir, &payload(&[("a", "new", 0o600), ("b", "3", 0o644)]), None).unwrap(),
+            "a mode counts as a change"
+        );
         assert!(write(&dir, &Payload::new(), None).unwrap());
         assert_eq!(read("a"), None);
     }

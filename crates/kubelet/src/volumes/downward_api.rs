@@ -6,7 +6,12 @@ use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, Pod};
 
 const DEFAULT_MODE: i32 = 0o644;
 
-pub fn payload(pod: &Pod, items: &[DownwardAPIVolumeFile], default_mode: Option<i32>, downward: &Downward) -> Result<Payload, VolumeError> {
+pub fn payload(
+    pod: &Pod,
+    items: &[DownwardAPIVolumeFile],
+    default_mode: Option<i32>,
+    downward: &Downward,
+) -> Result<Payload, VolumeError> {
     let mut out = Payload::new();
     for item in items {
         let data = if let Some(field) = &item.field_ref {

@@ -16,9 +16,16 @@ pub fn set_up(dir: &Path, source: &EmptyDirVolumeSource, group: Option<i64>) -> 
         let (fs, options) = match medium {
             "Memory" => ("tmpfs", size.map(|s| format!("size={s}")).unwrap_or_default()),
             // `HugePages` or `HugePages-2Mi`
-            _ => ("hugetlbfs", medium.strip_prefix("HugePages-").map(|s| format!("pagesize={}", s.trim_end_matches('i'))).unwrap_or_default()),
+            _ => (
+                "hugetlbfs",
+                medium
+                    .strip_prefix("HugePages-")
+                    .map(|s| format!("pagesize={}", s.trim_end_matches('i')))
+                    .unwrap_or_default(),
+            ),
         };
-        mount(Some(fs), dir, Some(fs), MsFlags::empty(), Some(options.as_str())).map_err(|e| io("mount", dir)(e.into()))?;
+        mount(Some(fs), dir, Some(fs), MsFlags::empty(), Some(options.as_str()))
+            .map_err(|e| io("mount", dir)(e.into()))?;
     }
     if fresh {
         // The umask must not narrow it: containers run as any user.

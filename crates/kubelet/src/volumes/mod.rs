@@ -59,9 +59,14 @@ pub(crate) fn io(step: &'static str, path: &Path) -> impl FnOnce(std::io::Error)
 /// What the volume's set-up made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mounted {
-    Path { host_path: PathBuf, read_only: bool },
+    Path {
+        host_path: PathBuf,
+        read_only: bool,
+    },
     /// Mounted by the runtime; the id is resolved when the container starts.
-    Image { reference: String },
+    Image {
+        reference: String,
+    },
 }
 
 /// One file of a volume that is made of API data.
@@ -102,7 +107,8 @@ pub struct SetUpError {
 pub fn set_up_all(pod: &Pod, pod_dir: &Path, sources: &Sources) -> Result<BTreeMap<String, Mounted>, SetUpError> {
     let mut out = BTreeMap::new();
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-        let mounted = set_up(pod, pod_dir, volume, sources).map_err(|source| SetUpError { volume: volume.name.clone(), source })?;
+        let mounted = set_up(pod, pod_dir, volume, sources)
+            .map_err(|source| SetUpError { volume: volume.name.clone(), source })?;
         out.insert(volume.name.clone(), mounted);
     }
     Ok(out)
@@ -120,7 +126,10 @@ fn set_up(pod: &Pod, pod_dir: &Path, volume: &Volume, sources: &Sources) -> Resu
     } else if let Some(s) = &volume.secret {
         written("secret", secret::payload(s, &sources.objects)?)
     } else if let Some(s) = &volume.downward_api {
-        written("downward-api", downward_api::payload(pod, s.items.as_deref().unwrap_or_default(), s.default_mode, &sources.downward)?)
+        written(
+            "downward-api",
+            downward_api::payload(pod, s.items.as_deref().unwrap_or_default(), s.default_mode, &sources.downward)?,
+        )
     } else if let Some(s) = &volume.projected {
         written("projected", projected::payload(pod, &volume.name, s, sources)?)
     } else if let Some(s) = &volume.empty_dir {
@@ -130,7 +139,12 @@ fn set_up(pod: &Pod, pod_dir: &Path, volume: &Volume, sources: &Sources) -> Resu
     } else if let Some(s) = &volume.image {
         Ok(Mounted::Image { reference: s.reference.clone().unwrap_or_default() })
     } else if let Some(claim) = persistent_volume_claim::claim_name(pod, volume) {
-        let directory = sources.claims.get(&claim).cloned().unwrap_or_else(|| Err("not resolved".into())).map_err(|reason| VolumeError::Claim { claim, reason })?;
+        let directory = sources
+            .claims
+            .get(&claim)
+            .cloned()
+            .unwrap_or_else(|| Err("not resolved".into()))
+            .map_err(|reason| VolumeError::Claim { claim, reason })?;
         persistent_volume_claim::set_up(&directory, volume, pod)
     } else if volume.csi.is_some() {
         Err(VolumeError::Unsupported("csi"))
@@ -143,6 +157,9 @@ fn set_up(pod: &Pod, pod_dir: &Path, volume: &Volume, sources: &Sources) -> Resu
 
 /// Rejects what could leave the volume: absolute paths, `..`, names that the writer uses itself.
 pub(crate) fn checked_path(path: &str) -> Result<&str, VolumeError> {
-    let bad = path.is_empty() || path.starts_with('/') || path.starts_with("..") || path.split('/').any(|part| part == ".." || part.is_empty());
+    let bad = path.is_empty()
+        || path.starts_with('/')
+        || path.starts_with("..")
+        || path.split('/').any(|part| part == ".." || part.is_empty());
     if bad { Err(VolumeError::Path(path.to_owned())) } else { Ok(path) }
 }

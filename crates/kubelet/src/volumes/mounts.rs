@@ -18,7 +18,13 @@ pub enum MountError {
 }
 
 /// `images` maps references of image volumes to ids. Blocking: subPaths are bound on the way.
-pub fn of_container(container: &Container, volumes: &BTreeMap<String, Mounted>, pod_dir: &Path, env: &[(String, String)], images: &BTreeMap<String, String>) -> Result<Vec<Mount>, MountError> {
+pub fn of_container(
+    container: &Container,
+    volumes: &BTreeMap<String, Mounted>,
+    pod_dir: &Path,
+    env: &[(String, String)],
+    images: &BTreeMap<String, String>,
+) -> Result<Vec<Mount>, MountError> {
     let mut out = Vec::new();
     for (index, m) in container.volume_mounts.iter().flatten().enumerate() {
         let mounted = volumes.get(&m.name).ok_or_else(|| MountError::NotSetUp(m.name.clone()))?;
@@ -26,7 +32,8 @@ pub fn of_container(container: &Container, volumes: &BTreeMap<String, Mounted>, 
             Some(expr) => expand(expr, |name| env.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())),
             None => m.sub_path.clone().unwrap_or_default(),
         };
-        let container_path = if m.mount_path.starts_with('/') { m.mount_path.clone() } else { format!("/{}", m.mount_path) };
+        let container_path =
+            if m.mount_path.starts_with('/') { m.mount_path.clone() } else { format!("/{}", m.mount_path) };
         let mut mount = Mount {
             container_path,
             readonly: m.read_only == Some(true),
@@ -49,10 +56,8 @@ pub fn of_container(container: &Container, volumes: &BTreeMap<String, Mounted>, 
                 let path = if sub.is_empty() {
                     host_path.clone()
                 } else {
-                    sub_path::bind(pod_dir, &m.name, host_path, &container.name, index, &sub).map_err(|source| MountError::SubPath {
-                        volume: m.name.clone(),
-                        container: container.name.clone(),
-                        source,
+                    sub_path::bind(pod_dir, &m.name, host_path, &container.name, index, &sub).map_err(|source| {
+                        MountError::SubPath { volume: m.name.clone(), container: container.name.clone(), source }
                     })?
                 };
                 mount.host_path = path.to_string_lossy().into_owned();

@@ -22,7 +22,8 @@ pub fn apply(root: &Path, group: i64, read_only: bool, policy: &str) -> Result<(
 
 fn change(path: &Path, gid: u32, want: u32) -> Result<(), VolumeError> {
     let meta = std::fs::symlink_metadata(path).map_err(io("stat", path))?;
-    fchownat(nix::fcntl::AT_FDCWD, path, None, Some(Gid::from_raw(gid)), nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|e| io("chown", path)(e.into()))?;
+    fchownat(nix::fcntl::AT_FDCWD, path, None, Some(Gid::from_raw(gid)), nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)
+        .map_err(|e| io("chown", path)(e.into()))?;
     if meta.is_symlink() {
         return Ok(());
     }

@@ -23,7 +23,9 @@ pub fn claim_name(pod: &Pod, volume: &Volume) -> Option<String> {
 pub async fn resolve(client: &Client, pod: &Pod) -> BTreeMap<String, Result<HostDirectory, String>> {
     let mut out = BTreeMap::new();
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-        let Some(claim) = claim_name(pod, volume) else { continue };
+        let Some(claim) = claim_name(pod, volume) else {
+            continue;
+        };
         let found = lookup(client, pod, volume, &claim).await;
         out.insert(claim, found);
     }
@@ -45,7 +47,11 @@ async fn lookup(client: &Client, pod: &Pod, volume: &Volume, claim: &str) -> Res
     }
     let name = object.spec.and_then(|s| s.volume_name).filter(|n| !n.is_empty()).ok_or("is not bound yet")?;
     let volumes = Api::<PersistentVolume>::all(client.clone());
-    let volume = volumes.get_opt(&name).await.map_err(|e| crate::api_message(&e))?.ok_or_else(|| format!("persistentvolume \"{name}\" not found"))?;
+    let volume = volumes
+        .get_opt(&name)
+        .await
+        .map_err(|e| crate::api_message(&e))?
+        .ok_or_else(|| format!("persistentvolume \"{name}\" not found"))?;
     let spec = volume.spec.unwrap_or_default();
     if let Some(h) = spec.host_path {
         Ok(HostDirectory { path: h.path, host_path_type: h.type_ })
@@ -61,7 +67,9 @@ pub fn set_up(directory: &HostDirectory, volume: &Volume, pod: &Pod) -> Result<M
     let source = HostPathVolumeSource { path: directory.path.clone(), type_: directory.host_path_type.clone() };
     host_path::set_up(&source)?;
     let context = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
-    if let (Some(group), false, Some("Directory")) = (context.and_then(|c| c.fs_group), read_only, directory.host_path_type.as_deref()) {
+    if let (Some(group), false, Some("Directory")) =
+        (context.and_then(|c| c.fs_group), read_only, directory.host_path_type.as_deref())
+    {
         // Only local volumes: a hostPath keeps the owners that its administrator gave it.
         let policy = context.and_then(|c| c.fs_group_change_policy.as_deref()).unwrap_or("Always");
         ownership::apply(Path::new(&directory.path), group, false, policy)?;

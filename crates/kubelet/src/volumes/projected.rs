@@ -5,12 +5,23 @@ use k8s_openapi::api::core::v1::{Pod, ProjectedVolumeSource};
 
 const DEFAULT_MODE: i32 = 0o644;
 
-pub fn payload(pod: &Pod, volume: &str, source: &ProjectedVolumeSource, sources: &Sources) -> Result<Payload, VolumeError> {
+pub fn payload(
+    pod: &Pod,
+    volume: &str,
+    source: &ProjectedVolumeSource,
+    sources: &Sources,
+) -> Result<Payload, VolumeError> {
     let mode = source.default_mode.or(Some(DEFAULT_MODE));
     let mut out = Payload::new();
     for s in source.sources.iter().flatten() {
         if let Some(s) = &s.config_map {
-            out.extend(config_map::project(&s.name, s.items.as_deref(), mode, s.optional == Some(true), &sources.objects)?);
+            out.extend(config_map::project(
+                &s.name,
+                s.items.as_deref(),
+                mode,
+                s.optional == Some(true),
+                &sources.objects,
+            )?);
         } else if let Some(s) = &s.secret {
             out.extend(secret::project(&s.name, s.items.as_deref(), mode, s.optional == Some(true), &sources.objects)?);
         } else if let Some(s) = &s.downward_api {

@@ -18,8 +18,13 @@ pub fn open(volume: &Path, sub: &str) -> Result<OwnedFd, VolumeError> {
     }
     let at = volume.join(sub);
     // RESOLVE_BENEATH lets symlinks be followed as long as they stay inside (ConfigMap volumes need that).
-    let how = |flags: OFlag| OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let root = nix::fcntl::open(volume, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| io("open", volume)(e.into()))?;
+    let how = |flags: OFlag| {
+        OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS)
+    };
+    let root = nix::fcntl::open(volume, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|e| io("open", volume)(e.into()))?;
     // As upstream: new directories are as open as the volume itself, so that any user of an emptyDir can write.
     let mode = std::fs::metadata(volume).map_err(io("stat", volume))?.permissions().mode() & 0o777;
     let mut so_far = PathBuf::new();
@@ -30,7 +35,8 @@ pub fn open(volume: &Path, sub: &str) -> Result<OwnedFd, VolumeError> {
             Ok(fd) => fd,
             Err(nix::Error::ENOENT) => {
                 mkdirat(&current, part, Mode::from_bits_truncate(mode)).map_err(|e| io("mkdir", &at)(e.into()))?;
-                let made = openat2(&root, &so_far, how(OFlag::O_PATH | OFlag::O_NOFOLLOW)).map_err(|e| io("open", &at)(e.into()))?;
+                let made = openat2(&root, &so_far, how(OFlag::O_PATH | OFlag::O_NOFOLLOW))
+                    .map_err(|e| io("open", &at)(e.into()))?;
                 // Past the umask.
                 let path = format!("/proc/self/fd/{}", made.as_raw_fd());
                 let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));
@@ -44,7 +50,14 @@ pub fn open(volume: &Path, sub: &str) -> Result<OwnedFd, VolumeError> {
 }
 
 /// Binds what `sub` names to a stable path below the pod's directory and returns that path.
-pub fn bind(pod_dir: &Path, volume: &str, volume_path: &Path, container: &str, index: usize, sub: &str) -> Result<PathBuf, VolumeError> {
+pub fn bind(
+    pod_dir: &Path,
+    volume: &str,
+    volume_path: &Path,
+    container: &str,
+    index: usize,
+    sub: &str,
+) -> Result<PathBuf, VolumeError> {
     let fd = open(volume_path, sub)?;
     let source = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
     let is_dir = std::fs::metadata(&source).map_err(io("stat", &source))?.is_dir();
@@ -67,7 +80,8 @@ pub fn bind(pod_dir: &Path, volume: &str, volume_path: &Path, container: &str, i
             std::fs::write(&target, "").map_err(io("create", &target))?;
         }
     }
-    mount(Some(&source), &target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).map_err(|e| io("bind mount", &target)(e.into()))?;
+    mount(Some(&source), &target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .map_err(|e| io("bind mount", &target)(e.into()))?;
     Ok(target)
 }
 
@@ -84,7 +98,17 @@ mod tests {
         std::os::unix::fs::symlink("../secret", volume.join("out")).unwrap();
         std::os::unix::fs::symlink("/etc", volume.join("abs")).unwrap();
         std::os::unix::fs::symlink("d", volume.join("in")).unwrap();
-        for (sub, fine) in [("d", true), ("in", true), ("d/new/deep", true), ("out", false), ("abs", false), ("out/x", false), ("../secret", false), ("d/../../secret", false), ("/etc", false)] {
+        for (sub, fine) in [
+            ("d", true),
+            ("in", true),
+            ("d/new/deep", true),
+            ("out", false),
+            ("abs", false),
+            ("out/x", false),
+            ("../secret", false),
+            ("d/../../secret", false),
+            ("/etc", false),
+        ] {
             assert_eq!(open(&volume, sub).is_ok(), fine, "{sub}");
         }
         assert!(volume.join("d/new/deep").is_dir());

@@ -32,12 +32,16 @@ pub fn wanted(pod: &Pod) -> Vec<Wanted> {
     let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
     volumes
         .flat_map(|v| {
-            v.projected.iter().flat_map(|p| p.sources.iter().flatten()).filter_map(|s| s.service_account_token.as_ref()).map(|t| Wanted {
-                volume: v.name.clone(),
-                path: t.path.clone(),
-                audience: t.audience.clone().filter(|a| !a.is_empty()),
-                expiration_seconds: t.expiration_seconds.unwrap_or(EXPIRATION_SECONDS_DEFAULT),
-            })
+            v.projected
+                .iter()
+                .flat_map(|p| p.sources.iter().flatten())
+                .filter_map(|s| s.service_account_token.as_ref())
+                .map(|t| Wanted {
+                    volume: v.name.clone(),
+                    path: t.path.clone(),
+                    audience: t.audience.clone().filter(|a| !a.is_empty()),
+                    expiration_seconds: t.expiration_seconds.unwrap_or(EXPIRATION_SECONDS_DEFAULT),
+                })
         })
         .collect()
 }
@@ -70,7 +74,12 @@ pub async fn refresh(client: &Client, pod: &Pod, tokens: &mut Tokens, now: Times
 }
 
 async fn request(client: &Client, pod: &Pod, w: &Wanted, now: Timestamp) -> Result<Token, String> {
-    let account = pod.spec.as_ref().and_then(|s| s.service_account_name.as_deref()).filter(|n| !n.is_empty()).unwrap_or("default");
+    let account = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.service_account_name.as_deref())
+        .filter(|n| !n.is_empty())
+        .unwrap_or("default");
     let request = TokenRequest {
         spec: Some(TokenRequestSpec {
             audiences: w.audience.clone().map(|a| vec![a]),
@@ -85,7 +94,10 @@ async fn request(client: &Client, pod: &Pod, w: &Wanted, now: Timestamp) -> Resu
         ..Default::default()
     };
     let api = Api::<ServiceAccount>::namespaced(client.clone(), pod.metadata.namespace.as_deref().unwrap_or("default"));
-    let answer = api.create_token_request(account, &PostParams::default(), &request).await.map_err(|e| crate::api_message(&e))?;
+    let answer = api
+        .create_token_request(account, &PostParams::default(), &request)
+        .await
+        .map_err(|e| crate::api_message(&e))?;
     let status = answer.status.ok_or("the answer has no status")?;
     let value = status.token.filter(|t| !t.is_empty()).ok_or("the answer has no token")?;
     let expires = status.expiration_timestamp.map_or(now, |t| t.0);

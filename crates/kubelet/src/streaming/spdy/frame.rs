@@ -12,11 +12,27 @@ const LENGTH_MAX: usize = 0xff_ffff;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
-    Open { stream: u32, fin: bool, headers: HashMap<String, String> },
-    Reply { stream: u32, headers: HashMap<String, String> },
-    Data { stream: u32, fin: bool, data: Bytes },
-    Reset { stream: u32, status: u32 },
-    Ping { id: u32 },
+    Open {
+        stream: u32,
+        fin: bool,
+        headers: HashMap<String, String>,
+    },
+    Reply {
+        stream: u32,
+        headers: HashMap<String, String>,
+    },
+    Data {
+        stream: u32,
+        fin: bool,
+        data: Bytes,
+    },
+    Reset {
+        stream: u32,
+        status: u32,
+    },
+    Ping {
+        id: u32,
+    },
     GoAway,
     /// Settings, window updates, more headers: nothing that we act on.
     Other,
@@ -93,7 +109,9 @@ impl Frame {
         if version != 3 {
             return Err(FrameError::Version(version));
         }
-        let need = |n: usize, body: &Bytes| if body.len() < n { Err(FrameError::Short) } else { Ok(()) };
+        let need = |n: usize, body: &Bytes| {
+            if body.len() < n { Err(FrameError::Short) } else { Ok(()) }
+        };
         Ok(match u16::from_be_bytes([head[2], head[3]]) {
             1 => {
                 need(10, &body)?;

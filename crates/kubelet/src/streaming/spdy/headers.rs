@@ -49,7 +49,9 @@ impl Packer {
         let begin = self.0.total_in();
         loop {
             let used = (self.0.total_in() - begin) as usize;
-            self.0.compress_vec(&plain[used..], &mut out, FlushCompress::Sync).map_err(|_| FrameError::Headers("compress"))?;
+            self.0
+                .compress_vec(&plain[used..], &mut out, FlushCompress::Sync)
+                .map_err(|_| FrameError::Headers("compress"))?;
             // A flush is complete once it leaves room in the output.
             if out.len() < out.capacity() {
                 return Ok(out);
@@ -79,7 +81,9 @@ impl Unpacker {
                 Ok(Status::StreamEnd) => break,
                 Ok(_) => {}
                 Err(e) if e.needs_dictionary().is_some() => {
-                    self.0.set_dictionary(&DICTIONARY).map_err(|_| FrameError::Headers("another dictionary than SPDY/3's"))?;
+                    self.0
+                        .set_dictionary(&DICTIONARY)
+                        .map_err(|_| FrameError::Headers("another dictionary than SPDY/3's"))?;
                     continue;
                 }
                 Err(_) => return Err(FrameError::Headers("broken compression")),
@@ -140,7 +144,8 @@ mod tests {
     fn blocks_of_one_connection() {
         let (mut packer, mut unpacker) = (Packer::default(), Unpacker::default());
         for i in 0..50 {
-            let headers = HashMap::from([("streamtype".to_owned(), "stdout".to_owned()), ("n".to_owned(), "x".repeat(i * 100))]);
+            let headers =
+                HashMap::from([("streamtype".to_owned(), "stdout".to_owned()), ("n".to_owned(), "x".repeat(i * 100))]);
             assert_eq!(unpacker.unpack(&packer.pack(&headers).unwrap()).unwrap(), headers);
         }
         assert!(Unpacker::default().unpack(b"garbage").is_err());

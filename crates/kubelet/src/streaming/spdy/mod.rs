@@ -61,7 +61,9 @@ where
     let writer = tokio::spawn(async move {
         let mut packer = headers::Packer::default();
         while let Some(frame) = outgoing.recv().await {
-            let Ok(bytes) = frame.encode(&mut packer) else { return };
+            let Ok(bytes) = frame.encode(&mut packer) else {
+                return;
+            };
             if write.write_all(&bytes).await.is_err() || write.flush().await.is_err() {
                 return;
             }
@@ -79,7 +81,9 @@ where
             if read.read_exact(&mut body).await.is_err() {
                 break;
             }
-            let Ok(frame) = Frame::decode(head, body.into(), &mut unpacker) else { break };
+            let Ok(frame) = Frame::decode(head, body.into(), &mut unpacker) else {
+                break;
+            };
             match frame {
                 Frame::Open { stream, fin, headers } => {
                     if open.len() >= STREAMS_MAX {
@@ -93,7 +97,8 @@ where
                     if frames.send(Frame::Reply { stream, headers: HashMap::new() }).await.is_err() {
                         break;
                     }
-                    let accepted = Stream { id: stream, headers, input, output: Writer { id: stream, frames: frames.clone() } };
+                    let accepted =
+                        Stream { id: stream, headers, input, output: Writer { id: stream, frames: frames.clone() } };
                     if streams_tx.send(accepted).await.is_err() {
                         let _ = frames.send(Frame::Reset { stream, status: frame::REFUSED }).await;
                     }
@@ -159,7 +164,12 @@ mod tests {
             Frame::decode(head, body.into(), &mut unpacker).unwrap()
         };
         for id in [1, 3] {
-            send(Frame::Open { stream: id, fin: false, headers: HashMap::from([("streamType".into(), "data".into()), ("port".into(), id.to_string())]) }).await;
+            send(Frame::Open {
+                stream: id,
+                fin: false,
+                headers: HashMap::from([("streamType".into(), "data".into()), ("port".into(), id.to_string())]),
+            })
+            .await;
             assert!(matches!(next().await, Frame::Reply { stream, .. } if stream == id));
             send(Frame::Data { stream: id, fin: false, data: "hello".into() }).await;
             assert_eq!(next().await, Frame::Data { stream: id, fin: false, data: "hello".into() });
