@@ -104,9 +104,7 @@ pub fn types() -> &'static Arc<Types> {
 impl Facts {
     /// The type of a kind, for example `("apps", "v1", "Deployment")`.
     pub fn kind(&self, group: &str, version: &str, kind: &str) -> Option<TypeId> {
-        self.kinds
-            .get(&(group.to_string(), version.to_string(), kind.to_string()))
-            .copied()
+        self.kinds.get(&(group.to_string(), version.to_string(), kind.to_string())).copied()
     }
 }
 
@@ -116,15 +114,9 @@ pub fn split_api_version(api_version: &str) -> (&str, &str) {
 }
 
 fn split_gvk(text: &str) -> Result<Gvk, String> {
-    let (gv, kind) = text
-        .rsplit_once('/')
-        .ok_or_else(|| format!("not a kind: {text}"))?;
+    let (gv, kind) = text.rsplit_once('/').ok_or_else(|| format!("not a kind: {text}"))?;
     let (group, version) = split_api_version(gv);
-    Ok(Gvk {
-        group: group.into(),
-        version: version.into(),
-        kind: kind.into(),
-    })
+    Ok(Gvk { group: group.into(), version: version.into(), kind: kind.into() })
 }
 
 /// Anonymous types that many fields share.
@@ -144,16 +136,12 @@ struct Parser {
 
 impl Parser {
     fn anonymous(&mut self, shape: Shape) -> TypeId {
-        self.types.push(Type {
-            name: String::new(),
-            shape,
-        })
+        self.types.push(Type { name: String::new(), shape })
     }
 
     fn scalar(&mut self, token: &str) -> Option<TypeId> {
         const SCHEMA: &str = "apiextensions_apiserver.pkg.apis.apiextensions.v1.";
-        let (token, name, shape, union): (&'static str, String, Shape, Option<Union>) = match token
-        {
+        let (token, name, shape, union): (&'static str, String, Shape, Option<Union>) = match token {
             "str" => ("str", String::new(), Shape::String, None),
             "bool" => ("bool", String::new(), Shape::Bool, None),
             "i32" => ("i32", String::new(), Shape::Int32, None),
@@ -161,61 +149,20 @@ impl Parser {
             "f64" => ("f64", String::new(), Shape::Double, None),
             "bytes" => ("bytes", String::new(), Shape::Bytes, None),
             "any" => ("any", String::new(), Shape::Any, None),
-            "quantity" => (
-                "quantity",
-                "apimachinery.pkg.api.resource.Quantity".into(),
-                Shape::Quantity,
-                None,
-            ),
-            "intstr" => (
-                "intstr",
-                "apimachinery.pkg.util.intstr.IntOrString".into(),
-                Shape::IntOrString,
-                None,
-            ),
-            "time" => (
-                "time",
-                "apimachinery.pkg.apis.meta.v1.Time".into(),
-                Shape::Time,
-                None,
-            ),
-            "microtime" => (
-                "microtime",
-                "apimachinery.pkg.apis.meta.v1.MicroTime".into(),
-                Shape::MicroTime,
-                None,
-            ),
-            "duration" => (
-                "duration",
-                "apimachinery.pkg.apis.meta.v1.Duration".into(),
-                Shape::Duration,
-                None,
-            ),
-            "fields" => (
-                "fields",
-                "apimachinery.pkg.apis.meta.v1.FieldsV1".into(),
-                Shape::FieldsV1,
-                None,
-            ),
-            "raw" => (
-                "raw",
-                "apimachinery.pkg.runtime.RawExtension".into(),
-                Shape::RawExtension,
-                None,
-            ),
+            "quantity" => ("quantity", "apimachinery.pkg.api.resource.Quantity".into(), Shape::Quantity, None),
+            "intstr" => ("intstr", "apimachinery.pkg.util.intstr.IntOrString".into(), Shape::IntOrString, None),
+            "time" => ("time", "apimachinery.pkg.apis.meta.v1.Time".into(), Shape::Time, None),
+            "microtime" => ("microtime", "apimachinery.pkg.apis.meta.v1.MicroTime".into(), Shape::MicroTime, None),
+            "duration" => ("duration", "apimachinery.pkg.apis.meta.v1.Duration".into(), Shape::Duration, None),
+            "fields" => ("fields", "apimachinery.pkg.apis.meta.v1.FieldsV1".into(), Shape::FieldsV1, None),
+            "raw" => ("raw", "apimachinery.pkg.runtime.RawExtension".into(), Shape::RawExtension, None),
             "json" => ("json", format!("{SCHEMA}JSON"), Shape::Any, None),
-            "schemaorbool" => (
-                "schemaorbool",
-                format!("{SCHEMA}JSONSchemaPropsOrBool"),
-                Shape::Any,
-                Some(Union::SchemaOrBool),
-            ),
-            "schemaorarray" => (
-                "schemaorarray",
-                format!("{SCHEMA}JSONSchemaPropsOrArray"),
-                Shape::Any,
-                Some(Union::SchemaOrArray),
-            ),
+            "schemaorbool" => {
+                ("schemaorbool", format!("{SCHEMA}JSONSchemaPropsOrBool"), Shape::Any, Some(Union::SchemaOrBool))
+            }
+            "schemaorarray" => {
+                ("schemaorarray", format!("{SCHEMA}JSONSchemaPropsOrArray"), Shape::Any, Some(Union::SchemaOrArray))
+            }
             "schemaorstrings" => (
                 "schemaorstrings",
                 format!("{SCHEMA}JSONSchemaPropsOrStringArray"),
@@ -239,17 +186,10 @@ impl Parser {
     fn reference(&mut self, token: &str, extra: &[&str], wrapped: bool) -> Result<TypeId, String> {
         if let Some(rest) = token.strip_prefix("[]") {
             let item = self.reference(rest, &[], wrapped)?;
-            let mut list = List {
-                item,
-                topology: Topology::Atomic,
-                patch_merge: false,
-                merge_key: None,
-            };
+            let mut list = List { item, topology: Topology::Atomic, patch_merge: false, merge_key: None };
             for x in extra {
                 if let Some(keys) = x.strip_prefix("map=") {
-                    list.topology = Topology::Map {
-                        keys: keys.split(',').map(String::from).collect(),
-                    };
+                    list.topology = Topology::Map { keys: keys.split(',').map(String::from).collect() };
                 } else if *x == "set" {
                     list.topology = Topology::Set;
                 } else if let Some(key) = x.strip_prefix("merge=") {
@@ -285,24 +225,14 @@ impl Parser {
         if let Some(id) = self.scalar(token) {
             return Ok(id);
         }
-        self.types
-            .named(token)
-            .ok_or_else(|| format!("unknown type {token}"))
+        self.types.named(token).ok_or_else(|| format!("unknown type {token}"))
     }
 }
 
 fn parse(types: &str, resources: &str) -> Result<Facts, String> {
-    let lines = || {
-        types
-            .lines()
-            .filter(|l| !l.starts_with('#') && !l.is_empty())
-    };
-    let mut p = Parser {
-        types: Types::default(),
-        shared: Shared::default(),
-        wrapped: HashSet::new(),
-        unions: HashMap::new(),
-    };
+    let lines = || types.lines().filter(|l| !l.starts_with('#') && !l.is_empty());
+    let mut p =
+        Parser { types: Types::default(), shared: Shared::default(), wrapped: HashSet::new(), unions: HashMap::new() };
     let mut gvk = HashMap::new();
     let mut kinds = HashMap::new();
     // First every name, since structs refer to one another and to themselves.
@@ -318,10 +248,7 @@ fn parse(types: &str, resources: &str) -> Result<Facts, String> {
                 None => return Err(format!("unknown struct attribute {w}")),
             }
         }
-        let id = p.types.push(Type {
-            name,
-            shape: Shape::Struct(s),
-        });
+        let id = p.types.push(Type { name, shape: Shape::Struct(s) });
         if let Some(k) = kind {
             kinds.insert((k.group.clone(), k.version.clone(), k.kind.clone()), id);
             gvk.insert(id, k);
@@ -343,13 +270,8 @@ fn parse(types: &str, resources: &str) -> Result<Facts, String> {
         let words: Vec<&str> = body.split(' ').collect();
         let member = match words.as_slice() {
             ["+", name, proto] => Member::Inline(Inline {
-                ty: p
-                    .types
-                    .named(name)
-                    .ok_or_else(|| format!("unknown inlined type {name}"))?,
-                proto: proto
-                    .parse()
-                    .map_err(|_| format!("bad number in: {line}"))?,
+                ty: p.types.named(name).ok_or_else(|| format!("unknown inlined type {name}"))?,
+                proto: proto.parse().map_err(|_| format!("bad number in: {line}"))?,
             }),
             [name, ty, flags, proto, extra @ ..] => {
                 let id = p.reference(ty, extra, flags.contains('w'))?;
@@ -359,9 +281,7 @@ fn parse(types: &str, resources: &str) -> Result<Facts, String> {
                     required: flags.contains('r'),
                     pointer: flags.contains('p'),
                     omitempty: flags.contains('o'),
-                    proto: proto
-                        .parse()
-                        .map_err(|_| format!("bad number in: {line}"))?,
+                    proto: proto.parse().map_err(|_| format!("bad number in: {line}"))?,
                     retain_keys: flags.contains('k'),
                 }))
             }
@@ -369,12 +289,7 @@ fn parse(types: &str, resources: &str) -> Result<Facts, String> {
         };
         members.entry(current).or_default().push(member);
     }
-    fn flatten(
-        members: &HashMap<TypeId, Vec<Member>>,
-        id: TypeId,
-        outer: bool,
-        out: &mut Vec<Field>,
-    ) {
+    fn flatten(members: &HashMap<TypeId, Vec<Member>>, id: TypeId, outer: bool, out: &mut Vec<Field>) {
         for m in members.get(&id).into_iter().flatten() {
             match m {
                 Member::Field(f) => {
@@ -398,19 +313,12 @@ fn parse(types: &str, resources: &str) -> Result<Facts, String> {
             }
         }
         if let Shape::Struct(s) = &mut p.types.types[id.0 as usize].shape {
-            s.by_name = fields
-                .iter()
-                .enumerate()
-                .map(|(i, f)| (f.name.clone(), i as u32))
-                .collect();
+            s.by_name = fields.iter().enumerate().map(|(i, f)| (f.name.clone(), i as u32)).collect();
             s.fields = fields;
         }
     }
     let mut rows: Vec<ResourceFact> = Vec::new();
-    for line in resources
-        .lines()
-        .filter(|l| !l.starts_with('#') && !l.is_empty())
-    {
+    for line in resources.lines().filter(|l| !l.starts_with('#') && !l.is_empty()) {
         let words: Vec<&str> = line.trim_start().split(' ').collect();
         let list = |v: &str| v.split(',').map(String::from).collect::<Vec<_>>();
         match (line.starts_with(' '), words.as_slice()) {
@@ -434,10 +342,7 @@ fn parse(types: &str, resources: &str) -> Result<Facts, String> {
                     kind: kind.to_string(),
                     namespaced: *scope == "namespaced",
                     verbs: list(verbs),
-                    type_id: p
-                        .types
-                        .named(ty)
-                        .ok_or_else(|| format!("unknown type {ty}"))?,
+                    type_id: p.types.named(ty).ok_or_else(|| format!("unknown type {ty}"))?,
                     subresources: Vec::new(),
                 });
             }
@@ -445,15 +350,7 @@ fn parse(types: &str, resources: &str) -> Result<Facts, String> {
         }
     }
     p.types.types.shrink_to_fit();
-    Ok(Facts {
-        types: Arc::new(p.types),
-        inlines,
-        wrapped: p.wrapped,
-        unions: p.unions,
-        gvk,
-        resources: rows,
-        kinds,
-    })
+    Ok(Facts { types: Arc::new(p.types), inlines, wrapped: p.wrapped, unions: p.unions, gvk, resources: rows, kinds })
 }
 
 #[cfg(test)]
@@ -470,39 +367,18 @@ mod tests {
     #[test]
     fn lists_know_their_topology_and_merge_key() {
         let f = structure("api.core.v1.Container").field("ports").unwrap();
-        let Shape::List(l) = types().shape(f.ty) else {
-            panic!()
-        };
-        assert_eq!(
-            l.topology,
-            Topology::Map {
-                keys: vec!["containerPort".into(), "protocol".into()]
-            }
-        );
-        assert_eq!(
-            (l.patch_merge, l.merge_key.as_deref()),
-            (true, Some("containerPort"))
-        );
-        let f = structure("apimachinery.pkg.apis.meta.v1.ObjectMeta")
-            .field("finalizers")
-            .unwrap();
-        let Shape::List(l) = types().shape(f.ty) else {
-            panic!()
-        };
-        assert_eq!(
-            (&l.topology, l.patch_merge, &l.merge_key),
-            (&Topology::Set, true, &None)
-        );
+        let Shape::List(l) = types().shape(f.ty) else { panic!() };
+        assert_eq!(l.topology, Topology::Map { keys: vec!["containerPort".into(), "protocol".into()] });
+        assert_eq!((l.patch_merge, l.merge_key.as_deref()), (true, Some("containerPort")));
+        let f = structure("apimachinery.pkg.apis.meta.v1.ObjectMeta").field("finalizers").unwrap();
+        let Shape::List(l) = types().shape(f.ty) else { panic!() };
+        assert_eq!((&l.topology, l.patch_merge, &l.merge_key), (&Topology::Set, true, &None));
     }
 
     #[test]
     fn inlined_structs_are_flattened_for_json_and_kept_for_protobuf() {
         let volume = structure("api.core.v1.Volume");
-        assert!(
-            volume
-                .field("emptyDir")
-                .is_some_and(|f| f.proto == 0 && f.pointer)
-        );
+        assert!(volume.field("emptyDir").is_some_and(|f| f.proto == 0 && f.pointer));
         let inner = &facts().inlines[&types().named("api.core.v1.Volume").unwrap()];
         assert_eq!(inner.len(), 1);
         assert_eq!(inner[0].proto, 2);
@@ -513,11 +389,7 @@ mod tests {
     #[test]
     fn flags_follow_go() {
         let spec = structure("api.apps.v1.DeploymentSpec");
-        let f = |n: &str| {
-            spec.field(n)
-                .map(|f| (f.pointer, f.omitempty, f.required, f.proto))
-                .unwrap()
-        };
+        let f = |n: &str| spec.field(n).map(|f| (f.pointer, f.omitempty, f.required, f.proto)).unwrap();
         assert_eq!(f("replicas"), (true, true, false, 1));
         assert_eq!(f("paused"), (false, true, false, 7));
         assert_eq!(f("template"), (false, false, true, 3));
@@ -528,12 +400,22 @@ mod tests {
     #[test]
     fn every_resource_has_a_struct_with_metadata_or_is_virtual() {
         for r in &facts().resources {
-            let Shape::Struct(s) = types().shape(r.type_id) else {
-                panic!("{}", r.kind)
-            };
+            let Shape::Struct(s) = types().shape(r.type_id) else { panic!("{}", r.kind) };
             assert!(s.field("metadata").is_some(), "{}", r.kind);
             assert_eq!(facts().kind(&r.group, &r.version, &r.kind), Some(r.type_id));
         }
         assert!(facts().resources.len() > 60);
+    }
+
+    #[test]
+    fn kinds_without_a_path_are_known_too() {
+        for (group, kind) in [
+            ("meta.k8s.io", "PartialObjectMetadataList"),
+            ("", "DeleteOptions"),
+            ("admission.k8s.io", "AdmissionReview"),
+            ("", "Status"),
+        ] {
+            assert!(facts().kind(group, "v1", kind).is_some(), "{kind}");
+        }
     }
 }

@@ -41,6 +41,15 @@ EXTRA = [META + n for n in (
     "api.admission.v1.AdmissionReview", "api.authentication.v1.TokenRequest", "api.policy.v1.Eviction",
     "api.autoscaling.v1.Scale", "api.core.v1.Binding", "apimachinery.pkg.version.Info"]
 
+# Kinds that upstream's OpenAPI doesn't name, because no path serves them alone.
+EXTRA_GVK = {
+    META + "PartialObjectMetadata": "meta.k8s.io/v1/PartialObjectMetadata",
+    META + "PartialObjectMetadataList": "meta.k8s.io/v1/PartialObjectMetadataList",
+    META + "DeleteOptions": "v1/DeleteOptions",
+    META + "APIVersions": "v1/APIVersions",
+    "api.admission.v1.AdmissionReview": "admission.k8s.io/v1/AdmissionReview",
+}
+
 
 def plain(name):
     return re.sub(r"[^a-z0-9]", "", name.lower())
@@ -144,6 +153,8 @@ class Facts:
             # DeleteOptions and WatchEvent belong to every group; the OpenAPI writer knows that.
             if len(t["gvk"]) == 1 and gvk != "*":
                 head.append("gvk=" + gvk)
+        if name in EXTRA_GVK and not any(h.startswith("gvk=") for h in head):
+            head.append("gvk=" + EXTRA_GVK[name])
         protos = {plain(p[1]): p for p in self.proto.get(name, [])}
         go = self.go.get(name)
         if go is None and fields is None:  # known from protobuf alone (GroupVersionKind)
