@@ -17,6 +17,8 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_secs(10);
 /// Until the runtime is ready: quickly, since everything waits for it.
 const LOOK_STARTING: Duration = Duration::from_millis(100);
+/// After a failed write.
+const RETRY: Duration = Duration::from_millis(250);
 /// Heartbeat times are written at least this often.
 const WRITE_EVERY: Duration = Duration::from_secs(300);
 
@@ -55,7 +57,7 @@ pub async fn run(context: Arc<Context>) {
                 tracing::warn!(%error, "the node's status wasn't written; it is tried again");
                 // Deleted by somebody, or changed: begin from what the API has.
                 known = None;
-                wait = Duration::from_secs(1);
+                wait = RETRY;
             }
         }
         tokio::select! {

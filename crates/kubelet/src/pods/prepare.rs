@@ -33,14 +33,18 @@ pub async fn volumes(
     tokens: &mut token::Tokens,
 ) -> Result<BTreeMap<String, Mounted>, String> {
     let uid = spec::uid(pod);
-    let objects = context.objects.snapshot(uid).await;
+    // Each waits for the API; together they cost no more than the slowest.
+    let (objects, token_result, claims) = tokio::join!(
+        context.objects.snapshot(uid),
+        token::refresh(&context.client, pod, tokens, Timestamp::now()),
+        persistent_volume_claim::resolve(&context.client, pod),
+    );
     objects.complete()?;
-    let token_result = token::refresh(&context.client, pod, tokens, Timestamp::now()).await;
     let sources = Sources {
         objects,
         downward: downward(context, pod, None),
         tokens: tokens.iter().map(|(k, t)| (k.clone(), t.value.clone())).collect(),
-        claims: persistent_volume_claim::resolve(&context.client, pod).await,
+        claims,
     };
     if let Err(error) = token_result {
         let volume = token::wanted(pod).first().map(|w| w.volume.clone()).unwrap_or_default();
