@@ -6,9 +6,7 @@
 use crate::image::ImageConfig;
 use crate::sandbox::SandboxRecord;
 use crate::shim::protocol::{Exit, Started};
-use crate::spec::{
-    ContainerSpec, DeviceNode, MountSource, MountSpec, PidMode, ProcessSpec, Rootfs, UserSpec,
-};
+use crate::spec::{ContainerSpec, DeviceNode, MountSource, MountSpec, PidMode, ProcessSpec, Rootfs, UserSpec};
 use crate::state;
 use cri::{ContainerConfig, LinuxResources, NamespaceMode};
 use serde::{Deserialize, Serialize};
@@ -70,18 +68,9 @@ pub fn layers_in_use(containers: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(containers) else {
         return Vec::new();
     };
-    let records = entries.flatten().filter_map(|e| {
-        state::read::<ContainerRecord>(&e.path().join(RECORD))
-            .ok()
-            .flatten()
-    });
-    records
-        .flat_map(|r| {
-            r.layers
-                .into_iter()
-                .chain(r.image_volumes.into_iter().flatten())
-        })
-        .collect()
+    let records =
+        entries.flatten().filter_map(|e| state::read::<ContainerRecord>(&e.path().join(RECORD)).ok().flatten());
+    records.flat_map(|r| r.layers.into_iter().chain(r.image_volumes.into_iter().flatten())).collect()
 }
 
 /// Where things are on this machine, for [`plan`].
@@ -100,11 +89,7 @@ pub struct Places<'a> {
     pub devices: Vec<DeviceNode>,
 }
 
-pub fn plan(
-    record: &ContainerRecord,
-    sandbox: &SandboxRecord,
-    places: Places<'_>,
-) -> Result<ContainerSpec, String> {
+pub fn plan(record: &ContainerRecord, sandbox: &SandboxRecord, places: Places<'_>) -> Result<ContainerSpec, String> {
     let config = &record.config;
     let security = &config.security;
     let process = ProcessSpec {
@@ -122,9 +107,7 @@ pub fn plan(
     let pid = match (security.namespaces.pid, places.target_pid) {
         (_, Some(pid)) => PidMode::Of(pid),
         (NamespaceMode::Node, None) => PidMode::Host,
-        (NamespaceMode::Pod, None) if sandbox.config.namespaces.pid == NamespaceMode::Pod => {
-            PidMode::Pod
-        }
+        (NamespaceMode::Pod, None) if sandbox.config.namespaces.pid == NamespaceMode::Pod => PidMode::Pod,
         _ => PidMode::Own,
     };
     Ok(ContainerSpec {
@@ -147,9 +130,7 @@ pub fn plan(
         shm: places.shm.map(Path::to_owned),
         stdin: config.stdin,
         stdin_once: config.stdin_once,
-        log_path: Some(&record.log_path)
-            .filter(|p| !p.is_empty())
-            .map(PathBuf::from),
+        log_path: Some(&record.log_path).filter(|p| !p.is_empty()).map(PathBuf::from),
         exit_path: places.container.join(EXIT),
     })
 }
@@ -164,11 +145,7 @@ fn arguments(config: &ContainerConfig, image: &ImageConfig) -> Result<Vec<String
         command = image.entrypoint.clone().unwrap_or_default();
     }
     command.extend(args);
-    if command.is_empty() {
-        Err("no command specified".to_owned())
-    } else {
-        Ok(command)
-    }
+    if command.is_empty() { Err("no command specified".to_owned()) } else { Ok(command) }
 }
 
 fn environment(
@@ -178,23 +155,13 @@ fn environment(
     host_hostname: &str,
 ) -> Vec<(String, String)> {
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let hostname = if sandbox.config.hostname.is_empty() {
-        host_hostname
-    } else {
-        &sandbox.config.hostname
-    };
-    let mut env: Vec<(String, String)> = vec![
-        ("PATH".to_owned(), path.to_owned()),
-        ("HOSTNAME".to_owned(), hostname.to_owned()),
-    ];
+    let hostname = if sandbox.config.hostname.is_empty() { host_hostname } else { &sandbox.config.hostname };
+    let mut env: Vec<(String, String)> =
+        vec![("PATH".to_owned(), path.to_owned()), ("HOSTNAME".to_owned(), hostname.to_owned())];
     if config.tty {
         env.push(("TERM".to_owned(), "xterm".to_owned()));
     }
-    let of_image = image
-        .env
-        .iter()
-        .flatten()
-        .filter_map(|pair| pair.split_once('='));
+    let of_image = image.env.iter().flatten().filter_map(|pair| pair.split_once('='));
     let all = of_image.chain(config.envs.iter().map(|(n, v)| (n.as_str(), v.as_str())));
     for (name, value) in all {
         match env.iter_mut().find(|(n, _)| n == name) {
@@ -206,13 +173,9 @@ fn environment(
 }
 
 fn working_dir(config: &ContainerConfig, image: &ImageConfig) -> String {
-    let dir = Some(&config.working_dir)
-        .filter(|d| !d.is_empty())
-        .or(image.working_dir.as_ref());
-    dir.filter(|d| !d.is_empty()).map_or_else(
-        || "/".to_owned(),
-        |d| Path::new("/").join(d).to_string_lossy().into_owned(),
-    )
+    let dir = Some(&config.working_dir).filter(|d| !d.is_empty()).or(image.working_dir.as_ref());
+    dir.filter(|d| !d.is_empty())
+        .map_or_else(|| "/".to_owned(), |d| Path::new("/").join(d).to_string_lossy().into_owned())
 }
 
 fn user(config: &ContainerConfig, image: &ImageConfig) -> UserSpec {
@@ -224,14 +187,8 @@ fn user(config: &ContainerConfig, image: &ImageConfig) -> UserSpec {
     };
     UserSpec {
         name,
-        gid: security
-            .run_as_group
-            .and_then(|gid| u32::try_from(gid).ok()),
-        supplemental: security
-            .supplemental_groups
-            .iter()
-            .filter_map(|gid| u32::try_from(*gid).ok())
-            .collect(),
+        gid: security.run_as_group.and_then(|gid| u32::try_from(gid).ok()),
+        supplemental: security.supplemental_groups.iter().filter_map(|gid| u32::try_from(*gid).ok()).collect(),
         strict: security.supplemental_groups_strict,
     }
 }
@@ -246,12 +203,8 @@ pub fn capabilities(config: &ContainerConfig) -> Result<Set, String> {
     let named = |names: &[String]| -> Result<Set, String> {
         let mut set = Set::default();
         for name in names.iter().filter(|n| !is_all(n)) {
-            let number = sys::capability::number(name).ok_or_else(|| {
-                format!(
-                    "unknown capability \"CAP_{}\"",
-                    name.trim_start_matches("CAP_")
-                )
-            })?;
+            let number = sys::capability::number(name)
+                .ok_or_else(|| format!("unknown capability \"CAP_{}\"", name.trim_start_matches("CAP_")))?;
             set = set.union(Set(1 << number));
         }
         Ok(set)
@@ -263,17 +216,10 @@ pub fn capabilities(config: &ContainerConfig) -> Result<Set, String> {
     if security.drop_capabilities.iter().any(is_all) {
         set = Set::default();
     }
-    Ok(set
-        .union(named(&security.add_capabilities)?)
-        .without(named(&security.drop_capabilities)?))
+    Ok(set.union(named(&security.add_capabilities)?).without(named(&security.drop_capabilities)?))
 }
 
-fn mounts(
-    record: &ContainerRecord,
-    layers: &Path,
-    container: &Path,
-    sandbox: &Path,
-) -> Vec<MountSpec> {
+fn mounts(record: &ContainerRecord, layers: &Path, container: &Path, sandbox: &Path) -> Vec<MountSpec> {
     let config = &record.config;
     let mut volumes = record.image_volumes.iter();
     let mut mounts: Vec<MountSpec> = Vec::new();
@@ -315,40 +261,24 @@ fn mounts(
 pub fn devices(config: &ContainerConfig) -> Result<(Vec<DeviceNode>, Vec<DeviceRule>), String> {
     use DeviceKind::{All, Block, Char};
     if config.security.privileged {
-        return Ok((
-            host_devices(),
-            vec![DeviceRule::new(All, None, None, "rwm")],
-        ));
+        return Ok((host_devices(), vec![DeviceRule::new(All, None, None, "rwm")]));
     }
     let mut nodes = Vec::new();
     // Making any node is harmless as long as it can't be opened.
-    let mut rules = vec![
-        DeviceRule::new(Char, None, None, "m"),
-        DeviceRule::new(Block, None, None, "m"),
-    ];
-    for (major, minor) in [
-        (1, 3),
-        (1, 5),
-        (1, 7),
-        (1, 8),
-        (1, 9),
-        (5, 0),
-        (5, 1),
-        (5, 2),
-    ] {
+    let mut rules = vec![DeviceRule::new(Char, None, None, "m"), DeviceRule::new(Block, None, None, "m")];
+    for (major, minor) in [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)] {
         rules.push(DeviceRule::new(Char, Some(major), Some(minor), "rwm"));
     }
     rules.push(DeviceRule::new(Char, Some(136), None, "rwm"));
     for device in &config.devices {
-        let node = device_node(Path::new(&device.host_path), Path::new(&device.container_path))
-            .ok_or_else(|| format!("error gathering device information while adding custom device {:?}: not a device node", device.host_path))?;
+        let node = device_node(Path::new(&device.host_path), Path::new(&device.container_path)).ok_or_else(|| {
+            format!(
+                "error gathering device information while adding custom device {:?}: not a device node",
+                device.host_path
+            )
+        })?;
         let kind = if node.block { Block } else { Char };
-        rules.push(DeviceRule::new(
-            kind,
-            Some(node.major),
-            Some(node.minor),
-            &device.permissions,
-        ));
+        rules.push(DeviceRule::new(kind, Some(node.major), Some(node.minor), &device.permissions));
         nodes.push(node);
     }
     Ok((nodes, rules))
@@ -420,11 +350,7 @@ pub fn cgroup_resources(resources: &LinuxResources, devices: Option<Vec<DeviceRu
 pub fn merge_resources(old: &LinuxResources, new: &LinuxResources) -> LinuxResources {
     let number = |new: i64, old: i64| if new != 0 { new } else { old };
     let text = |new: &str, old: &str| {
-        if new.is_empty() {
-            old.to_owned()
-        } else {
-            new.to_owned()
-        }
+        if new.is_empty() { old.to_owned() } else { new.to_owned() }
     };
     LinuxResources {
         cpu_period: number(new.cpu_period, old.cpu_period),
@@ -436,30 +362,15 @@ pub fn merge_resources(old: &LinuxResources, new: &LinuxResources) -> LinuxResou
         cpuset_cpus: text(&new.cpuset_cpus, &old.cpuset_cpus),
         cpuset_mems: text(&new.cpuset_mems, &old.cpuset_mems),
         pids_limit: number(new.pids_limit, old.pids_limit),
-        unified: old
-            .unified
-            .iter()
-            .chain(&new.unified)
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect(),
+        unified: old.unified.iter().chain(&new.unified).map(|(k, v)| (k.clone(), v.clone())).collect(),
     }
 }
 
 /// The signal that asks a container to end.
 pub fn stop_signal(record: &ContainerRecord) -> i32 {
-    let asked = record
-        .config
-        .stop_signal
-        .as_deref()
-        .and_then(sys::process::signal_number);
+    let asked = record.config.stop_signal.as_deref().and_then(sys::process::signal_number);
     asked
-        .or_else(|| {
-            record
-                .image_config
-                .stop_signal
-                .as_deref()
-                .and_then(sys::process::signal_number)
-        })
+        .or_else(|| record.image_config.stop_signal.as_deref().and_then(sys::process::signal_number))
         .unwrap_or(libc::SIGTERM)
 }
 
@@ -526,22 +437,11 @@ mod tests {
 
     #[test]
     fn command_and_args_against_the_image() {
-        let image = ImageConfig {
-            entrypoint: Some(words("/entry -x")),
-            cmd: Some(words("cmd")),
-            ..Default::default()
-        };
-        for (command, args, expected) in [
-            ("", "", "/entry -x cmd"),
-            ("", "a b", "/entry -x a b"),
-            ("/run", "", "/run"),
-            ("/run", "a", "/run a"),
-        ] {
-            let config = ContainerConfig {
-                command: words(command),
-                args: words(args),
-                ..Default::default()
-            };
+        let image = ImageConfig { entrypoint: Some(words("/entry -x")), cmd: Some(words("cmd")), ..Default::default() };
+        for (command, args, expected) in
+            [("", "", "/entry -x cmd"), ("", "a b", "/entry -x a b"), ("/run", "", "/run"), ("/run", "a", "/run a")]
+        {
+            let config = ContainerConfig { command: words(command), args: words(args), ..Default::default() };
             assert_eq!(arguments(&config, &image).unwrap(), words(expected));
         }
         assert!(arguments(&ContainerConfig::default(), &ImageConfig::default()).is_err());
@@ -557,19 +457,9 @@ mod tests {
         };
         let default = Set::of(&DEFAULT_CAPABILITIES);
         check("", "", default);
-        check(
-            "NET_ADMIN",
-            "CHOWN",
-            default
-                .union(Set::of(&["NET_ADMIN"]))
-                .without(Set::of(&["CHOWN"])),
-        );
+        check("NET_ADMIN", "CHOWN", default.union(Set::of(&["NET_ADMIN"])).without(Set::of(&["CHOWN"])));
         check("NET_BIND_SERVICE", "ALL", Set::of(&["NET_BIND_SERVICE"]));
-        check(
-            "ALL",
-            "SYS_ADMIN",
-            Set::ALL.without(Set::of(&["SYS_ADMIN"])),
-        );
+        check("ALL", "SYS_ADMIN", Set::ALL.without(Set::of(&["SYS_ADMIN"])));
         let mut config = ContainerConfig::default();
         config.security.add_capabilities = words("FLY");
         assert!(capabilities(&config).is_err());
@@ -577,17 +467,11 @@ mod tests {
 
     #[test]
     fn the_pods_environment_wins_over_the_images() {
-        let image = ImageConfig {
-            env: Some(words("PATH=/image A=image")),
-            ..Default::default()
-        };
-        let config = ContainerConfig {
-            envs: vec![("A".into(), "pod".into())],
-            ..Default::default()
-        };
+        let image = ImageConfig { env: Some(words("PATH=/image A=image")), ..Default::default() };
+        let config = ContainerConfig { envs: vec![("A".into(), "pod".into())], ..Default::default() };
         let env = environment(&config, &image, &SandboxRecord::default(), "host");
-        let expected = [("PATH", "/image"), ("HOSTNAME", "host"), ("A", "pod")]
-            .map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let expected =
+            [("PATH", "/image"), ("HOSTNAME", "host"), ("A", "pod")].map(|(n, v)| (n.to_owned(), v.to_owned()));
         assert_eq!(env, expected);
     }
 }

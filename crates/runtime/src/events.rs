@@ -20,21 +20,14 @@ struct Subscriber {
 impl Events {
     pub fn subscribe(&self) -> mpsc::Receiver<RuntimeEvent> {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-        self.subscribers.lock().push(Subscriber {
-            sender,
-            lagged: false,
-        });
+        self.subscribers.lock().push(Subscriber { sender, lagged: false });
         receiver
     }
 
     pub fn send(&self, event: &RuntimeEvent) {
         self.subscribers.lock().retain_mut(|subscriber| {
             // The place of what was lost is taken by one event that says so.
-            let next = if subscriber.lagged {
-                RuntimeEvent::Resync
-            } else {
-                event.clone()
-            };
+            let next = if subscriber.lagged { RuntimeEvent::Resync } else { event.clone() };
             match subscriber.sender.try_send(next) {
                 Ok(()) => {
                     subscriber.lagged = false;
@@ -58,9 +51,7 @@ mod tests {
     fn a_slow_subscriber_is_told_to_start_over() {
         let events = Events::default();
         let mut receiver = events.subscribe();
-        let event = RuntimeEvent::SandboxStopped {
-            sandbox_id: "s".into(),
-        };
+        let event = RuntimeEvent::SandboxStopped { sandbox_id: "s".into() };
         for _ in 0..QUEUE_MAX + 5 {
             events.send(&event);
         }

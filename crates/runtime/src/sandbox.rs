@@ -66,8 +66,7 @@ fn internal(what: &str) -> impl FnOnce(std::io::Error) -> Error {
 
 impl SandboxRecord {
     pub fn save(&self, places: &SandboxPlaces) -> Result<()> {
-        state::write(&places.persistent.join(RECORD), self, Durability::Process)
-            .map_err(internal("save sandbox"))
+        state::write(&places.persistent.join(RECORD), self, Durability::Process).map_err(internal("save sandbox"))
     }
 
     pub fn host_network(&self) -> bool {
@@ -84,61 +83,39 @@ pub fn prepare(record: &SandboxRecord, places: &SandboxPlaces) -> Result<()> {
     let config = &record.config;
     for dir in [&places.persistent, &places.state] {
         fs::create_dir_all(dir).map_err(internal("create sandbox directory"))?;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-            .map_err(internal("protect sandbox directory"))?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(internal("protect sandbox directory"))?;
     }
     if let Some(parent) = places.netns.parent() {
         fs::create_dir_all(parent).map_err(internal("create netns directory"))?;
     }
     record.save(places)?;
-    let hostname = if config.hostname.is_empty() {
-        host_hostname()
-    } else {
-        config.hostname.clone()
-    };
+    let hostname = if config.hostname.is_empty() { host_hostname() } else { config.hostname.clone() };
     let file = |name: &str, text: String| {
         let path = places.persistent.join(name);
-        fs::write(&path, text)
-            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))
+        fs::write(&path, text).and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))
     };
     file("hostname", hostname + "\n").map_err(internal("write hostname"))?;
     file("resolv.conf", resolv_conf(config)).map_err(internal("write resolv.conf"))?;
     if !record.host_ipc() {
         fs::create_dir_all(places.shm()).map_err(internal("create shm"))?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(
-            Some("shm"),
-            &places.shm(),
-            Some("tmpfs"),
-            flags,
-            Some(SHM_OPTIONS),
-        )
-        .map_err(|e| internal("mount /dev/shm")(e.into()))?;
+        mount(Some("shm"), &places.shm(), Some("tmpfs"), flags, Some(SHM_OPTIONS))
+            .map_err(|e| internal("mount /dev/shm")(e.into()))?;
     }
     let spec = ShimSpec {
         sandbox: record.id.clone(),
         // With the host's network the host's name is what resolves.
-        hostname: (!record.host_network())
-            .then(|| config.hostname.clone())
-            .filter(|h| !h.is_empty()),
+        hostname: (!record.host_network()).then(|| config.hostname.clone()).filter(|h| !h.is_empty()),
         netns: (!record.host_network()).then(|| places.netns.clone()),
         ipc: !record.host_ipc(),
         shared_pid: config.namespaces.pid == NamespaceMode::Pod,
-        sysctls: config
-            .sysctls
-            .iter()
-            .map(|(n, v)| (n.clone(), v.clone()))
-            .collect(),
+        sysctls: config.sysctls.iter().map(|(n, v)| (n.clone(), v.clone())).collect(),
     };
-    state::write(&places.state.join(shim::SPEC), &spec, Durability::Process)
-        .map_err(internal("write shim.json"))
+    state::write(&places.state.join(shim::SPEC), &spec, Durability::Process).map_err(internal("write shim.json"))
 }
 
 pub fn host_hostname() -> String {
-    nix::unistd::gethostname().map_or_else(
-        |_| "localhost".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    )
+    nix::unistd::gethostname().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// As CRI's runtimes write it; with nothing asked for, the host's own.
@@ -169,10 +146,8 @@ pub async fn start_shim(
     executable: Option<&std::os::fd::OwnedFd>,
 ) -> Result<()> {
     let failed = |e: std::io::Error| Error::Internal(format!("failed to start sandbox shim: {e}"));
-    let program = executable.map_or_else(
-        || exe.to_owned(),
-        |fd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())),
-    );
+    let program =
+        executable.map_or_else(|| exe.to_owned(), |fd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())));
     let log = fs::File::create(places.state.join("shim.log")).map_err(failed)?;
     let mut command = tokio::process::Command::new(program);
     command
@@ -183,10 +158,7 @@ pub async fn start_shim(
         .current_dir("/")
         .env_clear()
         // The shim allocates little and lives long: one arena, no caches.
-        .env(
-            "_RJEM_MALLOC_CONF",
-            "narenas:1,tcache:false,dirty_decay_ms:0,muzzy_decay_ms:0",
-        )
+        .env("_RJEM_MALLOC_CONF", "narenas:1,tcache:false,dirty_decay_ms:0,muzzy_decay_ms:0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log);
@@ -194,9 +166,7 @@ pub async fn start_shim(
     let mut answer = String::new();
     if let Some(mut stdout) = child.stdout.take() {
         // Ends when the shim, or whatever is left of it, closes the pipe.
-        tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut answer)
-            .await
-            .map_err(failed)?;
+        tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut answer).await.map_err(failed)?;
     }
     if answer == shim::READY {
         // Ours to reap for as long as we live, then init's.
@@ -204,15 +174,9 @@ pub async fn start_shim(
         return Ok(());
     }
     let _ = child.wait().await;
-    let detail = if answer.is_empty() {
-        fs::read_to_string(places.state.join("shim.log")).unwrap_or_default()
-    } else {
-        answer
-    };
-    Err(Error::Internal(format!(
-        "failed to create sandbox: {}",
-        detail.trim()
-    )))
+    let detail =
+        if answer.is_empty() { fs::read_to_string(places.state.join("shim.log")).unwrap_or_default() } else { answer };
+    Err(Error::Internal(format!("failed to create sandbox: {}", detail.trim())))
 }
 
 /// Unmounts and deletes what a sandbox has outside of its record. Idempotent.
@@ -235,9 +199,7 @@ fn detach(path: &Path) {
 
 /// Kills a shim that does not answer, if its pid is still its own. Its containers die by their cgroups.
 pub fn kill_shim(places: &SandboxPlaces) {
-    let Some(pid) = fs::read_to_string(places.state.join(shim::PID))
-        .ok()
-        .and_then(|t| t.trim().parse::<i32>().ok())
+    let Some(pid) = fs::read_to_string(places.state.join(shim::PID)).ok().and_then(|t| t.trim().parse::<i32>().ok())
     else {
         return;
     };
@@ -245,16 +207,11 @@ pub fn kill_shim(places: &SandboxPlaces) {
         return;
     };
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let ours = command
-        .split(|b| *b == 0)
-        .any(|arg| arg == places.state.as_os_str().as_encoded_bytes());
+    let ours = command.split(|b| *b == 0).any(|arg| arg == places.state.as_os_str().as_encoded_bytes());
     if ours {
         use std::os::fd::AsFd;
         let _ = sys::process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
-        let mut ready = [nix::poll::PollFd::new(
-            pidfd.as_fd(),
-            nix::poll::PollFlags::POLLIN,
-        )];
+        let mut ready = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
         let _ = nix::poll::poll(&mut ready, nix::poll::PollTimeout::from(5_000u16));
     }
 }

@@ -4,8 +4,8 @@
 //! is not on it fails with EPERM. Calls newer than the list fail with ENOSYS, so that C libraries fall back.
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    sock_filter,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -85,25 +85,16 @@ const WITH_CAPABILITY: &[(&str, &[Call])] = &[
     ),
     ("SYS_BOOT", calls![SYS_reboot]),
     ("SYS_CHROOT", calls![SYS_chroot]),
-    (
-        "SYS_MODULE",
-        calls![SYS_delete_module SYS_init_module SYS_finit_module],
-    ),
+    ("SYS_MODULE", calls![SYS_delete_module SYS_init_module SYS_finit_module]),
     ("SYS_PACCT", calls![SYS_acct]),
     ("SYS_TIME", calls![SYS_settimeofday SYS_clock_settime]),
     ("SYS_TTY_CONFIG", calls![SYS_vhangup]),
-    (
-        "SYS_NICE",
-        calls![SYS_get_mempolicy SYS_mbind SYS_set_mempolicy SYS_set_mempolicy_home_node],
-    ),
+    ("SYS_NICE", calls![SYS_get_mempolicy SYS_mbind SYS_set_mempolicy SYS_set_mempolicy_home_node]),
     ("SYSLOG", calls![SYS_syslog]),
     ("BPF", calls![SYS_bpf]),
     ("PERFMON", calls![SYS_perf_event_open]),
     ("DAC_READ_SEARCH", calls![SYS_open_by_handle_at]),
-    (
-        "SYS_PTRACE",
-        calls![SYS_process_vm_readv SYS_process_vm_writev SYS_kcmp SYS_pidfd_getfd SYS_process_madvise],
-    ),
+    ("SYS_PTRACE", calls![SYS_process_vm_readv SYS_process_vm_writev SYS_kcmp SYS_pidfd_getfd SYS_process_madvise]),
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -122,8 +113,7 @@ const PERSONALITIES: [u64; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn rule(index: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule, String> {
-    let condition = SeccompCondition::new(index, SeccompCmpArgLen::Qword, op, value)
-        .map_err(|e| e.to_string())?;
+    let condition = SeccompCondition::new(index, SeccompCmpArgLen::Qword, op, value).map_err(|e| e.to_string())?;
     SeccompRule::new(vec![condition]).map_err(|e| e.to_string())
 }
 
@@ -146,33 +136,18 @@ fn default_rules(capabilities: Set) -> Result<Rules, String> {
     if has("SYS_RAWIO") {
         allow(RAW_IO);
     }
-    let clone = if has("SYS_ADMIN") {
-        Vec::new()
-    } else {
-        vec![rule(0, SeccompCmpOp::MaskedEq(NAMESPACE_FLAGS), 0)?]
-    };
+    let clone = if has("SYS_ADMIN") { Vec::new() } else { vec![rule(0, SeccompCmpOp::MaskedEq(NAMESPACE_FLAGS), 0)?] };
     rules.insert(libc::SYS_clone, clone);
     rules.insert(libc::SYS_socket, vec![rule(0, SeccompCmpOp::Ne, AF_VSOCK)?]);
-    let personalities = PERSONALITIES
-        .iter()
-        .map(|p| rule(0, SeccompCmpOp::Eq, *p))
-        .collect::<Result<_, _>>()?;
+    let personalities = PERSONALITIES.iter().map(|p| rule(0, SeccompCmpOp::Eq, *p)).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_personality, personalities);
     Ok(rules)
 }
 
-fn compile(
-    rules: Rules,
-    default: SeccompAction,
-    on_match: SeccompAction,
-) -> Result<BpfProgram, String> {
-    let arch = std::env::consts::ARCH
-        .try_into()
-        .map_err(|e| format!("{e}"))?;
+fn compile(rules: Rules, default: SeccompAction, on_match: SeccompAction) -> Result<BpfProgram, String> {
+    let arch = std::env::consts::ARCH.try_into().map_err(|e| format!("{e}"))?;
     let filter = SeccompFilter::new(rules, default, on_match, arch).map_err(|e| e.to_string())?;
-    filter
-        .try_into()
-        .map_err(|e: seccompiler::BackendError| e.to_string())
+    filter.try_into().map_err(|e: seccompiler::BackendError| e.to_string())
 }
 
 /// Instructions that answer ENOSYS to what the table does not know. clone3's flags are behind a pointer, out of a
@@ -183,33 +158,13 @@ fn not_implemented(capabilities: Set) -> Vec<sock_filter> {
     const JUMP_GREATER: u16 = 0x25;
     const RETURN: u16 = 0x06;
     const ERRNO: u32 = 0x0005_0000;
-    let enosys = sock_filter {
-        code: RETURN,
-        jt: 0,
-        jf: 0,
-        k: ERRNO | libc::ENOSYS as u32,
-    };
-    let load = sock_filter {
-        code: LOAD,
-        jt: 0,
-        jf: 0,
-        k: 0,
-    };
+    let enosys = sock_filter { code: RETURN, jt: 0, jf: 0, k: ERRNO | libc::ENOSYS as u32 };
+    let load = sock_filter { code: LOAD, jt: 0, jf: 0, k: 0 };
     // x32 calls have bit 30 set and are refused with the rest of what is newer.
-    let newer = sock_filter {
-        code: JUMP_GREATER,
-        jt: 0,
-        jf: 1,
-        k: NEWEST,
-    };
+    let newer = sock_filter { code: JUMP_GREATER, jt: 0, jf: 1, k: NEWEST };
     let mut program = vec![load, newer, enosys.clone()];
     if !sys::capability::number("SYS_ADMIN").is_some_and(|n| capabilities.contains(n)) {
-        program.push(sock_filter {
-            code: JUMP_EQUAL,
-            jt: 0,
-            jf: 1,
-            k: libc::SYS_clone3 as u32,
-        });
+        program.push(sock_filter { code: JUMP_EQUAL, jt: 0, jf: 1, k: libc::SYS_clone3 as u32 });
         program.push(enosys);
     }
     program
@@ -228,11 +183,7 @@ fn bytes(program: &[sock_filter]) -> Vec<u8> {
 
 /// The compiled default policy for a process with these capabilities, as a file below `directory`.
 pub fn runtime_default(directory: &Path, capabilities: Set) -> Result<PathBuf, String> {
-    let path = directory.join(format!(
-        "default-{}-{:x}.bpf",
-        env!("CARGO_PKG_VERSION"),
-        capabilities.0
-    ));
+    let path = directory.join(format!("default-{}-{:x}.bpf", env!("CARGO_PKG_VERSION"), capabilities.0));
     if !path.exists() {
         let mut program = not_implemented(capabilities);
         program.extend(compile(
@@ -313,32 +264,19 @@ fn parse_profile(text: &[u8]) -> Result<BpfProgram, String> {
         for name in &group.names {
             // Names of other architectures are in every profile.
             let Some(number) = number(name) else { continue };
-            let conditions = group
-                .args
-                .as_deref()
-                .unwrap_or_default()
-                .iter()
-                .map(condition)
-                .collect::<Result<Vec<_>, _>>()?;
+            let conditions =
+                group.args.as_deref().unwrap_or_default().iter().map(condition).collect::<Result<Vec<_>, _>>()?;
             if conditions.is_empty() {
                 rules.insert(number, Vec::new());
             } else if rules.get(&number).is_none_or(|known| !known.is_empty()) {
-                rules
-                    .entry(number)
-                    .or_default()
-                    .push(SeccompRule::new(conditions).map_err(|e| e.to_string())?);
+                rules.entry(number).or_default().push(SeccompRule::new(conditions).map_err(|e| e.to_string())?);
             }
         }
     }
     match other {
         Some(other) => compile(rules, default, other),
         // Nothing but the default: a filter of one instruction.
-        None => Ok(vec![sock_filter {
-            code: 0x06,
-            jt: 0,
-            jf: 0,
-            k: default.into(),
-        }]),
+        None => Ok(vec![sock_filter { code: 0x06, jt: 0, jf: 0, k: default.into() }]),
     }
 }
 
@@ -366,21 +304,15 @@ fn condition(argument: &Argument) -> Result<SeccompCondition, String> {
         "SCMP_CMP_MASKED_EQ" => (SeccompCmpOp::MaskedEq(argument.value), argument.value_two),
         other => return Err(format!("unknown comparison {other:?}")),
     };
-    SeccompCondition::new(argument.index, SeccompCmpArgLen::Qword, op, value)
-        .map_err(|e| e.to_string())
+    SeccompCondition::new(argument.index, SeccompCmpArgLen::Qword, op, value).map_err(|e| e.to_string())
 }
 
 /// By name, among everything that the tables name.
 fn number(name: &str) -> Option<i64> {
     let special: &[Call] = calls![SYS_clone SYS_clone3 SYS_socket SYS_personality];
     let tables = [ALWAYS, ALWAYS_HERE, ALWAYS_NEW, RAW_IO, special];
-    let all = tables
-        .into_iter()
-        .chain(WITH_CAPABILITY.iter().map(|(_, calls)| *calls))
-        .flatten();
-    all.into_iter()
-        .find(|(n, _)| n.strip_prefix("SYS_") == Some(name))
-        .map(|(_, number)| *number)
+    let all = tables.into_iter().chain(WITH_CAPABILITY.iter().map(|(_, calls)| *calls)).flatten();
+    all.into_iter().find(|(n, _)| n.strip_prefix("SYS_") == Some(name)).map(|(_, number)| *number)
 }
 
 #[cfg(test)]
@@ -391,27 +323,18 @@ mod tests {
     fn the_default_policy_compiles_and_grows_with_capabilities() {
         let plain = default_rules(Set::default()).unwrap();
         assert!(plain.contains_key(&libc::SYS_read) && !plain.contains_key(&libc::SYS_mount));
-        assert!(
-            default_rules(Set::of(&["SYS_ADMIN"]))
-                .unwrap()
-                .contains_key(&libc::SYS_mount)
-        );
+        assert!(default_rules(Set::of(&["SYS_ADMIN"])).unwrap().contains_key(&libc::SYS_mount));
         let dir = tempfile::tempdir().unwrap();
         let path = runtime_default(dir.path(), Set::default()).unwrap();
         let length = fs::read(path).unwrap().len();
-        assert!(length % 8 == 0 && length / 8 < 4096, "{length}");
+        assert!(length.is_multiple_of(8) && length / 8 < 4096, "{length}");
     }
 
     #[test]
     fn profiles_are_read() {
         let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat","no_such"],"action":"SCMP_ACT_ERRNO","errnoRet":38}]}"#;
         assert!(!parse_profile(text.as_bytes()).unwrap().is_empty());
-        assert_eq!(
-            parse_profile(br#"{"defaultAction":"SCMP_ACT_LOG"}"#)
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(parse_profile(br#"{"defaultAction":"SCMP_ACT_LOG"}"#).unwrap().len(), 1);
         assert!(parse_profile(br#"{"defaultAction":"X"}"#).is_err());
     }
 }

@@ -34,12 +34,7 @@ fn pipe_pair() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Runs a command; the session's end is the command's.
-pub async fn exec(
-    directory: &Path,
-    container: &str,
-    process: ProcessSpec,
-    options: &ExecOptions,
-) -> Result<Session> {
+pub async fn exec(directory: &Path, container: &str, process: ProcessSpec, options: &ExecOptions) -> Result<Session> {
     let mut connection = Connection::open(directory).map_err(lost)?;
     let mut session = Ends::default();
     let mut theirs = Vec::new();
@@ -62,18 +57,13 @@ pub async fn exec(
         stdout: !options.tty,
         stderr: !options.tty,
     };
-    connection
-        .send(&request, &crate::shim::protocol::borrow(&theirs))
-        .await
-        .map_err(lost)?;
+    connection.send(&request, &crate::shim::protocol::borrow(&theirs)).await.map_err(lost)?;
     drop(theirs);
     let (reply, fds) = connection.receive().await.map_err(lost)?;
     match reply {
         Reply::Started(_) => {}
         Reply::NotFound => {
-            return Err(Error::NotFound(format!(
-                "container {container} is not running"
-            )));
+            return Err(Error::NotFound(format!("container {container} is not running")));
         }
         Reply::Failed { message } => {
             return Err(Error::Start(format!(
@@ -86,12 +76,7 @@ pub async fn exec(
 }
 
 /// Joins a container's first process: what it writes from now on, and its input.
-pub async fn attach(
-    directory: &Path,
-    container: &str,
-    options: &ExecOptions,
-    tty: bool,
-) -> Result<Session> {
+pub async fn attach(directory: &Path, container: &str, options: &ExecOptions, tty: bool) -> Result<Session> {
     let mut connection = Connection::open(directory).map_err(lost)?;
     let mut ends = Ends::default();
     let (out_read, out_write) = pipe_pair()?;
@@ -102,24 +87,14 @@ pub async fn attach(
         ends.stderr = Some(err_read);
         theirs.push(err_write);
     }
-    let request = Request::Attach {
-        container: container.to_owned(),
-        stdin: options.stdin,
-        stdout: true,
-        stderr: !tty,
-    };
-    connection
-        .send(&request, &crate::shim::protocol::borrow(&theirs))
-        .await
-        .map_err(lost)?;
+    let request = Request::Attach { container: container.to_owned(), stdin: options.stdin, stdout: true, stderr: !tty };
+    connection.send(&request, &crate::shim::protocol::borrow(&theirs)).await.map_err(lost)?;
     drop(theirs);
     let (reply, fds) = connection.receive().await.map_err(lost)?;
     match reply {
         Reply::Attached => {}
         Reply::NotFound => {
-            return Err(Error::NotFound(format!(
-                "container {container} is not running"
-            )));
+            return Err(Error::NotFound(format!("container {container} is not running")));
         }
         other => return Err(internal(format!("unexpected answer to attach: {other:?}"))),
     }
@@ -141,12 +116,7 @@ struct Ends {
 }
 
 impl Ends {
-    fn into_session(
-        self,
-        mut connection: Connection,
-        master: Option<OwnedFd>,
-        wants_stdin: bool,
-    ) -> Result<Session> {
+    fn into_session(self, mut connection: Connection, master: Option<OwnedFd>, wants_stdin: bool) -> Result<Session> {
         let mut session_stdin: Option<Pin<Box<dyn AsyncWrite + Send>>> = None;
         let mut session_stdout: Option<Pin<Box<dyn AsyncRead + Send>>> = None;
         let mut session_stderr: Option<Pin<Box<dyn AsyncRead + Send>>> = None;
@@ -155,18 +125,13 @@ impl Ends {
             session_stdin = Some(Box::pin(pipe::Sender::from_owned_fd(fd).map_err(internal)?));
         }
         if let Some(fd) = self.stdout {
-            session_stdout = Some(Box::pin(
-                pipe::Receiver::from_owned_fd(fd).map_err(internal)?,
-            ));
+            session_stdout = Some(Box::pin(pipe::Receiver::from_owned_fd(fd).map_err(internal)?));
         }
         if let Some(fd) = self.stderr {
-            session_stderr = Some(Box::pin(
-                pipe::Receiver::from_owned_fd(fd).map_err(internal)?,
-            ));
+            session_stderr = Some(Box::pin(pipe::Receiver::from_owned_fd(fd).map_err(internal)?));
         }
         if let Some(master) = master {
-            let flags =
-                OFlag::from_bits_retain(fcntl(&master, FcntlArg::F_GETFL).map_err(internal)?);
+            let flags = OFlag::from_bits_retain(fcntl(&master, FcntlArg::F_GETFL).map_err(internal)?);
             fcntl(&master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(internal)?;
             let resizer = master.try_clone().map_err(internal)?;
             #[expect(
@@ -201,13 +166,7 @@ impl Ends {
             };
             let _ = exit_sender.send(result);
         });
-        Ok(Session {
-            stdin: session_stdin,
-            stdout: session_stdout,
-            stderr: session_stderr,
-            resize,
-            exit,
-        })
+        Ok(Session { stdin: session_stdin, stdout: session_stdout, stderr: session_stderr, resize, exit })
     }
 }
 
@@ -215,17 +174,11 @@ impl Ends {
 struct Terminal(Arc<AsyncFd<OwnedFd>>);
 
 impl AsyncRead for Terminal {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
             let unfilled = buffer.initialize_unfilled();
-            match guard
-                .try_io(|fd| nix::unistd::read(fd.get_ref(), unfilled).map_err(io::Error::from))
-            {
+            match guard.try_io(|fd| nix::unistd::read(fd.get_ref(), unfilled).map_err(io::Error::from)) {
                 Ok(Ok(n)) => {
                     buffer.advance(n);
                     return Poll::Ready(Ok(()));
@@ -239,16 +192,10 @@ impl AsyncRead for Terminal {
 }
 
 impl AsyncWrite for Terminal {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(cx))?;
-            if let Ok(result) =
-                guard.try_io(|fd| nix::unistd::write(fd.get_ref(), bytes).map_err(io::Error::from))
-            {
+            if let Ok(result) = guard.try_io(|fd| nix::unistd::write(fd.get_ref(), bytes).map_err(io::Error::from)) {
                 return Poll::Ready(result);
             }
         }
@@ -271,21 +218,14 @@ pub async fn exec_sync(
     timeout: Duration,
 ) -> Result<ExecResult> {
     let command = process.args.join(" ");
-    let options = ExecOptions {
-        command: process.args.clone(),
-        stdin: false,
-        tty: false,
-    };
+    let options = ExecOptions { command: process.args.clone(), stdin: false, tty: false };
     let session = exec(directory, container, process, &options).await?;
     let gather = |stream: Option<Pin<Box<dyn AsyncRead + Send>>>| {
         tokio::spawn(async move {
             let mut bytes = Vec::new();
             if let Some(mut stream) = stream {
                 // What is beyond the limit is read and dropped, so that the command does not hang.
-                let _ = (&mut stream)
-                    .take(EXEC_SYNC_BYTES_MAX)
-                    .read_to_end(&mut bytes)
-                    .await;
+                let _ = (&mut stream).take(EXEC_SYNC_BYTES_MAX).read_to_end(&mut bytes).await;
                 let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
             }
             bytes
@@ -293,10 +233,7 @@ pub async fn exec_sync(
     };
     let (mut stdout, mut stderr) = (gather(session.stdout), gather(session.stderr));
     let run = async {
-        let exit_code = session
-            .exit
-            .await
-            .map_err(|_| internal("exec session ended"))??;
+        let exit_code = session.exit.await.map_err(|_| internal("exec session ended"))??;
         Ok::<i32, Error>(exit_code)
     };
     let exit_code = if timeout.is_zero() {
@@ -316,30 +253,16 @@ pub async fn exec_sync(
     };
     // Something that the command left behind may hold the pipes open; its output is not waited for.
     let drain = Duration::from_secs(5);
-    let out = tokio::time::timeout(drain, &mut stdout)
-        .await
-        .ok()
-        .and_then(std::result::Result::ok)
-        .unwrap_or_default();
-    let err = tokio::time::timeout(drain, &mut stderr)
-        .await
-        .ok()
-        .and_then(std::result::Result::ok)
-        .unwrap_or_default();
+    let out = tokio::time::timeout(drain, &mut stdout).await.ok().and_then(std::result::Result::ok).unwrap_or_default();
+    let err = tokio::time::timeout(drain, &mut stderr).await.ok().and_then(std::result::Result::ok).unwrap_or_default();
     stdout.abort();
     stderr.abort();
-    Ok(ExecResult {
-        stdout: out,
-        stderr: err,
-        exit_code,
-    })
+    Ok(ExecResult { stdout: out, stderr: err, exit_code })
 }
 
 /// Connects to a port of the pod. The sockets are made by the shim, inside the pod's network namespace.
 pub async fn port_forward(directory: &Path, sandbox: &str, port: u16) -> Result<Box<dyn Duplex>> {
-    let (_, sockets) = crate::shim::client::call(directory, &Request::Sockets)
-        .await
-        .map_err(lost)?;
+    let (_, sockets) = crate::shim::client::call(directory, &Request::Sockets).await.map_err(lost)?;
     let addresses = [
         std::net::SocketAddr::from(([127, 0, 0, 1], port)),
         std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port)),

@@ -7,9 +7,7 @@ use std::path::Path;
 
 /// Nanoseconds since the Unix epoch.
 pub fn now_ns() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |d| d.as_nanos() as i64)
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
 }
 
 /// Whether a record must survive a loss of power (`Disk`) or only the death of this process (`Process`).
@@ -26,16 +24,9 @@ pub fn write(path: &Path, record: &impl Serialize, durability: Durability) -> io
 }
 
 pub fn write_bytes(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
-    let name = path
-        .file_name()
-        .and_then(|n| n.to_str())
-        .ok_or_else(|| io::Error::other("record without a name"))?;
+    let name = path.file_name().and_then(|n| n.to_str()).ok_or_else(|| io::Error::other("record without a name"))?;
     let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&temporary)?;
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
     file.write_all(bytes)?;
     if durability == Durability::Disk {
         file.sync_data()?;
@@ -47,9 +38,9 @@ pub fn write_bytes(path: &Path, bytes: &[u8], durability: Durability) -> io::Res
 /// `None` when there is none; an unreadable one is an error that names the file.
 pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| io::Error::other(format!("{}: {e}", path.display()))),
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }

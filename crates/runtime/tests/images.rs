@@ -11,20 +11,11 @@ use std::time::{Duration, Instant};
 
 fn run(program: &str, args: &[&str]) {
     let output = Command::new(program).args(args).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{program} {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn has(program: &str) -> bool {
-    let found = Command::new(program)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok();
+    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {
         eprintln!("skipped: needs {program}");
     }
@@ -32,9 +23,7 @@ fn has(program: &str) -> bool {
 }
 
 fn layers(dir: &Path) -> usize {
-    std::fs::read_dir(dir.join("root/images/layers"))
-        .unwrap()
-        .count()
+    std::fs::read_dir(dir.join("root/images/layers")).unwrap().count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,39 +31,20 @@ async fn archives_of_every_form_give_one_image() {
     let Some(bed) = bed().await else { return };
     let dir = bed.dir.path();
     let rt = bed.rt();
-    assert_eq!(
-        rt.list_images().await.unwrap()[0].repo_tags,
-        ["docker.io/library/busybox:latest"]
-    );
+    assert_eq!(rt.list_images().await.unwrap()[0].repo_tags, ["docker.io/library/busybox:latest"]);
     let found = rt.image_status("busybox").await.unwrap().unwrap();
     assert_eq!(found.id, bed.image);
-    assert_eq!(
-        rt.image_status(&found.id[..19]).await.unwrap().unwrap().id,
-        bed.image
-    );
+    assert_eq!(rt.image_status(&found.id[..19]).await.unwrap().unwrap().id, bed.image);
     assert!(rt.image_status("nope").await.unwrap().is_none());
 
     if has("skopeo") {
         let source = format!("docker-archive:{}", dir.join("busybox.tar").display());
         let oci = dir.join("layout");
         let archive = dir.join("oci.tar");
+        run("skopeo", &["copy", "--insecure-policy", &source, &format!("oci:{}:example.org/box:1", oci.display())]);
         run(
             "skopeo",
-            &[
-                "copy",
-                "--insecure-policy",
-                &source,
-                &format!("oci:{}:example.org/box:1", oci.display()),
-            ],
-        );
-        run(
-            "skopeo",
-            &[
-                "copy",
-                "--insecure-policy",
-                &source,
-                &format!("oci-archive:{}:example.org/box:2", archive.display()),
-            ],
+            &["copy", "--insecure-policy", &source, &format!("oci-archive:{}:example.org/box:2", archive.display())],
         );
         for (path, tag) in [(&oci, "example.org/box:1"), (&archive, "example.org/box:2")] {
             let images = rt.import(path).await.unwrap();
@@ -96,15 +66,7 @@ async fn archives_of_every_form_give_one_image() {
     assert_eq!(layers(dir), 0, "layers of removed images are collected");
     let error = rt.import(&broken).await.unwrap_err().to_string();
     assert!(error.contains("wrong diff id"), "{error}");
-    assert_eq!(
-        (
-            layers(dir),
-            std::fs::read_dir(dir.join("root/images/tmp"))
-                .unwrap()
-                .count()
-        ),
-        (0, 0)
-    );
+    assert_eq!((layers(dir), std::fs::read_dir(dir.join("root/images/tmp")).unwrap().count()), (0, 0));
     bed.finish().await;
 }
 
@@ -112,9 +74,7 @@ async fn archives_of_every_form_give_one_image() {
 async fn a_layer_in_use_stays() {
     let Some(bed) = bed().await else { return };
     let sandbox = bed.sandbox().await;
-    let id = bed
-        .start(&sandbox, &bed.shell("while true; do sleep 1; done"))
-        .await;
+    let id = bed.start(&sandbox, &bed.shell("while true; do sleep 1; done")).await;
     bed.rt().remove_image("busybox").await.unwrap();
     assert_eq!(bed.exec(&id, "echo still here").await.1, "still here\n");
     bed.rt().remove_pod_sandbox(&sandbox).await.unwrap();
@@ -129,18 +89,9 @@ async fn another_process_may_import() {
     // A second store on the same directory stands for the command line's process: both see each other's images.
     let other = runtime::image::Store::open(&bed.dir.path().join("root")).unwrap();
     let archive = bed.dir.path().join("second.tar");
-    std::fs::write(
-        &archive,
-        busybox_archive("second:1", &[("etc/marker", "x")]),
-    )
-    .unwrap();
-    let record = runtime::image::archive::import(&other, &archive)
-        .unwrap()
-        .remove(0);
-    assert_eq!(
-        bed.rt().image_status("second:1").await.unwrap().unwrap().id,
-        record.id
-    );
+    std::fs::write(&archive, busybox_archive("second:1", &[("etc/marker", "x")])).unwrap();
+    let record = runtime::image::archive::import(&other, &archive).unwrap().remove(0);
+    assert_eq!(bed.rt().image_status("second:1").await.unwrap().unwrap().id, record.id);
     let sandbox = bed.sandbox().await;
     let mut config = bed.shell("cat /etc/marker");
     config.image = record.id;
@@ -166,10 +117,7 @@ async fn our_own_executable_is_an_image() {
     let image = bed.rt().ensure_hello(&exe).await.unwrap();
     assert!(image.pinned && image.repo_tags == ["skiff.local/hello:latest"]);
     assert_eq!(bed.rt().ensure_hello(&exe).await.unwrap().id, image.id);
-    assert_eq!(
-        bed.rt().pull_image("skiff.local/hello", &[]).await.unwrap(),
-        image.id
-    );
+    assert_eq!(bed.rt().pull_image("skiff.local/hello", &[]).await.unwrap(), image.id);
     let sandbox = bed.sandbox().await;
     let mut config = bed.shell("");
     config.image = image.id;
@@ -195,11 +143,7 @@ async fn pulls_from_a_registry_with_a_password() {
     }
     let Some(bed) = bed().await else { return };
     let dir = bed.dir.path();
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     // bcrypt of "secret" for the user "me".
     std::fs::write(dir.join("htpasswd"), format!("me:{}\n", BCRYPT)).unwrap();
     let config = format!(
@@ -241,55 +185,26 @@ async fn pulls_from_a_registry_with_a_password() {
         other => panic!("{other}"),
     };
     let denied = text(bed.rt().pull_image(&name, &[]).await.unwrap_err());
-    assert!(denied.starts_with(&format!("ErrImagePull: failed to pull and unpack image \"{name}\": failed to resolve reference \"{name}\"")), "{denied}");
-    assert!(denied.contains("authorization"), "{denied}");
-    let wrong = cri::AuthConfig {
-        username: "me".into(),
-        password: "wrong".into(),
-        ..Default::default()
-    };
-    let right = cri::AuthConfig {
-        username: "me".into(),
-        password: "secret".into(),
-        ..Default::default()
-    };
     assert!(
-        bed.rt()
-            .pull_image(&name, std::slice::from_ref(&wrong))
-            .await
-            .is_err()
+        denied.starts_with(&format!(
+            "ErrImagePull: failed to pull and unpack image \"{name}\": failed to resolve reference \"{name}\""
+        )),
+        "{denied}"
     );
-    let id = bed
-        .rt()
-        .pull_image(&name, &[wrong, right.clone()])
-        .await
-        .unwrap();
+    assert!(denied.contains("authorization"), "{denied}");
+    let wrong = cri::AuthConfig { username: "me".into(), password: "wrong".into(), ..Default::default() };
+    let right = cri::AuthConfig { username: "me".into(), password: "secret".into(), ..Default::default() };
+    assert!(bed.rt().pull_image(&name, std::slice::from_ref(&wrong)).await.is_err());
+    let id = bed.rt().pull_image(&name, &[wrong, right.clone()]).await.unwrap();
     let image = bed.rt().image_status(&name).await.unwrap().unwrap();
     assert_eq!(image.id, id);
     assert!(image.repo_digests[0].starts_with(&format!("127.0.0.1:{port}/team/box@sha256:")));
-    assert_eq!(
-        bed.rt()
-            .pull_image(&image.repo_digests[0], std::slice::from_ref(&right))
-            .await
-            .unwrap(),
-        id
-    );
-    let missing = text(
-        bed.rt()
-            .pull_image(&format!("127.0.0.1:{port}/team/box:none"), &[right])
-            .await
-            .unwrap_err(),
-    );
+    assert_eq!(bed.rt().pull_image(&image.repo_digests[0], std::slice::from_ref(&right)).await.unwrap(), id);
+    let missing = text(bed.rt().pull_image(&format!("127.0.0.1:{port}/team/box:none"), &[right]).await.unwrap_err());
     assert!(missing.contains("not found"), "{missing}");
     let refused = text(bed.rt().pull_image("127.0.0.1:1/x", &[]).await.unwrap_err());
-    assert!(
-        refused.contains("connection refused") || refused.contains("Connection refused"),
-        "{refused}"
-    );
-    assert!(
-        text(bed.rt().pull_image("Bad Name", &[]).await.unwrap_err())
-            .starts_with("InvalidImageName")
-    );
+    assert!(refused.contains("connection refused") || refused.contains("Connection refused"), "{refused}");
+    assert!(text(bed.rt().pull_image("Bad Name", &[]).await.unwrap_err()).starts_with("InvalidImageName"));
 
     let sandbox = bed.sandbox().await;
     let mut config = bed.shell("");

@@ -27,10 +27,7 @@ enum Source {
 pub fn import(store: &Store, path: &Path) -> Result<Vec<Record>> {
     let _lease = store.lease()?;
     let source = open(store, path)?;
-    let stem = path
-        .file_name()
-        .and_then(|n| n.to_str())
-        .unwrap_or_default();
+    let stem = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let stem = stem.split('.').next().unwrap_or_default();
     let records = if source.has("manifest.json") {
         import_docker(store, &source)?
@@ -46,20 +43,15 @@ pub fn import(store: &Store, path: &Path) -> Result<Vec<Record>> {
 }
 
 fn import_docker(store: &Store, source: &Source) -> Result<Vec<Record>> {
-    let entries: Vec<DockerEntry> =
-        manifest::parse("manifest.json", &source.bytes("manifest.json")?)?;
+    let entries: Vec<DockerEntry> = manifest::parse("manifest.json", &source.bytes("manifest.json")?)?;
     let mut records = Vec::new();
     for entry in entries {
         let config = source.bytes(&entry.config)?;
         let parsed: Config = manifest::parse("image config", &config)?;
         let layers = entry.layers.unwrap_or_default();
         let chains = add_layers(store, &parsed, &layers, |name| source.open(name))?;
-        let tags = entry
-            .repo_tags
-            .unwrap_or_default()
-            .iter()
-            .map(|t| Reference::parse(t))
-            .collect::<Result<Vec<_>>>()?;
+        let tags =
+            entry.repo_tags.unwrap_or_default().iter().map(|t| Reference::parse(t)).collect::<Result<Vec<_>>>()?;
         records.push(store.commit(&config, &chains, &tags, &[], false)?);
     }
     Ok(records)
@@ -85,16 +77,13 @@ fn import_oci(store: &Store, source: &Source, stem: &str) -> Result<Vec<Record>>
             let top = descriptor.digest.clone();
             let mut depth = 0;
             let manifest = loop {
-                let manifest: Manifest =
-                    manifest::parse("manifest", &source.blob(&descriptor.digest)?)?;
+                let manifest: Manifest = manifest::parse("manifest", &source.blob(&descriptor.digest)?)?;
                 if manifest.config.is_some() {
                     break manifest;
                 }
                 depth += 1;
                 if depth > 4 {
-                    return Err(Error::Corrupt(
-                        "image index is nested too deeply".to_owned(),
-                    ));
+                    return Err(Error::Corrupt("image index is nested too deeply".to_owned()));
                 }
                 descriptor = manifest::choose(&label, &manifest.manifests)?.clone();
             };
@@ -118,11 +107,7 @@ fn name_of(entry: &Descriptor, stem: &str) -> Option<String> {
     }
     let name = entry.annotations.get("org.opencontainers.image.ref.name")?;
     let is_bare_tag = !name.contains(['/', ':', '@']);
-    Some(if is_bare_tag && !stem.is_empty() {
-        format!("{}:{name}", stem.to_ascii_lowercase())
-    } else {
-        name.clone()
-    })
+    Some(if is_bare_tag && !stem.is_empty() { format!("{}:{name}", stem.to_ascii_lowercase()) } else { name.clone() })
 }
 
 /// Unpacks layers in order; the digest of each one's plain bytes is in the config.
@@ -155,19 +140,14 @@ fn open(store: &Store, path: &Path) -> Result<Source> {
     let mut file = File::open(path).map_err(io("open", path.display()))?;
     let mut head = [0; 4];
     let read = file.read(&mut head).map_err(io("read", path.display()))?;
-    file.seek(SeekFrom::Start(0))
-        .map_err(io("seek", path.display()))?;
-    let compressed = head
-        .get(..read)
-        .is_some_and(|h| h.starts_with(&[0x1f, 0x8b]) || h == [0x28, 0xb5, 0x2f, 0xfd]);
+    file.seek(SeekFrom::Start(0)).map_err(io("seek", path.display()))?;
+    let compressed = head.get(..read).is_some_and(|h| h.starts_with(&[0x1f, 0x8b]) || h == [0x28, 0xb5, 0x2f, 0xfd]);
     if compressed {
         // Members are needed out of order, so the plain archive goes to a nameless file first.
         let mut plain = nameless_file(store)?;
         let mut stream = decompressed(file).map_err(io("decompress", path.display()))?;
         std::io::copy(&mut stream, &mut plain).map_err(io("decompress", path.display()))?;
-        plain
-            .seek(SeekFrom::Start(0))
-            .map_err(io("seek", path.display()))?;
+        plain.seek(SeekFrom::Start(0)).map_err(io("seek", path.display()))?;
         file = plain;
     }
     let members = members(&file).map_err(io("read archive", path.display()))?;
@@ -197,10 +177,7 @@ fn members(file: &File) -> std::io::Result<BTreeMap<String, (u64, u64)>> {
             // Old `docker save` writes a layer that two images share as a link.
             if let Some(target) = entry.link_name()? {
                 let base = if entry.header().entry_type().is_symlink() {
-                    Path::new(&name)
-                        .parent()
-                        .unwrap_or(Path::new(""))
-                        .to_owned()
+                    Path::new(&name).parent().unwrap_or(Path::new("")).to_owned()
                 } else {
                     PathBuf::new()
                 };
@@ -244,30 +221,19 @@ impl Source {
         match self {
             Source::Directory(dir) => {
                 let path = dir.join(&name);
-                Ok(Box::new(
-                    File::open(&path).map_err(io("open", path.display()))?,
-                ))
+                Ok(Box::new(File::open(&path).map_err(io("open", path.display()))?))
             }
             Source::Tar { file, members } => {
-                let (offset, length) = members
-                    .get(&name)
-                    .copied()
-                    .ok_or_else(|| Error::Corrupt(format!("archive has no {name}")))?;
-                Ok(Box::new(Section {
-                    file,
-                    offset,
-                    left: length,
-                }))
+                let (offset, length) =
+                    members.get(&name).copied().ok_or_else(|| Error::Corrupt(format!("archive has no {name}")))?;
+                Ok(Box::new(Section { file, offset, left: length }))
             }
         }
     }
 
     fn bytes(&self, name: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.open(name)?
-            .take(JSON_BYTES_MAX)
-            .read_to_end(&mut bytes)
-            .map_err(io("read", name))?;
+        self.open(name)?.take(JSON_BYTES_MAX).read_to_end(&mut bytes).map_err(io("read", name))?;
         Ok(bytes)
     }
 
@@ -276,21 +242,12 @@ impl Source {
             return Err(Error::Corrupt(format!("unsupported digest {digest:?}")));
         }
         let stream = self.open(&format!("blobs/{}", digest.replace(':', "/")))?;
-        Ok(Box::new(Verified {
-            inner: Hashed {
-                inner: stream,
-                hash: Sha256::new(),
-            },
-            digest: digest.to_owned(),
-        }))
+        Ok(Box::new(Verified { inner: Hashed { inner: stream, hash: Sha256::new() }, digest: digest.to_owned() }))
     }
 
     fn blob(&self, digest: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.open_blob(digest)?
-            .take(JSON_BYTES_MAX)
-            .read_to_end(&mut bytes)
-            .map_err(io("read", digest))?;
+        self.open_blob(digest)?.take(JSON_BYTES_MAX).read_to_end(&mut bytes).map_err(io("read", digest))?;
         Ok(bytes)
     }
 }
@@ -304,14 +261,9 @@ struct Section<'a> {
 
 impl Read for Section<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let want = buffer
-            .len()
-            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let n = std::os::unix::fs::FileExt::read_at(
-            self.file,
-            buffer.get_mut(..want).unwrap_or_default(),
-            self.offset,
-        )?;
+        let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let n =
+            std::os::unix::fs::FileExt::read_at(self.file, buffer.get_mut(..want).unwrap_or_default(), self.offset)?;
         self.offset += n as u64;
         self.left -= n as u64;
         Ok(n)
@@ -330,10 +282,7 @@ impl<R: Read> Read for Verified<R> {
         if n == 0 && !buffer.is_empty() {
             let found = format!("sha256:{}", hex::encode(self.inner.hash.clone().finalize()));
             if found != self.digest {
-                return Err(std::io::Error::other(format!(
-                    "content has digest {found}, expected {}",
-                    self.digest
-                )));
+                return Err(std::io::Error::other(format!("content has digest {found}, expected {}", self.digest)));
             }
         }
         Ok(n)

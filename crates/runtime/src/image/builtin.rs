@@ -20,28 +20,15 @@ const GROUP: &str = "root:x:0:\nnobody:x:65534:\n";
 pub fn hello(store: &Store, exe: &Path) -> Result<Record> {
     let meta = fs::metadata(exe).map_err(io("stat", exe.display()))?;
     // Hashing 40 MB is what a restart should not wait for; an unchanged file gives an unchanged image.
-    let origin = format!(
-        "{}:{}:{}:{}.{}",
-        meta.dev(),
-        meta.ino(),
-        meta.len(),
-        meta.mtime(),
-        meta.mtime_nsec()
-    );
+    let origin = format!("{}:{}:{}:{}.{}", meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
     if let Some(known) = store.find(HELLO)?
         && known.origin == origin
-        && known
-            .layers
-            .iter()
-            .all(|l| store.layers_dir().join(l).join("fs/skiff").exists())
+        && known.layers.iter().all(|l| store.layers_dir().join(l).join("fs/skiff").exists())
     {
         return Ok(known);
     }
     let _lease = store.lease()?;
-    let mut executable = Hashed {
-        inner: File::open(exe).map_err(io("open", exe.display()))?,
-        hash: Sha256::new(),
-    };
+    let mut executable = Hashed { inner: File::open(exe).map_err(io("open", exe.display()))?, hash: Sha256::new() };
     std::io::copy(&mut executable, &mut std::io::sink()).map_err(io("read", exe.display()))?;
     // Not the digest of a tar, which nobody will ever see, but of everything that the layer holds.
     let mut hash = executable.hash;
@@ -49,9 +36,7 @@ pub fn hello(store: &Store, exe: &Path) -> Result<Record> {
     hash.update(GROUP);
     let diff_id = format!("sha256:{}", hex::encode(hash.finalize()));
     if !store.has_layer(&diff_id) {
-        store.place_layer(&diff_id, |dir| {
-            fill(dir, exe).map_err(io("make layer from", exe.display()))
-        })?;
+        store.place_layer(&diff_id, |dir| fill(dir, exe).map_err(io("make layer from", exe.display())))?;
     }
     let config = Config {
         architecture: architecture().to_owned(),
@@ -62,21 +47,14 @@ pub fn hello(store: &Store, exe: &Path) -> Result<Record> {
             working_dir: Some("/".to_owned()),
             ..Execution::default()
         }),
-        rootfs: RootFs {
-            kind: "layers".to_owned(),
-            diff_ids: vec![diff_id.clone()],
-        },
+        rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id.clone()] },
     };
     let bytes = serde_json::to_vec(&config).map_err(|e| super::Error::Corrupt(e.to_string()))?;
     let tag = Reference::parse(HELLO)?;
     let mut record = store.commit(&bytes, &[diff_id], &[tag], &[], true)?;
     // Versions of before an upgrade are nobody's any more.
-    let stale: BTreeSet<String> = store
-        .list()?
-        .into_iter()
-        .filter(|r| !r.origin.is_empty() && r.tags.is_empty())
-        .map(|r| r.id)
-        .collect();
+    let stale: BTreeSet<String> =
+        store.list()?.into_iter().filter(|r| !r.origin.is_empty() && r.tags.is_empty()).map(|r| r.id).collect();
     record.origin = origin;
     let record = store.insert(record, Durability::Process)?;
     for id in stale {

@@ -84,10 +84,7 @@ pub fn parse<T: for<'de> Deserialize<'de>>(what: &str, bytes: &[u8]) -> Result<T
 }
 
 /// The entry of an index for this machine; attestations and foreign platforms are passed over.
-pub fn choose<'a>(
-    name: &str,
-    entries: impl IntoIterator<Item = &'a Descriptor>,
-) -> Result<&'a Descriptor> {
+pub fn choose<'a>(name: &str, entries: impl IntoIterator<Item = &'a Descriptor>) -> Result<&'a Descriptor> {
     let mut without_platform = None;
     for entry in entries {
         match &entry.platform {
@@ -96,6 +93,5 @@ pub fn choose<'a>(
             None => without_platform = without_platform.or(Some(entry)),
         }
     }
-    without_platform
-        .ok_or_else(|| Error::Platform(format!("{name} has none for linux/{}", architecture())))
+    without_platform.ok_or_else(|| Error::Platform(format!("{name} has none for linux/{}", architecture())))
 }

@@ -20,11 +20,7 @@ pub enum Error {
     #[error("couldn't parse image name {name:?}: {why}")]
     Name { name: String, why: &'static str },
     #[error("{what} {subject}: {source}")]
-    Io {
-        what: &'static str,
-        subject: String,
-        source: std::io::Error,
-    },
+    Io { what: &'static str, subject: String, source: std::io::Error },
     /// Bytes that are not what their digest or form promises.
     #[error("{0}")]
     Corrupt(String),
@@ -40,11 +36,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 fn io(what: &'static str, subject: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Error {
     let subject = subject.to_string();
-    move |source| Error::Io {
-        what,
-        subject,
-        source,
-    }
+    move |source| Error::Io { what, subject, source }
 }
 
 /// `amd64`, `arm64`: how images name this machine's architecture.

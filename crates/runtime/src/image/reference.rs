@@ -15,10 +15,7 @@ pub struct Reference {
 impl Reference {
     /// Fills in what a short name leaves out: `docker.io`, `library/`, `:latest`.
     pub fn parse(text: &str) -> Result<Reference> {
-        let invalid = |why| Error::Name {
-            name: text.to_owned(),
-            why,
-        };
+        let invalid = |why| Error::Name { name: text.to_owned(), why };
         if text.is_empty() || !text.is_ascii() {
             return Err(invalid("invalid reference format"));
         }
@@ -52,20 +49,10 @@ impl Reference {
             }
             _ => ("docker.io", name.to_owned()),
         };
-        let domain = if domain == "index.docker.io" {
-            "docker.io"
-        } else {
-            domain
-        };
-        let path = if domain == "docker.io" && !path.contains('/') {
-            format!("library/{path}")
-        } else {
-            path
-        };
+        let domain = if domain == "index.docker.io" { "docker.io" } else { domain };
+        let path = if domain == "docker.io" && !path.contains('/') { format!("library/{path}") } else { path };
         if path.chars().any(|c| c.is_ascii_uppercase()) {
-            return Err(invalid(
-                "invalid reference format: repository name must be lowercase",
-            ));
+            return Err(invalid("invalid reference format: repository name must be lowercase"));
         }
         if !is_path(&path) || !is_domain(domain) {
             return Err(invalid("invalid reference format"));
@@ -89,9 +76,7 @@ impl Reference {
 
     /// `docker.io/library/nginx:1.25`, if it has a tag.
     pub fn tagged(&self) -> Option<String> {
-        self.tag
-            .as_ref()
-            .map(|tag| format!("{}:{tag}", self.name()))
+        self.tag.as_ref().map(|tag| format!("{}:{tag}", self.name()))
     }
 }
 
@@ -110,12 +95,8 @@ impl fmt::Display for Reference {
 
 /// `sha256:` and 64 lower-case hexadecimal digits; the only algorithm in use.
 pub fn is_digest(text: &str) -> bool {
-    text.strip_prefix("sha256:").is_some_and(|hex| {
-        hex.len() == 64
-            && hex
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    })
+    text.strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
 
 fn is_tag(text: &str) -> bool {
@@ -137,13 +118,8 @@ fn is_path(text: &str) -> bool {
 }
 
 fn is_domain(text: &str) -> bool {
-    let (host, port) = text
-        .rsplit_once(':')
-        .map_or((text, None), |(h, p)| (h, Some(p)));
-    let host_ok = !host.is_empty()
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b".-[]:".contains(&b));
+    let (host, port) = text.rsplit_once(':').map_or((text, None), |(h, p)| (h, Some(p)));
+    let host_ok = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-[]:".contains(&b));
     host_ok && port.is_none_or(|p| p.parse::<u16>().is_ok())
 }
 
@@ -157,10 +133,7 @@ mod tests {
             ("nginx", "docker.io/library/nginx:latest"),
             ("nginx:1.25", "docker.io/library/nginx:1.25"),
             ("user/app", "docker.io/user/app:latest"),
-            (
-                "index.docker.io/library/redis",
-                "docker.io/library/redis:latest",
-            ),
+            ("index.docker.io/library/redis", "docker.io/library/redis:latest"),
             ("skiff.local/hello", "skiff.local/hello:latest"),
             ("localhost/x:y", "localhost/x:y"),
             ("127.0.0.1:5000/a/b/c:v1", "127.0.0.1:5000/a/b/c:v1"),
@@ -169,10 +142,7 @@ mod tests {
         }
         let digest = format!("sha256:{}", "0".repeat(64));
         let pinned = Reference::parse(&format!("nginx@{digest}")).unwrap();
-        assert_eq!(
-            (pinned.tagged(), pinned.to_string()),
-            (None, format!("docker.io/library/nginx@{digest}"))
-        );
+        assert_eq!((pinned.tagged(), pinned.to_string()), (None, format!("docker.io/library/nginx@{digest}")));
     }
 
     #[test]

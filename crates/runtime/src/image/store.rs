@@ -78,11 +78,7 @@ impl Store {
             let dir = images.join(dir);
             fs::create_dir_all(&dir).map_err(io("create", dir.display()))?;
         }
-        Ok(Store {
-            root: images,
-            containers: root.join("containers"),
-            cache: Mutex::new(None),
-        })
+        Ok(Store { root: images, containers: root.join("containers"), cache: Mutex::new(None) })
     }
 
     pub fn layers_dir(&self) -> PathBuf {
@@ -107,11 +103,7 @@ impl Store {
         {
             return Ok(index.clone());
         }
-        let index: Arc<Index> = Arc::new(
-            state::read(&path)
-                .map_err(io("read", path.display()))?
-                .unwrap_or_default(),
-        );
+        let index: Arc<Index> = Arc::new(state::read(&path).map_err(io("read", path.display()))?.unwrap_or_default());
         *cache = Some((stamp, index.clone()));
         Ok(index)
     }
@@ -129,11 +121,7 @@ impl Store {
         let hex = name.strip_prefix("sha256:").unwrap_or(name);
         if hex.len() >= 12 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
             let full = format!("sha256:{hex}");
-            if let Some((_, found)) = index
-                .images
-                .range(full.clone()..)
-                .next()
-                .filter(|(id, _)| id.starts_with(&full))
+            if let Some((_, found)) = index.images.range(full.clone()..).next().filter(|(id, _)| id.starts_with(&full))
             {
                 return Ok(Some(found.clone()));
             }
@@ -141,10 +129,7 @@ impl Store {
         let Ok(reference) = Reference::parse(name) else {
             return Ok(None);
         };
-        let by_digest = reference
-            .digest
-            .as_ref()
-            .map(|digest| format!("{}@{digest}", reference.name()));
+        let by_digest = reference.digest.as_ref().map(|digest| format!("{}@{digest}", reference.name()));
         let tagged = reference.tagged();
         let matches = |record: &&Record| match &by_digest {
             Some(digest) => record.digests.contains(digest),
@@ -177,15 +162,10 @@ impl Store {
 
     pub fn lease(&self) -> Result<Lease> {
         let lock = self.lock("layers.lock", FlockArg::LockShared)?;
-        lock.map(Lease)
-            .ok_or_else(|| Error::Corrupt("layer lock is busy".to_owned()))
+        lock.map(Lease).ok_or_else(|| Error::Corrupt("layer lock is busy".to_owned()))
     }
 
-    fn change<T>(
-        &self,
-        durability: Durability,
-        change: impl FnOnce(&mut Index) -> Result<T>,
-    ) -> Result<T> {
+    fn change<T>(&self, durability: Durability, change: impl FnOnce(&mut Index) -> Result<T>) -> Result<T> {
         let _lock = self.lock("index.lock", FlockArg::LockExclusive)?;
         let mut index = (*self.index()?).clone();
         let result = change(&mut index)?;
@@ -200,8 +180,7 @@ impl Store {
         let hex = hex::encode(Sha256::digest(bytes));
         let path = self.root.join("blobs/sha256").join(&hex);
         if !path.exists() {
-            state::write_bytes(&path, bytes, Durability::Process)
-                .map_err(io("write", path.display()))?;
+            state::write_bytes(&path, bytes, Durability::Process).map_err(io("write", path.display()))?;
         }
         Ok(format!("sha256:{hex}"))
     }
@@ -210,53 +189,32 @@ impl Store {
     pub fn chain(below: Option<&str>, diff_id: &str) -> String {
         match below {
             None => diff_id.to_owned(),
-            Some(below) => format!(
-                "sha256:{}",
-                hex::encode(Sha256::digest(format!("{below} {diff_id}")))
-            ),
+            Some(below) => format!("sha256:{}", hex::encode(Sha256::digest(format!("{below} {diff_id}")))),
         }
     }
 
     /// Short, because up to 127 of them must fit into one page of mount options.
     fn layer_name(chain: &str) -> String {
-        chain
-            .trim_start_matches("sha256:")
-            .chars()
-            .take(20)
-            .collect()
+        chain.trim_start_matches("sha256:").chars().take(20).collect()
     }
 
     pub fn has_layer(&self, chain: &str) -> bool {
-        let path = self
-            .layers_dir()
-            .join(Self::layer_name(chain))
-            .join("layer.json");
+        let path = self.layers_dir().join(Self::layer_name(chain)).join("layer.json");
         matches!(state::read::<Layer>(&path), Ok(Some(layer)) if layer.chain == chain)
     }
 
     /// Unpacks a layer (plain, gzip or zstd) unless it is there; `below` are the chains beneath it, bottom first.
     /// Its bytes must have the digest `diff_id` when uncompressed.
-    pub fn add_layer(
-        &self,
-        below: &[String],
-        diff_id: &str,
-        stream: &mut dyn Read,
-    ) -> Result<String> {
+    pub fn add_layer(&self, below: &[String], diff_id: &str, stream: &mut dyn Read) -> Result<String> {
         let chain = Self::chain(below.last().map(String::as_str), diff_id);
         if self.has_layer(&chain) {
             return Ok(chain);
         }
-        let lowers: Vec<PathBuf> = below
-            .iter()
-            .rev()
-            .map(|c| self.layers_dir().join(Self::layer_name(c)).join("fs"))
-            .collect();
+        let lowers: Vec<PathBuf> =
+            below.iter().rev().map(|c| self.layers_dir().join(Self::layer_name(c)).join("fs")).collect();
         self.place_layer(&chain, |fs_dir| {
             let plain = decompressed(stream).map_err(io("decompress layer", diff_id))?;
-            let mut hashed = Hashed {
-                inner: plain,
-                hash: Sha256::new(),
-            };
+            let mut hashed = Hashed { inner: plain, hash: Sha256::new() };
             let size = unpack(&mut hashed, fs_dir, &lowers).map_err(io("unpack layer", diff_id))?;
             // Padding after the archive's end belongs to the digest.
             std::io::copy(&mut hashed, &mut std::io::sink()).map_err(io("read layer", diff_id))?;
@@ -272,16 +230,9 @@ impl Store {
     }
 
     /// Fills a layer in a temporary place and moves it to its own.
-    pub(super) fn place_layer(
-        &self,
-        chain: &str,
-        fill: impl FnOnce(&Path) -> Result<u64>,
-    ) -> Result<()> {
+    pub(super) fn place_layer(&self, chain: &str, fill: impl FnOnce(&Path) -> Result<u64>) -> Result<()> {
         let unique = NEXT.fetch_add(1, Ordering::Relaxed);
-        let temporary = self
-            .root
-            .join("tmp")
-            .join(format!("layer-{}-{unique}", std::process::id()));
+        let temporary = self.root.join("tmp").join(format!("layer-{}-{unique}", std::process::id()));
         let _ = fs::remove_dir_all(&temporary);
         let fs_dir = temporary.join("fs");
         fs::create_dir_all(&fs_dir).map_err(io("create", fs_dir.display()))?;
@@ -289,10 +240,7 @@ impl Store {
             .map_err(io("chmod", fs_dir.display()))
             .and_then(|()| fill(&fs_dir))
             .and_then(|size_bytes| {
-                let record = Layer {
-                    chain: chain.to_owned(),
-                    size_bytes,
-                };
+                let record = Layer { chain: chain.to_owned(), size_bytes };
                 state::write(&temporary.join("layer.json"), &record, Durability::Process)
                     .map_err(io("write", "layer.json"))?;
                 let target = self.layers_dir().join(Self::layer_name(chain));
@@ -342,9 +290,8 @@ impl Store {
         for layer in &record.layers {
             let path = self.layers_dir().join(layer).join("layer.json");
             let layer: Option<Layer> = state::read(&path).map_err(io("read", path.display()))?;
-            record.size_bytes += layer
-                .ok_or_else(|| Error::Corrupt(format!("layer {} is missing", path.display())))?
-                .size_bytes;
+            record.size_bytes +=
+                layer.ok_or_else(|| Error::Corrupt(format!("layer {} is missing", path.display())))?.size_bytes;
         }
         // One wait for the disk for all layers, so that the index never names what a loss of power took away.
         if let Ok(dir) = File::open(&self.root) {
@@ -375,9 +322,7 @@ impl Store {
 
     /// Gives an image another name.
     pub fn tag(&self, image: &str, name: &Reference) -> Result<()> {
-        let mut record = self
-            .find(image)?
-            .ok_or_else(|| Error::NotFound(image.to_owned()))?;
+        let mut record = self.find(image)?.ok_or_else(|| Error::NotFound(image.to_owned()))?;
         record.tags.extend(name.tagged());
         self.insert(record, Durability::Disk).map(drop)
     }
@@ -420,22 +365,14 @@ impl Store {
         let Some(_lock) = self.lock("layers.lock", FlockArg::LockExclusiveNonblock)? else {
             return Ok(());
         };
-        let mut used: BTreeSet<String> = self
-            .index()?
-            .images
-            .values()
-            .flat_map(|r| r.layers.iter().cloned())
-            .collect();
+        let mut used: BTreeSet<String> = self.index()?.images.values().flat_map(|r| r.layers.iter().cloned()).collect();
         used.extend(crate::container::layers_in_use(&self.containers));
         let layers = fs::read_dir(self.layers_dir()).map_err(io("list", "layers"))?;
         for entry in layers.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if !used.contains(&name) {
                 // Out of sight first: a half-deleted layer must never look whole.
-                let doomed = self
-                    .root
-                    .join("tmp")
-                    .join(format!("doomed-{}-{name}", std::process::id()));
+                let doomed = self.root.join("tmp").join(format!("doomed-{}-{name}", std::process::id()));
                 if fs::rename(entry.path(), &doomed).is_ok() {
                     let _ = fs::remove_dir_all(&doomed);
                 }
@@ -449,16 +386,9 @@ impl Store {
         let Some(_lock) = self.lock("layers.lock", FlockArg::LockExclusiveNonblock)? else {
             return Ok(());
         };
-        for entry in fs::read_dir(self.root.join("tmp"))
-            .map_err(io("list", "tmp"))?
-            .flatten()
-        {
+        for entry in fs::read_dir(self.root.join("tmp")).map_err(io("list", "tmp"))?.flatten() {
             let path = entry.path();
-            let _ = if path.is_dir() {
-                fs::remove_dir_all(&path)
-            } else {
-                fs::remove_file(&path)
-            };
+            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         }
         Ok(())
     }
@@ -486,15 +416,10 @@ impl<R: Read> Read for Hashed<R> {
 pub(super) fn decompressed<'a>(mut stream: impl Read + 'a) -> std::io::Result<Box<dyn Read + 'a>> {
     let mut head = Vec::with_capacity(4);
     stream.by_ref().take(4).read_to_end(&mut head)?;
-    let kind = (
-        head.starts_with(&[0x1f, 0x8b]),
-        head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]),
-    );
+    let kind = (head.starts_with(&[0x1f, 0x8b]), head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
     let whole = std::io::Cursor::new(head).chain(stream);
     Ok(match kind {
-        (true, _) => Box::new(flate2::read::MultiGzDecoder::new(
-            std::io::BufReader::with_capacity(64 * 1024, whole),
-        )),
+        (true, _) => Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::with_capacity(64 * 1024, whole))),
         (_, true) => Box::new(zstd::stream::read::Decoder::new(whole)?),
         _ => Box::new(std::io::BufReader::with_capacity(64 * 1024, whole)),
     })

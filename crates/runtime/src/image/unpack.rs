@@ -6,8 +6,7 @@
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{
-    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, makedev, mkdirat,
-    mknodat, utimensat,
+    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, makedev, mkdirat, mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
@@ -42,11 +41,7 @@ struct Attributes {
 /// Unpacks into `directory`, which exists and is empty. Returns the bytes of all files.
 pub fn unpack(stream: &mut dyn Read, directory: &Path, lowers: &[PathBuf]) -> io::Result<u64> {
     let root = open_directory(directory)?;
-    let mut target = Target {
-        root,
-        lowers,
-        parent: None,
-    };
+    let mut target = Target { root, lowers, parent: None };
     // Writing into a directory changes its time, so directories get theirs last.
     let mut directory_times = Vec::new();
     let mut size = 0;
@@ -55,32 +50,19 @@ pub fn unpack(stream: &mut dyn Read, directory: &Path, lowers: &[PathBuf]) -> io
         let mut entry = entry?;
         let raw = PathBuf::from(OsString::from_vec(entry.path_bytes().into_owned()));
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", raw.display()));
-        size += target
-            .apply(&mut entry, &raw, &mut directory_times)
-            .map_err(named)?;
+        size += target.apply(&mut entry, &raw, &mut directory_times).map_err(named)?;
     }
     for (path, mtime) in directory_times.into_iter().rev() {
         if let Some(name) = path.file_name() {
             let parent = target.directory(path.parent().unwrap_or(Path::new("")), 0)?;
-            let _ = utimensat(
-                &parent,
-                name,
-                &mtime,
-                &mtime,
-                UtimensatFlags::NoFollowSymlink,
-            );
+            let _ = utimensat(&parent, name, &mtime, &mtime, UtimensatFlags::NoFollowSymlink);
         }
     }
     Ok(size)
 }
 
 fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    Ok(openat(
-        AT_FDCWD,
-        path,
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?)
+    Ok(openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
 }
 
 /// Below the root and without `.`; `..` is refused rather than resolved.
@@ -108,10 +90,7 @@ impl Target<'_> {
         let kind = entry.header().entry_type();
         if matches!(
             kind,
-            EntryType::XGlobalHeader
-                | EntryType::XHeader
-                | EntryType::GNULongName
-                | EntryType::GNULongLink
+            EntryType::XGlobalHeader | EntryType::XHeader | EntryType::GNULongName | EntryType::GNULongLink
         ) {
             return Ok(0);
         }
@@ -128,10 +107,7 @@ impl Target<'_> {
                     AtFlags::AT_EMPTY_PATH,
                 )?;
                 let proc = PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd()));
-                std::fs::set_permissions(
-                    proc,
-                    std::os::unix::fs::PermissionsExt::from_mode(attributes.mode),
-                )?;
+                std::fs::set_permissions(proc, std::os::unix::fs::PermissionsExt::from_mode(attributes.mode))?;
             }
             return Ok(0);
         };
@@ -146,15 +122,8 @@ impl Target<'_> {
                 _ if hidden.starts_with(b".wh.") => {}
                 _ => {
                     let hidden = OsStr::from_bytes(hidden);
-                    if fstatat(&parent, hidden, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT)
-                    {
-                        mknodat(
-                            &parent,
-                            hidden,
-                            SFlag::S_IFCHR,
-                            Mode::empty(),
-                            makedev(0, 0),
-                        )?;
+                    if fstatat(&parent, hidden, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT) {
+                        mknodat(&parent, hidden, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0))?;
                     }
                 }
             }
@@ -185,44 +154,23 @@ impl Target<'_> {
                 directory_times.push((path.clone(), attributes.mtime));
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let flags = OFlag::O_WRONLY
-                    | OFlag::O_CREAT
-                    | OFlag::O_EXCL
-                    | OFlag::O_NOFOLLOW
-                    | OFlag::O_CLOEXEC;
-                let mut file = File::from(openat(
-                    &parent,
-                    name,
-                    flags,
-                    Mode::from_bits_truncate(0o600),
-                )?);
+                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                let mut file = File::from(openat(&parent, name, flags, Mode::from_bits_truncate(0o600))?);
                 size = io::copy(entry, &mut file)?;
             }
             EntryType::Link => {
-                let link = entry
-                    .link_name_bytes()
-                    .ok_or_else(|| io::Error::other("hard link without a target"))?
-                    .into_owned();
+                let link =
+                    entry.link_name_bytes().ok_or_else(|| io::Error::other("hard link without a target"))?.into_owned();
                 let source = clean(&PathBuf::from(OsString::from_vec(link)))?;
-                let source_name = source
-                    .file_name()
-                    .ok_or_else(|| io::Error::other("hard link to the root"))?
-                    .to_owned();
+                let source_name =
+                    source.file_name().ok_or_else(|| io::Error::other("hard link to the root"))?.to_owned();
                 let source_parent = self.directory(source.parent().unwrap_or(Path::new("")), 0)?;
-                linkat(
-                    &source_parent,
-                    source_name.as_os_str(),
-                    &parent,
-                    name,
-                    AtFlags::empty(),
-                )?;
+                linkat(&source_parent, source_name.as_os_str(), &parent, name, AtFlags::empty())?;
                 // Attributes belong to the file, which has them already.
                 return Ok(0);
             }
             EntryType::Symlink => {
-                let link = entry
-                    .link_name_bytes()
-                    .ok_or_else(|| io::Error::other("symlink without a target"))?;
+                let link = entry.link_name_bytes().ok_or_else(|| io::Error::other("symlink without a target"))?;
                 symlinkat(OsStr::from_bytes(&link), &parent, name)?;
                 set_mode = false;
             }
@@ -235,17 +183,9 @@ impl Target<'_> {
                 let major = entry.header().device_major()?.unwrap_or(0);
                 let minor = entry.header().device_minor()?.unwrap_or(0);
                 if kind == SFlag::S_IFCHR && major == 0 && minor == 0 {
-                    return Err(io::Error::other(
-                        "character device 0:0 is reserved for whiteouts",
-                    ));
+                    return Err(io::Error::other("character device 0:0 is reserved for whiteouts"));
                 }
-                mknodat(
-                    &parent,
-                    name,
-                    kind,
-                    Mode::from_bits_truncate(0o600),
-                    makedev(major.into(), minor.into()),
-                )?;
+                mknodat(&parent, name, kind, Mode::from_bits_truncate(0o600), makedev(major.into(), minor.into()))?;
             }
             _ => return Ok(0),
         }
@@ -258,12 +198,7 @@ impl Target<'_> {
             AtFlags::AT_SYMLINK_NOFOLLOW,
         )?;
         if set_mode {
-            fchmodat(
-                &parent,
-                name,
-                Mode::from_bits_truncate(attributes.mode & 0o7777),
-                FchmodatFlags::FollowSymlink,
-            )?;
+            fchmodat(&parent, name, Mode::from_bits_truncate(attributes.mode & 0o7777), FchmodatFlags::FollowSymlink)?;
         }
         let by_fd = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name);
         for (key, value) in &attributes.xattrs {
@@ -274,13 +209,7 @@ impl Target<'_> {
             }
         }
         if kind != EntryType::Directory {
-            utimensat(
-                &parent,
-                name,
-                &attributes.mtime,
-                &attributes.mtime,
-                UtimensatFlags::NoFollowSymlink,
-            )?;
+            utimensat(&parent, name, &attributes.mtime, &attributes.mtime, UtimensatFlags::NoFollowSymlink)?;
         }
         Ok(size)
     }
@@ -333,12 +262,7 @@ impl Target<'_> {
                     Some(stat.st_gid.into()),
                     AtFlags::AT_SYMLINK_NOFOLLOW,
                 )?;
-                fchmodat(
-                    &parent,
-                    name,
-                    Mode::from_bits_truncate(stat.st_mode & 0o7777),
-                    FchmodatFlags::FollowSymlink,
-                )?;
+                fchmodat(&parent, name, Mode::from_bits_truncate(stat.st_mode & 0o7777), FchmodatFlags::FollowSymlink)?;
             }
             _ => {
                 // A whiteout in this layer may sit where a directory now must be.
@@ -355,12 +279,7 @@ impl Target<'_> {
                     result => result?,
                 }
                 // The process' umask is not the image's business.
-                fchmodat(
-                    &parent,
-                    name,
-                    Mode::from_bits_truncate(0o755),
-                    FchmodatFlags::FollowSymlink,
-                )?;
+                fchmodat(&parent, name, Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink)?;
             }
         }
         self.directory(path, depth + 1)
@@ -385,11 +304,7 @@ impl Target<'_> {
 
 /// Where a symlink in `parent` leads, as a path below the root.
 fn resolve_link(parent: &Path, link: &Path) -> io::Result<PathBuf> {
-    let joined = if link.is_absolute() {
-        link.to_owned()
-    } else {
-        parent.join(link)
-    };
+    let joined = if link.is_absolute() { link.to_owned() } else { parent.join(link) };
     let mut end = PathBuf::new();
     for component in joined.components() {
         match component {
@@ -419,9 +334,7 @@ fn set_opaque(parent: &OwnedFd, name: Option<&OsStr>) -> io::Result<()> {
 fn remove(parent: &OwnedFd, name: &OsStr, is_dir: bool) -> io::Result<()> {
     if is_dir {
         // Does not follow symlinks, and the descriptor pins where it begins.
-        return std::fs::remove_dir_all(
-            PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name),
-        );
+        return std::fs::remove_dir_all(PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name));
     }
     Ok(unlinkat(parent, name, UnlinkatFlags::NoRemoveDir)?)
 }
@@ -440,11 +353,7 @@ fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Attributes> 
             let extension = extension?;
             let Ok(key) = extension.key() else { continue };
             let value = extension.value_bytes();
-            let number = || {
-                std::str::from_utf8(value)
-                    .ok()
-                    .and_then(|v| v.parse::<u32>().ok())
-            };
+            let number = || std::str::from_utf8(value).ok().and_then(|v| v.parse::<u32>().ok());
             match key {
                 "uid" => found.uid = number().unwrap_or(found.uid),
                 "gid" => found.gid = number().unwrap_or(found.gid),
@@ -452,10 +361,7 @@ fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Attributes> 
                     let text = std::str::from_utf8(value).unwrap_or_default();
                     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
                     if let Ok(seconds) = seconds.parse() {
-                        let nanos = format!("{fraction:0<9}")
-                            .get(..9)
-                            .and_then(|f| f.parse().ok())
-                            .unwrap_or(0);
+                        let nanos = format!("{fraction:0<9}").get(..9).and_then(|f| f.parse().ok()).unwrap_or(0);
                         found.mtime = TimeSpec::new(seconds, nanos);
                     }
                 }
@@ -485,19 +391,14 @@ mod tests {
         for (name, kind, content) in entries {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(*kind);
-            header.set_mode(if *kind == EntryType::Directory {
-                0o1777
-            } else {
-                0o4755
-            });
+            header.set_mode(if *kind == EntryType::Directory { 0o1777 } else { 0o4755 });
             header.set_uid(33);
             header.set_gid(34);
             header.set_mtime(1_000_000);
             // Raw, because the builder would refuse the hostile names that we want.
             header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
             if matches!(kind, EntryType::Link | EntryType::Symlink) {
-                header.as_gnu_mut().unwrap().linkname[..content.len()]
-                    .copy_from_slice(content.as_bytes());
+                header.as_gnu_mut().unwrap().linkname[..content.len()].copy_from_slice(content.as_bytes());
                 header.set_size(0);
                 header.set_cksum();
                 builder.append(&header, io::empty()).unwrap();
@@ -510,10 +411,7 @@ mod tests {
         builder.into_inner().unwrap()
     }
 
-    fn run(
-        entries: &[(&str, EntryType, &str)],
-        lowers: &[PathBuf],
-    ) -> (tempfile::TempDir, io::Result<u64>) {
+    fn run(entries: &[(&str, EntryType, &str)], lowers: &[PathBuf]) -> (tempfile::TempDir, io::Result<u64>) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("fs");
         std::fs::create_dir(&root).unwrap();
@@ -537,16 +435,7 @@ mod tests {
         assert_eq!(result.unwrap(), 4);
         let root = dir.path().join("fs");
         let su = root.join("bin/su").metadata().unwrap();
-        assert_eq!(
-            (
-                su.uid(),
-                su.gid(),
-                su.mode() & 0o7777,
-                su.mtime(),
-                su.nlink()
-            ),
-            (33, 34, 0o4755, 1_000_000, 2)
-        );
+        assert_eq!((su.uid(), su.gid(), su.mode() & 0o7777, su.mtime(), su.nlink()), (33, 34, 0o4755, 1_000_000, 2));
         assert_eq!(root.join("bin").metadata().unwrap().mode() & 0o7777, 0o1777);
         assert_eq!(root.join("bin").metadata().unwrap().mtime(), 1_000_000);
         assert_eq!(root.join("sh").read_link().unwrap(), Path::new("bin/su"));
@@ -569,14 +458,8 @@ mod tests {
         let root = dir.path().join("fs");
         let gone = root.join("a/gone").symlink_metadata().unwrap();
         assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
-        assert_eq!(
-            sys::filesystem::get_xattr(&root.join("b"), "trusted.overlay.opaque").unwrap(),
-            b"y"
-        );
-        assert_eq!(
-            sys::filesystem::get_xattr(&root.join("c"), "trusted.overlay.opaque").unwrap(),
-            b"y"
-        );
+        assert_eq!(sys::filesystem::get_xattr(&root.join("b"), "trusted.overlay.opaque").unwrap(), b"y");
+        assert_eq!(sys::filesystem::get_xattr(&root.join("c"), "trusted.overlay.opaque").unwrap(), b"y");
         assert!(!root.join("b/.wh..wh..opq").exists());
     }
 
@@ -588,14 +471,8 @@ mod tests {
         let outside_text = outside.path().to_str().unwrap();
         for entries in [
             vec![("../escape", Regular, "x")],
-            vec![
-                ("link", Symlink, outside_text),
-                ("link/victim", Regular, "x"),
-            ],
-            vec![
-                ("up", Symlink, "../../../../../../../.."),
-                ("up/tmp/escape-of-unpack", Regular, "x"),
-            ],
+            vec![("link", Symlink, outside_text), ("link/victim", Regular, "x")],
+            vec![("up", Symlink, "../../../../../../../.."), ("up/tmp/escape-of-unpack", Regular, "x")],
             vec![("hard", Link, "../../../etc/passwd")],
         ] {
             let (_dir, _result) = run(&entries, &[]);
@@ -603,36 +480,20 @@ mod tests {
             assert!(!Path::new("/tmp/escape-of-unpack").exists());
         }
         assert!(run(&[("../escape", Regular, "x")], &[]).1.is_err());
-        assert!(
-            run(&[("hard", Link, "../../../etc/passwd")], &[])
-                .1
-                .is_err()
-        );
+        assert!(run(&[("hard", Link, "../../../etc/passwd")], &[]).1.is_err());
     }
 
     #[test]
     fn missing_parents_are_made_as_below() {
-        let (lower, result) = run(
-            &[
-                ("tmp/", Directory, ""),
-                ("usr/lib/", Directory, ""),
-                ("lib", Symlink, "usr/lib"),
-            ],
-            &[],
-        );
+        let (lower, result) =
+            run(&[("tmp/", Directory, ""), ("usr/lib/", Directory, ""), ("lib", Symlink, "usr/lib")], &[]);
         result.unwrap();
-        let (dir, result) = run(
-            &[("tmp/x", Regular, "x"), ("lib/y", Regular, "y")],
-            &[lower.path().join("fs")],
-        );
+        let (dir, result) = run(&[("tmp/x", Regular, "x"), ("lib/y", Regular, "y")], &[lower.path().join("fs")]);
         result.unwrap();
         let root = dir.path().join("fs");
         let tmp = root.join("tmp").metadata().unwrap();
         assert_eq!((tmp.uid(), tmp.mode() & 0o7777), (33, 0o1777));
-        assert_eq!(
-            std::fs::read_to_string(root.join("usr/lib/y")).unwrap(),
-            "y"
-        );
+        assert_eq!(std::fs::read_to_string(root.join("usr/lib/y")).unwrap(), "y");
         assert_eq!(root.join("lib").read_link().unwrap(), Path::new("usr/lib"));
     }
 }

@@ -50,17 +50,10 @@ fn describe(text: &str) -> String {
     let text = text.split(" (os error").next().unwrap_or(text);
     let text = text
         .split_once(": ")
-        .filter(|(code, _)| {
-            code.starts_with('E')
-                && code
-                    .chars()
-                    .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
-        })
+        .filter(|(code, _)| code.starts_with('E') && code.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()))
         .map_or(text, |(_, rest)| rest);
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(chars).collect()
-    })
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 /// Never returns: either the program runs in this process, or the process ends. `filter` is a compiled seccomp
@@ -91,21 +84,18 @@ pub fn exec(
     sync: OwnedFd,
     streams: Streams,
 ) -> ! {
-    let error = match enter_existing(process, namespaces, cgroups)
-        .and_then(|()| run(process, filter, &sync, streams, false))
-    {
-        Ok(never) => match never {},
-        Err(error) => error,
-    };
+    let error =
+        match enter_existing(process, namespaces, cgroups).and_then(|()| run(process, filter, &sync, streams, false)) {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
     let _ = super::protocol::send(sync.as_fd(), &Report::Failed(error), &[]);
     sys::process::exit_now(128)
 }
 
 fn join_cgroup(process: &ProcessSpec, cgroups: &sys::cgroup::Manager) -> Step<()> {
     if cgroups.version() == sys::cgroup::Version::V1 {
-        cgroups
-            .join(&process.cgroup)
-            .map_err(failed("unable to apply cgroup configuration"))?;
+        cgroups.join(&process.cgroup).map_err(failed("unable to apply cgroup configuration"))?;
     }
     if let Some(adjustment) = process.oom_score_adj {
         // Lowering it needs CAP_SYS_RESOURCE, which a Skiff inside a container may lack.
@@ -141,15 +131,8 @@ fn enter_new(spec: &ContainerSpec, cgroups: &sys::cgroup::Manager) -> Step<()> {
     umask(Mode::empty());
 
     let trees = pick_up(spec)?;
-    let own_cgroups = if v2 {
-        Vec::new()
-    } else {
-        pick_up_cgroups(spec, cgroups)?
-    };
-    let shm_source = spec
-        .shm
-        .clone()
-        .unwrap_or_else(|| PathBuf::from("/dev/shm"));
+    let own_cgroups = if v2 { Vec::new() } else { pick_up_cgroups(spec, cgroups)? };
+    let shm_source = spec.shm.clone().unwrap_or_else(|| PathBuf::from("/dev/shm"));
     let shm = clone_tree(&shm_source, false).map_err(failed("clone /dev/shm"))?;
 
     mount_rootfs(spec)?;
@@ -180,10 +163,9 @@ fn pick_up(spec: &ContainerSpec) -> Step<Vec<(MountSpec, OwnedFd)>> {
     let mut picked: Vec<Option<OwnedFd>> = Vec::new();
     for mount in &spec.mounts {
         let tree = match (&mount.source, mount.propagation) {
-            (MountSource::Host(source), cri::MountPropagation::Bidirectional) => Some(
-                clone_tree(source, true)
-                    .map_err(failed(format_args!("bind {}", source.display())))?,
-            ),
+            (MountSource::Host(source), cri::MountPropagation::Bidirectional) => {
+                Some(clone_tree(source, true).map_err(failed(format_args!("bind {}", source.display())))?)
+            }
             _ => None,
         };
         picked.push(tree);
@@ -193,17 +175,12 @@ fn pick_up(spec: &ContainerSpec) -> Step<Vec<(MountSpec, OwnedFd)>> {
     for (spec_mount, early) in spec.mounts.iter().zip(picked) {
         let tree = match (early, &spec_mount.source) {
             (Some(tree), _) => tree,
-            (None, MountSource::Host(source)) => clone_tree(source, true)
-                .map_err(failed(format_args!("bind {}", source.display())))?,
-            (
-                None,
-                MountSource::Image {
-                    layers,
-                    lower,
-                    sub_path,
-                    target,
-                },
-            ) => image_tree(layers, lower, sub_path, target)?,
+            (None, MountSource::Host(source)) => {
+                clone_tree(source, true).map_err(failed(format_args!("bind {}", source.display())))?
+            }
+            (None, MountSource::Image { layers, lower, sub_path, target }) => {
+                image_tree(layers, lower, sub_path, target)?
+            }
         };
         let propagation = match spec_mount.propagation {
             cri::MountPropagation::Private => Propagation::Private,
@@ -213,14 +190,8 @@ fn pick_up(spec: &ContainerSpec) -> Step<Vec<(MountSpec, OwnedFd)>> {
         let context = || format!("mount {}", spec_mount.target.display());
         set_attributes(tree.as_fd(), 0, 0, propagation, true).map_err(failed(context()))?;
         if spec_mount.readonly {
-            set_attributes(
-                tree.as_fd(),
-                ATTR_RDONLY,
-                0,
-                Propagation::Unchanged,
-                spec_mount.recursive_readonly,
-            )
-            .map_err(failed(context()))?;
+            set_attributes(tree.as_fd(), ATTR_RDONLY, 0, Propagation::Unchanged, spec_mount.recursive_readonly)
+                .map_err(failed(context()))?;
         }
         trees.push((spec_mount.clone(), tree));
     }
@@ -251,24 +222,15 @@ fn image_tree(layers: &Path, lower: &[String], sub_path: &Path, target: &Path) -
     }
     use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
     let root_fd = fs::File::open(&root).map_err(failed("open image"))?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    let inside = openat2(&root_fd, relative, how)
-        .map_err(failed(format_args!("image has no {}", relative.display())))?;
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    let inside =
+        openat2(&root_fd, relative, how).map_err(failed(format_args!("image has no {}", relative.display())))?;
     use std::os::fd::AsRawFd;
-    clone_tree(
-        Path::new(&format!("/proc/self/fd/{}", inside.as_raw_fd())),
-        true,
-    )
-    .map_err(failed("clone image"))
+    clone_tree(Path::new(&format!("/proc/self/fd/{}", inside.as_raw_fd())), true).map_err(failed("clone image"))
 }
 
 /// Under v1 the container sees its own groups, each bound where the host has the controller.
-fn pick_up_cgroups(
-    spec: &ContainerSpec,
-    cgroups: &sys::cgroup::Manager,
-) -> Step<Vec<(String, OwnedFd)>> {
+fn pick_up_cgroups(spec: &ContainerSpec, cgroups: &sys::cgroup::Manager) -> Step<Vec<(String, OwnedFd)>> {
     let mut trees = BTreeMap::new();
     for controller in cgroups.controllers() {
         if let Some(dir) = cgroups.directory(controller, &spec.process.cgroup)
@@ -285,19 +247,12 @@ fn pick_up_cgroups(
 }
 
 fn lower_option(lower: &[String]) -> String {
-    lower
-        .iter()
-        .map(|name| format!("{name}/fs"))
-        .collect::<Vec<_>>()
-        .join(":")
+    lower.iter().map(|name| format!("{name}/fs")).collect::<Vec<_>>().join(":")
 }
 
 /// A path as an overlayfs option: colons part layers and commas part options.
 fn escaped(path: &Path) -> String {
-    path.to_string_lossy()
-        .replace('\\', "\\\\")
-        .replace(':', "\\:")
-        .replace(',', "\\,")
+    path.to_string_lossy().replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,")
 }
 
 fn mount_rootfs(spec: &ContainerSpec) -> Step<()> {
@@ -313,22 +268,8 @@ fn mount_rootfs(spec: &ContainerSpec) -> Step<()> {
     // `volatile`: the writable layer ends with the container, so waiting for the disk at its end (a sync of the
     // whole file system) would buy nothing. Kernels before 5.10 don't know it.
     let volatile = format!("{base},volatile");
-    mount_raw(
-        Some("overlay"),
-        &rootfs.target,
-        Some("overlay"),
-        MsFlags::empty(),
-        Some(&volatile),
-    )
-    .or_else(|_| {
-        mount_raw(
-            Some("overlay"),
-            &rootfs.target,
-            Some("overlay"),
-            MsFlags::empty(),
-            Some(&base),
-        )
-    })
+    mount_raw(Some("overlay"), &rootfs.target, Some("overlay"), MsFlags::empty(), Some(&volatile))
+        .or_else(|_| mount_raw(Some("overlay"), &rootfs.target, Some("overlay"), MsFlags::empty(), Some(&base)))
 }
 
 // ---- inside: putting them down ----------------------------------------------------------------------------------
@@ -348,9 +289,7 @@ fn mount_raw(
 fn system_directory(path: &str) -> Step<()> {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => Ok(()),
-        Ok(_) => Err(format!(
-            "mount {path}: must be mounted on ordinary directory"
-        )),
+        Ok(_) => Err(format!("mount {path}: must be mounted on ordinary directory")),
         Err(_) => directory(Path::new(path), 0o755),
     }
 }
@@ -358,91 +297,38 @@ fn system_directory(path: &str) -> Step<()> {
 fn mount_system(spec: &ContainerSpec, v2: bool, own_cgroups: Vec<(String, OwnedFd)>) -> Step<()> {
     let nosuid = MsFlags::MS_NOSUID;
     let closed = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
-    let readonly = if spec.privileged {
-        MsFlags::empty()
-    } else {
-        MsFlags::MS_RDONLY
-    };
+    let readonly = if spec.privileged { MsFlags::empty() } else { MsFlags::MS_RDONLY };
     system_directory("/proc")?;
     mount_raw(Some("proc"), "/proc", Some("proc"), closed, None)?;
     system_directory("/dev")?;
-    mount_raw(
-        Some("tmpfs"),
-        "/dev",
-        Some("tmpfs"),
-        nosuid | MsFlags::MS_STRICTATIME,
-        Some("mode=755,size=65536k"),
-    )?;
+    mount_raw(Some("tmpfs"), "/dev", Some("tmpfs"), nosuid | MsFlags::MS_STRICTATIME, Some("mode=755,size=65536k"))?;
     system_directory("/dev/pts")?;
     let options = "newinstance,ptmxmode=0666,mode=0620,gid=5";
-    mount_raw(
-        Some("devpts"),
-        "/dev/pts",
-        Some("devpts"),
-        nosuid | MsFlags::MS_NOEXEC,
-        Some(options),
-    )?;
+    mount_raw(Some("devpts"), "/dev/pts", Some("devpts"), nosuid | MsFlags::MS_NOEXEC, Some(options))?;
     system_directory("/dev/mqueue")?;
     mount_raw(Some("mqueue"), "/dev/mqueue", Some("mqueue"), closed, None)?;
     system_directory("/sys")?;
-    mount_raw(
-        Some("sysfs"),
-        "/sys",
-        Some("sysfs"),
-        closed | readonly,
-        None,
-    )?;
+    mount_raw(Some("sysfs"), "/sys", Some("sysfs"), closed | readonly, None)?;
     if v2 {
-        mount_raw(
-            Some("cgroup"),
-            "/sys/fs/cgroup",
-            Some("cgroup2"),
-            closed | MsFlags::MS_RELATIME | readonly,
-            None,
-        )?;
+        mount_raw(Some("cgroup"), "/sys/fs/cgroup", Some("cgroup2"), closed | MsFlags::MS_RELATIME | readonly, None)?;
     } else if Path::new("/sys/fs/cgroup").is_dir() {
-        mount_raw(
-            Some("tmpfs"),
-            "/sys/fs/cgroup",
-            Some("tmpfs"),
-            closed,
-            Some("mode=755"),
-        )?;
+        mount_raw(Some("tmpfs"), "/sys/fs/cgroup", Some("tmpfs"), closed, Some("mode=755"))?;
         for (controller, tree) in own_cgroups {
             let target = Path::new("/sys/fs/cgroup").join(&controller);
             directory(&target, 0o755)?;
-            attach(tree.as_fd(), &target)
-                .map_err(failed(format_args!("mount cgroup {controller}")))?;
+            attach(tree.as_fd(), &target).map_err(failed(format_args!("mount cgroup {controller}")))?;
         }
-        mount_raw(
-            None,
-            "/sys/fs/cgroup",
-            None,
-            MsFlags::MS_REMOUNT | MsFlags::MS_BIND | closed | readonly,
-            None,
-        )?;
+        mount_raw(None, "/sys/fs/cgroup", None, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | closed | readonly, None)?;
     }
     Ok(())
 }
 
 fn make_devices(extra: &[DeviceNode]) -> Step<()> {
-    let standard = [
-        ("null", 1, 3),
-        ("zero", 1, 5),
-        ("full", 1, 7),
-        ("random", 1, 8),
-        ("urandom", 1, 9),
-        ("tty", 5, 0),
-    ];
+    let standard = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
     for (name, major, minor) in standard {
         let path = format!("/dev/{name}");
-        mknod(
-            path.as_str(),
-            SFlag::S_IFCHR,
-            Mode::from_bits_truncate(0o666),
-            makedev(major, minor),
-        )
-        .map_err(failed(format_args!("create {path}")))?;
+        mknod(path.as_str(), SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(major, minor))
+            .map_err(failed(format_args!("create {path}")))?;
     }
     for (target, link) in [
         ("/proc/self/fd", "fd"),
@@ -462,11 +348,7 @@ fn make_devices(extra: &[DeviceNode]) -> Step<()> {
         if let Some(parent) = device.path.parent() {
             directory(parent, 0o755)?;
         }
-        let kind = if device.block {
-            SFlag::S_IFBLK
-        } else {
-            SFlag::S_IFCHR
-        };
+        let kind = if device.block { SFlag::S_IFBLK } else { SFlag::S_IFCHR };
         let context = || format!("create {}", device.path.display());
         mknod(
             &device.path,
@@ -475,19 +357,14 @@ fn make_devices(extra: &[DeviceNode]) -> Step<()> {
             makedev(device.major.into(), device.minor.into()),
         )
         .map_err(failed(context()))?;
-        std::os::unix::fs::chown(&device.path, Some(device.uid), Some(device.gid))
-            .map_err(failed(context()))?;
+        std::os::unix::fs::chown(&device.path, Some(device.uid), Some(device.gid)).map_err(failed(context()))?;
     }
     Ok(())
 }
 
 fn put_down(mount: &MountSpec, tree: &OwnedFd) -> Step<()> {
     let context = || format!("mount {}", mount.target.display());
-    let is_dir = nix::sys::stat::fstat(tree)
-        .map_err(failed(context()))?
-        .st_mode
-        & libc::S_IFMT
-        == libc::S_IFDIR;
+    let is_dir = nix::sys::stat::fstat(tree).map_err(failed(context()))?.st_mode & libc::S_IFMT == libc::S_IFDIR;
     // Relative targets are below /.
     let target = Path::new("/").join(&mount.target);
     if is_dir {
@@ -535,39 +412,25 @@ fn hide_proc() -> Step<()> {
         "/sys/firmware",
         "/sys/devices/virtual/powercap",
     ];
-    const READONLY: [&str; 5] = [
-        "/proc/bus",
-        "/proc/fs",
-        "/proc/irq",
-        "/proc/sys",
-        "/proc/sysrq-trigger",
-    ];
+    const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
     for path in MASKED {
         match fs::symlink_metadata(path) {
-            Ok(meta) if meta.is_dir() => mount_raw(
-                Some("tmpfs"),
-                path,
-                Some("tmpfs"),
-                MsFlags::MS_RDONLY,
-                Some("size=0k,nr_inodes=2"),
-            )?,
+            Ok(meta) if meta.is_dir() => {
+                mount_raw(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_RDONLY, Some("size=0k,nr_inodes=2"))?
+            }
             Ok(_) => {
-                let null = clone_tree(Path::new("/dev/null"), false)
-                    .map_err(failed(format_args!("mask {path}")))?;
-                attach(null.as_fd(), Path::new(path))
-                    .map_err(failed(format_args!("mask {path}")))?;
+                let null = clone_tree(Path::new("/dev/null"), false).map_err(failed(format_args!("mask {path}")))?;
+                attach(null.as_fd(), Path::new(path)).map_err(failed(format_args!("mask {path}")))?;
             }
             Err(_) => {}
         }
     }
     for path in READONLY {
         if Path::new(path).exists() {
-            let tree = clone_tree(Path::new(path), true)
-                .map_err(failed(format_args!("protect {path}")))?;
+            let tree = clone_tree(Path::new(path), true).map_err(failed(format_args!("protect {path}")))?;
             set_attributes(tree.as_fd(), ATTR_RDONLY, 0, Propagation::Unchanged, true)
                 .map_err(failed(format_args!("protect {path}")))?;
-            attach(tree.as_fd(), Path::new(path))
-                .map_err(failed(format_args!("protect {path}")))?;
+            attach(tree.as_fd(), Path::new(path)).map_err(failed(format_args!("protect {path}")))?;
         }
     }
     Ok(())
@@ -590,28 +453,20 @@ fn run(
 
     let mut master = None;
     if process.tty {
-        let (ours, slave, number) =
-            sys::terminal::open(Path::new("/dev/pts/ptmx")).map_err(failed("open terminal"))?;
+        let (ours, slave, number) = sys::terminal::open(Path::new("/dev/pts/ptmx")).map_err(failed("open terminal"))?;
         fchown(&slave, Some(identity.uid.into()), None).map_err(failed("chown terminal"))?;
         if !Path::new("/dev/console").exists() && fs::File::create("/dev/console").is_ok() {
-            let console = clone_tree(Path::new(&format!("/dev/pts/{number}")), false)
-                .map_err(failed("mount /dev/console"))?;
-            attach(console.as_fd(), Path::new("/dev/console"))
-                .map_err(failed("mount /dev/console"))?;
+            let console =
+                clone_tree(Path::new(&format!("/dev/pts/{number}")), false).map_err(failed("mount /dev/console"))?;
+            attach(console.as_fd(), Path::new("/dev/console")).map_err(failed("mount /dev/console"))?;
         }
-        sys::terminal::make_controlling(slave.as_fd())
-            .map_err(failed("set controlling terminal"))?;
+        sys::terminal::make_controlling(slave.as_fd()).map_err(failed("set controlling terminal"))?;
         for number in 0..3 {
-            sys::terminal::become_standard(slave.as_fd(), number)
-                .map_err(failed("dup terminal"))?;
+            sys::terminal::become_standard(slave.as_fd(), number).map_err(failed("dup terminal"))?;
         }
         master = Some(ours);
     } else {
-        let null = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")
-            .map_err(failed("open /dev/null"))?;
+        let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null").map_err(failed("open /dev/null"))?;
         for (number, stream) in streams.iter().enumerate() {
             if let Some(stream) = stream {
                 // A program that is not root must be able to open /dev/stdout again.
@@ -622,28 +477,14 @@ fn run(
         }
     }
 
-    let cwd = if process.cwd.is_empty() {
-        "/"
-    } else {
-        &process.cwd
-    };
+    let cwd = if process.cwd.is_empty() { "/" } else { &process.cwd };
     directory(Path::new(cwd), 0o755)?;
     if readonly_rootfs {
-        mount_raw(
-            None,
-            "/",
-            None,
-            MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY,
-            None,
-        )?;
+        mount_raw(None, "/", None, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, None)?;
     }
     let entered = chdir(cwd);
 
-    let report = Report::Ready {
-        uid: identity.uid,
-        gid: identity.gid,
-        groups: identity.groups.clone(),
-    };
+    let report = Report::Ready { uid: identity.uid, gid: identity.gid, groups: identity.groups.clone() };
     let riders: Vec<BorrowedFd<'_>> = master.iter().map(AsFd::as_fd).collect();
     super::protocol::send(sync.as_fd(), &report, &riders).map_err(failed("report"))?;
     drop(master);
@@ -660,38 +501,24 @@ fn run(
         // Without no_new_privs only a process with CAP_SYS_ADMIN may load a filter, so now or never.
         sys::seccomp::load(filter).map_err(failed("load seccomp filter"))?;
     }
-    sys::process::become_user(identity.uid, identity.gid, &identity.groups)
-        .map_err(failed("set user"))?;
+    sys::process::become_user(identity.uid, identity.gid, &identity.groups).map_err(failed("set user"))?;
     if identity.uid == 0 {
         sys::capability::set(capabilities).map_err(failed("set capabilities"))?;
     }
     if entered.is_err() {
         // A directory that root may not enter (NFS with root squashed) but the user may.
-        chdir(cwd).map_err(failed(format_args!(
-            "chdir to cwd ({cwd:?}) set in config.json failed"
-        )))?;
+        chdir(cwd).map_err(failed(format_args!("chdir to cwd ({cwd:?}) set in config.json failed")))?;
     }
 
     let mut env = process.env.clone();
     if !env.iter().any(|(name, _)| name == "HOME") {
         env.push(("HOME".to_owned(), identity.home.clone()));
     }
-    let path = env
-        .iter()
-        .rev()
-        .find(|(name, _)| name == "PATH")
-        .map_or(DEFAULT_PATH, |(_, value)| value.as_str());
+    let path = env.iter().rev().find(|(name, _)| name == "PATH").map_or(DEFAULT_PATH, |(_, value)| value.as_str());
     let program = find_program(process.args.first().map_or("", String::as_str), path)?;
     let c_program = c_string(&program)?;
-    let args = process
-        .args
-        .iter()
-        .map(|arg| c_string(arg))
-        .collect::<Step<Vec<_>>>()?;
-    let env = env
-        .iter()
-        .map(|(name, value)| c_string(&format!("{name}={value}")))
-        .collect::<Step<Vec<_>>>()?;
+    let args = process.args.iter().map(|arg| c_string(arg)).collect::<Step<Vec<_>>>()?;
+    let env = env.iter().map(|(name, value)| c_string(&format!("{name}={value}"))).collect::<Step<Vec<_>>>()?;
     if process.no_new_privs
         && let Some(filter) = filter
     {
@@ -711,14 +538,9 @@ fn find_program(name: &str, path: &str) -> Step<String> {
     }
     if name.contains('/') {
         return match fs::metadata(name) {
-            Err(e) => Err(format!(
-                "exec: {name:?}: stat {name}: {}",
-                describe(&e.to_string())
-            )),
+            Err(e) => Err(format!("exec: {name:?}: stat {name}: {}", describe(&e.to_string()))),
             Ok(meta) if meta.is_dir() => Err(format!("exec: {name:?}: is a directory")),
-            Ok(meta) if meta.permissions().mode() & 0o111 == 0 => {
-                Err(format!("exec: {name:?}: permission denied"))
-            }
+            Ok(meta) if meta.permissions().mode() & 0o111 == 0 => Err(format!("exec: {name:?}: permission denied")),
             Ok(_) => Ok(name.to_owned()),
         };
     }
@@ -757,10 +579,7 @@ mod tests {
     fn errors_read_as_other_runtimes_write_them() {
         let error = std::io::Error::from_raw_os_error(libc::ENOENT);
         assert_eq!(describe(&error.to_string()), "no such file or directory");
-        assert_eq!(
-            describe(&nix::errno::Errno::EACCES.to_string()),
-            "permission denied"
-        );
+        assert_eq!(describe(&nix::errno::Errno::EACCES.to_string()), "permission denied");
     }
 
     #[test]
@@ -769,10 +588,7 @@ mod tests {
         assert_eq!(sh, "/bin/sh");
         for (name, error) in [
             ("nope", "exec: \"nope\": executable file not found in $PATH"),
-            (
-                "/nope",
-                "exec: \"/nope\": stat /nope: no such file or directory",
-            ),
+            ("/nope", "exec: \"/nope\": stat /nope: no such file or directory"),
             ("/etc", "exec: \"/etc\": is a directory"),
             ("/etc/passwd", "exec: \"/etc/passwd\": permission denied"),
         ] {

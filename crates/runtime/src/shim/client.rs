@@ -20,10 +20,7 @@ impl Connection {
         let path = format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), super::SOCKET);
         let stream = std::os::unix::net::UnixStream::connect(path)?;
         stream.set_nonblocking(true)?;
-        Ok(Connection {
-            stream: UnixStream::from_std(stream)?,
-            inbox: Inbox::default(),
-        })
+        Ok(Connection { stream: UnixStream::from_std(stream)?, inbox: Inbox::default() })
     }
 
     pub async fn send(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -34,9 +31,7 @@ impl Connection {
             let rest = bytes.get(sent..).unwrap_or_default();
             sent += self
                 .stream
-                .async_io(Interest::WRITABLE, || {
-                    sys::passing::send(self.stream.as_fd(), rest, riders)
-                })
+                .async_io(Interest::WRITABLE, || sys::passing::send(self.stream.as_fd(), rest, riders))
                 .await?;
         }
         Ok(())
@@ -47,11 +42,9 @@ impl Connection {
         loop {
             self.stream.readable().await?;
             let (stream, inbox) = (&self.stream, &mut self.inbox);
-            let result = stream.try_io(Interest::READABLE, || {
-                match inbox.read::<Reply>(stream.as_fd())? {
-                    Received::Pending => Err(io::ErrorKind::WouldBlock.into()),
-                    other => Ok(other),
-                }
+            let result = stream.try_io(Interest::READABLE, || match inbox.read::<Reply>(stream.as_fd())? {
+                Received::Pending => Err(io::ErrorKind::WouldBlock.into()),
+                other => Ok(other),
             });
             match result {
                 Ok(Received::Message(reply, fds)) => return Ok((reply, fds)),

@@ -60,20 +60,12 @@ impl Log {
 }
 
 fn open_append(path: &std::path::Path) -> io::Result<File> {
-    std::fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
 fn line(stream: Stream, now: &str, tag: u8, head: &[u8], tail: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(now.as_bytes());
-    out.extend_from_slice(if stream == Stream::Stdout {
-        b" stdout "
-    } else {
-        b" stderr "
-    });
+    out.extend_from_slice(if stream == Stream::Stdout { b" stdout " } else { b" stderr " });
     out.push(tag);
     out.push(b' ');
     out.extend_from_slice(head);
@@ -118,16 +110,11 @@ pub fn rfc3339_nanos(ns: i64) -> String {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
@@ -149,10 +136,7 @@ mod tests {
     #[test]
     fn lines_are_tagged_and_joined() {
         assert_eq!(formatted(&[b"a\nb\n"]), "T stdout F a\nT stdout F b\n");
-        assert_eq!(
-            formatted(&[b"a", b"b", b"\n\n"]),
-            "T stdout F ab\nT stdout F \n"
-        );
+        assert_eq!(formatted(&[b"a", b"b", b"\n\n"]), "T stdout F ab\nT stdout F \n");
         assert_eq!(formatted(&[b"open"]), "");
     }
 
@@ -160,10 +144,7 @@ mod tests {
     fn long_lines_come_in_parts() {
         let exact = vec![b'x'; LINE_BYTES_MAX];
         let with_newline = [exact.as_slice(), b"\n"].concat();
-        assert_eq!(
-            formatted(&[&with_newline]),
-            format!("T stdout F {}\n", "x".repeat(LINE_BYTES_MAX))
-        );
+        assert_eq!(formatted(&[&with_newline]), format!("T stdout F {}\n", "x".repeat(LINE_BYTES_MAX)));
         let longer = [exact.as_slice(), b"yz\n"].concat();
         let expected = format!("T stdout P {}\nT stdout F yz\n", "x".repeat(LINE_BYTES_MAX));
         assert_eq!(formatted(&[&longer]), expected);

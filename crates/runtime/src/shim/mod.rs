@@ -56,9 +56,8 @@ fn run(directory: &Path) -> Result<(), String> {
         let what = what.to_owned();
         move |e: nix::errno::Errno| format!("{what}: {}", e.desc())
     };
-    let spec: ShimSpec = crate::state::read(&directory.join(SPEC))
-        .map_err(failed("read shim.json"))?
-        .ok_or("shim.json is missing")?;
+    let spec: ShimSpec =
+        crate::state::read(&directory.join(SPEC)).map_err(failed("read shim.json"))?.ok_or("shim.json is missing")?;
     // Relative names from here on: a Unix socket's path may not be longer than 107 bytes.
     nix::unistd::chdir(directory).map_err(errno("enter sandbox directory"))?;
 
@@ -69,16 +68,9 @@ fn run(directory: &Path) -> Result<(), String> {
     let _ = nix::unistd::setsid();
     let _ = fs::write("/proc/self/oom_score_adj", "-998");
 
-    let mut ready = std::io::stdout()
-        .as_fd()
-        .try_clone_to_owned()
-        .map(fs::File::from)
-        .map_err(failed("keep stdout"))?;
-    let null = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .map_err(failed("open /dev/null"))?;
+    let mut ready =
+        std::io::stdout().as_fd().try_clone_to_owned().map(fs::File::from).map_err(failed("keep stdout"))?;
+    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null").map_err(failed("open /dev/null"))?;
     sys::terminal::become_standard(null.as_fd(), 0).map_err(failed("replace stdin"))?;
 
     let mut flags = CloneFlags::empty();
@@ -92,14 +84,8 @@ fn run(directory: &Path) -> Result<(), String> {
     if let Some(netns) = &spec.netns {
         sys::mount::loopback_up().map_err(failed("bring up lo"))?;
         fs::File::create(netns).map_err(failed("create netns file"))?;
-        mount(
-            Some("/proc/self/ns/net"),
-            netns,
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .map_err(errno("mount netns"))?;
+        mount(Some("/proc/self/ns/net"), netns, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .map_err(errno("mount netns"))?;
     }
     for (name, value) in &spec.sysctls {
         let path = Path::new("/proc/sys").join(name.replace('.', "/"));
@@ -107,9 +93,7 @@ fn run(directory: &Path) -> Result<(), String> {
     }
     let server = server::Server::new(&spec).map_err(failed("start"))?;
     fs::write(PID, std::process::id().to_string()).map_err(failed("write pid file"))?;
-    ready
-        .write_all(READY.as_bytes())
-        .map_err(failed("report"))?;
+    ready.write_all(READY.as_bytes()).map_err(failed("report"))?;
     drop(ready);
     sys::terminal::become_standard(null.as_fd(), 1).map_err(failed("replace stdout"))?;
     server.serve().map_err(failed("serve"))

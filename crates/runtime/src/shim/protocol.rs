@@ -17,20 +17,9 @@ pub enum Request {
     /// → `Started` once the program runs.
     Start(Box<ContainerSpec>),
     /// Descriptors: stdin, stdout, stderr (those that are `true`). → `Started` (with the terminal's master), then `Exited`.
-    Exec {
-        container: String,
-        process: Box<ProcessSpec>,
-        stdin: bool,
-        stdout: bool,
-        stderr: bool,
-    },
+    Exec { container: String, process: Box<ProcessSpec>, stdin: bool, stdout: bool, stderr: bool },
     /// Descriptors: stdout, stderr to write to. → `Attached` with stdin (or the terminal's master), then `Exited`.
-    Attach {
-        container: String,
-        stdin: bool,
-        stdout: bool,
-        stderr: bool,
-    },
+    Attach { container: String, stdin: bool, stdout: bool, stderr: bool },
     /// → `Done`; `NotFound` when it doesn't run.
     Signal { container: String, signal: i32 },
     /// → `Done`
@@ -106,10 +95,7 @@ pub enum Received<T> {
 
 impl Inbox {
     /// Reads what a non-blocking socket has, up to one message.
-    pub fn read<T: for<'de> Deserialize<'de>>(
-        &mut self,
-        socket: BorrowedFd<'_>,
-    ) -> std::io::Result<Received<T>> {
+    pub fn read<T: for<'de> Deserialize<'de>>(&mut self, socket: BorrowedFd<'_>) -> std::io::Result<Received<T>> {
         loop {
             if let Some(message) = self.take()? {
                 return Ok(message);
@@ -144,19 +130,12 @@ impl Inbox {
             // Specifications are large, and this buffer may live as long as a pod.
             self.bytes = Vec::new();
         }
-        Ok(Some(Received::Message(
-            message,
-            std::mem::take(&mut self.fds),
-        )))
+        Ok(Some(Received::Message(message, std::mem::take(&mut self.fds))))
     }
 }
 
 /// Sends a whole message on a blocking or non-blocking socket; waits where the peer is slow.
-pub fn send(
-    socket: BorrowedFd<'_>,
-    message: &impl Serialize,
-    fds: &[BorrowedFd<'_>],
-) -> std::io::Result<()> {
+pub fn send(socket: BorrowedFd<'_>, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> std::io::Result<()> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let bytes = encode(message);
     let mut sent = 0;
@@ -193,10 +172,7 @@ mod tests {
         let (a, b) = UnixStream::pair().unwrap();
         b.set_nonblocking(true).unwrap();
         let mut inbox = Inbox::default();
-        let mut bytes = encode(&Request::Signal {
-            container: "c".repeat(5000),
-            signal: 9,
-        });
+        let mut bytes = encode(&Request::Signal { container: "c".repeat(5000), signal: 9 });
         bytes.extend(encode(&Request::Subscribe));
         let mut seen = Vec::new();
         for chunk in bytes.chunks(700) {
@@ -208,10 +184,7 @@ mod tests {
         assert_eq!(seen.len(), 2);
         assert!(seen[0].starts_with("Signal"), "{}", seen[0]);
         drop(a);
-        assert!(matches!(
-            inbox.read::<Request>(b.as_fd()).unwrap(),
-            Received::End
-        ));
+        assert!(matches!(inbox.read::<Request>(b.as_fd()).unwrap(), Received::End));
     }
 
     #[test]
@@ -229,10 +202,7 @@ mod tests {
         send(a.as_fd(), &Request::Sockets, &[write.as_fd()]).unwrap();
         drop(write);
         b.set_nonblocking(true).unwrap();
-        let Received::Message(Request::Sockets, fds) = Inbox::default().read(b.as_fd()).unwrap()
-        else {
-            panic!()
-        };
+        let Received::Message(Request::Sockets, fds) = Inbox::default().read(b.as_fd()).unwrap() else { panic!() };
         nix::unistd::write(&fds[0], b"x").unwrap();
         let mut byte = [0];
         assert_eq!(nix::unistd::read(&read, &mut byte).unwrap(), 1);

@@ -101,22 +101,13 @@ enum Token {
 impl Server {
     pub fn new(spec: &ShimSpec) -> io::Result<Server> {
         let mut mask = SigSet::empty();
-        for signal in [
-            Signal::SIGCHLD,
-            Signal::SIGTERM,
-            Signal::SIGINT,
-            Signal::SIGHUP,
-        ] {
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
             // Only SIGCHLD means something; the others are what a service manager sends to the whole group of a
             // Skiff that it restarts, which the pods are to survive.
             mask.add(signal);
         }
         mask.thread_block()?;
-        let pod_init = if spec.shared_pid {
-            Some(start_pod_init()?)
-        } else {
-            None
-        };
+        let pod_init = if spec.shared_pid { Some(start_pod_init()?) } else { None };
         let _ = std::fs::remove_file(super::SOCKET);
         let listener = UnixListener::bind(super::SOCKET)?;
         listener.set_nonblocking(true)?;
@@ -199,10 +190,7 @@ impl Server {
                 Err(e) => return Err(e.into()),
             }
         }
-        let ready = fds
-            .iter()
-            .map(|fd| fd.revents().unwrap_or(PollFlags::empty()))
-            .collect();
+        let ready = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect();
         Ok((tokens, ready))
     }
 
@@ -211,12 +199,7 @@ impl Server {
     fn accept(&mut self) {
         while let Ok((socket, _)) = self.listener.accept() {
             if socket.set_nonblocking(true).is_ok() {
-                let client = Client {
-                    socket,
-                    inbox: Inbox::default(),
-                    subscribed: false,
-                    attached: None,
-                };
+                let client = Client { socket, inbox: Inbox::default(), subscribed: false, attached: None };
                 self.clients.insert(self.next_client, client);
                 self.next_client += 1;
             }
@@ -274,47 +257,26 @@ impl Server {
                 if let Some(peer) = self.clients.get_mut(&client) {
                     peer.subscribed = true;
                 }
-                let containers = self
-                    .containers
-                    .values()
-                    .map(|c| c.started.clone())
-                    .collect();
-                self.reply(
-                    client,
-                    &Reply::Running {
-                        pid: std::process::id() as i32,
-                        containers,
-                    },
-                    &[],
-                );
+                let containers = self.containers.values().map(|c| c.started.clone()).collect();
+                self.reply(client, &Reply::Running { pid: std::process::id() as i32, containers }, &[]);
             }
             Request::Start(spec) => {
                 if let Err(message) = self.start(client, &spec) {
                     self.reply(client, &Reply::Failed { message }, &[]);
                 }
             }
-            Request::Exec {
-                container,
-                process,
-                stdin,
-                stdout,
-                stderr,
-            } => {
+            Request::Exec { container, process, stdin, stdout, stderr } => {
                 let mut fds = fds.into_iter();
-                let streams =
-                    [stdin, stdout, stderr].map(|given| if given { fds.next() } else { None });
+                let streams = [stdin, stdout, stderr].map(|given| if given { fds.next() } else { None });
                 match self.exec(client, &container, &process, streams) {
                     Ok(true) => {}
                     Ok(false) => self.reply(client, &Reply::NotFound, &[]),
                     Err(message) => self.reply(client, &Reply::Failed { message }, &[]),
                 }
             }
-            Request::Attach {
-                container,
-                stdin,
-                stdout,
-                stderr,
-            } => self.attach(client, &container, stdin, [stdout, stderr], fds),
+            Request::Attach { container, stdin, stdout, stderr } => {
+                self.attach(client, &container, stdin, [stdout, stderr], fds)
+            }
             Request::Signal { container, signal } => {
                 let found = self.containers.get(&container).map(|c| c.started.pid);
                 let reply = match found {
@@ -324,32 +286,19 @@ impl Server {
                 self.reply(client, &reply, &[]);
             }
             Request::ReopenLog { container } => {
-                let reply = match self
-                    .containers
-                    .get_mut(&container)
-                    .map(|c| c.log.as_mut().map_or(Ok(()), Log::reopen))
-                {
-                    Some(Ok(())) => Reply::Done,
-                    Some(Err(e)) => Reply::Failed {
-                        message: format!("failed to reopen log: {e}"),
-                    },
-                    None => Reply::NotFound,
-                };
+                let reply =
+                    match self.containers.get_mut(&container).map(|c| c.log.as_mut().map_or(Ok(()), Log::reopen)) {
+                        Some(Ok(())) => Reply::Done,
+                        Some(Err(e)) => Reply::Failed { message: format!("failed to reopen log: {e}") },
+                        None => Reply::NotFound,
+                    };
                 self.reply(client, &reply, &[]);
             }
             Request::Sockets => {
-                let open = |family| {
-                    socket(
-                        family,
-                        SockType::Stream,
-                        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
-                        None,
-                    )
-                };
-                let sockets: Vec<OwnedFd> = [AddressFamily::Inet, AddressFamily::Inet6]
-                    .into_iter()
-                    .filter_map(|f| open(f).ok())
-                    .collect();
+                let open =
+                    |family| socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None);
+                let sockets: Vec<OwnedFd> =
+                    [AddressFamily::Inet, AddressFamily::Inet6].into_iter().filter_map(|f| open(f).ok()).collect();
                 self.reply(client, &Reply::Done, &super::protocol::borrow(&sockets));
             }
             Request::Shutdown => {
@@ -373,11 +322,7 @@ impl Server {
             if set_nonblocking(&fd).is_ok()
                 && let Some(output) = container.outputs.iter_mut().find(|o| o.stream == stream)
             {
-                output.followers.push(Follower {
-                    client,
-                    fd,
-                    pending: Vec::new(),
-                });
+                output.followers.push(Follower { client, fd, pending: Vec::new() });
             }
         }
         let input = if let Some(master) = &container.master {
@@ -403,31 +348,22 @@ impl Server {
     fn fork(&self, pid: PidMode, group: &str) -> Result<Fork, String> {
         let target = match pid {
             PidMode::Own | PidMode::Host => None,
-            PidMode::Pod => Some(
-                self.pod_init
-                    .ok_or("the pod has no shared pid namespace")?
-                    .as_raw(),
-            ),
+            PidMode::Pod => Some(self.pod_init.ok_or("the pod has no shared pid namespace")?.as_raw()),
             PidMode::Of(pid) => Some(pid),
         };
         let describe = |e: io::Error| format!("fork: {e}");
         let directory = if self.cgroups.version() == cgroup::Version::V2 {
             let path = self.cgroups.directory("", group).ok_or("bad cgroup path")?;
-            Some(
-                File::open(path)
-                    .map_err(|e| format!("unable to apply cgroup configuration: {e}"))?,
-            )
+            Some(File::open(path).map_err(|e| format!("unable to apply cgroup configuration: {e}"))?)
         } else {
             None
         };
         if let Some(pid) = target {
-            let namespace = File::open(format!("/proc/{pid}/ns/pid"))
-                .map_err(|e| format!("open pid namespace: {e}"))?;
-            setns(&namespace, CloneFlags::CLONE_NEWPID)
-                .map_err(|e| format!("enter pid namespace: {}", e.desc()))?;
+            let namespace =
+                File::open(format!("/proc/{pid}/ns/pid")).map_err(|e| format!("open pid namespace: {e}"))?;
+            setns(&namespace, CloneFlags::CLONE_NEWPID).map_err(|e| format!("enter pid namespace: {}", e.desc()))?;
         }
-        let result =
-            sys::process::fork(child::fork_flags(pid), directory.as_ref().map(AsFd::as_fd));
+        let result = sys::process::fork(child::fork_flags(pid), directory.as_ref().map(AsFd::as_fd));
         if target.is_some() && matches!(result, Ok(Fork::Parent(_)) | Err(_)) {
             setns(&self.own_pid_namespace, CloneFlags::CLONE_NEWPID)
                 .map_err(|e| format!("leave pid namespace: {}", e.desc()))?;
@@ -438,10 +374,7 @@ impl Server {
     fn start(&mut self, client: u64, spec: &ContainerSpec) -> Result<(), String> {
         let text = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
         if self.containers.contains_key(&spec.id)
-            || self
-                .starting
-                .values()
-                .any(|s| s.container.is_some() && s.name == spec.id)
+            || self.starting.values().any(|s| s.container.is_some() && s.name == spec.id)
         {
             return Err("the container has been started already".to_owned());
         }
@@ -460,12 +393,7 @@ impl Server {
                 let (read, write) = pipe()?;
                 set_nonblocking(&read).map_err(text("pipe"))?;
                 streams[index] = Some(write);
-                outputs.push(Output {
-                    fd: read,
-                    stream,
-                    partial: Partial::default(),
-                    followers: Vec::new(),
-                });
+                outputs.push(Output { fd: read, stream, partial: Partial::default(), followers: Vec::new() });
             }
             if spec.stdin {
                 let (read, write) = pipe()?;
@@ -474,21 +402,11 @@ impl Server {
             }
         }
         let pid = match self.fork(spec.pid, &spec.process.cgroup)? {
-            Fork::Child => child::container(
-                spec,
-                &self.cgroups,
-                filter.as_deref(),
-                theirs.into(),
-                streams,
-            ),
+            Fork::Child => child::container(spec, &self.cgroups, filter.as_deref(), theirs.into(), streams),
             Fork::Parent(pid) => pid.as_raw(),
         };
         let container = Container {
-            started: Started {
-                container: spec.id.clone(),
-                pid,
-                ..Started::default()
-            },
+            started: Started { container: spec.id.clone(), pid, ..Started::default() },
             cgroup: spec.process.cgroup.clone(),
             shared_pid: spec.pid != PidMode::Own,
             exit_path: spec.exit_path.clone(),
@@ -512,46 +430,25 @@ impl Server {
     }
 
     /// `false`: the container doesn't run.
-    fn exec(
-        &mut self,
-        client: u64,
-        id: &str,
-        process: &ProcessSpec,
-        streams: child::Streams,
-    ) -> Result<bool, String> {
+    fn exec(&mut self, client: u64, id: &str, process: &ProcessSpec, streams: child::Streams) -> Result<bool, String> {
         let Some(container) = self.containers.get(id) else {
             return Ok(false);
         };
         let target = container.started.pid;
         let filter = read_filter(process)?;
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::Stream,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .map_err(|e| e.to_string())?;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(|e| e.to_string())?;
         let ours = UnixStream::from(ours);
         ours.set_nonblocking(true).map_err(|e| e.to_string())?;
         let mut namespaces = Vec::new();
         // The mount namespace last: after it, nothing of the host can be opened.
-        for (name, kind) in [
-            ("cgroup", CloneFlags::CLONE_NEWCGROUP),
-            ("mnt", CloneFlags::CLONE_NEWNS),
-        ] {
-            let namespace = File::open(format!("/proc/{target}/ns/{name}"))
-                .map_err(|e| format!("open {name} namespace: {e}"))?;
+        for (name, kind) in [("cgroup", CloneFlags::CLONE_NEWCGROUP), ("mnt", CloneFlags::CLONE_NEWNS)] {
+            let namespace =
+                File::open(format!("/proc/{target}/ns/{name}")).map_err(|e| format!("open {name} namespace: {e}"))?;
             namespaces.push((namespace.into(), kind));
         }
         let pid = match self.fork(PidMode::Of(target), &process.cgroup)? {
-            Fork::Child => child::exec(
-                process,
-                &namespaces,
-                &self.cgroups,
-                filter.as_deref(),
-                theirs,
-                streams,
-            ),
+            Fork::Child => child::exec(process, &namespaces, &self.cgroups, filter.as_deref(), theirs, streams),
             Fork::Parent(pid) => pid.as_raw(),
         };
         let starting = Starting {
@@ -587,24 +484,13 @@ impl Server {
         };
         match starting.report {
             Some(Report::Ready { uid, gid, groups }) => {
-                let started = Started {
-                    container: starting.name,
-                    pid,
-                    started_at_ns: now_ns(),
-                    uid,
-                    gid,
-                    groups,
-                };
+                let started = Started { container: starting.name, pid, started_at_ns: now_ns(), uid, gid, groups };
                 match starting.container {
-                    Some(container) => {
-                        self.container_runs(starting.client, *container, started, starting.master)
-                    }
+                    Some(container) => self.container_runs(starting.client, *container, started, starting.master),
                     None => self.exec_runs(starting.client, started, starting.master),
                 }
             }
-            Some(Report::Failed(message)) => {
-                self.reply(starting.client, &Reply::Failed { message }, &[])
-            }
+            Some(Report::Failed(message)) => self.reply(starting.client, &Reply::Failed { message }, &[]),
             None => {
                 let message = "the process died while it was being set up".to_owned();
                 self.reply(starting.client, &Reply::Failed { message }, &[]);
@@ -612,13 +498,7 @@ impl Server {
         }
     }
 
-    fn container_runs(
-        &mut self,
-        client: u64,
-        mut container: Container,
-        started: Started,
-        master: Option<OwnedFd>,
-    ) {
+    fn container_runs(&mut self, client: u64, mut container: Container, started: Started, master: Option<OwnedFd>) {
         container.started = started.clone();
         if let Some(master) = master
             && set_nonblocking(&master).is_ok()
@@ -634,12 +514,7 @@ impl Server {
         }
         self.containers.insert(started.container.clone(), container);
         // Also to subscribers: the one that asked may have died since.
-        let mut listeners: Vec<u64> = self
-            .clients
-            .iter()
-            .filter(|(_, c)| c.subscribed)
-            .map(|(id, _)| *id)
-            .collect();
+        let mut listeners: Vec<u64> = self.clients.iter().filter(|(_, c)| c.subscribed).map(|(id, _)| *id).collect();
         listeners.push(client);
         let reply = Reply::Started(started);
         for listener in listeners {
@@ -695,14 +570,8 @@ impl Server {
     }
 
     fn flush_follower(&mut self, id: &str, index: usize, client: u64) {
-        if let Some(output) = self
-            .containers
-            .get_mut(id)
-            .and_then(|c| c.outputs.get_mut(index))
-        {
-            output
-                .followers
-                .retain_mut(|f| f.client != client || f.flush());
+        if let Some(output) = self.containers.get_mut(id).and_then(|c| c.outputs.get_mut(index)) {
+            output.followers.retain_mut(|f| f.client != client || f.flush());
         }
     }
 
@@ -713,9 +582,7 @@ impl Server {
         loop {
             let (pid, code, signal) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, code)) => (pid.as_raw(), code, 0),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    (pid.as_raw(), 128 + signal as i32, signal as i32)
-                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid.as_raw(), 128 + signal as i32, signal as i32),
                 Ok(WaitStatus::StillAlive) => return,
                 Ok(_) | Err(nix::errno::Errno::EINTR) => continue,
                 // A real-time signal killed it; nix has no name for those, and the child is reaped.
@@ -727,20 +594,11 @@ impl Server {
                 self.hear_child(pid);
             }
             if let Some(client) = self.execs.remove(&pid) {
-                let exit = Exit {
-                    exit_code: code,
-                    signal,
-                    finished_at_ns: now_ns(),
-                    ..Exit::default()
-                };
+                let exit = Exit { exit_code: code, signal, finished_at_ns: now_ns(), ..Exit::default() };
                 self.reply(client, &Reply::Exited(exit), &[]);
                 self.clients.remove(&client);
             }
-            let ended = self
-                .containers
-                .iter()
-                .find(|(_, c)| c.started.pid == pid)
-                .map(|(id, _)| id.clone());
+            let ended = self.containers.iter().find(|(_, c)| c.started.pid == pid).map(|(id, _)| id.clone());
             if let Some(container) = ended.and_then(|id| self.containers.remove(&id)) {
                 self.container_ended(container, code, signal);
             }
@@ -765,10 +623,7 @@ impl Server {
                 follower.flush_until(Instant::now() + Duration::from_millis(FLUSH_MS.into()));
             }
         }
-        let oom_killed = self
-            .cgroups
-            .stats(&container.cgroup)
-            .is_ok_and(|stats| stats.oom_kills > 0);
+        let oom_killed = self.cgroups.stats(&container.cgroup).is_ok_and(|stats| stats.oom_kills > 0);
         let exit = Exit {
             container: container.started.container.clone(),
             exit_code,
@@ -850,9 +705,7 @@ impl Follower {
 
 fn read_filter(process: &ProcessSpec) -> Result<Option<Vec<u8>>, String> {
     match &process.seccomp {
-        Some(path) => std::fs::read(path)
-            .map(Some)
-            .map_err(|e| format!("read seccomp filter {}: {e}", path.display())),
+        Some(path) => std::fs::read(path).map(Some).map_err(|e| format!("read seccomp filter {}: {e}", path.display())),
         None => Ok(None),
     }
 }

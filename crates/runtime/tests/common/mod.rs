@@ -2,9 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 use async_trait::async_trait;
-use cri::{
-    ContainerConfig, ContainerMetadata, PodSandboxConfig, PodSandboxMetadata, RuntimeService,
-};
+use cri::{ContainerConfig, ContainerMetadata, PodSandboxConfig, PodSandboxMetadata, RuntimeService};
 use runtime::{Runtime, RuntimeOptions};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -16,10 +14,7 @@ pub struct Loopback;
 #[async_trait]
 impl cri::PodNetwork for Loopback {
     async fn setup(&self, _: &cri::PodNetworkRequest, netns: &Path) -> cri::Result<Vec<IpAddr>> {
-        assert!(
-            netns.exists(),
-            "the namespace must be there before the network is set up"
-        );
+        assert!(netns.exists(), "the namespace must be there before the network is set up");
         Ok(vec![IpAddr::from([10, 0, 0, 7])])
     }
     async fn teardown(&self, _: &str, _: &Path) -> cri::Result<()> {
@@ -42,12 +37,7 @@ pub struct Bed {
 }
 
 pub fn options(dir: &Path) -> RuntimeOptions {
-    let mut options = RuntimeOptions::new(
-        dir.join("root"),
-        dir.join("state"),
-        Arc::new(Loopback),
-        shim_exe(),
-    );
+    let mut options = RuntimeOptions::new(dir.join("root"), dir.join("state"), Arc::new(Loopback), shim_exe());
     options.shim_args = Vec::new();
     options
 }
@@ -67,17 +57,8 @@ pub async fn bed() -> Option<Bed> {
     let archive = dir.path().join("busybox.tar");
     std::fs::write(&archive, busybox_archive("busybox:latest", &[])).unwrap();
     let image = runtime.import(&archive).await.unwrap().remove(0).id;
-    let cgroup = format!(
-        "/skiff-test-{}-{:x}",
-        std::process::id(),
-        rand::random::<u32>()
-    );
-    Some(Bed {
-        dir,
-        runtime: Some(runtime),
-        image,
-        cgroup,
-    })
+    let cgroup = format!("/skiff-test-{}-{:x}", std::process::id(), rand::random::<u32>());
+    Some(Bed { dir, runtime: Some(runtime), image, cgroup })
 }
 
 /// A `docker save` archive with busybox and its applets; `extra` are further files.
@@ -99,62 +80,31 @@ pub fn busybox_archive(name: &str, extra: &[(&str, &str)]) -> Vec<u8> {
     };
     use tar::EntryType::{Directory, Regular, Symlink};
     for dir in ["bin/", "etc/", "proc/", "tmp/"] {
-        add(
-            dir,
-            Directory,
-            if dir == "tmp/" { 0o1777 } else { 0o755 },
-            b"",
-            "",
-        );
+        add(dir, Directory, if dir == "tmp/" { 0o1777 } else { 0o755 }, b"", "");
     }
-    add(
-        "bin/busybox",
-        Regular,
-        0o755,
-        &std::fs::read("/bin/busybox").unwrap(),
-        "",
-    );
+    add("bin/busybox", Regular, 0o755, &std::fs::read("/bin/busybox").unwrap(), "");
     for applet in [
-        "sh", "sleep", "cat", "echo", "id", "env", "ls", "true", "false", "grep", "mount",
-        "hostname", "tail", "head", "dd", "stty", "tty", "nc", "ps", "touch", "mkdir", "kill",
-        "unshare", "pwd", "wc", "seq", "printf",
+        "sh", "sleep", "cat", "echo", "id", "env", "ls", "true", "false", "grep", "mount", "hostname", "tail", "head",
+        "dd", "stty", "tty", "nc", "ps", "touch", "mkdir", "kill", "unshare", "pwd", "wc", "seq", "printf",
     ] {
         add(&format!("bin/{applet}"), Symlink, 0o777, b"", "busybox");
     }
-    add(
-        "etc/passwd",
-        Regular,
-        0o644,
-        b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv:/bin/sh\n",
-        "",
-    );
-    add(
-        "etc/group",
-        Regular,
-        0o644,
-        b"root:x:0:\nweb:x:34:\nlogs:x:44:web\n",
-        "",
-    );
+    add("etc/passwd", Regular, 0o644, b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv:/bin/sh\n", "");
+    add("etc/group", Regular, 0o644, b"root:x:0:\nweb:x:34:\nlogs:x:44:web\n", "");
     for (path, content) in extra {
         add(path, Regular, 0o644, content.as_bytes(), "");
     }
     let layer = layer.into_inner().unwrap();
-    let diff_id = format!(
-        "sha256:{}",
-        hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&layer))
-    );
+    let diff_id = format!("sha256:{}", hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&layer)));
     let arch = runtime::image::architecture();
     let config = format!(
         r#"{{"architecture":"{arch}","os":"linux","config":{{"Env":["FROM=image"],"Cmd":["sh"]}},"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#
     );
-    let manifest =
-        format!(r#"[{{"Config":"config.json","RepoTags":["{name}"],"Layers":["layer.tar"]}}]"#);
+    let manifest = format!(r#"[{{"Config":"config.json","RepoTags":["{name}"],"Layers":["layer.tar"]}}]"#);
     let mut archive = tar::Builder::new(Vec::new());
-    for (name, content) in [
-        ("layer.tar", layer.as_slice()),
-        ("config.json", config.as_bytes()),
-        ("manifest.json", manifest.as_bytes()),
-    ] {
+    for (name, content) in
+        [("layer.tar", layer.as_slice()), ("config.json", config.as_bytes()), ("manifest.json", manifest.as_bytes())]
+    {
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o644);
         header.set_size(content.len() as u64);
@@ -183,10 +133,7 @@ impl Bed {
             hostname: "test-pod".into(),
             log_directory: self.dir.path().join("logs").to_string_lossy().into_owned(),
             cgroup_parent: format!("{}/pod", self.cgroup),
-            namespaces: cri::NamespaceOptions {
-                pid: cri::NamespaceMode::Container,
-                ..Default::default()
-            },
+            namespaces: cri::NamespaceOptions { pid: cri::NamespaceMode::Container, ..Default::default() },
             ..Default::default()
         }
     }
@@ -198,18 +145,12 @@ impl Bed {
     /// `sh -c script`.
     pub fn shell(&self, script: &str) -> ContainerConfig {
         ContainerConfig {
-            metadata: ContainerMetadata {
-                name: "main".into(),
-                attempt: 0,
-            },
+            metadata: ContainerMetadata { name: "main".into(), attempt: 0 },
             image: self.image.clone(),
             command: vec!["sh".into(), "-c".into(), script.into()],
             log_path: format!("{:x}.log", rand::random::<u64>()),
             security: cri::SecurityContext {
-                namespaces: cri::NamespaceOptions {
-                    pid: cri::NamespaceMode::Container,
-                    ..Default::default()
-                },
+                namespaces: cri::NamespaceOptions { pid: cri::NamespaceMode::Container, ..Default::default() },
                 seccomp: cri::SecurityProfile::RuntimeDefault,
                 ..Default::default()
             },
@@ -247,17 +188,10 @@ impl Bed {
     pub async fn exec(&self, id: &str, command: &str) -> (i32, String) {
         let result = self
             .rt()
-            .exec_sync(
-                id,
-                &["sh".into(), "-c".into(), command.into()],
-                Duration::from_secs(10),
-            )
+            .exec_sync(id, &["sh".into(), "-c".into(), command.into()], Duration::from_secs(10))
             .await
             .unwrap();
-        (
-            result.exit_code,
-            String::from_utf8_lossy(&[result.stdout, result.stderr].concat()).into_owned(),
-        )
+        (result.exit_code, String::from_utf8_lossy(&[result.stdout, result.stderr].concat()).into_owned())
     }
 
     /// Removes everything and proves that nothing is left.
@@ -274,10 +208,7 @@ impl Bed {
         assert!(left.is_empty(), "mounts left: {left:?}");
         assert!(shims(self.dir.path()).is_empty(), "shims left");
         let cgroups = sys::cgroup::Manager::detect("skiff").unwrap();
-        assert!(
-            !cgroups.pids(&self.cgroup).is_ok_and(|p| !p.is_empty()),
-            "processes left"
-        );
+        assert!(!cgroups.pids(&self.cgroup).is_ok_and(|p| !p.is_empty()), "processes left");
         cgroups.remove(&self.cgroup).unwrap();
     }
 }
@@ -286,10 +217,7 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         self.runtime = None;
-        let _ = runtime::reset(
-            &self.dir.path().join("root"),
-            &self.dir.path().join("state"),
-        );
+        let _ = runtime::reset(&self.dir.path().join("root"), &self.dir.path().join("state"));
         if let Ok(cgroups) = sys::cgroup::Manager::detect("skiff") {
             let _ = cgroups.kill(&self.cgroup, Duration::from_secs(5));
             let _ = cgroups.remove(&self.cgroup);
@@ -300,10 +228,8 @@ impl Drop for Bed {
 /// Pids of shims that work below `dir`.
 pub fn shims(dir: &Path) -> Vec<i32> {
     let dir = dir.to_string_lossy().into_owned();
-    let processes = std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    let processes =
+        std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
     processes
         .filter(|pid| {
             std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| {
@@ -316,21 +242,13 @@ pub fn shims(dir: &Path) -> Vec<i32> {
 
 pub fn output(log: &str) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    text.lines()
-        .map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default().to_owned() + "\n")
-        .collect()
+    text.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default().to_owned() + "\n").collect()
 }
 
 /// The shim that cargo built for the tests; beside the example's directory when an example asks.
 pub fn shim_exe() -> PathBuf {
     match option_env!("CARGO_BIN_EXE_runtime-shim") {
         Some(path) => PathBuf::from(path),
-        None => std::env::current_exe()
-            .unwrap()
-            .parent()
-            .unwrap()
-            .parent()
-            .unwrap()
-            .join("runtime-shim"),
+        None => std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("runtime-shim"),
     }
 }
