@@ -28,19 +28,12 @@ async fn main() {
     let value = Bytes::from(vec![b'x'; 1024]);
     for writers in [1, 32] {
         let rate = creates(&store, &value, writers).await;
-        println!(
-            "durable creates, {writers:>2} writers       {rate:>10.0} /s  ({:.2} of raw syncs)",
-            rate / syncs
-        );
+        println!("durable creates, {writers:>2} writers       {rate:>10.0} /s  ({:.2} of raw syncs)", rate / syncs);
     }
 
     let put = |i: usize| {
         let (store, value) = (store.clone(), value.clone());
-        async move {
-            store
-                .create(&format!("/registry/configmaps/default/{i:06}"), value, None)
-                .await
-        }
+        async move { store.create(&format!("/registry/configmaps/default/{i:06}"), value, None).await }
     };
     futures::future::join_all((0..10_000).map(put)).await;
 
@@ -48,34 +41,19 @@ async fn main() {
     let mut reads = 0;
     while started.elapsed() < Duration::from_secs(1) {
         for i in 0..1000 {
-            assert!(
-                store
-                    .get(&format!(
-                        "/registry/configmaps/default/{:06}",
-                        i * 7 % 10_000
-                    ))
-                    .is_some()
-            );
+            assert!(store.get(&format!("/registry/configmaps/default/{:06}", i * 7 % 10_000)).is_some());
         }
         reads += 1000;
     }
-    println!(
-        "gets, 1 thread                    {:>10.0} /s",
-        reads as f64 / started.elapsed().as_secs_f64()
-    );
+    println!("gets, 1 thread                    {:>10.0} /s", reads as f64 / started.elapsed().as_secs_f64());
 
     let started = Instant::now();
     let n = 100;
     for _ in 0..n {
-        let page = store
-            .list("/registry/configmaps/", &ListOptions::default())
-            .expect("list");
+        let page = store.list("/registry/configmaps/", &ListOptions::default()).expect("list");
         assert_eq!(page.entries.len(), 10_000);
     }
-    println!(
-        "list of 10,000                    {:>10.0} µs",
-        started.elapsed().as_micros() as f64 / n as f64
-    );
+    println!("list of 10,000                    {:>10.0} µs", started.elapsed().as_micros() as f64 / n as f64);
 
     fan_out(&store, &value).await;
 
@@ -84,11 +62,7 @@ async fn main() {
     let started = Instant::now();
     let again = embedded::open(embedded::Options::new(dir.join("store"))).expect("open again");
     let keys = again.count("/registry/");
-    println!(
-        "open again, {keys} keys, {} MB    {:>10.0} ms",
-        before >> 20,
-        started.elapsed().as_millis() as f64
-    );
+    println!("open again, {keys} keys, {} MB    {:>10.0} ms", before >> 20, started.elapsed().as_millis() as f64);
 }
 
 /// What the disk can do with one write and one sync after the other.
@@ -99,9 +73,7 @@ fn raw_syncs(dir: &std::path::Path) -> f64 {
     let started = Instant::now();
     let mut n = 0;
     while started.elapsed() < Duration::from_secs(1) {
-        file.write_all(&[b'x'; 1024])
-            .and_then(|()| file.sync_data())
-            .expect("write");
+        file.write_all(&[b'x'; 1024]).and_then(|()| file.sync_data()).expect("write");
         n += 1;
     }
     let _ = std::fs::remove_file(path);
@@ -116,10 +88,7 @@ async fn creates(store: &Arc<dyn Store>, value: &Bytes, writers: usize) -> f64 {
             let mut n = 0u64;
             while started.elapsed() < FOR {
                 let key = format!("/registry/secrets/{writers}/{w}-{n:08}");
-                let cas = store
-                    .create(&key, value.clone(), None)
-                    .await
-                    .expect("create");
+                let cas = store.create(&key, value.clone(), None).await.expect("create");
                 assert!(matches!(cas, Cas::Done { .. }));
                 n += 1;
             }
@@ -138,9 +107,7 @@ async fn fan_out(store: &Arc<dyn Store>, value: &Bytes) {
     let start = Instant::now();
     let watchers: Vec<_> = (0..1000)
         .map(|_| {
-            let mut watcher = store
-                .watch("/registry/pods/", store.revision())
-                .expect("watch");
+            let mut watcher = store.watch("/registry/pods/", store.revision()).expect("watch");
             tokio::spawn(async move {
                 let mut delays = Vec::with_capacity(EVENTS);
                 while delays.len() < EVENTS {
@@ -162,15 +129,7 @@ async fn fan_out(store: &Arc<dyn Store>, value: &Bytes) {
         let mut value = value.to_vec();
         value[..8].copy_from_slice(&(start.elapsed().as_micros() as u64).to_le_bytes());
         let store = store.clone();
-        tokio::spawn(async move {
-            store
-                .create(
-                    &format!("/registry/pods/default/{i:06}"),
-                    value.into(),
-                    None,
-                )
-                .await
-        });
+        tokio::spawn(async move { store.create(&format!("/registry/pods/default/{i:06}"), value.into(), None).await });
     }
     let mut delays: Vec<u64> = Vec::new();
     for watcher in watchers {
@@ -179,9 +138,5 @@ async fn fan_out(store: &Arc<dyn Store>, value: &Bytes) {
     delays.sort_unstable();
     let at = |p: usize| delays[delays.len() * p / 100] as f64 / 1000.0;
     let rate = delays.len() as f64 / start.elapsed().as_secs_f64();
-    println!(
-        "1,000 watchers, 1,000 changes/s   {:>10.2} ms p50, {:.2} ms p99, {rate:.0} deliveries/s",
-        at(50),
-        at(99)
-    );
+    println!("1,000 watchers, 1,000 changes/s   {:>10.2} ms p50, {:.2} ms p99, {rate:.0} deliveries/s", at(50), at(99));
 }

@@ -69,10 +69,7 @@ pub struct ListOptions {
 pub enum Error {
     /// The asked revision is gone. `compacted`: the oldest that can still be asked is one after it.
     #[error("revision {asked:?} has been compacted (up to {compacted:?})")]
-    Compacted {
-        asked: Revision,
-        compacted: Revision,
-    },
+    Compacted { asked: Revision, compacted: Revision },
     /// The asked revision has not happened yet.
     #[error("revision {asked:?} is in the future (current is {current:?})")]
     Future { asked: Revision, current: Revision },
@@ -90,9 +87,7 @@ pub enum Error {
     #[error("data directory is in use: {0}")]
     InUse(String),
     /// Written by a newer version of Skiff.
-    #[error(
-        "data directory has format {found}, this program knows up to {known}; use a newer skiff"
-    )]
+    #[error("data directory has format {found}, this program knows up to {known}; use a newer skiff")]
     NewerFormat { found: u32, known: u32 },
 }
 
@@ -132,13 +127,7 @@ pub trait Store: Send + Sync + 'static {
     /// Put when the key doesn't exist. `ttl`: the key is deleted (with an event) that long after this write.
     async fn create(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<Cas>;
     /// Put when the key's mod_revision is `expected`.
-    async fn update(
-        &self,
-        key: &str,
-        value: Bytes,
-        expected: Revision,
-        ttl: Option<Duration>,
-    ) -> Result<Cas>;
+    async fn update(&self, key: &str, value: Bytes, expected: Revision, ttl: Option<Duration>) -> Result<Cas>;
     /// Delete when the key's mod_revision is `expected`; `None` deletes any version.
     async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<Cas>;
 

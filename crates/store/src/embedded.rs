@@ -84,15 +84,9 @@ pub fn open(options: Options) -> Result<Arc<dyn Store>> {
     let failed = |e: std::io::Error| Error::Unavailable(format!("{}: {e}", options.dir.display()));
     let mut builder = std::fs::DirBuilder::new();
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-        .recursive(true)
-        .create(&options.dir)
-        .map_err(failed)?;
+    builder.recursive(true).create(&options.dir).map_err(failed)?;
     let lock = lock(&options.dir)?;
-    let disk = Directory {
-        path: options.dir.clone(),
-        fsync: options.fsync,
-    };
+    let disk = Directory { path: options.dir.clone(), fsync: options.fsync };
     open_locked(Arc::new(disk), options, Some(lock))
 }
 
@@ -122,34 +116,23 @@ struct Embedded {
     lock: Mutex<Option<File>>,
 }
 
-fn open_locked(
-    disk: Arc<dyn Disk>,
-    options: Options,
-    lock: Option<File>,
-) -> Result<Arc<dyn Store>> {
+fn open_locked(disk: Arc<dyn Disk>, options: Options, lock: Option<File>) -> Result<Arc<dyn Store>> {
     check_format(&*disk)?;
     let index = Arc::new(Index::default());
     let mut expiries = Expiries::default();
     let base = snapshot::read(&*disk, |record| load(&index, &mut expiries, record))?;
-    let (first_segment, base_revision) = base
-        .as_ref()
-        .map_or((1, Revision(0)), |s| (s.first_segment, s.revision));
+    let (first_segment, base_revision) = base.as_ref().map_or((1, Revision(0)), |s| (s.first_segment, s.revision));
     if let Some(base) = &base {
         index.apply(Vec::new(), base.revision);
         index.raise_floor(Revision(base.revision.0.saturating_sub(1)));
     }
     let segment_bytes_max = options.segment_bytes_max;
-    let (log, next) = Log::open(
-        disk.clone(),
-        segment_bytes_max,
-        first_segment,
-        base_revision,
-        |records| replay(&index, &mut expiries, base_revision, records),
-    )?;
+    let (log, next) = Log::open(disk.clone(), segment_bytes_max, first_segment, base_revision, |records| {
+        replay(&index, &mut expiries, base_revision, records)
+    })?;
     // The snapshot's name may not be durable yet, if the process died right behind the renaming; what it replaces
     // may go only when it is.
-    disk.sync_names()
-        .map_err(|e| unreadable("the data directory", e))?;
+    disk.sync_names().map_err(|e| unreadable("the data directory", e))?;
     for name in names(&*disk)? {
         if segment_number(&name).is_some_and(|n| n < first_segment) {
             disk.remove(&name).map_err(|e| unreadable(&name, e))?;
@@ -172,32 +155,15 @@ fn open_locked(
         snapshot_bytes: AtomicU64::new(snapshot_bytes),
         maintenance: Doorbell::new(tasks.clone()),
     });
-    let committer = Committer {
-        shared: shared.clone(),
-        log,
-        next,
-        frame: FrameWriter::default(),
-        unsealed: false,
-    };
-    let maintenance = Maintenance {
-        shared: shared.clone(),
-        commands: commands.clone(),
-        history,
-        snapshot_bytes,
-    };
+    let committer = Committer { shared: shared.clone(), log, next, frame: FrameWriter::default(), unsealed: false };
+    let maintenance = Maintenance { shared: shared.clone(), commands: commands.clone(), history, snapshot_bytes };
     let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
         let thread = std::thread::Builder::new().name(name.into()).spawn(run);
         thread.map_err(|e| Error::Unavailable(format!("start thread {name}: {e}")))
     };
     let threads = vec![
-        spawn(
-            "store-commit",
-            Box::new(move || committer.run(command_queue)),
-        )?,
-        spawn(
-            "store-compact",
-            Box::new(move || maintenance.run(task_queue)),
-        )?,
+        spawn("store-commit", Box::new(move || committer.run(command_queue)))?,
+        spawn("store-compact", Box::new(move || maintenance.run(task_queue)))?,
     ];
     Ok(Arc::new(Embedded {
         shared,
@@ -213,13 +179,7 @@ fn open_locked(
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join(LOCK_FILE);
     let failed = |e: std::io::Error| Error::Unavailable(format!("{}: {e}", path.display()));
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(failed)?;
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -229,18 +189,12 @@ fn lock(dir: &Path) -> Result<File> {
                 "" => "another process".to_owned(),
                 pid => format!("process {pid}"),
             };
-            return Err(Error::InUse(format!(
-                "{} is locked by {holder}",
-                dir.display()
-            )));
+            return Err(Error::InUse(format!("{} is locked by {holder}", dir.display())));
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
     // Only for the message above: the lock itself goes with the process. So a full disk doesn't matter here.
-    let _ = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
 
@@ -250,55 +204,27 @@ fn check_format(disk: &dyn Disk) -> Result<()> {
     let failed = |e| unreadable(FORMAT_FILE, e);
     if names.iter().any(|n| n == FORMAT_FILE) {
         let mut text = String::new();
-        disk.read(FORMAT_FILE)
-            .and_then(|mut f| f.read_to_string(&mut text))
-            .map_err(failed)?;
-        let found = text
-            .strip_prefix("skiff store format ")
-            .and_then(|n| n.trim().parse::<u32>().ok());
+        disk.read(FORMAT_FILE).and_then(|mut f| f.read_to_string(&mut text)).map_err(failed)?;
+        let found = text.strip_prefix("skiff store format ").and_then(|n| n.trim().parse::<u32>().ok());
         return match found {
             Some(FORMAT) => Ok(()),
-            Some(found) if found > FORMAT => Err(Error::NewerFormat {
-                found,
-                known: FORMAT,
-            }),
+            Some(found) if found > FORMAT => Err(Error::NewerFormat { found, known: FORMAT }),
             _ => Err(Error::Corrupt(format!("{FORMAT_FILE} says {text:?}"))),
         };
     }
-    if let Some(data) = names
-        .iter()
-        .find(|n| segment_number(n).is_some() || n.ends_with(".snapshot"))
-    {
-        return Err(Error::Corrupt(format!(
-            "{FORMAT_FILE} is missing, but there is {data}"
-        )));
+    if let Some(data) = names.iter().find(|n| segment_number(n).is_some() || n.ends_with(".snapshot")) {
+        return Err(Error::Corrupt(format!("{FORMAT_FILE} is missing, but there is {data}")));
     }
     const TEMPORARY: &str = "FORMAT.tmp";
     let mut file = disk.create(TEMPORARY).map_err(failed)?;
-    file.write_all(format!("skiff store format {FORMAT}\n").as_bytes())
-        .map_err(failed)?;
-    file.sync()
-        .and_then(|()| disk.rename(TEMPORARY, FORMAT_FILE))
-        .and_then(|()| disk.sync_names())
-        .map_err(failed)
+    file.write_all(format!("skiff store format {FORMAT}\n").as_bytes()).map_err(failed)?;
+    file.sync().and_then(|()| disk.rename(TEMPORARY, FORMAT_FILE)).and_then(|()| disk.sync_names()).map_err(failed)
 }
 
 /// Takes a snapshot's record into the index.
 fn load(index: &Index, expiries: &mut Expiries<u64>, record: Record) {
-    if let Record::Put {
-        revision,
-        create_revision,
-        expires_unix_ms,
-        key,
-        value,
-    } = record
-    {
-        let entry = entry(
-            key.into(),
-            Bytes::copy_from_slice(value),
-            create_revision,
-            revision,
-        );
+    if let Record::Put { revision, create_revision, expires_unix_ms, key, value } = record {
+        let entry = entry(key.into(), Bytes::copy_from_slice(value), create_revision, revision);
         if expires_unix_ms > 0 {
             expiries.insert(expires_unix_ms, revision, entry.key.clone());
         }
@@ -307,18 +233,11 @@ fn load(index: &Index, expiries: &mut Expiries<u64>, record: Record) {
 }
 
 /// Takes a log frame's records into the index.
-fn replay(
-    index: &Index,
-    expiries: &mut Expiries<u64>,
-    base: Revision,
-    records: Vec<Record>,
-) -> Result<()> {
+fn replay(index: &Index, expiries: &mut Expiries<u64>, base: Revision, records: Vec<Record>) -> Result<()> {
     let mut last = index.revision();
     for record in records {
         let (revision, key) = match &record {
-            Record::Put { revision, key, .. } | Record::Delete { revision, key } => {
-                (*revision, *key)
-            }
+            Record::Put { revision, key, .. } | Record::Delete { revision, key } => (*revision, *key),
             Record::Compact { revision } => {
                 if *revision > index.compacted() {
                     index.compact(*revision);
@@ -334,10 +253,7 @@ fn replay(
             continue;
         }
         if revision <= last {
-            return Err(Error::Corrupt(format!(
-                "revision {} comes again in the log",
-                revision.0
-            )));
+            return Err(Error::Corrupt(format!("revision {} comes again in the log", revision.0)));
         }
         last = revision;
         let prev = index.newest(key);
@@ -345,34 +261,17 @@ fn replay(
             expiries.remove(prev.mod_revision);
         }
         let change = match (record, prev) {
-            (
-                Record::Put {
-                    create_revision,
-                    expires_unix_ms,
-                    value,
-                    ..
-                },
-                prev,
-            ) => {
-                let key = prev
-                    .as_ref()
-                    .map_or_else(|| key.into(), |prev| prev.key.clone());
+            (Record::Put { create_revision, expires_unix_ms, value, .. }, prev) => {
+                let key = prev.as_ref().map_or_else(|| key.into(), |prev| prev.key.clone());
                 if expires_unix_ms > 0 {
                     expiries.insert(expires_unix_ms, revision, Arc::clone(&key));
                 }
-                let entry = entry(
-                    key,
-                    Bytes::copy_from_slice(value),
-                    create_revision,
-                    revision,
-                );
+                let entry = entry(key, Bytes::copy_from_slice(value), create_revision, revision);
                 Change::Put { entry, prev }
             }
             (_, Some(prev)) => Change::Delete { prev },
             (_, None) => {
-                return Err(Error::Corrupt(format!(
-                    "deletion of {key:?}, which doesn't exist"
-                )));
+                return Err(Error::Corrupt(format!("deletion of {key:?}, which doesn't exist")));
             }
         };
         // One by one, so that the next record of the same key finds it.
@@ -415,11 +314,7 @@ impl Engine for Embedded {
     async fn write(&self, key: &str, write: Write) -> Result<Cas> {
         let _place = self.queue.acquire().await.map_err(|_| Error::Closed)?;
         let (reply, outcome) = oneshot::channel();
-        let command = Command::Write {
-            key: key.to_owned(),
-            write,
-            reply,
-        };
+        let command = Command::Write { key: key.to_owned(), write, reply };
         self.commands.send(command).map_err(|_| Error::Closed)?;
         // The committer ended without an answer: it never looked at the write.
         outcome.await.map_err(|_| Error::Closed)?
@@ -428,10 +323,7 @@ impl Engine for Embedded {
     async fn compact(&self, revision: Revision) -> Result<()> {
         let current = self.shared.index.revision();
         if revision > current {
-            return Err(Error::Future {
-                asked: revision,
-                current,
-            });
+            return Err(Error::Future { asked: revision, current });
         }
         let (reply, done) = oneshot::channel();
         match self.tasks.try_send(Task::Compact { revision, reply }) {
@@ -452,8 +344,7 @@ impl Engine for Embedded {
         let _ = self.commands.send(Command::Shutdown);
         let _ = self.tasks.try_send(Task::Stop);
         let threads: Vec<_> = self.threads.lock().drain(..).collect();
-        let joined =
-            tokio::task::spawn_blocking(move || threads.into_iter().all(|t| t.join().is_ok()));
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|t| t.join().is_ok()));
         if !joined.await.unwrap_or(false) {
             tracing::error!("a thread of the store panicked");
         }

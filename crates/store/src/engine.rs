@@ -12,60 +12,27 @@ use std::time::Duration;
 /// A conditional write of one key.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
-    Create {
-        value: Bytes,
-        ttl: Option<Duration>,
-    },
-    Update {
-        value: Bytes,
-        expected: Revision,
-        ttl: Option<Duration>,
-    },
-    Delete {
-        expected: Option<Revision>,
-    },
+    Create { value: Bytes, ttl: Option<Duration> },
+    Update { value: Bytes, expected: Revision, ttl: Option<Duration> },
+    Delete { expected: Option<Revision> },
 }
 
 /// What a write does to a key whose condition held.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    Put {
-        value: Bytes,
-        ttl: Option<Duration>,
-        prev: Option<Entry>,
-    },
-    Delete {
-        prev: Entry,
-    },
+    Put { value: Bytes, ttl: Option<Duration>, prev: Option<Entry> },
+    Delete { prev: Entry },
 }
 
 impl Write {
     /// Does the condition hold for the key's present version? `Err` is the conflict.
-    pub(crate) fn decide(
-        self,
-        current: Option<Entry>,
-    ) -> std::result::Result<Effect, Option<Entry>> {
+    pub(crate) fn decide(self, current: Option<Entry>) -> std::result::Result<Effect, Option<Entry>> {
         match (self, current) {
-            (Write::Create { value, ttl }, None) => Ok(Effect::Put {
-                value,
-                ttl,
-                prev: None,
-            }),
-            (
-                Write::Update {
-                    value,
-                    expected,
-                    ttl,
-                },
-                Some(prev),
-            ) if prev.mod_revision == expected => Ok(Effect::Put {
-                value,
-                ttl,
-                prev: Some(prev),
-            }),
-            (Write::Delete { expected }, Some(prev))
-                if expected.is_none_or(|e| e == prev.mod_revision) =>
-            {
+            (Write::Create { value, ttl }, None) => Ok(Effect::Put { value, ttl, prev: None }),
+            (Write::Update { value, expected, ttl }, Some(prev)) if prev.mod_revision == expected => {
+                Ok(Effect::Put { value, ttl, prev: Some(prev) })
+            }
+            (Write::Delete { expected }, Some(prev)) if expected.is_none_or(|e| e == prev.mod_revision) => {
                 Ok(Effect::Delete { prev })
             }
             (_, current) => Err(current),
@@ -91,48 +58,19 @@ impl Effect {
                     None => (key.into(), revision),
                 };
                 let entry = entry(key, value, create_revision, revision);
-                let done = Cas::Done {
-                    entry: entry.clone(),
-                    revision,
-                };
-                (
-                    Event {
-                        revision,
-                        change: Change::Put { entry, prev },
-                    },
-                    done,
-                )
+                let done = Cas::Done { entry: entry.clone(), revision };
+                (Event { revision, change: Change::Put { entry, prev } }, done)
             }
             Effect::Delete { prev } => {
-                let done = Cas::Done {
-                    entry: prev.clone(),
-                    revision,
-                };
-                (
-                    Event {
-                        revision,
-                        change: Change::Delete { prev },
-                    },
-                    done,
-                )
+                let done = Cas::Done { entry: prev.clone(), revision };
+                (Event { revision, change: Change::Delete { prev } }, done)
             }
         }
     }
 }
 
-pub(crate) fn entry(
-    key: Arc<str>,
-    value: Bytes,
-    create_revision: Revision,
-    mod_revision: Revision,
-) -> Entry {
-    Arc::new(KeyValue {
-        key,
-        value,
-        create_revision,
-        mod_revision,
-        memo: OnceLock::new(),
-    })
+pub(crate) fn entry(key: Arc<str>, value: Bytes, create_revision: Revision, mod_revision: Revision) -> Entry {
+    Arc::new(KeyValue { key, value, create_revision, mod_revision, memo: OnceLock::new() })
 }
 
 #[async_trait]
@@ -174,22 +112,8 @@ impl<E: Engine> Store for E {
     async fn create(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<Cas> {
         self.write(key, Write::Create { value, ttl }).await
     }
-    async fn update(
-        &self,
-        key: &str,
-        value: Bytes,
-        expected: Revision,
-        ttl: Option<Duration>,
-    ) -> Result<Cas> {
-        self.write(
-            key,
-            Write::Update {
-                value,
-                expected,
-                ttl,
-            },
-        )
-        .await
+    async fn update(&self, key: &str, value: Bytes, expected: Revision, ttl: Option<Duration>) -> Result<Cas> {
+        self.write(key, Write::Update { value, expected, ttl }).await
     }
     async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<Cas> {
         self.write(key, Write::Delete { expected }).await

@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use client::{Client, read_error, write_error};
 use parking_lot::Mutex;
 use proto::{
-    Compare, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest, RangeRequest, Request,
-    RequestOp, Response, TxnRequest, TxnResponse,
+    Compare, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest, RangeRequest, Request, RequestOp, Response,
+    TxnRequest, TxnResponse,
 };
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -60,11 +60,7 @@ pub async fn open(options: EtcdOptions) -> Result<Arc<dyn Store>> {
     });
     mirror::first_list(&etcd).await?;
     tokio::spawn(mirror::run(Arc::downgrade(&etcd), shutdown.clone()));
-    tokio::spawn(compact_when_old(
-        Arc::downgrade(&etcd),
-        etcd.index.clone(),
-        shutdown,
-    ));
+    tokio::spawn(compact_when_old(Arc::downgrade(&etcd), etcd.index.clone(), shutdown));
     Ok(etcd)
 }
 
@@ -111,9 +107,7 @@ impl Etcd {
     async fn catch_up(&self, revision: Revision) -> Result<()> {
         let whole = async {
             loop {
-                if let Ok(result) =
-                    tokio::time::timeout(GAP_PATIENCE, self.index.reached(revision)).await
-                {
+                if let Ok(result) = tokio::time::timeout(GAP_PATIENCE, self.index.reached(revision)).await {
                     return result;
                 }
                 self.skip_gap().await;
@@ -121,10 +115,7 @@ impl Etcd {
         };
         match tokio::time::timeout(VISIBLE_WITHIN, whole).await {
             Ok(result) => result,
-            Err(_) => Err(Error::Unavailable(format!(
-                "etcd's watch did not bring revision {}",
-                revision.0
-            ))),
+            Err(_) => Err(Error::Unavailable(format!("etcd's watch did not bring revision {}", revision.0))),
         }
     }
 
@@ -149,17 +140,9 @@ impl Etcd {
         let current = Revision(response.header.map_or(0, |h| h.revision as u64));
         self.apply(|index| {
             // No key is newer, and none is missing: so nothing was put and nothing deleted in between.
-            let unchanged = index.revision() == seen
-                && response.kvs.is_empty()
-                && response.count as u64 == index.count("/");
-            (
-                Vec::new(),
-                if unchanged {
-                    current.max(seen)
-                } else {
-                    index.revision()
-                },
-            )
+            let unchanged =
+                index.revision() == seen && response.kvs.is_empty() && response.count as u64 == index.count("/");
+            (Vec::new(), if unchanged { current.max(seen) } else { index.revision() })
         });
     }
 
@@ -168,63 +151,31 @@ impl Etcd {
         // As the Kubernetes API server does it: keys may live a little longer, and far fewer leases are needed.
         let shared_for = (ttl / 20).min(Duration::from_secs(60));
         let mut lease = self.leases.lock().await;
-        if let Some(lease) = lease
-            .as_ref()
-            .filter(|l| l.ttl == ttl && l.granted.elapsed() < shared_for)
-        {
+        if let Some(lease) = lease.as_ref().filter(|l| l.ttl == ttl && l.granted.elapsed() < shared_for) {
             return Ok(lease.id);
         }
         let granted = Instant::now();
         let seconds = (ttl + shared_for).as_secs_f64().ceil() as i64;
         // No key was written yet, so whatever happened here, nothing has.
         let unavailable = |why: String| Error::Unavailable(format!("etcd: grant a lease: {why}"));
-        let grant = self
-            .client
-            .grant(seconds)
-            .await
-            .map_err(|s| unavailable(s.message().into()))?;
+        let grant = self.client.grant(seconds).await.map_err(|s| unavailable(s.message().into()))?;
         if !grant.error.is_empty() {
             return Err(unavailable(grant.error));
         }
-        *lease = Some(Lease {
-            id: grant.id,
-            ttl,
-            granted,
-        });
+        *lease = Some(Lease { id: grant.id, ttl, granted });
         Ok(grant.id)
     }
 
     async fn commit(&self, key: &str, write: Write) -> Result<(bool, TxnResponse)> {
         let id = self.key(key);
-        let put = |value, lease| {
-            Request::Put(PutRequest {
-                key: id.clone(),
-                value,
-                lease,
-            })
-        };
-        let delete = Request::DeleteRange(DeleteRangeRequest {
-            key: id.clone(),
-            prev_kv: true,
-        });
+        let put = |value, lease| Request::Put(PutRequest { key: id.clone(), value, lease });
+        let delete = Request::DeleteRange(DeleteRangeRequest { key: id.clone(), prev_kv: true });
         let (result, revision, request) = match write {
-            Write::Create { value, ttl } => (
-                CompareResult::Equal,
-                Revision(0),
-                put(value, self.lease(ttl).await?),
-            ),
-            Write::Update {
-                value,
-                expected,
-                ttl,
-            } => (
-                CompareResult::Equal,
-                expected,
-                put(value, self.lease(ttl).await?),
-            ),
-            Write::Delete {
-                expected: Some(expected),
-            } => (CompareResult::Equal, expected, delete),
+            Write::Create { value, ttl } => (CompareResult::Equal, Revision(0), put(value, self.lease(ttl).await?)),
+            Write::Update { value, expected, ttl } => {
+                (CompareResult::Equal, expected, put(value, self.lease(ttl).await?))
+            }
+            Write::Delete { expected: Some(expected) } => (CompareResult::Equal, expected, delete),
             Write::Delete { expected: None } => (CompareResult::NotEqual, Revision(0), delete),
         };
         let compare = Compare {
@@ -233,19 +184,12 @@ impl Etcd {
             key: id.clone(),
             mod_revision: Some(revision.0 as i64),
         };
-        let read = Request::Range(RangeRequest {
-            key: id,
-            ..RangeRequest::default()
-        });
+        let read = Request::Range(RangeRequest { key: id, ..RangeRequest::default() });
         let is_put = matches!(request, Request::Put(_));
         let txn = TxnRequest {
             compare: vec![compare],
-            success: vec![RequestOp {
-                request: Some(request),
-            }],
-            failure: vec![RequestOp {
-                request: Some(read),
-            }],
+            success: vec![RequestOp { request: Some(request) }],
+            failure: vec![RequestOp { request: Some(read) }],
         };
         let response = self.client.txn(txn).await.map_err(|status| {
             if status.code() == Code::NotFound {
@@ -271,19 +215,9 @@ impl Engine for Etcd {
             return Err(Error::Closed);
         }
         // Linearizable, as all reads are unless they ask not to be.
-        let request = RangeRequest {
-            key: self.range_start(),
-            limit: 1,
-            count_only: true,
-            ..RangeRequest::default()
-        };
-        let response = self
-            .client
-            .range(request)
-            .await
-            .map_err(|s| read_error(&s))?;
-        self.catch_up(Revision(response.header.map_or(0, |h| h.revision as u64)))
-            .await?;
+        let request = RangeRequest { key: self.range_start(), limit: 1, count_only: true, ..RangeRequest::default() };
+        let response = self.client.range(request).await.map_err(|s| read_error(&s))?;
+        self.catch_up(Revision(response.header.map_or(0, |h| h.revision as u64))).await?;
         Ok(self.index.revision())
     }
 
@@ -292,31 +226,14 @@ impl Engine for Etcd {
             return Err(Error::Closed);
         }
         // An update to revision 0 would be a creation to etcd.
-        if matches!(
-            write,
-            Write::Update {
-                expected: Revision(0),
-                ..
-            } | Write::Delete {
-                expected: Some(Revision(0))
-            }
-        ) {
+        if matches!(write, Write::Update { expected: Revision(0), .. } | Write::Delete { expected: Some(Revision(0)) })
+        {
             return Ok(Cas::Conflict(self.index.get(key)));
         }
         let (is_put, response) = self.commit(key, write).await?;
         let revision = Revision(response.header.map_or(0, |h| h.revision as u64));
-        let unseen = |why: Error| {
-            Error::Unknown(format!(
-                "it was written at revision {}, but {why}",
-                revision.0
-            ))
-        };
-        let mut kvs = match response
-            .responses
-            .into_iter()
-            .next()
-            .and_then(|op| op.response)
-        {
+        let unseen = |why: Error| Error::Unknown(format!("it was written at revision {}, but {why}", revision.0));
+        let mut kvs = match response.responses.into_iter().next().and_then(|op| op.response) {
             Some(Response::Range(range)) => range.kvs,
             Some(Response::DeleteRange(deleted)) => deleted.prev_kvs,
             _ => Vec::new(),
@@ -329,30 +246,18 @@ impl Engine for Etcd {
         }
         self.catch_up(revision).await.map_err(unseen)?;
         // The index's own entry, so that what is memoized on it is shared.
-        let at = if is_put {
-            revision
-        } else {
-            Revision(revision.0 - 1)
-        };
+        let at = if is_put { revision } else { Revision(revision.0 - 1) };
         let ours = self.index.get_at(key, at).ok().flatten();
-        match ours
-            .filter(|e| !is_put || e.mod_revision == revision)
-            .or(told)
-        {
+        match ours.filter(|e| !is_put || e.mod_revision == revision).or(told) {
             Some(entry) => Ok(Cas::Done { entry, revision }),
-            None => Err(unseen(Error::Unavailable(
-                "it was overwritten and compacted since".into(),
-            ))),
+            None => Err(unseen(Error::Unavailable("it was overwritten and compacted since".into()))),
         }
     }
 
     async fn compact(&self, revision: Revision) -> Result<()> {
         let current = self.index.revision();
         if revision > current {
-            return Err(Error::Future {
-                asked: revision,
-                current,
-            });
+            return Err(Error::Future { asked: revision, current });
         }
         // The latest state can always be listed.
         let to = revision.0.min(current.0.saturating_sub(1));

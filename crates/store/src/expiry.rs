@@ -12,10 +12,7 @@ pub(crate) struct Expiries<T> {
 
 impl<T> Default for Expiries<T> {
     fn default() -> Self {
-        Expiries {
-            queue: BTreeMap::new(),
-            by_revision: HashMap::new(),
-        }
+        Expiries { queue: BTreeMap::new(), by_revision: HashMap::new() }
     }
 }
 
@@ -43,12 +40,7 @@ impl<T: Ord + Copy> Expiries<T> {
 
     /// Up to `max` versions that are due, oldest first. They stay until [`Expiries::remove`].
     pub(crate) fn due(&self, now: T, max: usize) -> Vec<(Arc<str>, Revision)> {
-        let due = self
-            .queue
-            .iter()
-            .take_while(|((at, _), _)| *at <= now)
-            .take(max);
-        due.map(|((_, revision), key)| (key.clone(), *revision))
-            .collect()
+        let due = self.queue.iter().take_while(|((at, _), _)| *at <= now).take(max);
+        due.map(|((_, revision), key)| (key.clone(), *revision)).collect()
     }
 }

@@ -23,12 +23,7 @@ pub(crate) struct Wake {
 
 impl History {
     pub(crate) fn new(window: Duration, revisions_min: u64) -> History {
-        History {
-            window,
-            revisions_min,
-            samples: VecDeque::new(),
-            sampled: None,
-        }
+        History { window, revisions_min, samples: VecDeque::new(), sampled: None }
     }
 
     fn step(&self) -> Duration {
@@ -49,20 +44,12 @@ impl History {
             if now < at + self.window {
                 break;
             }
-            compact_to = Some(Revision(
-                revision.0.min(current.0.saturating_sub(self.revisions_min)),
-            ));
+            compact_to = Some(Revision(revision.0.min(current.0.saturating_sub(self.revisions_min))));
             self.samples.pop_front();
         }
-        let sample = self
-            .sampled
-            .filter(|_| self.is_behind(current))
-            .map(|(at, _)| at + self.step());
+        let sample = self.sampled.filter(|_| self.is_behind(current)).map(|(at, _)| at + self.step());
         let expire = self.samples.front().map(|(at, _)| *at + self.window);
-        Wake {
-            compact_to,
-            next: sample.into_iter().chain(expire).min(),
-        }
+        Wake { compact_to, next: sample.into_iter().chain(expire).min() }
     }
 }
 
@@ -93,17 +80,10 @@ mod tests {
         assert!(wakes < 80, "{wakes}");
         for (at, to) in &compacted {
             // Nothing younger than the window, nor of the last thousand, is dropped.
-            assert!(
-                to.0 <= revision_at(*at - Duration::from_secs(300)).0,
-                "{at:?} {to:?}"
-            );
+            assert!(to.0 <= revision_at(*at - Duration::from_secs(300)).0, "{at:?} {to:?}");
             assert!(to.0 + 1000 <= revision_at(*at).0.max(1000), "{at:?} {to:?}");
         }
-        assert_eq!(
-            compacted.last().map(|(_, to)| to.0),
-            Some(5000),
-            "all but the last thousand are gone in the end"
-        );
+        assert_eq!(compacted.last().map(|(_, to)| to.0), Some(5000), "all but the last thousand are gone in the end");
         assert!(now - start <= Duration::from_secs(600 + 300 + 31));
     }
 }

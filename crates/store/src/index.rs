@@ -37,9 +37,12 @@ pub struct Index {
 struct Partition {
     state: RwLock<State>,
     /// Watched prefixes and keys. Locked only inside or without `state`, never around it.
-    scopes: Mutex<HashMap<Box<str>, (usize, Arc<Scope>)>>,
+    scopes: Mutex<Scopes>,
     scope_count: AtomicUsize,
 }
+
+/// With the number of watchers.
+type Scopes = HashMap<Box<str>, (usize, Arc<Scope>)>;
 
 #[derive(Default)]
 struct State {
@@ -89,11 +92,7 @@ impl Index {
         };
         let state = partition.state.read();
         self.readable(revision)?;
-        Ok(state
-            .table
-            .get(key)
-            .and_then(|slot| slot.at(revision))
-            .cloned())
+        Ok(state.table.get(key).and_then(|slot| slot.at(revision)).cloned())
     }
 
     pub fn list(&self, prefix: &str, options: &ListOptions) -> Result<Page> {
@@ -107,23 +106,10 @@ impl Index {
         self.list_in_steps(prefix, options, usize::MAX)
     }
 
-    fn list_in_steps(
-        &self,
-        prefix: &str,
-        options: &ListOptions,
-        visits_max: usize,
-    ) -> Result<Page> {
+    fn list_in_steps(&self, prefix: &str, options: &ListOptions, visits_max: usize) -> Result<Page> {
         let mut at = options.revision;
-        let limit = if options.limit == 0 {
-            usize::MAX
-        } else {
-            options.limit
-        };
-        let mut page = Page {
-            entries: Vec::new(),
-            revision: Revision(0),
-            remaining: 0,
-        };
+        let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+        let mut page = Page { entries: Vec::new(), revision: Revision(0), remaining: 0 };
         let partitions = self.covering(prefix);
         if partitions.is_empty() {
             page.revision = at.unwrap_or_else(|| self.revision());
@@ -196,9 +182,7 @@ impl Index {
                     let state = partition.state.read();
                     self.readable(revision)?;
                     let slots = state.table.range("", after.as_deref()).take(VISITS_MAX);
-                    slots
-                        .map(|slot| (slot.named().key.clone(), slot.at(revision).cloned()))
-                        .collect()
+                    slots.map(|slot| (slot.named().key.clone(), slot.at(revision).cloned())).collect()
                 };
                 let Some((last, _)) = step.last() else { break };
                 after = Some(last.clone());
@@ -222,10 +206,7 @@ impl Index {
 
     /// As [`Index::apply`], leaving watchers to be told by [`Index::announce`], which may be done elsewhere and later.
     pub fn apply_quietly(&self, events: Vec<Event>, visible: Revision) -> News {
-        let mut news = News {
-            scopes: Vec::new(),
-            moved: visible > self.revision(),
-        };
+        let mut news = News { scopes: Vec::new(), moved: visible > self.revision() };
         let mut events = events.into_iter().peekable();
         while let Some(first) = events.peek() {
             let name = partition_name(first.change.key()).to_owned();
@@ -237,10 +218,7 @@ impl Index {
                 }
                 state.table.push(match &event.change {
                     Change::Put { entry, .. } => Version::Put(entry.clone()),
-                    Change::Delete { prev } => Version::Deleted {
-                        revision: event.revision,
-                        prev: prev.clone(),
-                    },
+                    Change::Delete { prev } => Version::Deleted { revision: event.revision, prev: prev.clone() },
                 });
                 state.log.push_back(event);
             }
@@ -272,16 +250,8 @@ impl Index {
             // In steps, so that readers and the writer wait for no more than a few hundred keys at a time.
             loop {
                 let mut state = partition.state.write();
-                let State {
-                    table,
-                    log,
-                    trimmed,
-                } = &mut *state;
-                let due = log
-                    .iter()
-                    .take(512)
-                    .take_while(|e| e.revision.0 <= to)
-                    .count();
+                let State { table, log, trimmed } = &mut *state;
+                let due = log.iter().take(512).take_while(|e| e.revision.0 <= to).count();
                 for event in log.drain(..due) {
                     table.prune(event.change.key(), floor);
                     *trimmed = event.revision;
@@ -357,11 +327,7 @@ impl Index {
         if let Some(found) = self.partition(name) {
             return found;
         }
-        self.partitions
-            .write()
-            .entry(name.into())
-            .or_default()
-            .clone()
+        self.partitions.write().entry(name.into()).or_default().clone()
     }
 
     /// Partitions that may hold keys with `prefix`: one, unless it is shorter than a resource's.
@@ -395,11 +361,7 @@ impl Partition {
     /// Marks and collects the scopes that a change of `key` concerns: each prefix that ends in `/`, and the key.
     fn concerned(&self, key: &str, revision: Revision, into: &mut Vec<Arc<Scope>>) {
         let scopes = self.scopes.lock();
-        let ends = key
-            .bytes()
-            .enumerate()
-            .filter(|(_, b)| *b == b'/')
-            .map(|(i, _)| i + 1);
+        let ends = key.bytes().enumerate().filter(|(_, b)| *b == b'/').map(|(i, _)| i + 1);
         for end in ends.chain([key.len()]) {
             if let Some((_, scope)) = scopes.get(&key[..end]) {
                 scope.changed.store(revision.0, Ordering::Release);
@@ -420,12 +382,7 @@ impl Change {
 /// `/registry/pods/ns/name` → `/registry/pods/`. Keys above that (`/registry/x`) lie together with their siblings.
 fn partition_name(key: &str) -> &str {
     let mut last = 0;
-    for (n, (i, _)) in key
-        .bytes()
-        .enumerate()
-        .filter(|(_, b)| *b == b'/')
-        .enumerate()
-    {
+    for (n, (i, _)) in key.bytes().enumerate().filter(|(_, b)| *b == b'/').enumerate() {
         last = i + 1;
         if n == 2 {
             break;
@@ -447,10 +404,7 @@ mod tests {
         for (key, name) in [
             ("/registry/pods/default/web", "/registry/pods/"),
             ("/registry/pods/", "/registry/pods/"),
-            (
-                "/registry/foos.example.com/a/b/c",
-                "/registry/foos.example.com/",
-            ),
+            ("/registry/foos.example.com/a/b/c", "/registry/foos.example.com/"),
             ("/registry/ready", "/registry/"),
             ("ready", ""),
             ("/", "/"),

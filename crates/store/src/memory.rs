@@ -19,9 +19,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            history_revisions: 50_000,
-        }
+        Options { history_revisions: 50_000 }
     }
 }
 
@@ -68,26 +66,19 @@ impl Memory {
         let revision = Revision(self.index.revision().0 + 1);
         let due = effect.ttl().map(|ttl| Instant::now() + ttl);
         let (event, done) = effect.at(key, revision);
-        if let Change::Put {
-            prev: Some(prev), ..
-        }
-        | Change::Delete { prev } = &event.change
-        {
+        if let Change::Put { prev: Some(prev), .. } | Change::Delete { prev } = &event.change {
             writer.expiries.remove(prev.mod_revision);
         }
         if let Some(due) = due {
             let first = writer.expiries.next();
-            writer
-                .expiries
-                .insert(due, revision, event.change.key().clone());
+            writer.expiries.insert(due, revision, event.change.key().clone());
             if first.is_none_or(|first| due < first) {
                 self.earlier_expiry.notify_one();
             }
         }
         self.index.apply(vec![event], revision);
         if revision.0 - self.index.compacted().0 > 2 * self.options.history_revisions {
-            self.index
-                .compact(Revision(revision.0 - self.options.history_revisions));
+            self.index.compact(Revision(revision.0 - self.options.history_revisions));
         }
         Ok(done)
     }
@@ -100,12 +91,7 @@ impl Memory {
             }
             for (key, revision) in due {
                 // A conflict means that someone wrote the key just now, and took the timer along.
-                let _ = self.write_now(
-                    &key,
-                    Write::Delete {
-                        expected: Some(revision),
-                    },
-                );
+                let _ = self.write_now(&key, Write::Delete { expected: Some(revision) });
                 self.writer.lock().expiries.remove(revision);
             }
         }
@@ -145,15 +131,9 @@ impl Engine for Memory {
     }
 
     async fn write(&self, key: &str, write: Write) -> Result<Cas> {
-        let expires = matches!(
-            &write,
-            Write::Create { ttl: Some(_), .. } | Write::Update { ttl: Some(_), .. }
-        );
+        let expires = matches!(&write, Write::Create { ttl: Some(_), .. } | Write::Update { ttl: Some(_), .. });
         if expires && !self.expiring.swap(true, Ordering::Relaxed) {
-            tokio::spawn(expire_when_due(
-                self.this.clone(),
-                self.earlier_expiry.clone(),
-            ));
+            tokio::spawn(expire_when_due(self.this.clone(), self.earlier_expiry.clone()));
         }
         self.write_now(key, write)
     }
@@ -161,10 +141,7 @@ impl Engine for Memory {
     async fn compact(&self, revision: Revision) -> Result<()> {
         let current = self.index.revision();
         if revision > current {
-            return Err(Error::Future {
-                asked: revision,
-                current,
-            });
+            return Err(Error::Future { asked: revision, current });
         }
         self.index.compact(revision);
         Ok(())

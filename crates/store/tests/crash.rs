@@ -36,9 +36,7 @@ async fn writer_process() {
     let store = embedded::open(options(Path::new(&dir))).expect("open");
     let say = |line: String| {
         // One write each, so that the reader gets whole lines up to the kill.
-        let _ = std::io::stdout()
-            .lock()
-            .write_all(format!("{line}\n").as_bytes());
+        let _ = std::io::stdout().lock().write_all(format!("{line}\n").as_bytes());
     };
     say(format!("open {}", store.revision().0));
     let mut watcher = store.watch("/", store.revision()).expect("watch");
@@ -49,9 +47,9 @@ async fn writer_process() {
                     Change::Put { entry, .. } => String::from_utf8_lossy(&entry.value).into_owned(),
                     Change::Delete { .. } => "gone".into(),
                 };
-                let _ = std::io::stdout().lock().write_all(
-                    format!("saw {} {} {what}\n", event.revision.0, event.change.key()).as_bytes(),
-                );
+                let _ = std::io::stdout()
+                    .lock()
+                    .write_all(format!("saw {} {} {what}\n", event.revision.0, event.change.key()).as_bytes());
             }
         }
     });
@@ -60,27 +58,15 @@ async fn writer_process() {
         tokio::spawn(async move {
             for i in 0u64.. {
                 let key = format!("/registry/pods/ns{w}/{}", (i * 7 + w) % 23);
-                let value = format!(
-                    "{w}-{i}-{}-{}",
-                    std::process::id(),
-                    "x".repeat((i % 40) as usize * 10)
-                );
+                let value = format!("{w}-{i}-{}-{}", std::process::id(), "x".repeat((i % 40) as usize * 10));
                 let result = match store.get(&key) {
                     None => store.create(&key, Bytes::from(value.clone()), None).await,
                     Some(e) if i % 5 == 0 => store.delete(&key, Some(e.mod_revision)).await,
-                    Some(e) => {
-                        store
-                            .update(&key, Bytes::from(value.clone()), e.mod_revision, None)
-                            .await
-                    }
+                    Some(e) => store.update(&key, Bytes::from(value.clone()), e.mod_revision, None).await,
                 };
                 match result.expect("write") {
                     Cas::Done { revision, .. } => {
-                        let what = if store.get_at(&key, revision).expect("get").is_some() {
-                            &*value
-                        } else {
-                            "gone"
-                        };
+                        let what = if store.get_at(&key, revision).expect("get").is_some() { &*value } else { "gone" };
                         let line = format!("did {} {key} {what}\n", revision.0);
                         let _ = std::io::stdout().lock().write_all(line.as_bytes());
                     }
@@ -128,15 +114,10 @@ fn run_and_kill(dir: &Path, millis: u64, told: &mut Told) {
     for line in lines {
         let words: Vec<&str> = line.splitn(4, ' ').collect();
         match words[..] {
-            ["did" | "saw", revision, key, what] => {
-                tell(told, revision.parse().expect("number"), key, what)
-            }
+            ["did" | "saw", revision, key, what] => tell(told, revision.parse().expect("number"), key, what),
             ["open", revision] => {
                 let revision: u64 = revision.parse().expect("number");
-                assert!(
-                    revision >= told.keys().last().copied().unwrap_or(0),
-                    "went back"
-                );
+                assert!(revision >= told.keys().last().copied().unwrap_or(0), "went back");
             }
             _ => {}
         }
@@ -145,33 +126,14 @@ fn run_and_kill(dir: &Path, millis: u64, told: &mut Told) {
 
 async fn verify(dir: &Path, told: &mut Told) {
     let store = embedded::open(options(dir)).expect("open after kill");
-    assert!(
-        store.revision().0 >= told.keys().last().copied().unwrap_or(0),
-        "acknowledged revisions are lost"
-    );
+    assert!(store.revision().0 >= told.keys().last().copied().unwrap_or(0), "acknowledged revisions are lost");
     let base = Revision(store.compacted().0 + 1);
     if store.revision().0 == 0 {
         return;
     }
-    let page = store
-        .list(
-            "/",
-            &ListOptions {
-                revision: Some(base),
-                ..ListOptions::default()
-            },
-        )
-        .expect("list");
-    let mut state: BTreeMap<String, String> = page
-        .entries
-        .iter()
-        .map(|e| {
-            (
-                e.key.to_string(),
-                String::from_utf8_lossy(&e.value).into_owned(),
-            )
-        })
-        .collect();
+    let page = store.list("/", &ListOptions { revision: Some(base), ..ListOptions::default() }).expect("list");
+    let mut state: BTreeMap<String, String> =
+        page.entries.iter().map(|e| (e.key.to_string(), String::from_utf8_lossy(&e.value).into_owned())).collect();
     let mut watcher = store.watch("/", base).expect("watch");
     let mut last = base.0;
     let mut seen = 0;
@@ -204,16 +166,8 @@ async fn verify(dir: &Path, told: &mut Told) {
         }
     }
     let page = store.list("/", &ListOptions::default()).expect("list");
-    let listed: BTreeMap<String, String> = page
-        .entries
-        .iter()
-        .map(|e| {
-            (
-                e.key.to_string(),
-                String::from_utf8_lossy(&e.value).into_owned(),
-            )
-        })
-        .collect();
+    let listed: BTreeMap<String, String> =
+        page.entries.iter().map(|e| (e.key.to_string(), String::from_utf8_lossy(&e.value).into_owned())).collect();
     assert_eq!(listed, state);
     assert_eq!(listed, replayed);
     store.shutdown().await;
@@ -224,10 +178,7 @@ fn kill_under_load_loses_nothing() {
     if std::env::var(WRITER_DIR).is_ok() {
         return;
     }
-    let kills: u64 = std::env::var("STORE_KILLS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(12);
+    let kills: u64 = std::env::var("STORE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
     let dir = tempfile::tempdir().expect("temporary directory");
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let mut told = Told::new();
@@ -239,24 +190,15 @@ fn kill_under_load_loses_nothing() {
         }
     }
     runtime.block_on(verify(dir.path(), &mut told));
-    assert!(
-        told.len() as u64 > kills * 20,
-        "the writers hardly wrote: {}",
-        told.len()
-    );
+    assert!(told.len() as u64 > kills * 20, "the writers hardly wrote: {}", told.len());
 }
 
 #[tokio::test]
 async fn a_second_process_is_told_who_has_the_directory() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let store = embedded::open(options(dir.path())).expect("open");
-    let Err(Error::InUse(why)) = embedded::open(options(dir.path())) else {
-        panic!("opened twice")
-    };
-    assert!(
-        why.contains(&format!("process {}", std::process::id())),
-        "{why}"
-    );
+    let Err(Error::InUse(why)) = embedded::open(options(dir.path())) else { panic!("opened twice") };
+    assert!(why.contains(&format!("process {}", std::process::id())), "{why}");
     store.shutdown().await;
     // Let go at shutdown, though the handle lives on.
     drop(embedded::open(options(dir.path())).expect("open again"));
@@ -267,16 +209,10 @@ async fn a_second_process_is_told_who_has_the_directory() {
 #[tokio::test]
 async fn a_newer_format_is_refused() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    embedded::open(options(dir.path()))
-        .expect("open")
-        .shutdown()
-        .await;
+    embedded::open(options(dir.path())).expect("open").shutdown().await;
     std::fs::write(dir.path().join("FORMAT"), "skiff store format 7\n").expect("write");
     let result = embedded::open(options(dir.path()));
-    assert!(matches!(
-        result,
-        Err(Error::NewerFormat { found: 7, known: 1 })
-    ));
+    assert!(matches!(result, Err(Error::NewerFormat { found: 7, known: 1 })));
 }
 
 #[tokio::test]
@@ -285,35 +221,17 @@ async fn the_directory_is_private_and_a_quiet_store_does_not_touch_it() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join("store");
     let store = embedded::open(embedded::Options::new(&path)).expect("open");
-    store
-        .create("/registry/secrets/ns/s", Bytes::from_static(b"x"), None)
-        .await
-        .expect("create");
+    store.create("/registry/secrets/ns/s", Bytes::from_static(b"x"), None).await.expect("create");
     let stamps = || {
         let files = std::fs::read_dir(&path).expect("list");
-        let stamp = |f: std::fs::DirEntry| {
-            (
-                f.file_name(),
-                f.metadata().and_then(|m| m.modified()).expect("time"),
-            )
-        };
+        let stamp = |f: std::fs::DirEntry| (f.file_name(), f.metadata().and_then(|m| m.modified()).expect("time"));
         let mut stamps: Vec<_> = files.map(|f| stamp(f.expect("file"))).collect();
         stamps.sort();
         stamps
     };
-    assert_eq!(
-        std::fs::metadata(&path)
-            .expect("directory")
-            .permissions()
-            .mode()
-            & 0o777,
-        0o700
-    );
+    assert_eq!(std::fs::metadata(&path).expect("directory").permissions().mode() & 0o777, 0o700);
     let log = path.join("0000000000000001.log");
-    assert_eq!(
-        std::fs::metadata(log).expect("log").permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(std::fs::metadata(log).expect("log").permissions().mode() & 0o777, 0o600);
     let before = stamps();
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!(stamps(), before);

@@ -12,16 +12,10 @@ use store::embedded::faulty::{Faults, FaultyDisk};
 use store::{Cas, Change, Error, Event, ListOptions, Revision, Store, embedded};
 
 fn seeds(default: u64) -> Vec<u64> {
-    if let Some(seed) = std::env::var("STORE_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok())
-    {
+    if let Some(seed) = std::env::var("STORE_SEED").ok().and_then(|s| s.parse().ok()) {
         return vec![seed];
     }
-    let n = std::env::var("STORE_SEEDS")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(default);
+    let n = std::env::var("STORE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(default);
     (0..n).collect()
 }
 
@@ -40,10 +34,7 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 33) % n
     }
 }
@@ -91,7 +82,7 @@ async fn history(store: &Arc<dyn Store>, after: Revision) -> Vec<Event> {
 }
 
 /// The store as it came back: nothing lost, nothing doubled, nothing invented.
-async fn check(store: &Arc<dyn Store>, outside: &mut Outside) {
+async fn check(store: &Arc<dyn Store>, outside: &Mutex<Outside>) {
     let compacted = store.compacted();
     let base = match compacted.0 {
         0 => Revision(0),
@@ -99,22 +90,11 @@ async fn check(store: &Arc<dyn Store>, outside: &mut Outside) {
     };
     let mut state: BTreeMap<String, (u64, Bytes)> = BTreeMap::new();
     if base.0 > 0 {
-        let page = store
-            .list(
-                "/",
-                &ListOptions {
-                    revision: Some(base),
-                    ..ListOptions::default()
-                },
-            )
-            .expect("list");
-        state.extend(
-            page.entries
-                .iter()
-                .map(|e| (e.key.to_string(), (e.mod_revision.0, e.value.clone()))),
-        );
+        let page = store.list("/", &ListOptions { revision: Some(base), ..ListOptions::default() }).expect("list");
+        state.extend(page.entries.iter().map(|e| (e.key.to_string(), (e.mod_revision.0, e.value.clone()))));
     }
     let events = history(store, base).await;
+    let outside = &mut *outside.lock();
     let mut last = base.0;
     for event in &events {
         assert!(event.revision.0 > last, "in order and once");
@@ -123,10 +103,7 @@ async fn check(store: &Arc<dyn Store>, outside: &mut Outside) {
         if !outside.seen.contains_key(&last) {
             let fate = outside.fates.get(&what).copied();
             let is_expiry_or_open = matches!(fate, Some(Fate::Open));
-            assert!(
-                is_expiry_or_open,
-                "revision {last}: {what} appeared, which was {fate:?}"
-            );
+            assert!(is_expiry_or_open, "revision {last}: {what} appeared, which was {fate:?}");
         }
         outside.saw(last, &key, &what);
         match &event.change {
@@ -141,11 +118,7 @@ async fn check(store: &Arc<dyn Store>, outside: &mut Outside) {
     }
     let got: Vec<u64> = events.iter().map(|e| e.revision.0).collect();
     for revision in outside.seen.range(base.0 + 1..).map(|(r, _)| *r) {
-        assert!(
-            got.binary_search(&revision).is_ok(),
-            "revision {revision} is lost: {:?}",
-            outside.seen[&revision]
-        );
+        assert!(got.binary_search(&revision).is_ok(), "revision {revision} is lost: {:?}", outside.seen[&revision]);
     }
     // Older than the history: the last write of each key must show in the state.
     let mut newest: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
@@ -154,35 +127,19 @@ async fn check(store: &Arc<dyn Store>, outside: &mut Outside) {
     }
     for (key, (revision, what)) in newest {
         match what.starts_with("delete of") {
-            true => assert!(
-                !state.contains_key(key),
-                "{key} was deleted at {revision} and came back"
-            ),
-            false => assert_eq!(
-                state.get(key).map(|(r, v)| (*r, &v[..])),
-                Some((revision, what.as_bytes())),
-                "{key}"
-            ),
+            true => assert!(!state.contains_key(key), "{key} was deleted at {revision} and came back"),
+            false => assert_eq!(state.get(key).map(|(r, v)| (*r, &v[..])), Some((revision, what.as_bytes())), "{key}"),
         }
     }
     let page = store.list("/", &ListOptions::default()).expect("list");
-    let listed: BTreeMap<_, _> = page
-        .entries
-        .iter()
-        .map(|e| (e.key.to_string(), (e.mod_revision.0, e.value.clone())))
-        .collect();
+    let listed: BTreeMap<_, _> =
+        page.entries.iter().map(|e| (e.key.to_string(), (e.mod_revision.0, e.value.clone()))).collect();
     assert_eq!(listed, state);
     assert!(store.revision().0 >= outside.seen.keys().last().copied().unwrap_or(0));
 }
 
 /// Writers at random until the power goes or they are through.
-async fn live(
-    store: &Arc<dyn Store>,
-    disk: &FaultyDisk,
-    outside: &Arc<Mutex<Outside>>,
-    seed: u64,
-    life: u64,
-) {
+async fn live(store: &Arc<dyn Store>, disk: &FaultyDisk, outside: &Arc<Mutex<Outside>>, seed: u64, life: u64) {
     let watching = {
         let mut watcher = store.watch("/", store.revision()).expect("watch");
         let outside = outside.clone();
@@ -203,11 +160,7 @@ async fn live(
                 if !disk.has_power() {
                     break;
                 }
-                let key = format!(
-                    "/registry/{}/{}",
-                    ["pods", "nodes"][random.below(2) as usize],
-                    random.below(12)
-                );
+                let key = format!("/registry/{}/{}", ["pods", "nodes"][random.below(2) as usize], random.below(12));
                 let current = store.get(&key);
                 let padding = "x".repeat(random.below(if i % 9 == 0 { 2000 } else { 60 }) as usize);
                 let mut what = format!("{seed}-{life}-{w}-{i}-{padding}");
@@ -215,19 +168,13 @@ async fn live(
                 let result = match current {
                     Some(current) if random.below(3) == 0 => {
                         what = format!("delete of {}", current.mod_revision.0);
-                        outside
-                            .lock()
-                            .fates
-                            .entry(what.clone())
-                            .or_insert(Fate::Open);
+                        outside.lock().fates.entry(what.clone()).or_insert(Fate::Open);
                         store.delete(&key, Some(current.mod_revision)).await
                     }
                     current => {
                         outside.lock().fates.insert(what.clone(), Fate::Open);
                         match current {
-                            Some(current) => {
-                                store.update(&key, value, current.mod_revision, None).await
-                            }
+                            Some(current) => store.update(&key, value, current.mod_revision, None).await,
                             None => store.create(&key, value, None).await,
                         }
                     }
@@ -239,13 +186,10 @@ async fn live(
                         outside.fates.insert(what, Fate::Done);
                     }
                     // Two may try the same deletion; one's refusal says nothing of the other.
-                    Ok(Cas::Conflict(_)) | Err(Error::Unavailable(_))
-                        if !what.starts_with("delete") =>
-                    {
+                    Ok(Cas::Conflict(_)) | Err(Error::Unavailable(_)) if !what.starts_with("delete") => {
                         outside.fates.insert(what, Fate::Refused);
                     }
-                    Ok(Cas::Conflict(_))
-                    | Err(Error::Unavailable(_) | Error::Unknown(_) | Error::Closed) => {}
+                    Ok(Cas::Conflict(_)) | Err(Error::Unavailable(_) | Error::Unknown(_) | Error::Closed) => {}
                     Err(error) => panic!("{error}"),
                 }
             }
@@ -270,10 +214,7 @@ async fn run(seed: u64) {
                 disk.cut_power_after(1 + random.below(6));
                 match embedded::open_on(Arc::new(disk.clone()), small()) {
                     Ok(store) => drop(store),
-                    Err(error) => assert!(
-                        matches!(error, Error::Unavailable(_)),
-                        "seed {seed}: {error}"
-                    ),
+                    Err(error) => assert!(matches!(error, Error::Unavailable(_)), "seed {seed}: {error}"),
                 }
                 disk.crash();
             }
@@ -282,16 +223,10 @@ async fn run(seed: u64) {
             Ok(store) => store,
             Err(error) => panic!("seed {seed}, life {life}: {error}"),
         };
-        check(&store, &mut outside.lock()).await;
+        check(&store, &outside).await;
         disk.set_faults(match random.below(4) {
-            0 => Faults {
-                write_error_permille: 60,
-                ..Faults::default()
-            },
-            1 => Faults {
-                sync_error_permille: 80,
-                ..Faults::default()
-            },
+            0 => Faults { write_error_permille: 60, ..Faults::default() },
+            1 => Faults { sync_error_permille: 80, ..Faults::default() },
             2 => Faults {
                 write_error_permille: 30,
                 sync_error_permille: 30,
@@ -311,7 +246,7 @@ async fn run(seed: u64) {
             disk.set_faults(Faults::default());
             let store = embedded::open_on(Arc::new(disk.clone()), small())
                 .unwrap_or_else(|e| panic!("seed {seed}, life {life}: {e}"));
-            check(&store, &mut outside.lock()).await;
+            check(&store, &outside).await;
             disk.cut_power_after(0);
             drop(store);
         }
@@ -319,20 +254,15 @@ async fn run(seed: u64) {
     }
     disk.set_faults(Faults::default());
     let store = embedded::open_on(Arc::new(disk.clone()), small()).expect("open");
-    check(&store, &mut outside.lock()).await;
+    check(&store, &outside).await;
     store.shutdown().await;
 }
 
 #[test]
 fn nothing_acknowledged_is_lost() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
     for seed in seeds(150) {
-        let result =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(run(seed))));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(run(seed))));
         if let Err(panic) = result {
             eprintln!("replay with STORE_SEED={seed}");
             std::panic::resume_unwind(panic);
@@ -346,22 +276,14 @@ async fn fill(store: &Arc<dyn Store>, n: u64) {
         let key = format!("/registry/pods/{}", i % 17);
         match store.get(&key) {
             None => drop(store.create(&key, value, None).await.expect("create")),
-            Some(e) => drop(
-                store
-                    .update(&key, value, e.mod_revision, None)
-                    .await
-                    .expect("update"),
-            ),
+            Some(e) => drop(store.update(&key, value, e.mod_revision, None).await.expect("update")),
         }
     }
 }
 
 fn listing(store: &Arc<dyn Store>) -> (Revision, Vec<(String, u64, Bytes)>) {
     let page = store.list("/", &ListOptions::default()).expect("list");
-    let entries = page
-        .entries
-        .iter()
-        .map(|e| (e.key.to_string(), e.mod_revision.0, e.value.clone()));
+    let entries = page.entries.iter().map(|e| (e.key.to_string(), e.mod_revision.0, e.value.clone()));
     (page.revision, entries.collect())
 }
 
@@ -369,10 +291,7 @@ fn listing(store: &Arc<dyn Store>) -> (Revision, Vec<(String, u64, Bytes)>) {
 #[tokio::test]
 async fn damage_is_reported() {
     let disk = FaultyDisk::new(1);
-    let options = Options {
-        history_window: Duration::from_secs(300),
-        ..small()
-    };
+    let options = Options { history_window: Duration::from_secs(300), ..small() };
     let store = embedded::open_on(Arc::new(disk.clone()), options.clone()).expect("open");
     fill(&store, 120).await;
     store.compact(Revision(90)).await.expect("compact");
@@ -380,10 +299,7 @@ async fn damage_is_reported() {
     store.shutdown().await;
     let want = listing(&store);
     let files = disk.files();
-    assert!(
-        files.keys().any(|n| n.ends_with(".snapshot")) && files.keys().any(|n| n.ends_with(".log")),
-        "{files:?}"
-    );
+    assert!(files.keys().any(|n| n.ends_with(".snapshot")) && files.keys().any(|n| n.ends_with(".log")), "{files:?}");
     let mut reported = 0;
     let mut harmless = 0;
     for (name, good) in &files {
@@ -408,10 +324,7 @@ async fn damage_is_reported() {
         drop(opened);
         disk.overwrite(name, good.clone());
     }
-    assert!(
-        reported > 500 && harmless < 100,
-        "{reported} reported, {harmless} harmless"
-    );
+    assert!(reported > 500 && harmless < 100, "{reported} reported, {harmless} harmless");
 }
 
 #[tokio::test]
@@ -421,21 +334,14 @@ async fn a_full_disk_refuses_and_recovers() {
     fill(&store, 20).await;
     let before = listing(&store);
     let used: usize = disk.files().values().map(Vec::len).sum();
-    disk.set_faults(Faults {
-        capacity_bytes: Some(used as u64 + 50),
-        ..Faults::default()
-    });
+    disk.set_faults(Faults { capacity_bytes: Some(used as u64 + 50), ..Faults::default() });
     for _ in 0..5 {
-        let result = store
-            .create("/registry/pods/late", Bytes::from(vec![b'x'; 500]), None)
-            .await;
+        let result = store.create("/registry/pods/late", Bytes::from(vec![b'x'; 500]), None).await;
         assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
     }
     assert_eq!(listing(&store), before, "reads go on");
     disk.set_faults(Faults::default());
-    let result = store
-        .create("/registry/pods/late", Bytes::from(vec![b'y'; 500]), None)
-        .await;
+    let result = store.create("/registry/pods/late", Bytes::from(vec![b'y'; 500]), None).await;
     assert!(matches!(result, Ok(Cas::Done { .. })), "{result:?}");
     let after = listing(&store);
     drop(store);
@@ -450,29 +356,14 @@ async fn a_failed_sync_is_never_taken_for_a_success() {
     let store = embedded::open_on(Arc::new(disk.clone()), Options::new("unused")).expect("open");
     fill(&store, 20).await;
     let before = listing(&store);
-    disk.set_faults(Faults {
-        sync_error_permille: 1000,
-        ..Faults::default()
-    });
+    disk.set_faults(Faults { sync_error_permille: 1000, ..Faults::default() });
     for i in 0..5 {
-        let result = store
-            .create(
-                &format!("/registry/pods/late{i}"),
-                Bytes::from_static(b"x"),
-                None,
-            )
-            .await;
-        assert!(
-            matches!(result, Err(Error::Unavailable(_) | Error::Unknown(_))),
-            "{result:?}"
-        );
+        let result = store.create(&format!("/registry/pods/late{i}"), Bytes::from_static(b"x"), None).await;
+        assert!(matches!(result, Err(Error::Unavailable(_) | Error::Unknown(_))), "{result:?}");
     }
     disk.set_faults(Faults::default());
     assert_eq!(listing(&store), before);
-    let (_, again) = match store
-        .create("/registry/pods/again", Bytes::from_static(b"y"), None)
-        .await
-    {
+    let (_, again) = match store.create("/registry/pods/again", Bytes::from_static(b"y"), None).await {
         Ok(Cas::Done { entry, revision }) => (entry, revision),
         other => panic!("{other:?}"),
     };
@@ -503,8 +394,5 @@ async fn the_disk_stays_small_and_quiet() {
     // Any write or sync from here on would fail, and be seen.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(disk.files(), before);
-    assert!(
-        store.revision().0 - store.compacted().0 <= 21,
-        "and so does history"
-    );
+    assert!(store.revision().0 - store.compacted().0 <= 21, "and so does history");
 }

@@ -8,9 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use store::embedded::faulty::FaultyDisk;
-use store::{
-    Cas, Change, Entry, Error, Event, ListOptions, Page, Revision, Store, Watcher, embedded, memory,
-};
+use store::{Cas, Change, Entry, Error, Event, ListOptions, Page, Revision, Store, Watcher, embedded, memory};
 
 #[derive(Clone, Debug, PartialEq)]
 struct Version {
@@ -30,10 +28,7 @@ struct Model {
 
 impl Model {
     fn new() -> Model {
-        Model {
-            states: vec![BTreeMap::new()],
-            ..Model::default()
-        }
+        Model { states: vec![BTreeMap::new()], ..Model::default() }
     }
 
     fn revision(&self) -> u64 {
@@ -49,11 +44,7 @@ impl Model {
         let modified = self.revision() + 1;
         let prev = state.get(key).cloned();
         let create = prev.as_ref().map_or(modified, |p| p.create);
-        let version = Version {
-            value,
-            create,
-            modified,
-        };
+        let version = Version { value, create, modified };
         state.insert(key.into(), version.clone());
         self.states.push(state);
         self.changes.push((key.into(), Some(version), prev));
@@ -67,9 +58,7 @@ impl Model {
     }
 
     fn compact(&mut self, revision: u64) {
-        self.compacted = self
-            .compacted
-            .max(revision.min(self.revision().saturating_sub(1)));
+        self.compacted = self.compacted.max(revision.min(self.revision().saturating_sub(1)));
     }
 
     fn is_readable(&self, revision: u64) -> bool {
@@ -78,11 +67,7 @@ impl Model {
 }
 
 fn version(entry: &Entry) -> Version {
-    Version {
-        value: entry.value.clone(),
-        create: entry.create_revision.0,
-        modified: entry.mod_revision.0,
-    }
+    Version { value: entry.value.clone(), create: entry.create_revision.0, modified: entry.mod_revision.0 }
 }
 
 fn flat(event: &Event) -> (u64, String, Option<Version>, Option<Version>) {
@@ -97,10 +82,7 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 33) % n.max(1)
     }
 
@@ -108,33 +90,18 @@ impl Random {
         let resource = ["pods", "pods.x", "nodes"][self.below(3) as usize];
         match resource {
             "nodes" => format!("/registry/nodes/{}", self.below(6)),
-            _ => format!(
-                "/registry/{resource}/{}/{}",
-                ["a", "ab", "b"][self.below(3) as usize],
-                self.below(8)
-            ),
+            _ => format!("/registry/{resource}/{}/{}", ["a", "ab", "b"][self.below(3) as usize], self.below(8)),
         }
     }
 
     fn prefix(&mut self) -> &'static str {
-        let all = [
-            "/",
-            "/registry/",
-            "/registry/pods/",
-            "/registry/pods.x/",
-            "/registry/nodes/",
-            "/registry/pods/a/",
-        ];
+        let all = ["/", "/registry/", "/registry/pods/", "/registry/pods.x/", "/registry/nodes/", "/registry/pods/a/"];
         all[self.below(all.len() as u64) as usize]
     }
 }
 
 fn matches(prefix: &str, key: &str) -> bool {
-    if prefix.ends_with('/') {
-        key.starts_with(prefix)
-    } else {
-        key == prefix
-    }
+    if prefix.ends_with('/') { key.starts_with(prefix) } else { key == prefix }
 }
 
 struct Watch {
@@ -161,9 +128,7 @@ fn options() -> embedded::Options {
 fn open(engine: &Engine) -> Arc<dyn Store> {
     match engine {
         Engine::Memory => memory::open(),
-        Engine::Embedded(disk) => {
-            embedded::open_on(Arc::new(disk.clone()), options()).expect("open")
-        }
+        Engine::Embedded(disk) => embedded::open_on(Arc::new(disk.clone()), options()).expect("open"),
     }
 }
 
@@ -175,26 +140,11 @@ fn check_page(page: &Page, model: &Model, prefix: &str, options: &ListOptions) {
         .iter()
         .filter(|(k, _)| k.starts_with(prefix) && after.is_none_or(|a| k.as_str() > a))
         .collect();
-    let n = if options.limit == 0 {
-        all.len()
-    } else {
-        options.limit.min(all.len())
-    };
-    let got: Vec<_> = page
-        .entries
-        .iter()
-        .map(|e| (e.key.to_string(), version(e)))
-        .collect();
-    let want: Vec<_> = all[..n]
-        .iter()
-        .map(|(k, v)| ((*k).clone(), (*v).clone()))
-        .collect();
+    let n = if options.limit == 0 { all.len() } else { options.limit.min(all.len()) };
+    let got: Vec<_> = page.entries.iter().map(|e| (e.key.to_string(), version(e))).collect();
+    let want: Vec<_> = all[..n].iter().map(|(k, v)| ((*k).clone(), (*v).clone())).collect();
     assert_eq!(got, want, "{prefix} {options:?}");
-    assert_eq!(
-        page.remaining as usize,
-        all.len() - n,
-        "{prefix} {options:?}"
-    );
+    assert_eq!(page.remaining as usize, all.len() - n, "{prefix} {options:?}");
 }
 
 /// Takes some events of a watch and compares them with the model's.
@@ -211,16 +161,10 @@ async fn step(watch: &mut Watch, model: &Model, max: usize) -> bool {
         return true;
     }
     let overtaken = expected.first().is_some_and(|e| e.0 <= model.compacted);
-    let result = tokio::time::timeout(Duration::from_secs(10), watch.watcher.next(max))
-        .await
-        .expect("in time");
+    let result = tokio::time::timeout(Duration::from_secs(10), watch.watcher.next(max)).await.expect("in time");
     match result {
         Err(Error::Compacted { .. }) => {
-            assert!(
-                position <= model.compacted,
-                "at {position}, compacted {}",
-                model.compacted
-            );
+            assert!(position <= model.compacted, "at {position}, compacted {}", model.compacted);
             false
         }
         Ok(events) if expected.is_empty() => {
@@ -230,11 +174,7 @@ async fn step(watch: &mut Watch, model: &Model, max: usize) -> bool {
         }
         Err(error) => panic!("{error}"),
         Ok(events) => {
-            assert!(
-                !overtaken,
-                "{events:?} after a compaction to {}",
-                model.compacted
-            );
+            assert!(!overtaken, "{events:?} after a compaction to {}", model.compacted);
             let got: Vec<_> = events.iter().map(flat).collect();
             let n = expected.len().min(max);
             assert_eq!(got, expected[..n]);
@@ -257,17 +197,11 @@ async fn run(seed: u64, engine: Engine) {
         let value = Bytes::from(format!("{n}"));
         match random.below(20) {
             0..=4 => {
-                let cas = store
-                    .create(&key, value.clone(), None)
-                    .await
-                    .expect("create");
+                let cas = store.create(&key, value.clone(), None).await.expect("create");
                 match (cas, current) {
                     (Cas::Done { entry, revision }, None) => {
                         model.put(&key, value);
-                        assert_eq!(
-                            (revision.0, version(&entry)),
-                            (model.revision(), model.now()[&key].clone())
-                        );
+                        assert_eq!((revision.0, version(&entry)), (model.revision(), model.now()[&key].clone()));
                     }
                     (Cas::Conflict(Some(entry)), Some(current)) => {
                         assert_eq!(version(&entry), current)
@@ -277,24 +211,12 @@ async fn run(seed: u64, engine: Engine) {
             }
             5..=9 => {
                 let right = current.as_ref().map_or(1, |c| c.modified);
-                let expected = if random.below(4) == 0 {
-                    random.below(right + 3)
-                } else {
-                    right
-                };
-                let cas = store
-                    .update(&key, value.clone(), Revision(expected), None)
-                    .await
-                    .expect("update");
+                let expected = if random.below(4) == 0 { random.below(right + 3) } else { right };
+                let cas = store.update(&key, value.clone(), Revision(expected), None).await.expect("update");
                 match (cas, current) {
-                    (Cas::Done { entry, revision }, Some(current))
-                        if current.modified == expected =>
-                    {
+                    (Cas::Done { entry, revision }, Some(current)) if current.modified == expected => {
                         model.put(&key, value);
-                        assert_eq!(
-                            (revision.0, version(&entry)),
-                            (model.revision(), model.now()[&key].clone())
-                        );
+                        assert_eq!((revision.0, version(&entry)), (model.revision(), model.now()[&key].clone()));
                     }
                     (Cas::Conflict(entry), current) => {
                         assert_ne!(current.as_ref().map(|c| c.modified), Some(expected));
@@ -305,8 +227,7 @@ async fn run(seed: u64, engine: Engine) {
             }
             10..=12 => {
                 let right = current.as_ref().map_or(1, |c| c.modified);
-                let expected = [None, Some(Revision(right)), Some(Revision(right + 1))]
-                    [random.below(3) as usize];
+                let expected = [None, Some(Revision(right)), Some(Revision(right + 1))][random.below(3) as usize];
                 let cas = store.delete(&key, expected).await.expect("delete");
                 match (cas, current) {
                     (Cas::Done { entry, revision }, Some(current)) => {
@@ -332,19 +253,11 @@ async fn run(seed: u64, engine: Engine) {
             }
             14 => {
                 let after = random.below(model.revision() + 2);
-                let prefix = if random.below(3) == 0 {
-                    key
-                } else {
-                    random.prefix().to_owned()
-                };
+                let prefix = if random.below(3) == 0 { key } else { random.prefix().to_owned() };
                 match store.watch(&prefix, Revision(after)) {
                     Ok(watcher) => {
                         assert!(model.is_readable(after), "watch after {after}");
-                        watches.push(Watch {
-                            prefix,
-                            watcher,
-                            after,
-                        });
+                        watches.push(Watch { prefix, watcher, after });
                     }
                     Err(Error::Future { .. }) => assert!(after > model.revision()),
                     Err(Error::Compacted { .. }) => assert!(after <= model.compacted),
@@ -356,8 +269,7 @@ async fn run(seed: u64, engine: Engine) {
                 let options = ListOptions {
                     start_after: (random.below(3) == 0).then(|| random.key()),
                     limit: random.below(4) as usize * random.below(6) as usize,
-                    revision: (random.below(2) == 0)
-                        .then(|| Revision(random.below(model.revision() + 2))),
+                    revision: (random.below(2) == 0).then(|| Revision(random.below(model.revision() + 2))),
                 };
                 let at = options.revision.map_or(model.revision(), |r| r.0);
                 match store.list(prefix, &options) {
@@ -379,10 +291,7 @@ async fn run(seed: u64, engine: Engine) {
                 match store.get_at(&key, Revision(at)) {
                     Ok(entry) => {
                         assert!(model.is_readable(at));
-                        assert_eq!(
-                            entry.as_ref().map(version),
-                            model.states[at as usize].get(&key).cloned()
-                        );
+                        assert_eq!(entry.as_ref().map(version), model.states[at as usize].get(&key).cloned());
                     }
                     Err(Error::Future { .. }) => assert!(at > model.revision()),
                     Err(Error::Compacted { .. }) => {
@@ -415,25 +324,17 @@ async fn run(seed: u64, engine: Engine) {
                 drop(store);
                 disk.crash();
                 store = open(&engine);
-                assert_eq!(
-                    (store.revision().0, store.compacted().0),
-                    (model.revision(), model.compacted)
-                );
+                assert_eq!((store.revision().0, store.compacted().0), (model.revision(), model.compacted));
                 // Watches resume where they were.
                 for watch in &mut watches {
-                    if let Ok(watcher) = store.watch(
-                        &watch.prefix,
-                        Revision(watch.after.max(model.compacted + 1)),
-                    ) {
+                    if let Ok(watcher) = store.watch(&watch.prefix, Revision(watch.after.max(model.compacted + 1))) {
                         watch.after = watch.after.max(model.compacted + 1);
                         watch.watcher = watcher;
                     }
                 }
                 watches.retain(|w| w.after <= model.revision() && model.is_readable(w.after));
                 for watch in &mut watches {
-                    watch.watcher = store
-                        .watch(&watch.prefix, Revision(watch.after))
-                        .expect("watch");
+                    watch.watcher = store.watch(&watch.prefix, Revision(watch.after)).expect("watch");
                 }
             }
         }
@@ -443,15 +344,8 @@ async fn run(seed: u64, engine: Engine) {
 }
 
 fn check(engine: impl Fn(u64) -> Engine, default: u64) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("runtime");
-    let number = |name| {
-        std::env::var(name)
-            .ok()
-            .and_then(|n: String| n.parse::<u64>().ok())
-    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    let number = |name| std::env::var(name).ok().and_then(|n: String| n.parse::<u64>().ok());
     let seeds = match number("STORE_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("STORE_MODEL_SEEDS").unwrap_or(default),

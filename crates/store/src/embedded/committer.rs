@@ -52,11 +52,7 @@ struct Batch {
 }
 
 enum Timer {
-    Set {
-        at_unix_ms: u64,
-        revision: Revision,
-        key: Arc<str>,
-    },
+    Set { at_unix_ms: u64, revision: Revision, key: Arc<str> },
     Clear(Revision),
 }
 
@@ -77,10 +73,7 @@ impl Committer {
                     Some(command) => self.take(command, &mut batch),
                     None => self.take_expired(&mut batch),
                 }
-                if stop
-                    || batch.replies.len() >= BATCH_WRITES_MAX
-                    || self.frame.len() >= BATCH_BYTES_MAX
-                {
+                if stop || batch.replies.len() >= BATCH_WRITES_MAX || self.frame.len() >= BATCH_BYTES_MAX {
                     break;
                 }
                 match commands.try_recv() {
@@ -102,13 +95,11 @@ impl Committer {
         let next = self.shared.expiries.lock().next();
         match next {
             None => commands.recv().ok().map(Some),
-            Some(at) => {
-                match commands.recv_timeout(Duration::from_millis(at.saturating_sub(unix_ms()))) {
-                    Ok(command) => Some(Some(command)),
-                    Err(RecvTimeoutError::Timeout) => Some(None),
-                    Err(RecvTimeoutError::Disconnected) => None,
-                }
-            }
+            Some(at) => match commands.recv_timeout(Duration::from_millis(at.saturating_sub(unix_ms()))) {
+                Ok(command) => Some(Some(command)),
+                Err(RecvTimeoutError::Timeout) => Some(None),
+                Err(RecvTimeoutError::Disconnected) => None,
+            },
         }
     }
 
@@ -116,9 +107,7 @@ impl Committer {
         match command {
             Command::Write { key, write, reply } => match self.stage(&key, write, batch) {
                 // A conflict with the batch's own writes is true only once they are durable, so all wait alike.
-                outcome if !batch.events.is_empty() => {
-                    batch.replies.push(Reply::Write(reply, outcome))
-                }
+                outcome if !batch.events.is_empty() => batch.replies.push(Reply::Write(reply, outcome)),
                 outcome => drop(reply.send(Ok(outcome))),
             },
             Command::Compact { revision, reply } => {
@@ -141,9 +130,7 @@ impl Committer {
         };
         let revision = self.next;
         self.next = Revision(revision.0 + 1);
-        let expires_unix_ms = effect
-            .ttl()
-            .map(|ttl| unix_ms().saturating_add(ttl.as_millis() as u64));
+        let expires_unix_ms = effect.ttl().map(|ttl| unix_ms().saturating_add(ttl.as_millis() as u64));
         let (event, done) = effect.at(key, revision);
         let (prev, now) = match &event.change {
             Change::Put { entry, prev } => {
@@ -157,24 +144,13 @@ impl Committer {
                 (prev.as_ref(), Some(entry.clone()))
             }
             Change::Delete { prev } => {
-                self.frame.push(Record::Delete {
-                    revision,
-                    key: &prev.key,
-                });
+                self.frame.push(Record::Delete { revision, key: &prev.key });
                 (Some(prev), None)
             }
         };
-        batch
-            .timers
-            .extend(prev.map(|prev| Timer::Clear(prev.mod_revision)));
+        batch.timers.extend(prev.map(|prev| Timer::Clear(prev.mod_revision)));
         let key = event.change.key().clone();
-        batch
-            .timers
-            .extend(expires_unix_ms.map(|at_unix_ms| Timer::Set {
-                at_unix_ms,
-                revision,
-                key: key.clone(),
-            }));
+        batch.timers.extend(expires_unix_ms.map(|at_unix_ms| Timer::Set { at_unix_ms, revision, key: key.clone() }));
         batch.pending.insert(key, now);
         batch.events.push(event);
         done
@@ -183,13 +159,7 @@ impl Committer {
     fn take_expired(&mut self, batch: &mut Batch) {
         let due = self.shared.expiries.lock().due(unix_ms(), BATCH_WRITES_MAX);
         for (key, revision) in due {
-            if let Cas::Conflict(_) = self.stage(
-                &key,
-                Write::Delete {
-                    expected: Some(revision),
-                },
-                batch,
-            ) {
+            if let Cas::Conflict(_) = self.stage(&key, Write::Delete { expected: Some(revision) }, batch) {
                 // Can't be: a later write takes the timer along. But a timer that stays would spin.
                 self.shared.expiries.lock().remove(revision);
             }
@@ -200,10 +170,7 @@ impl Committer {
         if self.frame.is_empty() {
             return;
         }
-        let last = batch
-            .events
-            .last()
-            .map_or(self.shared.index.revision(), |e| e.revision);
+        let last = batch.events.last().map_or(self.shared.index.revision(), |e| e.revision);
         let first = batch.events.first().map_or(self.next, |e| e.revision);
         let result = self.log.append(&mut self.frame, last, first);
         self.frame.clear();
@@ -218,13 +185,7 @@ impl Committer {
                     Reply::Compact(reply) => drop(reply.send(Err(error))),
                 }
             }
-            if self
-                .shared
-                .expiries
-                .lock()
-                .next()
-                .is_some_and(|at| at <= unix_ms())
-            {
+            if self.shared.expiries.lock().next().is_some_and(|at| at <= unix_ms()) {
                 // Expiry goes on once the disk takes writes again; meanwhile it must not spin.
                 std::thread::sleep(Duration::from_millis(100));
             }
@@ -235,11 +196,7 @@ impl Committer {
             let mut expiries = self.shared.expiries.lock();
             for timer in batch.timers {
                 match timer {
-                    Timer::Set {
-                        at_unix_ms,
-                        revision,
-                        key,
-                    } => expiries.insert(at_unix_ms, revision, key),
+                    Timer::Set { at_unix_ms, revision, key } => expiries.insert(at_unix_ms, revision, key),
                     Timer::Clear(revision) => expiries.remove(revision),
                 }
             }
@@ -260,10 +217,7 @@ impl Committer {
         if self.unsealed {
             self.frame.clear();
             self.frame.push(Record::Seal);
-            if let Err(error) =
-                self.log
-                    .append(&mut self.frame, self.shared.index.revision(), self.next)
-            {
+            if let Err(error) = self.log.append(&mut self.frame, self.shared.index.revision(), self.next) {
                 tracing::warn!(%error, "failed to seal the log");
             }
         }
@@ -271,7 +225,5 @@ impl Committer {
 }
 
 pub(crate) fn unix_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as u64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }

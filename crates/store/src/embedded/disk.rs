@@ -44,10 +44,7 @@ struct RealFile {
 
 impl Directory {
     fn wrap(&self, file: File) -> Box<dyn DiskFile> {
-        Box::new(RealFile {
-            file,
-            fsync: self.fsync,
-        })
+        Box::new(RealFile { file, fsync: self.fsync })
     }
 }
 

@@ -89,10 +89,7 @@ impl FaultyDisk {
         state.life += 1;
         state.power_left = None;
         let survive = state.below(state.name_changes.len() as u64 + 1) as usize;
-        for change in std::mem::take(&mut state.name_changes)
-            .into_iter()
-            .take(survive)
-        {
+        for change in std::mem::take(&mut state.name_changes).into_iter().take(survive) {
             change.apply(&mut state.durable_names);
         }
         state.names = state.durable_names.clone();
@@ -113,31 +110,19 @@ impl FaultyDisk {
     /// A copy of all that would be read now.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let state = self.0.lock();
-        state
-            .names
-            .iter()
-            .map(|(name, id)| (name.clone(), state.files[*id].content.clone()))
-            .collect()
+        state.names.iter().map(|(name, id)| (name.clone(), state.files[*id].content.clone())).collect()
     }
 
     /// Replaces a file's durable content: damage.
     pub fn overwrite(&self, name: &str, content: Vec<u8>) {
         let state = &mut *self.0.lock();
         if let Some(id) = state.names.get(name) {
-            state.files[*id] = FileState {
-                content: content.clone(),
-                durable: content,
-                dirty: Vec::new(),
-            };
+            state.files[*id] = FileState { content: content.clone(), durable: content, dirty: Vec::new() };
         }
     }
 
     fn handle(&self, state: &State, id: usize) -> Box<dyn DiskFile> {
-        Box::new(Handle {
-            disk: self.clone(),
-            id,
-            life: state.life,
-        })
+        Box::new(Handle { disk: self.clone(), id, life: state.life })
     }
 }
 
@@ -146,9 +131,7 @@ impl NameChange {
         match self {
             NameChange::Set(name, id) => drop(names.insert(name, id)),
             NameChange::Remove(name) => drop(names.remove(&name)),
-            NameChange::Rename(from, to) => {
-                drop(names.remove(&from).map(|id| names.insert(to, id)))
-            }
+            NameChange::Rename(from, to) => drop(names.remove(&from).map(|id| names.insert(to, id))),
         }
     }
 }
@@ -192,8 +175,7 @@ impl State {
     /// Some of the dirty sectors reach the disk, in no order.
     fn write_some(&mut self, id: usize) {
         let dirty = std::mem::take(&mut self.files[id].dirty);
-        let (content_len, durable_len) =
-            (self.files[id].content.len(), self.files[id].durable.len());
+        let (content_len, durable_len) = (self.files[id].content.len(), self.files[id].durable.len());
         let len = match self.below(3) {
             0 => durable_len,
             1 => content_len,
@@ -220,10 +202,7 @@ impl State {
     }
 
     fn used(&self) -> u64 {
-        self.names
-            .values()
-            .map(|id| self.files[*id].content.len() as u64)
-            .sum()
+        self.names.values().map(|id| self.files[*id].content.len() as u64).sum()
     }
 
     fn change_name(&mut self, change: impl Fn() -> NameChange) -> io::Result<()> {
@@ -238,10 +217,7 @@ impl State {
     }
 
     fn id(&self, name: &str) -> io::Result<usize> {
-        self.names
-            .get(name)
-            .copied()
-            .ok_or_else(|| io::Error::new(ErrorKind::NotFound, name.to_owned()))
+        self.names.get(name).copied().ok_or_else(|| io::Error::new(ErrorKind::NotFound, name.to_owned()))
     }
 }
 

@@ -52,12 +52,7 @@ impl Header {
         let mut out = HEADER_MAGIC.to_vec();
         out.extend(FORMAT.to_le_bytes());
         out.extend((self.kind as u32).to_le_bytes());
-        for n in [
-            self.number,
-            self.previous_len,
-            self.previous_last.0,
-            self.first.0,
-        ] {
+        for n in [self.number, self.previous_len, self.previous_last.0, self.first.0] {
             out.extend(n.to_le_bytes());
         }
         out.extend(self.salt.to_le_bytes());
@@ -78,17 +73,10 @@ impl Header {
             2 => Kind::Snapshot,
             _ => return None,
         };
-        let [number, previous_len, previous_last, first] =
-            [input.u64()?, input.u64()?, input.u64()?, input.u64()?];
+        let [number, previous_len, previous_last, first] = [input.u64()?, input.u64()?, input.u64()?, input.u64()?];
         let salt = input.u32()?;
-        let header = Header {
-            kind,
-            number,
-            previous_len,
-            previous_last: Revision(previous_last),
-            first: Revision(first),
-            salt,
-        };
+        let header =
+            Header { kind, number, previous_len, previous_last: Revision(previous_last), first: Revision(first), salt };
         (input.u32()? == crc).then_some(header)
     }
 }
@@ -148,13 +136,7 @@ impl FrameWriter {
             out.extend(bytes);
         };
         match record {
-            Record::Put {
-                revision,
-                create_revision,
-                expires_unix_ms,
-                key,
-                value,
-            } => {
+            Record::Put { revision, create_revision, expires_unix_ms, key, value } => {
                 out.push(1);
                 for n in [revision.0, create_revision.0, expires_unix_ms] {
                     out.extend(n.to_le_bytes());
@@ -220,24 +202,13 @@ impl<'a> Frame<'a> {
         let crc = input.u32()?;
         let payload = input.take(payload_len)?;
         let intact = frame_crc(salt, &bytes[4..16], payload) == crc;
-        intact.then_some(Frame {
-            last,
-            payload,
-            len: FRAME_HEADER_LEN + payload_len,
-        })
+        intact.then_some(Frame { last, payload, len: FRAME_HEADER_LEN + payload_len })
     }
 
     /// Appends one frame's bytes from `input` to `into`, not checked yet, and says how many (0 at the end).
     pub(crate) fn read<R: Read>(input: &mut R, into: &mut Vec<u8>) -> io::Result<usize> {
-        let head = input
-            .by_ref()
-            .take(FRAME_HEADER_LEN as u64)
-            .read_to_end(into)?;
-        let Some(len) = into
-            .get(4..8)
-            .and_then(|b| b.try_into().ok())
-            .map(u32::from_le_bytes)
-        else {
+        let head = input.by_ref().take(FRAME_HEADER_LEN as u64).read_to_end(into)?;
+        let Some(len) = into.get(4..8).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes) else {
             return Ok(head);
         };
         // Grows with what is there, not with what a damaged length claims.
@@ -261,13 +232,8 @@ impl<'a> Frame<'a> {
 
     /// Where in `bytes` the first intact frame begins.
     pub(crate) fn find(bytes: &[u8], salt: u32) -> Option<usize> {
-        let starts = bytes
-            .windows(FRAME_MAGIC.len())
-            .enumerate()
-            .filter(|(_, w)| *w == FRAME_MAGIC);
-        starts
-            .map(|(i, _)| i)
-            .find(|i| Frame::decode(&bytes[*i..], salt).is_some())
+        let starts = bytes.windows(FRAME_MAGIC.len()).enumerate().filter(|(_, w)| *w == FRAME_MAGIC);
+        starts.map(|(i, _)| i).find(|i| Frame::decode(&bytes[*i..], salt).is_some())
     }
 }
 
@@ -301,13 +267,8 @@ impl<'a> Input<'a> {
                 key: self.key()?,
                 value: self.bytes()?,
             },
-            2 => Record::Delete {
-                revision: Revision(self.u64()?),
-                key: self.key()?,
-            },
-            3 => Record::Compact {
-                revision: Revision(self.u64()?),
-            },
+            2 => Record::Delete { revision: Revision(self.u64()?), key: self.key()? },
+            3 => Record::Compact { revision: Revision(self.u64()?) },
             4 => Record::Seal,
             5 => Record::End { puts: self.u64()? },
             _ => return None,
@@ -322,17 +283,8 @@ mod tests {
     fn records() -> [Record<'static>; 5] {
         let revision = Revision(7);
         [
-            Record::Put {
-                revision,
-                create_revision: Revision(3),
-                expires_unix_ms: 9,
-                key: "/a/b",
-                value: b"v\xff",
-            },
-            Record::Delete {
-                revision,
-                key: "/a/c",
-            },
+            Record::Put { revision, create_revision: Revision(3), expires_unix_ms: 9, key: "/a/b", value: b"v\xff" },
+            Record::Delete { revision, key: "/a/c" },
             Record::Compact { revision },
             Record::Seal,
             Record::End { puts: 4 },
@@ -348,13 +300,7 @@ mod tests {
         let bytes = writer.finish(Revision(7), 5).to_vec();
         let frame = Frame::decode(&bytes, 5).expect("intact");
         assert_eq!((frame.last, frame.len), (Revision(7), bytes.len()));
-        assert_eq!(
-            frame
-                .records()
-                .map(|r| r.expect("known"))
-                .collect::<Vec<_>>(),
-            records()
-        );
+        assert_eq!(frame.records().map(|r| r.expect("known")).collect::<Vec<_>>(), records());
         assert!(Frame::decode(&bytes, 6).is_none(), "another file's salt");
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Log {
     good_len: u64,
     last: Revision,
     segments: Arc<Segments>,
+    /// The last write failed.
+    failing: bool,
 }
 
 struct Active {
@@ -77,24 +79,15 @@ impl Log {
         base: Revision,
         mut replay: impl FnMut(Vec<Record>) -> Result<()>,
     ) -> Result<(Log, Revision)> {
-        let mut found: Vec<u64> = names(&*disk)?
-            .iter()
-            .filter_map(|n| segment_number(n))
-            .collect();
+        let mut found: Vec<u64> = names(&*disk)?.iter().filter_map(|n| segment_number(n)).collect();
         found.sort_unstable();
         found.retain(|n| *n >= first);
-        if found.iter().zip(first..).any(|(have, want)| *have != want)
-            || (found.is_empty() && base > Revision(0))
-        {
-            return Err(Error::Corrupt(format!(
-                "a log segment is missing; have {found:x?}, need all from {first:x}"
-            )));
+        if found.iter().zip(first..).any(|(have, want)| *have != want) || (found.is_empty() && base > Revision(0)) {
+            return Err(Error::Corrupt(format!("a log segment is missing; have {found:x?}, need all from {first:x}")));
         }
         let read = |name: &str, bytes_max: u64| {
             let mut bytes = Vec::new();
-            let read = disk
-                .read(name)
-                .and_then(|f| f.take(bytes_max).read_to_end(&mut bytes));
+            let read = disk.read(name).and_then(|f| f.take(bytes_max).read_to_end(&mut bytes));
             read.map(|_| bytes).map_err(|e| unreadable(name, e))
         };
         // Headers first: each says how much of the segment before it counts.
@@ -102,9 +95,7 @@ impl Log {
         for number in &found {
             let name = segment_name(*number);
             match Header::decode(&read(&name, HEADER_LEN as u64)?) {
-                Some(header) if header.kind == Kind::Segment && header.number == *number => {
-                    headers.push(header)
-                }
+                Some(header) if header.kind == Kind::Segment && header.number == *number => headers.push(header),
                 _ => return Err(Error::Corrupt(format!("{name}: the header is damaged"))),
             }
         }
@@ -120,9 +111,7 @@ impl Log {
             let mut at = HEADER_LEN;
             let mut segment_last = header.previous_last;
             let end = successor.map_or(bytes.len(), |s| s.previous_len as usize);
-            let body = bytes
-                .get(..end)
-                .ok_or_else(|| Error::Corrupt(format!("{name}: shorter than it was")))?;
+            let body = bytes.get(..end).ok_or_else(|| Error::Corrupt(format!("{name}: shorter than it was")))?;
             let mut torn = false;
             let mut sealed = false;
             while at < body.len() {
@@ -136,13 +125,9 @@ impl Log {
                     break;
                 };
                 let records: Option<Vec<Record>> = frame.records().collect();
-                let records = records.ok_or_else(|| {
-                    Error::Corrupt(format!("{name}: unknown record at byte {at}"))
-                })?;
+                let records = records.ok_or_else(|| Error::Corrupt(format!("{name}: unknown record at byte {at}")))?;
                 if frame.last < segment_last {
-                    return Err(Error::Corrupt(format!(
-                        "{name}: revisions go back at byte {at}"
-                    )));
+                    return Err(Error::Corrupt(format!("{name}: revisions go back at byte {at}")));
                 }
                 segment_last = frame.last;
                 sealed = records.last() == Some(&Record::Seal);
@@ -150,28 +135,16 @@ impl Log {
                 at += frame.len;
             }
             if successor.is_some_and(|s| s.previous_last != segment_last) {
-                return Err(Error::Corrupt(format!(
-                    "{name}: ends at {segment_last:?}, which its successor denies"
-                )));
+                return Err(Error::Corrupt(format!("{name}: ends at {segment_last:?}, which its successor denies")));
             }
             last = last.max(segment_last);
             next = next.max(header.first).max(Revision(last.0 + 1));
-            segments.push_back(Segment {
-                number: header.number,
-                bytes: bytes.len() as u64,
-                last: segment_last,
-            });
+            segments.push_back(Segment { number: header.number, bytes: bytes.len() as u64, last: segment_last });
             if successor.is_none() {
                 if torn {
                     tracing::warn!(segment = %name, good_len = at, "cut off a write that a crash left unfinished");
                 }
-                tail = Some(Tail {
-                    name,
-                    good: bytes[..at].to_vec(),
-                    salt: header.salt,
-                    torn,
-                    sealed,
-                });
+                tail = Some(Tail { name, good: bytes[..at].to_vec(), salt: header.salt, torn, sealed });
             }
         }
 
@@ -182,6 +155,7 @@ impl Log {
             good_len: 0,
             last,
             segments: Arc::new(Segments(Mutex::new(segments))),
+            failing: false,
         };
         if let Some(tail) = tail {
             log.good_len = tail.good.len() as u64;
@@ -192,13 +166,7 @@ impl Log {
 
     /// The last segment, made ready for more.
     fn resume(&self, tail: Tail) -> Result<Option<Active>> {
-        let Tail {
-            name,
-            good,
-            salt,
-            torn,
-            sealed,
-        } = tail;
+        let Tail { name, good, salt, torn, sealed } = tail;
         if !sealed {
             // What a killed process wrote is readable, though its sync may have failed or not have happened: then it
             // is in memory only, and syncing it again may do nothing. Readers are about to see it; so write it anew.
@@ -236,18 +204,15 @@ impl Log {
     /// latest revision once it is applied.
     ///
     /// Errors: [`Error::Unavailable`] when the frame is certain never to count, [`Error::Unknown`] otherwise.
-    pub(crate) fn append(
-        &mut self,
-        frame: &mut FrameWriter,
-        last: Revision,
-        first: Revision,
-    ) -> Result<()> {
+    pub(crate) fn append(&mut self, frame: &mut FrameWriter, last: Revision, first: Revision) -> Result<()> {
         if self.active.is_some() && self.good_len >= self.segment_bytes_max {
             self.active = None;
         }
         if self.active.is_none() {
-            self.begin_segment(first)
-                .map_err(|e| Error::Unavailable(format!("begin a log segment: {e}")))?;
+            self.begin_segment(first).map_err(|e| {
+                self.fails(&e);
+                Error::Unavailable(format!("begin a log segment: {e}"))
+            })?;
         }
         let Some(active) = &mut self.active else {
             return Err(Error::Closed);
@@ -258,28 +223,32 @@ impl Log {
         let Err(error) = written.and_then(|()| active.file.sync()) else {
             self.good_len += bytes.len() as u64;
             self.last = last;
+            if std::mem::take(&mut self.failing) {
+                tracing::warn!("the disk takes writes again");
+            }
             if let Some(segment) = self.segments.0.lock().back_mut() {
                 segment.bytes = self.good_len;
                 segment.last = last;
             }
             return Ok(());
         };
-        tracing::error!(%error, "failed to make a write durable; going on in a new log segment");
         // Room first: on a full disk the new segment may need what the failed write took.
-        let cut = active
-            .file
-            .set_len(self.good_len)
-            .and_then(|()| active.file.sync())
-            .is_ok();
+        let cut = active.file.set_len(self.good_len).and_then(|()| active.file.sync()).is_ok();
         self.active = None;
+        self.fails(&error);
         // Revisions of the failed frame are left out for good.
-        let begun = self
-            .begin_segment(Revision(first.0.max(last.0 + 1)))
-            .is_ok();
+        let begun = self.begin_segment(Revision(first.0.max(last.0 + 1))).is_ok();
         // A frame that isn't there to its last byte can't count in any case.
         match !whole || cut || begun {
             true => Err(Error::Unavailable(error.to_string())),
             false => Err(Error::Unknown(error.to_string())),
+        }
+    }
+
+    /// Said once, not for each of the writes that are refused meanwhile.
+    fn fails(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!(%error, "failed to make writes durable; refusing them until the disk takes them");
         }
     }
 
@@ -289,14 +258,8 @@ impl Log {
             None => (1, self.last),
         };
         let salt = random_salt();
-        let header = Header {
-            kind: Kind::Segment,
-            number,
-            previous_len: self.good_len,
-            previous_last,
-            first: next,
-            salt,
-        };
+        let header =
+            Header { kind: Kind::Segment, number, previous_len: self.good_len, previous_last, first: next, salt };
         let name = segment_name(number);
         // Written aside, so that a segment that has its name has its header, and damage is never mistaken for a crash
         // in between.
@@ -304,11 +267,7 @@ impl Log {
             Ok(file) => {
                 self.active = Some(Active { file, salt });
                 self.good_len = HEADER_LEN as u64;
-                let segment = Segment {
-                    number,
-                    bytes: self.good_len,
-                    last: previous_last,
-                };
+                let segment = Segment { number, bytes: self.good_len, last: previous_last };
                 self.segments.0.lock().push_back(segment);
                 Ok(())
             }
@@ -322,8 +281,7 @@ impl Log {
 }
 
 pub(crate) fn names(disk: &dyn Disk) -> Result<Vec<String>> {
-    disk.names()
-        .map_err(|e| unreadable("the data directory", e))
+    disk.names().map_err(|e| unreadable("the data directory", e))
 }
 
 pub(crate) fn unreadable(what: &str, error: io::Error) -> Error {

@@ -30,10 +30,7 @@ pub(crate) struct Doorbell {
 
 impl Doorbell {
     pub(crate) fn new(tasks: SyncSender<Task>) -> Doorbell {
-        Doorbell {
-            tasks,
-            asleep: AtomicBool::new(false),
-        }
+        Doorbell { tasks, asleep: AtomicBool::new(false) }
     }
 
     /// Wakes the thread if it sleeps without a timer. An atomic load otherwise.
@@ -56,13 +53,8 @@ pub(crate) struct Maintenance {
 impl Maintenance {
     pub(crate) fn run(mut self, tasks: Receiver<Task>) {
         loop {
-            let wake = self
-                .history
-                .look(Instant::now(), self.shared.index.revision());
-            if let Some(to) = wake
-                .compact_to
-                .filter(|to| *to > self.shared.index.compacted())
-            {
+            let wake = self.history.look(Instant::now(), self.shared.index.revision());
+            if let Some(to) = wake.compact_to.filter(|to| *to > self.shared.index.compacted()) {
                 match self.compact(to) {
                     Ok(()) => tracing::debug!(revision = to.0, "compacted"),
                     Err(Error::Closed) => return,
@@ -80,10 +72,7 @@ impl Maintenance {
                     }
                 }
             };
-            self.shared
-                .maintenance
-                .asleep
-                .store(false, Ordering::SeqCst);
+            self.shared.maintenance.asleep.store(false, Ordering::SeqCst);
             match task {
                 Ok(Task::Moved) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Task::Compact { revision, reply }) => drop(reply.send(self.compact(revision))),
@@ -101,9 +90,7 @@ impl Maintenance {
         }
         // Durable first, so that what was refused as compacted stays so after a restart.
         let (reply, done) = oneshot::channel();
-        self.commands
-            .send(Command::Compact { revision, reply })
-            .map_err(|_| Error::Closed)?;
+        self.commands.send(Command::Compact { revision, reply }).map_err(|_| Error::Closed)?;
         done.blocking_recv().map_err(|_| Error::Closed)??;
         index.compact(revision);
         if let Err(error) = self.snapshot_if_worth_it() {
@@ -119,34 +106,21 @@ impl Maintenance {
         let (first_segment, reclaimable) = {
             let segments = shared.segments.0.lock();
             // The last one is being written to.
-            let old = segments
-                .iter()
-                .take(segments.len().saturating_sub(1))
-                .take_while(|s| s.last <= revision);
+            let old = segments.iter().take(segments.len().saturating_sub(1)).take_while(|s| s.last <= revision);
             let (n, bytes) = old.fold((0, 0), |(n, bytes), s| (n + 1, bytes + s.bytes));
             match segments.get(n) {
                 Some(first) => (first.number, bytes),
                 None => return Ok(()),
             }
         };
-        if reclaimable < shared.options.checkpoint_bytes_min.max(self.snapshot_bytes)
-            || reclaimable == 0
-        {
+        if reclaimable < shared.options.checkpoint_bytes_min.max(self.snapshot_bytes) || reclaimable == 0 {
             return Ok(());
         }
         let started = Instant::now();
         let expires = |version| shared.expiries.lock().at(version).unwrap_or(0);
-        let written = snapshot::write(
-            &*shared.disk,
-            &shared.index,
-            revision,
-            first_segment,
-            expires,
-        )?;
+        let written = snapshot::write(&*shared.disk, &shared.index, revision, first_segment, expires)?;
         self.snapshot_bytes = written.bytes;
-        shared
-            .snapshot_bytes
-            .store(written.bytes, Ordering::Relaxed);
+        shared.snapshot_bytes.store(written.bytes, Ordering::Relaxed);
         remove_before(shared, &written)?;
         tracing::info!(revision = revision.0, bytes = written.bytes, took = ?started.elapsed(), "snapshot");
         Ok(())
@@ -161,10 +135,7 @@ pub(crate) fn remove_before(shared: &Shared, snapshot: &snapshot::Snapshot) -> R
             _ => break,
         };
         let name = segment_name(number);
-        shared
-            .disk
-            .remove(&name)
-            .map_err(|e| super::log::unreadable(&name, e))?;
+        shared.disk.remove(&name).map_err(|e| super::log::unreadable(&name, e))?;
         shared.segments.0.lock().pop_front();
     }
     snapshot::remove_superseded(&*shared.disk, snapshot.revision)

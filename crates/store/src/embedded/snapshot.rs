@@ -27,9 +27,7 @@ fn name(revision: Revision) -> String {
 }
 
 fn revision_of(name: &str) -> Option<Revision> {
-    u64::from_str_radix(name.strip_suffix(".snapshot")?, 16)
-        .ok()
-        .map(Revision)
+    u64::from_str_radix(name.strip_suffix(".snapshot")?, 16).ok().map(Revision)
 }
 
 /// Writes the state as of `revision`.
@@ -43,9 +41,7 @@ pub(crate) fn write(
     let result = write_aside(disk, index, revision, first_segment, expires_unix_ms);
     match &result {
         Ok(_) => {
-            let finish = disk
-                .rename(TEMPORARY, &name(revision))
-                .and_then(|()| disk.sync_names());
+            let finish = disk.rename(TEMPORARY, &name(revision)).and_then(|()| disk.sync_names());
             finish.map_err(|e| unreadable(&name(revision), e))?;
         }
         Err(_) => drop(disk.remove(TEMPORARY)),
@@ -108,11 +104,7 @@ fn write_aside(
     file.write_all(frame_bytes).map_err(failed)?;
     bytes += frame_bytes.len() as u64;
     file.sync().map_err(failed)?;
-    Ok(Snapshot {
-        revision,
-        first_segment,
-        bytes,
-    })
+    Ok(Snapshot { revision, first_segment, bytes })
 }
 
 /// Reads the newest snapshot, if there is one, and gives its records to `load`.
@@ -125,8 +117,7 @@ pub(crate) fn read(disk: &dyn Disk, mut load: impl FnMut(Record)) -> Result<Opti
     let failed = |e| unreadable(&name, e);
     let mut file = BufReader::with_capacity(1 << 20, disk.read(&name).map_err(failed)?);
     let mut bytes = vec![0; HEADER_LEN];
-    file.read_exact(&mut bytes)
-        .map_err(|_| damaged("the header is cut off"))?;
+    file.read_exact(&mut bytes).map_err(|_| damaged("the header is cut off"))?;
     let header = Header::decode(&bytes)
         .filter(|h| h.kind == Kind::Snapshot && h.first == revision)
         .ok_or_else(|| damaged("the header is damaged"))?;
@@ -137,17 +128,12 @@ pub(crate) fn read(disk: &dyn Disk, mut load: impl FnMut(Record)) -> Result<Opti
         if Frame::read(&mut file, &mut bytes).map_err(failed)? == 0 {
             return Err(damaged("the end is missing"));
         }
-        let frame =
-            Frame::decode(&bytes, header.salt).ok_or_else(|| damaged("a frame is damaged"))?;
+        let frame = Frame::decode(&bytes, header.salt).ok_or_else(|| damaged("a frame is damaged"))?;
         total += frame.len as u64;
         for record in frame.records() {
             match record.ok_or_else(|| damaged("unknown record"))? {
                 Record::End { puts: want } if want == puts => {
-                    return Ok(Some(Snapshot {
-                        revision,
-                        first_segment: header.number,
-                        bytes: total,
-                    }));
+                    return Ok(Some(Snapshot { revision, first_segment: header.number, bytes: total }));
                 }
                 put @ Record::Put { .. } => {
                     puts += 1;

@@ -25,9 +25,7 @@ pub(super) struct Client {
 impl Client {
     /// Connects when first used.
     pub(super) fn new(options: &EtcdOptions) -> Result<Client> {
-        let failed = |e: tonic::transport::Error| {
-            Error::Unavailable(format!("etcd endpoint: {}", chain(&e)))
-        };
+        let failed = |e: tonic::transport::Error| Error::Unavailable(format!("etcd endpoint: {}", chain(&e)));
         let mut endpoints = Vec::new();
         for url in &options.endpoints {
             let mut endpoint = Endpoint::from_shared(url.clone())
@@ -65,54 +63,34 @@ impl Client {
         let call = async {
             let mut grpc = self.grpc().await?;
             let codec = ProstCodec::<Q, A>::default();
-            grpc.unary(
-                tonic::Request::new(request),
-                PathAndQuery::from_static(path),
-                codec,
-            )
-            .await
+            grpc.unary(tonic::Request::new(request), PathAndQuery::from_static(path), codec).await
         };
         match tokio::time::timeout(CALL_TIMEOUT, call).await {
             Ok(result) => result.map(tonic::Response::into_inner),
-            Err(_) => Err(Status::deadline_exceeded(format!(
-                "no answer within {CALL_TIMEOUT:?}"
-            ))),
+            Err(_) => Err(Status::deadline_exceeded(format!("no answer within {CALL_TIMEOUT:?}"))),
         }
     }
 
     async fn grpc(&self) -> std::result::Result<Grpc<Channel>, Status> {
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
-        grpc.ready()
-            .await
-            .map_err(|e| Status::from_error(Box::new(e)))?;
+        grpc.ready().await.map_err(|e| Status::from_error(Box::new(e)))?;
         Ok(grpc)
     }
 
-    pub(super) async fn range(
-        &self,
-        request: RangeRequest,
-    ) -> std::result::Result<RangeResponse, Status> {
+    pub(super) async fn range(&self, request: RangeRequest) -> std::result::Result<RangeResponse, Status> {
         self.call("/etcdserverpb.KV/Range", request).await
     }
 
-    pub(super) async fn txn(
-        &self,
-        request: TxnRequest,
-    ) -> std::result::Result<TxnResponse, Status> {
+    pub(super) async fn txn(&self, request: TxnRequest) -> std::result::Result<TxnResponse, Status> {
         self.call("/etcdserverpb.KV/Txn", request).await
     }
 
-    pub(super) async fn compact(
-        &self,
-        revision: i64,
-    ) -> std::result::Result<CompactionResponse, Status> {
-        self.call("/etcdserverpb.KV/Compact", CompactionRequest { revision })
-            .await
+    pub(super) async fn compact(&self, revision: i64) -> std::result::Result<CompactionResponse, Status> {
+        self.call("/etcdserverpb.KV/Compact", CompactionRequest { revision }).await
     }
 
     pub(super) async fn grant(&self, ttl: i64) -> std::result::Result<LeaseGrantResponse, Status> {
-        self.call("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest { ttl })
-            .await
+        self.call("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest { ttl }).await
     }
 
     pub(super) async fn watch(
@@ -122,14 +100,11 @@ impl Client {
         let open = async {
             let mut grpc = self.grpc().await?;
             // The request stream stays open: its end would end the watch.
-            let first = futures::stream::iter([WatchRequest {
-                create: Some(create),
-            }]);
+            let first = futures::stream::iter([WatchRequest { create: Some(create) }]);
             let requests = first.chain(futures::stream::pending());
             let codec = ProstCodec::<WatchRequest, WatchResponse>::default();
             let path = PathAndQuery::from_static("/etcdserverpb.Watch/Watch");
-            grpc.streaming(tonic::Request::new(requests), path, codec)
-                .await
+            grpc.streaming(tonic::Request::new(requests), path, codec).await
         };
         match tokio::time::timeout(CALL_TIMEOUT, open).await {
             Ok(result) => result.map(tonic::Response::into_inner),
@@ -160,9 +135,7 @@ pub(super) fn read_error(status: &Status) -> Error {
 }
 
 fn describe(status: &Status) -> String {
-    let cause = std::error::Error::source(status)
-        .map(|e| format!(": {}", chain(e)))
-        .unwrap_or_default();
+    let cause = std::error::Error::source(status).map(|e| format!(": {}", chain(e))).unwrap_or_default();
     format!("etcd: {}{cause}", status.message())
 }
 

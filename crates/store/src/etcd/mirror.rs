@@ -33,9 +33,7 @@ pub(super) async fn run(etcd: Weak<Etcd>, shutdown: Shutdown) {
         let before = this.index.revision();
         let attempt = async {
             if list_first {
-                relist(&this)
-                    .await
-                    .map_err(|e| End::Broken(e.to_string()))?;
+                relist(&this).await.map_err(|e| End::Broken(e.to_string()))?;
             }
             follow(this, &etcd).await
         };
@@ -61,10 +59,7 @@ pub(super) async fn run(etcd: Weak<Etcd>, shutdown: Shutdown) {
 }
 
 /// Applies what the watch says, until it ends. Doesn't keep the store alive.
-async fn follow(
-    etcd: Arc<Etcd>,
-    weak: &Weak<Etcd>,
-) -> std::result::Result<std::convert::Infallible, End> {
+async fn follow(etcd: Arc<Etcd>, weak: &Weak<Etcd>) -> std::result::Result<std::convert::Infallible, End> {
     let broken = |status: tonic::Status| End::Broken(read_error(&status).to_string());
     let create = WatchCreateRequest {
         key: etcd.range_start(),
@@ -82,10 +77,7 @@ async fn follow(
             return Err(End::Compacted);
         }
         if response.canceled {
-            return Err(End::Broken(format!(
-                "etcd canceled the watch: {}",
-                response.cancel_reason
-            )));
+            return Err(End::Broken(format!("etcd canceled the watch: {}", response.cancel_reason)));
         }
         let Some(etcd) = weak.upgrade() else {
             return Err(End::Broken("closed".into()));
@@ -99,10 +91,7 @@ fn plan(index: &Index, response: WatchResponse, prefix: &str) -> (Vec<Event>, Re
     let seen = index.revision();
     if response.events.is_empty() {
         // The first answer's revision says nothing of what is still to come; a progress notice's does.
-        let progress = response
-            .header
-            .filter(|_| !response.created)
-            .map_or(0, |h| h.revision as u64);
+        let progress = response.header.filter(|_| !response.created).map_or(0, |h| h.revision as u64);
         return (Vec::new(), seen.max(Revision(progress)));
     }
     let mut pending: HashMap<Arc<str>, Option<Entry>> = HashMap::new();
@@ -138,9 +127,7 @@ fn plan(index: &Index, response: WatchResponse, prefix: &str) -> (Vec<Event>, Re
 }
 
 pub(super) fn own_key<'a>(kv: &'a KeyValue, prefix: &str) -> Option<&'a str> {
-    let key = std::str::from_utf8(&kv.key)
-        .ok()
-        .and_then(|k| k.strip_prefix(prefix));
+    let key = std::str::from_utf8(&kv.key).ok().and_then(|k| k.strip_prefix(prefix));
     if key.is_none() {
         tracing::warn!(key = ?kv.key, "skipped a key in etcd that isn't text");
     }
@@ -148,12 +135,7 @@ pub(super) fn own_key<'a>(kv: &'a KeyValue, prefix: &str) -> Option<&'a str> {
 }
 
 pub(super) fn entry_of(kv: KeyValue, key: Arc<str>) -> Entry {
-    entry(
-        key,
-        kv.value.into(),
-        Revision(kv.create_revision as u64),
-        Revision(kv.mod_revision as u64),
-    )
+    entry(key, kv.value.into(), Revision(kv.create_revision as u64), Revision(kv.mod_revision as u64))
 }
 
 /// Fills an empty index.
@@ -165,8 +147,7 @@ pub(super) async fn first_list(etcd: &Etcd) -> Result<()> {
         }
     }
     etcd.index.apply(Vec::new(), revision);
-    etcd.index
-        .raise_floor(Revision(revision.0.saturating_sub(1)));
+    etcd.index.raise_floor(Revision(revision.0.saturating_sub(1)));
     Ok(())
 }
 
@@ -175,18 +156,10 @@ async fn relist(etcd: &Etcd) -> Result<()> {
     let (kvs, revision) = list(etcd).await?;
     if revision < etcd.index.revision() {
         let ours = etcd.index.revision().0;
-        tracing::error!(
-            ours,
-            theirs = revision.0,
-            "etcd went back in time; was it restored? restart this server"
-        );
+        tracing::error!(ours, theirs = revision.0, "etcd went back in time; was it restored? restart this server");
         return Err(Error::Corrupt("etcd went back in time".into()));
     }
-    tracing::info!(
-        revision = revision.0,
-        keys = kvs.len(),
-        "listed etcd anew, because it was compacted"
-    );
+    tracing::info!(revision = revision.0, keys = kvs.len(), "listed etcd anew, because it was compacted");
     etcd.apply(|index| {
         let events = difference(index, kvs, revision, &etcd.options.prefix);
         // What happened in between isn't all known, so no one may begin there. Watchers that are under way see the
@@ -221,20 +194,11 @@ fn difference(index: &Index, kvs: Vec<KeyValue>, revision: Revision, prefix: &st
         if let Some(old) = prev.take_if(|p| p.create_revision != entry.create_revision) {
             // Deleted and created again; the deletion was before the creation.
             let revision = Revision(entry.create_revision.0 - 1);
-            events.push(Event {
-                revision,
-                change: Change::Delete { prev: old },
-            });
+            events.push(Event { revision, change: Change::Delete { prev: old } });
         }
-        events.push(Event {
-            revision: entry.mod_revision,
-            change: Change::Put { entry, prev },
-        });
+        events.push(Event { revision: entry.mod_revision, change: Change::Put { entry, prev } });
     }
-    events.extend(gone.into_values().map(|prev| Event {
-        revision,
-        change: Change::Delete { prev },
-    }));
+    events.extend(gone.into_values().map(|prev| Event { revision, change: Change::Delete { prev } }));
     // Stable, so that a key's deletion stays before its creation.
     events.sort_by_key(|e| e.revision);
     events
@@ -246,18 +210,9 @@ async fn list(etcd: &Etcd) -> Result<(Vec<KeyValue>, Revision)> {
     let mut revision = 0;
     let mut key = etcd.range_start();
     loop {
-        let request = RangeRequest {
-            key,
-            range_end: etcd.range_end(),
-            limit: PAGE_KEYS,
-            revision,
-            ..RangeRequest::default()
-        };
-        let page = etcd
-            .client
-            .range(request)
-            .await
-            .map_err(|s| read_error(&s))?;
+        let request =
+            RangeRequest { key, range_end: etcd.range_end(), limit: PAGE_KEYS, revision, ..RangeRequest::default() };
+        let page = etcd.client.range(request).await.map_err(|s| read_error(&s))?;
         if revision == 0 {
             revision = page.header.map_or(0, |h| h.revision);
         }
@@ -290,35 +245,17 @@ mod tests {
     fn show(events: &[Event]) -> Vec<String> {
         let show = |e: &Event| match &e.change {
             Change::Put { entry, prev } => {
-                format!(
-                    "{} put {} was {:?}",
-                    e.revision.0,
-                    entry.key,
-                    prev.as_ref().map(|p| p.mod_revision.0)
-                )
+                format!("{} put {} was {:?}", e.revision.0, entry.key, prev.as_ref().map(|p| p.mod_revision.0))
             }
-            Change::Delete { prev } => format!(
-                "{} delete {} was {}",
-                e.revision.0, prev.key, prev.mod_revision.0
-            ),
+            Change::Delete { prev } => format!("{} delete {} was {}", e.revision.0, prev.key, prev.mod_revision.0),
         };
         events.iter().map(show).collect()
     }
 
     fn index() -> Index {
         let index = Index::default();
-        for (key, revision) in [
-            ("/r/a/same", 3),
-            ("/r/a/changed", 4),
-            ("/r/a/gone", 5),
-            ("/r/a/again", 6),
-        ] {
-            index.load(entry(
-                key.into(),
-                Default::default(),
-                Revision(revision),
-                Revision(revision),
-            ));
+        for (key, revision) in [("/r/a/same", 3), ("/r/a/changed", 4), ("/r/a/gone", 5), ("/r/a/again", 6)] {
+            index.load(entry(key.into(), Default::default(), Revision(revision), Revision(revision)));
         }
         index.apply(Vec::new(), Revision(10));
         index
@@ -326,19 +263,15 @@ mod tests {
 
     #[test]
     fn a_listing_becomes_changes_in_order() {
-        let listed = vec![
-            kv("/r/a/again", 15, 16),
-            kv("/r/a/changed", 4, 12),
-            kv("/r/a/new", 13, 14),
-            kv("/r/a/same", 3, 3),
-        ];
+        let listed =
+            vec![kv("/r/a/again", 15, 16), kv("/r/a/changed", 4, 12), kv("/r/a/new", 13, 14), kv("/r/a/same", 3, 3)];
         let events = difference(&index(), listed, Revision(20), "/p");
         assert_eq!(
             show(&events),
             [
                 "12 put /r/a/changed was Some(4)",
-                "14 put /r/a/new was None",
                 "14 delete /r/a/again was 6",
+                "14 put /r/a/new was None",
                 "16 put /r/a/again was None",
                 "20 delete /r/a/gone was 5",
             ]
@@ -347,10 +280,7 @@ mod tests {
 
     #[test]
     fn an_answer_of_the_watch_becomes_changes() {
-        let event = |r#type: EventType, kv| proto::Event {
-            r#type: r#type as i32,
-            kv: Some(kv),
-        };
+        let event = |r#type: EventType, kv| proto::Event { r#type: r#type as i32, kv: Some(kv) };
         let response = WatchResponse {
             events: vec![
                 event(EventType::Put, kv("/r/a/same", 3, 9)),
@@ -361,29 +291,12 @@ mod tests {
             ..WatchResponse::default()
         };
         let (events, last) = plan(&index(), response, "/p");
-        assert_eq!(
-            show(&events),
-            [
-                "11 put /r/a/x was None",
-                "12 delete /r/a/x was 11",
-                "13 put /r/a/x was None"
-            ]
-        );
+        assert_eq!(show(&events), ["11 put /r/a/x was None", "12 delete /r/a/x was 11", "13 put /r/a/x was None"]);
         assert_eq!(last, Revision(13));
-        let header = Some(proto::ResponseHeader {
-            cluster_id: 0,
-            revision: 30,
-        });
-        let progress = WatchResponse {
-            header: header.clone(),
-            ..WatchResponse::default()
-        };
+        let header = Some(proto::ResponseHeader { cluster_id: 0, revision: 30 });
+        let progress = WatchResponse { header: header.clone(), ..WatchResponse::default() };
         assert_eq!(plan(&index(), progress, "/p").1, Revision(30));
-        let created = WatchResponse {
-            header,
-            created: true,
-            ..WatchResponse::default()
-        };
+        let created = WatchResponse { header, created: true, ..WatchResponse::default() };
         assert_eq!(plan(&index(), created, "/p").1, Revision(10));
     }
 }

@@ -45,13 +45,7 @@ impl Index {
                     let mut scopes = partition.scopes.lock();
                     let (watchers, scope) = scopes.entry(prefix.into()).or_insert_with(|| {
                         let newest = state.log.back().map_or(state.trimmed, |e| e.revision);
-                        (
-                            0,
-                            Arc::new(Scope {
-                                notify: Notify::new(),
-                                changed: AtomicU64::new(newest.0),
-                            }),
-                        )
+                        (0, Arc::new(Scope { notify: Notify::new(), changed: AtomicU64::new(newest.0) }))
                     });
                     *watchers += 1;
                     let scope = scope.clone();
@@ -63,14 +57,7 @@ impl Index {
         };
         let index = self.clone();
         let prefix = prefix.into();
-        let cursor = Cursor {
-            index,
-            prefix,
-            scoped,
-            position: after,
-            told: after,
-            told_at: None,
-        };
+        let cursor = Cursor { index, prefix, scoped, position: after, told: after, told_at: None };
         // Only now, because compaction may have gone on meanwhile; from here on the cursor notices by itself.
         self.readable(after)?;
         Ok(Box::new(cursor))
@@ -121,12 +108,7 @@ impl Cursor {
             }
             let start = state.log.partition_point(|e| e.revision <= self.position);
             let mut position = visible;
-            for (visits, event) in state
-                .log
-                .range(start..)
-                .take_while(|e| e.revision <= visible)
-                .enumerate()
-            {
+            for (visits, event) in state.log.range(start..).take_while(|e| e.revision <= visible).enumerate() {
                 // Never between two changes of one revision: the position could not tell them apart.
                 let whole = event.revision > self.position;
                 if whole && (events.len() >= max || visits >= VISITS_MAX) {
@@ -154,27 +136,14 @@ impl Cursor {
                 return Err(self.overtaken());
             }
             let start = state.log.partition_point(|e| e.revision <= self.position);
-            let mine = state
-                .log
-                .range(start..)
-                .take_while(|e| e.revision <= visible);
-            let mut taken: Vec<_> = mine
-                .filter(|e| self.concerns(e.change.key()))
-                .take(max + 1)
-                .cloned()
-                .collect();
+            let mine = state.log.range(start..).take_while(|e| e.revision <= visible);
+            let mut taken: Vec<_> = mine.filter(|e| self.concerns(e.change.key())).take(max + 1).cloned().collect();
             if let Some(last) = taken.get(max).map(|e| e.revision) {
                 // Whatever shares the last revision, so that the cut below can't fall inside of it.
                 let more = state.log.partition_point(|e| e.revision <= last);
                 let first = state.log.partition_point(|e| e.revision < last);
                 taken.retain(|e| e.revision < last);
-                taken.extend(
-                    state
-                        .log
-                        .range(first..more)
-                        .filter(|e| self.concerns(e.change.key()))
-                        .cloned(),
-                );
+                taken.extend(state.log.range(first..more).filter(|e| self.concerns(e.change.key())).cloned());
             }
             events.extend(taken);
         }
@@ -191,10 +160,7 @@ impl Cursor {
     }
 
     fn overtaken(&self) -> Error {
-        Error::Compacted {
-            asked: self.position,
-            compacted: self.index.compacted(),
-        }
+        Error::Compacted { asked: self.position, compacted: self.index.compacted() }
     }
 }
 

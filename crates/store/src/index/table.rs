@@ -70,11 +70,7 @@ impl Slot {
             return self.latest.entry();
         }
         let older = self.older.as_ref()?;
-        older
-            .iter()
-            .rev()
-            .find(|v| v.revision() <= revision)?
-            .entry()
+        older.iter().rev().find(|v| v.revision() <= revision)?.entry()
     }
 
     pub(super) fn latest(&self) -> Option<&Entry> {
@@ -89,10 +85,7 @@ impl Slot {
         }
         if let Some(older) = &mut self.older {
             // The last version at or before the floor is what the floor shows; a deletion shows as nothing.
-            let mut keep = older
-                .iter()
-                .rposition(|v| v.revision() <= floor)
-                .unwrap_or(0);
+            let mut keep = older.iter().rposition(|v| v.revision() <= floor).unwrap_or(0);
             if older[keep].revision() <= floor && older[keep].entry().is_none() {
                 keep += 1;
             }
@@ -109,26 +102,14 @@ impl Slot {
 impl Chunk {
     fn of(slots: Vec<Slot>) -> Chunk {
         let live = slots.iter().filter(|s| s.latest().is_some()).count() as u64;
-        let changed = slots
-            .iter()
-            .map(|s| s.latest.revision())
-            .max()
-            .unwrap_or_default();
-        Chunk {
-            slots,
-            live,
-            changed,
-        }
+        let changed = slots.iter().map(|s| s.latest.revision()).max().unwrap_or_default();
+        Chunk { slots, live, changed }
     }
 
     fn live_at(&self, revision: Revision) -> u64 {
         match self.changed <= revision {
             true => self.live,
-            false => self
-                .slots
-                .iter()
-                .filter(|s| s.at(revision).is_some())
-                .count() as u64,
+            false => self.slots.iter().filter(|s| s.at(revision).is_some()).count() as u64,
         }
     }
 
@@ -144,20 +125,13 @@ impl Table {
     /// The place of the first key for which `before` is false.
     fn seek(&self, before: impl Fn(&str) -> bool) -> Place {
         let chunk = self.chunks.partition_point(|c| before(c.last_key()));
-        let slot = self
-            .chunks
-            .get(chunk)
-            .map_or(0, |c| c.slots.partition_point(|s| before(s.key())));
+        let slot = self.chunks.get(chunk).map_or(0, |c| c.slots.partition_point(|s| before(s.key())));
         (chunk, slot)
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Slot> {
         let (chunk, slot) = self.seek(|k| k < key);
-        self.chunks
-            .get(chunk)?
-            .slots
-            .get(slot)
-            .filter(|s| s.key() == key)
+        self.chunks.get(chunk)?.slots.get(slot).filter(|s| s.key() == key)
     }
 
     /// Adds a version newer than all others of its key.
@@ -170,22 +144,11 @@ impl Table {
         let live = version.entry().is_some() as u64;
         if at == self.chunks.len() {
             // Behind all keys: fill the last chunk, then begin a fresh one, so that loading in order packs tightly.
-            if self
-                .chunks
-                .last()
-                .is_none_or(|c| c.slots.len() >= CHUNK_SLOTS_MAX)
-            {
-                self.chunks.push(Chunk {
-                    slots: Vec::new(),
-                    live: 0,
-                    changed: Revision(0),
-                });
+            if self.chunks.last().is_none_or(|c| c.slots.len() >= CHUNK_SLOTS_MAX) {
+                self.chunks.push(Chunk { slots: Vec::new(), live: 0, changed: Revision(0) });
             }
             if let Some(chunk) = self.chunks.last_mut() {
-                chunk.slots.push(Slot {
-                    latest: version,
-                    older: None,
-                });
+                chunk.slots.push(Slot { latest: version, older: None });
                 chunk.live += live;
                 chunk.changed = chunk.changed.max(revision);
             }
@@ -201,13 +164,7 @@ impl Table {
                 chunk.live = chunk.live + live - was;
             }
             None => {
-                chunk.slots.insert(
-                    slot,
-                    Slot {
-                        latest: version,
-                        older: None,
-                    },
-                );
+                chunk.slots.insert(slot, Slot { latest: version, older: None });
                 chunk.live += live;
                 if chunk.slots.len() > CHUNK_SLOTS_MAX {
                     let tail = chunk.slots.split_off(CHUNK_SLOTS_MAX / 2);
@@ -235,10 +192,7 @@ impl Table {
         if chunk.slots.is_empty() {
             self.chunks.remove(at);
         } else if chunk.slots.len() < CHUNK_SLOTS_MERGE
-            && self
-                .chunks
-                .get(at + 1)
-                .is_some_and(|next| next.slots.len() < CHUNK_SLOTS_MERGE)
+            && self.chunks.get(at + 1).is_some_and(|next| next.slots.len() < CHUNK_SLOTS_MERGE)
         {
             let next = self.chunks.remove(at + 1);
             let chunk = &mut self.chunks[at];
@@ -275,9 +229,7 @@ impl Table {
                 sum += chunk.live_at(revision);
                 continue;
             }
-            let within = chunk.slots[skip..]
-                .iter()
-                .take_while(|s| s.key().starts_with(prefix));
+            let within = chunk.slots[skip..].iter().take_while(|s| s.key().starts_with(prefix));
             sum += within.filter(|s| s.at(revision).is_some()).count() as u64;
             if !chunk.last_key().starts_with(prefix) {
                 break;
@@ -323,9 +275,7 @@ mod tests {
         let mut states: Vec<BTreeMap<String, Entry>> = vec![BTreeMap::new()];
         let mut seed = 7u64;
         let mut random = move |n: u64| {
-            seed = seed
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (seed >> 33) % n
         };
         let mut touched = Vec::new();
@@ -336,17 +286,10 @@ mod tests {
             match state.get(&key).cloned() {
                 Some(prev) if random(2) == 0 => {
                     state.remove(&key);
-                    table.push(Version::Deleted {
-                        revision: Revision(revision),
-                        prev,
-                    });
+                    table.push(Version::Deleted { revision: Revision(revision), prev });
                 }
                 prev => {
-                    let e = entry(
-                        &key,
-                        prev.map_or(revision, |p| p.create_revision.0),
-                        revision,
-                    );
+                    let e = entry(&key, prev.map_or(revision, |p| p.create_revision.0), revision);
                     state.insert(key.clone(), e.clone());
                     table.push(Version::Put(e));
                 }
@@ -375,10 +318,7 @@ mod tests {
                     .map(|e| (e.key.to_string(), e.mod_revision))
                     .collect();
                 assert_eq!(got, want, "at {at}, prefix {prefix}, after {after:?}");
-                assert_eq!(
-                    table.count(prefix, after.as_deref(), Revision(at)),
-                    want.len() as u64
-                );
+                assert_eq!(table.count(prefix, after.as_deref(), Revision(at)), want.len() as u64);
             }
         }
     }
@@ -391,16 +331,8 @@ mod tests {
             table.push(Version::Put(e));
         }
         for i in 0..1000u64 {
-            let prev = table
-                .get(&format!("/a/{i:04}"))
-                .unwrap()
-                .latest()
-                .unwrap()
-                .clone();
-            table.push(Version::Deleted {
-                revision: Revision(2000 + i),
-                prev,
-            });
+            let prev = table.get(&format!("/a/{i:04}")).unwrap().latest().unwrap().clone();
+            table.push(Version::Deleted { revision: Revision(2000 + i), prev });
         }
         assert_eq!(table.count("/a/", None, Revision(1500)), 1000);
         assert_eq!(table.count("/a/", None, Revision(3000)), 0);

@@ -22,9 +22,7 @@ fn binary() -> Option<String> {
     let path = std::env::var("ETCD_BIN").unwrap_or_else(|_| "/usr/bin/etcd".into());
     let found = std::path::Path::new(&path).exists();
     if !found {
-        eprintln!(
-            "SKIPPED: there is no etcd at {path}; install Debian's etcd-server, or set ETCD_BIN"
-        );
+        eprintln!("SKIPPED: there is no etcd at {path}; install Debian's etcd-server, or set ETCD_BIN");
     }
     found.then_some(path)
 }
@@ -43,13 +41,7 @@ impl Etcd {
         for _ in 0..5 {
             let dir = tempfile::tempdir().expect("temporary directory");
             let [port, peer] = free_ports();
-            let child = spawn(
-                &binary,
-                dir.path(),
-                &format!("http://127.0.0.1:{port}"),
-                peer,
-                &[],
-            );
+            let child = spawn(&binary, dir.path(), &format!("http://127.0.0.1:{port}"), peer, &[]);
             let mut etcd = Etcd { child, dir, port };
             if etcd.ready().await {
                 return Some(etcd);
@@ -78,25 +70,15 @@ impl Etcd {
 
     /// kill -9, and up again with the same data.
     pub async fn restart(&mut self) {
-        self.child
-            .kill()
-            .and_then(|()| self.child.wait())
-            .expect("kill");
+        self.child.kill().and_then(|()| self.child.wait()).expect("kill");
         let [_, peer] = free_ports();
-        self.child = spawn(
-            &binary().expect("etcd"),
-            self.dir.path(),
-            &format!("http://127.0.0.1:{}", self.port),
-            peer,
-            &[],
-        );
+        self.child =
+            spawn(&binary().expect("etcd"), self.dir.path(), &format!("http://127.0.0.1:{}", self.port), peer, &[]);
         assert!(self.ready().await, "etcd does not start again");
     }
 
     pub async fn open(&self, prefix: &str) -> Arc<dyn Store> {
-        store::etcd::open(options(self.port, prefix))
-            .await
-            .expect("open")
+        store::etcd::open(options(self.port, prefix)).await.expect("open")
     }
 
     pub fn port(&self) -> u16 {
@@ -127,18 +109,9 @@ impl TlsEtcd {
             ("--trusted-ca-file", file("ca", &pki.ca)),
             ("--client-cert-auth", "true".into()),
         ];
-        let args: Vec<String> = args
-            .into_iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let args: Vec<String> = args.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         let [port, peer] = free_ports();
-        let child = spawn(
-            &binary,
-            dir.path(),
-            &format!("https://127.0.0.1:{port}"),
-            peer,
-            &args,
-        );
+        let child = spawn(&binary, dir.path(), &format!("https://127.0.0.1:{port}"), peer, &args);
         let (cert, key) = pki.issue(&["client".into()]);
         let options = EtcdOptions {
             endpoints: vec![format!("https://127.0.0.1:{port}")],
@@ -148,14 +121,8 @@ impl TlsEtcd {
             prefix: String::new(),
         };
         let mut etcd = Etcd { child, dir, port };
-        assert!(
-            etcd.ready_with(&options).await,
-            "etcd does not start with TLS"
-        );
-        Some(TlsEtcd {
-            _etcd: etcd,
-            options,
-        })
+        assert!(etcd.ready_with(&options).await, "etcd does not start with TLS");
+        Some(TlsEtcd { _etcd: etcd, options })
     }
 }
 
@@ -170,23 +137,15 @@ impl Pki {
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let ca = params.self_signed(&key).expect("sign").pem();
-        Pki {
-            ca,
-            issuer: rcgen::Issuer::new(params, key),
-        }
+        Pki { ca, issuer: rcgen::Issuer::new(params, key) }
     }
 
     fn issue(&self, names: &[String]) -> (String, String) {
         let key = rcgen::KeyPair::generate().expect("key");
         let mut params = rcgen::CertificateParams::new(names).expect("names");
-        params.extended_key_usages = vec![
-            rcgen::ExtendedKeyUsagePurpose::ServerAuth,
-            rcgen::ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        (
-            params.signed_by(&key, &self.issuer).expect("sign").pem(),
-            key.serialize_pem(),
-        )
+        params.extended_key_usages =
+            vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        (params.signed_by(&key, &self.issuer).expect("sign").pem(), key.serialize_pem())
     }
 }
 
@@ -198,11 +157,7 @@ impl Drop for Etcd {
 
 pub fn options(port: u16, prefix: &str) -> EtcdOptions {
     let endpoints = vec![format!("http://127.0.0.1:{port}")];
-    EtcdOptions {
-        endpoints,
-        prefix: prefix.into(),
-        ..EtcdOptions::default()
-    }
+    EtcdOptions { endpoints, prefix: prefix.into(), ..EtcdOptions::default() }
 }
 
 fn spawn(binary: &str, dir: &std::path::Path, client: &str, peer: u16, more: &[String]) -> Child {
@@ -210,24 +165,9 @@ fn spawn(binary: &str, dir: &std::path::Path, client: &str, peer: u16, more: &[S
     Command::new(binary)
         .arg("--data-dir")
         .arg(dir.join("data"))
-        .args([
-            "--listen-client-urls",
-            client,
-            "--advertise-client-urls",
-            client,
-        ])
-        .args([
-            "--listen-peer-urls",
-            &peer,
-            "--initial-advertise-peer-urls",
-            &peer,
-        ])
-        .args([
-            "--initial-cluster",
-            &format!("default={peer}"),
-            "--log-level",
-            "error",
-        ])
+        .args(["--listen-client-urls", client, "--advertise-client-urls", client])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("default={peer}"), "--log-level", "error"])
         .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
         .args(more)
         .stdout(Stdio::null())

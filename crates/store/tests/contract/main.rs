@@ -21,8 +21,7 @@ mod embedded {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 let dir = tempfile::tempdir().expect("temporary directory");
-                let store =
-                    store::embedded::open(store::embedded::Options::new(dir.path())).expect("open");
+                let store = store::embedded::open(store::embedded::Options::new(dir.path())).expect("open");
                 crate::suite::$name(store).await;
             }
         };
@@ -39,14 +38,7 @@ mod faulty_disk {
     fn state(store: &Arc<dyn Store>) -> (u64, Vec<(String, u64, u64, bytes::Bytes)>) {
         let page = store.list("/", &ListOptions::default()).expect("list");
         let entries = page.entries.iter();
-        let entries = entries.map(|e| {
-            (
-                e.key.to_string(),
-                e.create_revision.0,
-                e.mod_revision.0,
-                e.value.clone(),
-            )
-        });
+        let entries = entries.map(|e| (e.key.to_string(), e.create_revision.0, e.mod_revision.0, e.value.clone()));
         (page.revision.0, entries.collect())
     }
 
@@ -55,11 +47,7 @@ mod faulty_disk {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 let disk = FaultyDisk::new(stringify!($name).len() as u64);
-                let options = Options {
-                    segment_bytes_max: 1000,
-                    checkpoint_bytes_min: 2000,
-                    ..Options::new("")
-                };
+                let options = Options { segment_bytes_max: 1000, checkpoint_bytes_min: 2000, ..Options::new("") };
                 let store = open_on(Arc::new(disk.clone()), options.clone()).expect("open");
                 crate::suite::$name(store.clone()).await;
                 let (before, compacted) = (state(&store), store.compacted());
@@ -109,12 +97,9 @@ mod etcd {
 
     fn show(event: &Event) -> String {
         match &event.change {
-            Change::Put { entry, prev } => format!(
-                "{} {} {:?}",
-                if prev.is_some() { "~" } else { "+" },
-                entry.key,
-                entry.value
-            ),
+            Change::Put { entry, prev } => {
+                format!("{} {} {:?}", if prev.is_some() { "~" } else { "+" }, entry.key, entry.value)
+            }
             Change::Delete { prev } => format!("- {}", prev.key),
         }
     }
@@ -176,9 +161,7 @@ mod etcd {
             return;
         };
         let proxy = Proxy::before(&etcd).await;
-        let cut_off = store::etcd::open(options(proxy.port, ""))
-            .await
-            .expect("open");
+        let cut_off = store::etcd::open(options(proxy.port, "")).await.expect("open");
         let other = etcd.open("").await;
         for name in ["stays", "changes", "goes", "again"] {
             put(&other, &format!("/registry/pods/ns/{name}"), "1").await;
@@ -186,23 +169,12 @@ mod etcd {
         let start = cut_off.barrier().await.expect("barrier");
         let mut watcher = cut_off.watch("/registry/pods/", start).expect("watch");
         proxy.cut();
-        let unsure = cut_off
-            .create("/registry/pods/ns/lost", Bytes::new(), None)
-            .await;
-        assert!(
-            matches!(unsure, Err(Error::Unknown(_) | Error::Unavailable(_))),
-            "{unsure:?}"
-        );
+        let unsure = cut_off.create("/registry/pods/ns/lost", Bytes::new(), None).await;
+        assert!(matches!(unsure, Err(Error::Unknown(_) | Error::Unavailable(_))), "{unsure:?}");
         put(&other, "/registry/pods/ns/changes", "2").await;
         put(&other, "/registry/pods/ns/changes", "3").await;
-        other
-            .delete("/registry/pods/ns/goes", None)
-            .await
-            .expect("delete");
-        other
-            .delete("/registry/pods/ns/again", None)
-            .await
-            .expect("delete");
+        other.delete("/registry/pods/ns/goes", None).await.expect("delete");
+        other.delete("/registry/pods/ns/again", None).await.expect("delete");
         put(&other, "/registry/pods/ns/again", "2").await;
         put(&other, "/registry/pods/ns/new", "1").await;
         other.compact(other.revision()).await.expect("compact");
@@ -222,17 +194,11 @@ mod etcd {
             "+ /registry/pods/ns/last b\"1\"",
         ];
         // When exactly the deletion happened is not known any more.
-        let goes = seen
-            .iter()
-            .position(|e| e == "- /registry/pods/ns/goes")
-            .expect("deleted");
+        let goes = seen.iter().position(|e| e == "- /registry/pods/ns/goes").expect("deleted");
         seen.remove(goes);
         expected.retain(|e| !e.contains("goes"));
         assert_eq!(seen, expected);
-        assert!(matches!(
-            cut_off.watch("/registry/pods/", Revision(start.0 + 1)),
-            Err(Error::Compacted { .. })
-        ));
+        assert!(matches!(cut_off.watch("/registry/pods/", Revision(start.0 + 1)), Err(Error::Compacted { .. })));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -242,20 +208,11 @@ mod etcd {
         };
         let store = store::etcd::open(etcd.options.clone()).await.expect("open");
         put(&store, "/registry/pods/ns/x", "1").await;
-        let stranger = EtcdOptions {
-            cert: None,
-            key: None,
-            ..etcd.options.clone()
-        };
+        let stranger = EtcdOptions { cert: None, key: None, ..etcd.options.clone() };
         let refused = store::etcd::open(stranger).await;
         assert!(matches!(refused, Err(Error::Unavailable(_))));
-        let other = crate::etcd_server::TlsEtcd::start()
-            .await
-            .expect("another etcd");
-        let distrusting = EtcdOptions {
-            ca: other.options.ca.clone(),
-            ..etcd.options.clone()
-        };
+        let other = crate::etcd_server::TlsEtcd::start().await.expect("another etcd");
+        let distrusting = EtcdOptions { ca: other.options.ca.clone(), ..etcd.options.clone() };
         let refused = store::etcd::open(distrusting).await;
         assert!(matches!(refused, Err(Error::Unavailable(_))));
     }
@@ -263,9 +220,7 @@ mod etcd {
     #[tokio::test]
     async fn no_etcd_is_a_clear_error() {
         let result = store::etcd::open(options(1, "")).await;
-        let Err(Error::Unavailable(why)) = result else {
-            panic!("opened")
-        };
+        let Err(Error::Unavailable(why)) = result else { panic!("opened") };
         assert!(why.contains("refused"), "{why}");
     }
 }

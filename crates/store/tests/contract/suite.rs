@@ -70,10 +70,7 @@ fn all() -> ListOptions {
 }
 
 fn at(revision: Revision) -> ListOptions {
-    ListOptions {
-        revision: Some(revision),
-        ..ListOptions::default()
-    }
+    ListOptions { revision: Some(revision), ..ListOptions::default() }
 }
 
 fn keys(entries: &[Entry]) -> Vec<&str> {
@@ -98,19 +95,14 @@ async fn some(watcher: &mut Box<dyn Watcher>) -> Vec<Event> {
 }
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("in time")
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("in time")
 }
 
 fn show(event: &Event) -> String {
     let r = event.revision.0;
     match &event.change {
         Change::Put { entry, prev: None } => format!("{r} + {} {:?}", entry.key, entry.value),
-        Change::Put {
-            entry,
-            prev: Some(p),
-        } => format!("{r} ~ {} {:?} was {:?}", entry.key, entry.value, p.value),
+        Change::Put { entry, prev: Some(p) } => format!("{r} ~ {} {:?} was {:?}", entry.key, entry.value, p.value),
         Change::Delete { prev } => format!("{r} - {} was {:?}", prev.key, prev.value),
     }
 }
@@ -119,16 +111,10 @@ pub async fn create_then_get(store: TheStore) {
     let before = store.revision();
     let (entry, revision) = done(store.create(POD, value("1"), None).await);
     assert_eq!(revision.0, before.0 + 1);
-    assert_eq!(
-        (entry.create_revision, entry.mod_revision),
-        (revision, revision)
-    );
+    assert_eq!((entry.create_revision, entry.mod_revision), (revision, revision));
     assert_eq!(store.revision(), revision);
     let got = store.get(POD).expect("exists");
-    assert_eq!(
-        (&*got.key, &got.value, got.mod_revision),
-        (POD, &value("1"), revision)
-    );
+    assert_eq!((&*got.key, &got.value, got.mod_revision), (POD, &value("1"), revision));
     assert!(store.get("/registry/pods/default/we").is_none());
     assert!(store.get("/registry/nothing/here").is_none());
     assert!(store.barrier().await.expect("barrier") >= revision);
@@ -145,19 +131,9 @@ pub async fn update_needs_the_right_revision(store: TheStore) {
     assert!(conflict(store.update(POD, value("0"), Revision(1), None).await).is_none());
     let (_, first) = done(store.create(POD, value("1"), None).await);
     let (entry, second) = done(store.update(POD, value("2"), first, None).await);
-    assert_eq!(
-        (entry.create_revision, entry.mod_revision, second.0),
-        (first, second, first.0 + 1)
-    );
+    assert_eq!((entry.create_revision, entry.mod_revision, second.0), (first, second, first.0 + 1));
     let current = conflict(store.update(POD, value("3"), first, None).await).expect("exists");
-    assert_eq!(
-        (
-            &current.value,
-            current.mod_revision,
-            current.create_revision
-        ),
-        (&value("2"), second, first)
-    );
+    assert_eq!((&current.value, current.mod_revision, current.create_revision), (&value("2"), second, first));
     assert_eq!(store.get(POD).expect("exists").value, value("2"));
     assert_eq!(store.revision(), second);
 }
@@ -178,66 +154,23 @@ pub async fn a_key_can_come_back(store: TheStore) {
     done(store.delete(POD, None).await);
     let (entry, third) = done(store.create(POD, value("3"), None).await);
     assert_eq!((entry.create_revision, third.0), (third, first.0 + 2));
-    assert_eq!(
-        store
-            .get_at(POD, first)
-            .expect("get")
-            .expect("existed")
-            .value,
-        value("1")
-    );
-    assert!(
-        store
-            .get_at(POD, Revision(first.0 + 1))
-            .expect("get")
-            .is_none()
-    );
-    assert_eq!(
-        store
-            .get_at(POD, third)
-            .expect("get")
-            .expect("exists")
-            .value,
-        value("3")
-    );
+    assert_eq!(store.get_at(POD, first).expect("get").expect("existed").value, value("1"));
+    assert!(store.get_at(POD, Revision(first.0 + 1)).expect("get").is_none());
+    assert_eq!(store.get_at(POD, third).expect("get").expect("exists").value, value("3"));
 }
 
 pub async fn empty_and_large_values(store: TheStore) {
     let large = Bytes::from((0..1_400_000u32).map(|i| i as u8).collect::<Vec<_>>());
-    done(
-        store
-            .create("/registry/secrets/a/empty", Bytes::new(), None)
-            .await,
-    );
-    done(
-        store
-            .create("/registry/secrets/a/large", large.clone(), None)
-            .await,
-    );
-    assert_eq!(
-        store
-            .get("/registry/secrets/a/empty")
-            .expect("exists")
-            .value
-            .len(),
-        0
-    );
-    assert_eq!(
-        store
-            .get("/registry/secrets/a/large")
-            .expect("exists")
-            .value,
-        large
-    );
+    done(store.create("/registry/secrets/a/empty", Bytes::new(), None).await);
+    done(store.create("/registry/secrets/a/large", large.clone(), None).await);
+    assert_eq!(store.get("/registry/secrets/a/empty").expect("exists").value.len(), 0);
+    assert_eq!(store.get("/registry/secrets/a/large").expect("exists").value, large);
 }
 
 pub async fn revisions_are_one_sequence(store: TheStore) {
     let mut last = store.revision();
     for i in 0..20 {
-        let key = format!(
-            "/registry/{}/ns/{i}",
-            ["pods", "nodes", "foos.example.com"][i % 3]
-        );
+        let key = format!("/registry/{}/ns/{i}", ["pods", "nodes", "foos.example.com"][i % 3]);
         let (_, revision) = done(store.create(&key, value("x"), None).await);
         assert_eq!(revision.0, last.0 + 1);
         last = revision;
@@ -245,15 +178,7 @@ pub async fn revisions_are_one_sequence(store: TheStore) {
 }
 
 pub async fn lists_are_sorted_and_stay_within_the_prefix(store: TheStore) {
-    for key in [
-        "pods/b/2",
-        "pods/a/9",
-        "pods/b/10",
-        "pods/ab/1",
-        "pods.x/b/1",
-        "podsets/b/1",
-        "pods/b/1",
-    ] {
+    for key in ["pods/b/2", "pods/a/9", "pods/b/10", "pods/ab/1", "pods.x/b/1", "podsets/b/1", "pods/b/1"] {
         put(&store, &format!("/registry/{key}"), "x").await;
     }
     let page = store.list("/registry/pods/", &all()).expect("list");
@@ -266,54 +191,15 @@ pub async fn lists_are_sorted_and_stay_within_the_prefix(store: TheStore) {
     ];
     assert_eq!(keys(&page.entries), want);
     assert_eq!((page.remaining, page.revision), (0, store.revision()));
-    assert_eq!(
-        keys(
-            &store
-                .list("/registry/pods/b/", &all())
-                .expect("list")
-                .entries
-        ),
-        want[2..]
-    );
-    assert_eq!(
-        keys(
-            &store
-                .list("/registry/pods/a/", &all())
-                .expect("list")
-                .entries
-        ),
-        want[..1]
-    );
-    assert_eq!(
-        store
-            .list("/registry/none/", &all())
-            .expect("list")
-            .entries
-            .len(),
-        0
-    );
-    assert_eq!(
-        store
-            .list("/registry/none/", &all())
-            .expect("list")
-            .revision,
-        store.revision()
-    );
-    for (prefix, n) in [
-        ("/registry/pods/", 5),
-        ("/registry/pods/b/", 3),
-        ("/registry/none/", 0),
-        ("/registry/", 7),
-    ] {
+    assert_eq!(keys(&store.list("/registry/pods/b/", &all()).expect("list").entries), want[2..]);
+    assert_eq!(keys(&store.list("/registry/pods/a/", &all()).expect("list").entries), want[..1]);
+    assert_eq!(store.list("/registry/none/", &all()).expect("list").entries.len(), 0);
+    assert_eq!(store.list("/registry/none/", &all()).expect("list").revision, store.revision());
+    for (prefix, n) in [("/registry/pods/", 5), ("/registry/pods/b/", 3), ("/registry/none/", 0), ("/registry/", 7)] {
         assert_eq!(store.count(prefix), n, "{prefix}");
     }
-    let everything = store
-        .list("/registry/", &ListOptions { limit: 3, ..all() })
-        .expect("list");
-    assert_eq!(
-        keys(&everything.entries),
-        ["/registry/pods.x/b/1", want[0], want[1]]
-    );
+    let everything = store.list("/registry/", &ListOptions { limit: 3, ..all() }).expect("list");
+    assert_eq!(keys(&everything.entries), ["/registry/pods.x/b/1", want[0], want[1]]);
     assert_eq!(everything.remaining, 4);
     done(store.delete("/registry/pods/b/10", None).await);
     assert_eq!(store.count("/registry/pods/b/"), 2);
@@ -331,10 +217,7 @@ pub async fn pages_stay_at_their_revision(store: TheStore) {
     let mut pages = 0;
     loop {
         let page = store.list("/registry/pods/", &options).expect("list");
-        assert_eq!(
-            page.remaining as usize,
-            expected.len() - got.len() - page.entries.len()
-        );
+        assert_eq!(page.remaining as usize, expected.len() - got.len() - page.entries.len());
         assert_eq!(options.revision.unwrap_or(page.revision), page.revision);
         options.revision = Some(page.revision);
         options.start_after = page.entries.last().map(|e| e.key.to_string());
@@ -358,13 +241,7 @@ pub async fn pages_stay_at_their_revision(store: TheStore) {
     for i in 0..10 {
         put(&store, &format!("/registry/nodes/{i}"), "x").await;
     }
-    assert_eq!(
-        store
-            .list("/registry/nodes/", &exactly)
-            .expect("list")
-            .remaining,
-        0
-    );
+    assert_eq!(store.list("/registry/nodes/", &exactly).expect("list").remaining, 0);
 }
 
 pub async fn old_states_can_be_listed(store: TheStore) {
@@ -384,16 +261,8 @@ pub async fn old_states_can_be_listed(store: TheStore) {
     }
     for (revision, state) in states.iter().skip(1) {
         let page = store.list("/registry/pods/", &at(*revision)).expect("list");
-        let got: BTreeMap<_, _> = page
-            .entries
-            .iter()
-            .map(|e| {
-                (
-                    e.key.to_string(),
-                    String::from_utf8_lossy(&e.value).into_owned(),
-                )
-            })
-            .collect();
+        let got: BTreeMap<_, _> =
+            page.entries.iter().map(|e| (e.key.to_string(), String::from_utf8_lossy(&e.value).into_owned())).collect();
         assert_eq!(&got, state, "at {revision:?}");
         assert_eq!(page.revision, *revision);
     }
@@ -405,52 +274,21 @@ pub async fn future_and_compacted_revisions_are_refused(store: TheStore) {
         revisions.push(put(&store, POD, &i.to_string()).await);
     }
     let future = Revision(store.revision().0 + 1);
-    assert!(matches!(
-        store.list("/registry/pods/", &at(future)),
-        Err(Error::Future { .. })
-    ));
-    assert!(matches!(
-        store.get_at(POD, future),
-        Err(Error::Future { .. })
-    ));
-    assert!(matches!(
-        store.compact(future).await,
-        Err(Error::Future { .. })
-    ));
+    assert!(matches!(store.list("/registry/pods/", &at(future)), Err(Error::Future { .. })));
+    assert!(matches!(store.get_at(POD, future), Err(Error::Future { .. })));
+    assert!(matches!(store.compact(future).await, Err(Error::Future { .. })));
     store.compact(revisions[4]).await.expect("compact");
     assert_eq!(store.compacted(), revisions[4]);
     for revision in &revisions[..5] {
-        assert!(matches!(
-            store.list("/registry/pods/", &at(*revision)),
-            Err(Error::Compacted { .. })
-        ));
-        assert!(matches!(
-            store.get_at(POD, *revision),
-            Err(Error::Compacted { .. })
-        ));
-        assert!(matches!(
-            store.watch("/registry/pods/", *revision),
-            Err(Error::Compacted { .. })
-        ));
-        assert!(matches!(
-            store.list("/registry/none/", &at(*revision)),
-            Err(Error::Compacted { .. })
-        ));
+        assert!(matches!(store.list("/registry/pods/", &at(*revision)), Err(Error::Compacted { .. })));
+        assert!(matches!(store.get_at(POD, *revision), Err(Error::Compacted { .. })));
+        assert!(matches!(store.watch("/registry/pods/", *revision), Err(Error::Compacted { .. })));
+        assert!(matches!(store.list("/registry/none/", &at(*revision)), Err(Error::Compacted { .. })));
     }
     for (i, revision) in revisions.iter().enumerate().skip(5) {
-        assert_eq!(
-            store
-                .get_at(POD, *revision)
-                .expect("get")
-                .expect("exists")
-                .value,
-            i.to_string()
-        );
+        assert_eq!(store.get_at(POD, *revision).expect("get").expect("exists").value, i.to_string());
     }
-    store
-        .compact(revisions[2])
-        .await
-        .expect("compacting less is no error");
+    store.compact(revisions[2]).await.expect("compacting less is no error");
     assert_eq!(store.compacted(), revisions[4]);
 }
 
@@ -458,22 +296,14 @@ pub async fn the_latest_state_survives_any_compaction(store: TheStore) {
     for i in 0..5 {
         put(&store, POD, &i.to_string()).await;
     }
-    done(
-        store
-            .create("/registry/pods/default/gone", value("x"), None)
-            .await,
-    );
+    done(store.create("/registry/pods/default/gone", value("x"), None).await);
     done(store.delete("/registry/pods/default/gone", None).await);
     let last = store.revision();
     store.compact(last).await.expect("compact");
-    let page = store
-        .list("/registry/pods/", &at(last))
-        .expect("the latest revision can always be listed");
+    let page = store.list("/registry/pods/", &at(last)).expect("the latest revision can always be listed");
     assert_eq!(keys(&page.entries), [POD]);
     assert_eq!(store.count("/registry/pods/"), 1);
-    store
-        .watch("/registry/pods/", last)
-        .expect("and watched from");
+    store.watch("/registry/pods/", last).expect("and watched from");
 }
 
 pub async fn watch_sees_each_change_once_in_order(store: TheStore) {
@@ -483,21 +313,12 @@ pub async fn watch_sees_each_change_once_in_order(store: TheStore) {
         let store = store.clone();
         tokio::spawn(async move {
             for i in 0..200 {
-                put(
-                    &store,
-                    &format!("/registry/pods/ns/{}", i % 7),
-                    &i.to_string(),
-                )
-                .await;
+                put(&store, &format!("/registry/pods/ns/{}", i % 7), &i.to_string()).await;
                 if i % 3 == 0 {
                     put(&store, "/registry/nodes/n", &i.to_string()).await;
                 }
                 if i % 10 == 9 {
-                    done(
-                        store
-                            .delete(&format!("/registry/pods/ns/{}", i % 7), None)
-                            .await,
-                    );
+                    done(store.delete(&format!("/registry/pods/ns/{}", i % 7), None).await);
                 }
             }
         })
@@ -526,21 +347,13 @@ pub async fn watch_sees_each_change_once_in_order(store: TheStore) {
     }
     writer.await.expect("writer");
     let page = store.list("/registry/pods/", &all()).expect("list");
-    assert_eq!(
-        keys(&page.entries),
-        live.keys().map(|k| &**k).collect::<Vec<_>>()
-    );
+    assert_eq!(keys(&page.entries), live.keys().map(|k| &**k).collect::<Vec<_>>());
 }
 
 pub async fn watch_resumes_anywhere(store: TheStore) {
     let start = store.revision();
     for i in 0..30 {
-        put(
-            &store,
-            &format!("/registry/pods/ns/{}", i % 4),
-            &i.to_string(),
-        )
-        .await;
+        put(&store, &format!("/registry/pods/ns/{}", i % 4), &i.to_string()).await;
     }
     let mut full = Vec::new();
     let mut watcher = store.watch("/registry/pods/", start).expect("watch");
@@ -548,9 +361,7 @@ pub async fn watch_resumes_anywhere(store: TheStore) {
         full.extend(some(&mut watcher).await.iter().map(show));
     }
     for skip in 0..30 {
-        let mut watcher = store
-            .watch("/registry/pods/", Revision(start.0 + skip as u64))
-            .expect("watch");
+        let mut watcher = store.watch("/registry/pods/", Revision(start.0 + skip as u64)).expect("watch");
         let mut got = Vec::new();
         while got.len() < 30 - skip {
             got.extend(soon(watcher.next(7)).await.expect("next").iter().map(show));
@@ -568,12 +379,7 @@ pub async fn watch_of_a_namespace_and_of_a_key(store: TheStore) {
     }
     let mut seen = Vec::new();
     while seen.len() < 2 {
-        seen.extend(
-            some(&mut namespace)
-                .await
-                .iter()
-                .map(|e| e.change.key().to_string()),
-        );
+        seen.extend(some(&mut namespace).await.iter().map(|e| e.change.key().to_string()));
     }
     assert_eq!(seen, ["/registry/pods/a/x", "/registry/pods/a/xy"]);
     assert_eq!(some(&mut key).await.len(), 1);
@@ -615,9 +421,7 @@ pub async fn watch_batches_are_bounded(store: TheStore) {
 
 pub async fn a_quiet_watch_keeps_its_position_current(store: TheStore) {
     put(&store, "/registry/pods/a/x", "1").await;
-    let mut watcher = store
-        .watch("/registry/pods/a/", store.revision())
-        .expect("watch");
+    let mut watcher = store.watch("/registry/pods/a/", store.revision()).expect("watch");
     let other = put(&store, "/registry/pods/b/x", "1").await;
     assert_eq!(watcher.position(), other, "read without waiting");
     let empty = soon(watcher.next(10)).await.expect("next");
@@ -639,9 +443,7 @@ pub async fn a_quiet_watch_keeps_its_position_current(store: TheStore) {
 
 pub async fn a_watch_is_woken_by_nothing_when_nothing_happens(store: TheStore) {
     put(&store, POD, "1").await;
-    let mut watcher = store
-        .watch("/registry/pods/", store.revision())
-        .expect("watch");
+    let mut watcher = store.watch("/registry/pods/", store.revision()).expect("watch");
     let quiet = tokio::time::timeout(Duration::from_millis(1300), watcher.next(10)).await;
     assert!(quiet.is_err(), "{quiet:?}");
     // Dropped in the middle of waiting, and nothing is lost.
@@ -655,26 +457,18 @@ pub async fn an_overtaken_watch_ends_with_compacted(store: TheStore) {
     for i in 0..20 {
         put(&store, POD, &i.to_string()).await;
     }
-    store
-        .compact(Revision(store.revision().0 - 3))
-        .await
-        .expect("compact");
+    store.compact(Revision(store.revision().0 - 3)).await.expect("compact");
     let result = soon(watcher.next(100)).await;
     assert!(matches!(result, Err(Error::Compacted { .. })), "{result:?}");
 }
 
 pub async fn a_quiet_watch_is_not_overtaken(store: TheStore) {
     put(&store, "/registry/nodes/n", "1").await;
-    let mut watcher = store
-        .watch("/registry/nodes/", store.revision())
-        .expect("watch");
+    let mut watcher = store.watch("/registry/nodes/", store.revision()).expect("watch");
     for i in 0..20 {
         put(&store, POD, &i.to_string()).await;
     }
-    store
-        .compact(Revision(store.revision().0 - 3))
-        .await
-        .expect("compact");
+    store.compact(Revision(store.revision().0 - 3)).await.expect("compact");
     // It missed nothing: none of its own changes were dropped.
     put(&store, "/registry/nodes/n", "2").await;
     assert_eq!(some(&mut watcher).await.len(), 1);
@@ -688,16 +482,9 @@ pub async fn many_writers_one_key(store: TheStore) {
             let mut won = 0;
             while won < 20 {
                 let current = store.get(POD).expect("exists");
-                let n: u64 = std::str::from_utf8(&current.value)
-                    .expect("text")
-                    .parse()
-                    .expect("number");
+                let n: u64 = std::str::from_utf8(&current.value).expect("text").parse().expect("number");
                 let next = value(&(n + 1).to_string());
-                match store
-                    .update(POD, next, current.mod_revision, None)
-                    .await
-                    .expect("update")
-                {
+                match store.update(POD, next, current.mod_revision, None).await.expect("update") {
                     Cas::Done { .. } => won += 1,
                     Cas::Conflict(now) => {
                         assert!(now.expect("exists").mod_revision > current.mod_revision)
@@ -709,11 +496,7 @@ pub async fn many_writers_one_key(store: TheStore) {
     for result in futures::future::join_all((0..8).map(writer)).await {
         result.expect("writer");
     }
-    assert_eq!(
-        store.get(POD).expect("exists").value,
-        "160",
-        "no increment was lost"
-    );
+    assert_eq!(store.get(POD).expect("exists").value, "160", "no increment was lost");
 }
 
 pub async fn many_writers_many_keys_are_all_seen(store: TheStore) {
@@ -723,16 +506,10 @@ pub async fn many_writers_many_keys_are_all_seen(store: TheStore) {
         let store = store.clone();
         tokio::spawn(async move {
             for i in 0..40 {
-                let (entry, revision) = done(
-                    store
-                        .create(&format!("/registry/configmaps/ns{w}/{i}"), value("x"), None)
-                        .await,
-                );
+                let (entry, revision) =
+                    done(store.create(&format!("/registry/configmaps/ns{w}/{i}"), value("x"), None).await);
                 assert!(store.revision() >= revision, "visible when acknowledged");
-                assert_eq!(
-                    store.get(&entry.key).expect("visible").mod_revision,
-                    revision
-                );
+                assert_eq!(store.get(&entry.key).expect("visible").mod_revision, revision);
             }
         })
     };
@@ -747,9 +524,7 @@ pub async fn many_writers_many_keys_are_all_seen(store: TheStore) {
 }
 
 pub async fn keys_expire_with_an_event(store: TheStore) {
-    let mut watcher = store
-        .watch("/registry/events/", store.revision())
-        .expect("watch");
+    let mut watcher = store.watch("/registry/events/", store.revision()).expect("watch");
     // Two seconds, because etcd's leases have whole seconds.
     let ttl = Some(Duration::from_secs(2));
     let (_, created) = done(store.create("/registry/events/a/1", value("x"), ttl).await);
@@ -758,13 +533,8 @@ pub async fn keys_expire_with_an_event(store: TheStore) {
     while seen.len() < 3 {
         seen.extend(some(&mut watcher).await);
     }
-    let Change::Delete { prev } = &seen[2].change else {
-        panic!("{seen:?}")
-    };
-    assert_eq!(
-        (&*prev.key, prev.mod_revision),
-        ("/registry/events/a/1", created)
-    );
+    let Change::Delete { prev } = &seen[2].change else { panic!("{seen:?}") };
+    assert_eq!((&*prev.key, prev.mod_revision), ("/registry/events/a/1", created));
     assert!(store.get("/registry/events/a/1").is_none());
     assert_eq!(store.count("/registry/events/"), 1);
     assert!(store.revision() >= seen[2].revision);
@@ -772,11 +542,7 @@ pub async fn keys_expire_with_an_event(store: TheStore) {
 
 pub async fn an_update_takes_the_expiry_along(store: TheStore) {
     let key = "/registry/events/a/1";
-    let (_, first) = done(
-        store
-            .create(key, value("x"), Some(Duration::from_secs(1)))
-            .await,
-    );
+    let (_, first) = done(store.create(key, value("x"), Some(Duration::from_secs(1))).await);
     let (_, second) = done(store.update(key, value("y"), first, None).await);
     tokio::time::sleep(Duration::from_millis(2600)).await;
     assert_eq!(store.get(key).expect("lives on").mod_revision, second);
