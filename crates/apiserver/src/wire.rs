@@ -58,10 +58,7 @@ pub fn decode(
 }
 
 fn undecodable(e: &DecodeError, kind: &str, version: &str) -> Status {
-    Status::bad_request(match e {
-        DecodeError::Strict(_) => e.to_string(),
-        _ => e.cannot_handle(kind, version),
-    })
+    Status::bad_request(e.cannot_handle(kind, version))
 }
 
 /// As [`decode`], of a value that is parsed already (the result of a patch, a converted YAML document).

@@ -161,6 +161,29 @@ impl ControlPlane {
         local_client(&self.inner.server, user, groups)
     }
 
+    /// Labels this machine's node as one that runs the control plane. A kubelet may not do that itself
+    /// (NodeRestriction).
+    pub async fn mark_control_plane(self, name: String, shutdown: Shutdown) {
+        const LABEL: &str = "node-role.kubernetes.io/control-plane";
+        let (send, mut receive) = tokio::sync::watch::channel(false);
+        let own = name.clone();
+        self.inner.informers.of::<Node>().on_change(move |c| {
+            let labelled = c.object().metadata.labels.as_ref().is_some_and(|l| l.contains_key(LABEL));
+            if c.object().metadata.name.as_deref() == Some(&own) && !labelled {
+                send.send_replace(true);
+            }
+        });
+        tokio::select! {
+            _ = shutdown.cancelled() => return,
+            _ = receive.wait_for(|r| *r) => {}
+        }
+        let nodes: kube::Api<Node> = kube::Api::all(self.client("system:apiserver", &["system:masters"]));
+        let patch = kube::api::Patch::Merge(serde_json::json!({"metadata": {"labels": {LABEL: "true"}}}));
+        if let Err(e) = nodes.patch(&name, &Default::default(), &patch).await {
+            tracing::warn!(node = name, error = %e, "the control-plane label could not be set");
+        }
+    }
+
     pub async fn wait_node_ready(&self, name: &str) {
         let nodes = self.inner.informers.of::<Node>();
         let (send, mut receive) = tokio::sync::watch::channel(false);

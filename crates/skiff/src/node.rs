@@ -72,7 +72,6 @@ pub async fn start(
     options.client_ca_pem = Some(pki.ca.cert_pem.clone().into_bytes());
     options.max_pods = args.max_pods;
     options.labels = labels(&args.node_label)?;
-    options.labels.insert("node-role.kubernetes.io/control-plane".into(), "true".into());
     options.taints = args.node_taint.iter().map(|t| taint(t)).collect::<Result<_>>()?;
     options.pod_cidrs = vec![pod_cidr.to_string()];
     options.provider_id = Some(format!("skiff://{}", host.node_name));
@@ -129,6 +128,7 @@ pub async fn start(
             }
         }));
     }
+    tasks.push(tokio::spawn(control_plane.clone().mark_control_plane(host.node_name.clone(), shutdown)));
     info!(pods = %pod_cidr, bridge = layout.bridge(), "node is starting");
     Ok(Node { tasks })
 }
