@@ -1,6 +1,25 @@
 //! Controllers: each closes one gap between what is and what should be.
+//!
+//! In flow shared informers; out flow writes, each under the controller's own service account. A controller is one
+//! file and one row of [`CONTROLLERS`]. Inside it deciding is apart from doing: a pure `plan` looks at what is
+//! observed and says what to do, and a thin driver on [`client::Queue`] does it. Nothing polls: a change, or a time that
+//! the plan names, wakes a controller.
+
+pub mod backends;
+pub mod deployment;
+pub mod discovery;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod expectations;
+pub mod namespace;
+pub mod ownership;
+pub mod pods;
+pub mod replicaset;
+pub mod root_ca;
+pub mod serviceaccount;
 
 use client::{Client, Informers};
+use futures::future::BoxFuture;
 use std::sync::Arc;
 use stdx::Shutdown;
 
@@ -17,7 +36,60 @@ pub struct Context {
     pub shutdown: Shutdown,
 }
 
+impl Context {
+    pub fn client(&self, controller: &str) -> Client {
+        (self.client_for)(controller)
+    }
+
+    /// Records events as a controller; the name is also the events' source.
+    pub fn recorder(&self, controller: &str) -> client::Recorder {
+        client::Recorder::new(self.client(controller), controller, "")
+    }
+}
+
+/// One row per controller.
+pub struct Controller {
+    /// The service account that it writes as.
+    pub name: &'static str,
+    start: fn(Context) -> BoxFuture<'static, ()>,
+}
+
+macro_rules! controllers {
+    ($($name:literal => $run:path),* $(,)?) => {
+        &[$(Controller { name: $name, start: |c| Box::pin($run(c)) }),*]
+    };
+}
+
+pub const CONTROLLERS: &[Controller] = controllers![
+    "service-account-controller" => serviceaccount::run,
+    "root-ca-cert-publisher" => root_ca::run,
+    "namespace-controller" => namespace::run,
+    "endpointslice-controller" => endpointslice::run,
+    "endpoint-controller" => endpoints::run,
+    "replicaset-controller" => replicaset::run,
+    "deployment-controller" => deployment::run,
+];
+
 /// Runs all controllers until shutdown.
 pub async fn run(context: Context) {
-    context.shutdown.cancelled().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for controller in CONTROLLERS {
+        tracing::debug!(controller = controller.name, "starting");
+        let work = (controller.start)(context.clone());
+        let shutdown = context.shutdown.clone();
+        let name = controller.name;
+        tasks.spawn(async move {
+            tokio::select! {
+                _ = shutdown.cancelled() => {}
+                _ = work => tracing::debug!(controller = name, "ended"),
+            }
+        });
+    }
+    while let Some(end) = tasks.join_next().await {
+        if let Err(e) = end
+            && e.is_panic()
+        {
+            tracing::error!(error = %e, "a controller panicked and is gone until Skiff restarts");
+        }
+    }
 }
