@@ -1,4 +1,4 @@
-//! End-to-end tests: `skiff-e2e [--filter TEXT] [--skiff PATH] [--images DIR] [--clients DIR]`.
+//! End-to-end tests: `e2e --skiff PATH --images DIR --kubectl PATH [--filter TEXT]`.
 //!
 //! Each scenario is a row of [`SCENARIOS`] and a function in a file of [`scenarios`]. A scenario gets a cluster: the
 //! real binary, started in network and mount namespaces of its own, with a link that leads nowhere. Scenarios that
@@ -59,7 +59,7 @@ fn main() -> std::process::ExitCode {
     let tools = match Tools::new(&args.skiff, &args.images, &args.kubectl) {
         Ok(t) => t,
         Err(e) => {
-            eprintln!("skiff-e2e: {e:#}");
+            eprintln!("e2e: {e:#}");
             return std::process::ExitCode::FAILURE;
         }
     };
