@@ -4,6 +4,7 @@
 //! real binary, started in network and mount namespaces of its own, with a link that leads nowhere. Scenarios that
 //! say so share one cluster; the others get a fresh one. Ends with `N passed, N failed`.
 
+mod bench;
 mod cluster;
 mod scenarios;
 
@@ -32,6 +33,9 @@ struct Args {
     keep: bool,
     #[arg(long)]
     list: bool,
+    /// Print figures instead of running scenarios.
+    #[arg(long)]
+    bench: bool,
 }
 
 /// A scenario's cluster.
@@ -63,6 +67,15 @@ fn main() -> std::process::ExitCode {
             return std::process::ExitCode::FAILURE;
         }
     };
+    if args.bench {
+        return match bench::run(&tools) {
+            Ok(()) => std::process::ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("e2e: {e:#}");
+                std::process::ExitCode::FAILURE
+            }
+        };
+    }
     let (mut passed, mut failed) = (0, Vec::new());
     let mut shared: Option<Cluster> = None;
     for s in chosen {

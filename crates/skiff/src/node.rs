@@ -105,7 +105,8 @@ pub async fn start(
     if !args.disabled("dns") {
         let gateway = bridge.gateways().into_iter().find(IpAddr::is_ipv4).context("the pod network has no IPv4 gateway")?;
         let informers = control_plane.informers().clone();
-        let server = SocketAddr::new(gateway, 53);
+        // Not 53: the machine may have a name server of its own on all addresses. The Service maps it.
+        let server = SocketAddr::new(gateway, 10053);
         let cluster_dns = args.cluster_dns()?;
         let options = dns::DnsOptions {
             listen: vec![server],

@@ -1,6 +1,6 @@
 //! The scenarios, in the order in which they run.
 
-mod shop;
+pub mod shop;
 
 use crate::{On, Scenario};
 
