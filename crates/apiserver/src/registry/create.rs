@@ -159,5 +159,5 @@ pub fn metadata(object: &mut Value) -> &mut serde_json::Map<String, Value> {
 
 /// Now, as `metav1.Time`.
 pub fn now_seconds() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    meta::object::time(jiff::Timestamp::now())
 }

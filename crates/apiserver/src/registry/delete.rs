@@ -167,14 +167,14 @@ pub fn plan(row: &api::catalogue::Resource, old: &Value, options: &DeleteOptions
     match (old["metadata"]["deletionTimestamp"].is_null(), before) {
         (true, _) => {
             let at = now + jiff::SignedDuration::from_secs(grace.max(0));
-            meta.insert("deletionTimestamp".into(), at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
+            meta.insert("deletionTimestamp".into(), meta::object::time(at).into());
             meta.insert("deletionGracePeriodSeconds".into(), grace.into());
             bump_generation(row, &mut new, old);
         }
         // A shorter period than before may be asked for; a longer one is ignored.
         (false, Some(b)) if is_pod && grace < b => {
             let at = now + jiff::SignedDuration::from_secs(grace.max(0));
-            meta.insert("deletionTimestamp".into(), at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
+            meta.insert("deletionTimestamp".into(), meta::object::time(at).into());
             meta.insert("deletionGracePeriodSeconds".into(), grace.into());
             bump_generation(row, &mut new, old);
         }
