@@ -168,11 +168,8 @@ impl Driver {
         } else {
             Vec::new()
         };
-        let observed = Observed {
-            deployment: (*deployment).clone(),
-            sets: sets.iter().map(|s| (**s).clone()).collect(),
-            pods,
-        };
+        let observed =
+            Observed { deployment: (*deployment).clone(), sets: sets.iter().map(|s| (**s).clone()).collect(), pods };
         let (actions, again) = plan(Timestamp::now(), &observed);
         for action in actions {
             self.act(&deployment, &namespace, action).await?;

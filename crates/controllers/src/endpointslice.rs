@@ -293,17 +293,12 @@ pub async fn run(context: Context) {
                 let name = service.name_any();
                 let mut mine = slices.in_namespace(&namespace);
                 mine.retain(|s| {
-                    is_ours(s)
-                        && s.labels().get(SERVICE_NAME) == Some(&name)
-                        && s.metadata.deletion_timestamp.is_none()
+                    is_ours(s) && s.labels().get(SERVICE_NAME) == Some(&name) && s.metadata.deletion_timestamp.is_none()
                 });
                 let mut selected = pods.in_namespace(&namespace);
                 selected.retain(|p| backends::selects(selector, p));
-                let zones = nodes
-                    .list()
-                    .iter()
-                    .filter_map(|n| Some((n.name_any(), n.labels().get(ZONE)?.clone())))
-                    .collect();
+                let zones =
+                    nodes.list().iter().filter_map(|n| Some((n.name_any(), n.labels().get(ZONE)?.clone()))).collect();
                 let actions = plan(&Observed { service: &service, pods: selected, zones, slices: mine });
                 let creations = actions.iter().filter(|a| matches!(a, Action::Create(_))).count();
                 expectations.expect_creations(&key, creations);

@@ -28,9 +28,9 @@ impl Expectations {
 
     /// Nothing is awaited any more.
     pub fn satisfied(&self, owner: &str) -> bool {
-        self.lock().get(owner).is_none_or(|a| {
-            (a.creations <= 0 && a.deletions.is_empty()) || a.since.elapsed() > PATIENCE
-        })
+        self.lock()
+            .get(owner)
+            .is_none_or(|a| (a.creations <= 0 && a.deletions.is_empty()) || a.since.elapsed() > PATIENCE)
     }
 
     pub fn expect_creations(&self, owner: &str, count: usize) {

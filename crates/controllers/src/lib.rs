@@ -6,17 +6,20 @@
 //! the plan names, wakes a controller.
 
 pub mod backends;
+pub mod clusterrole_aggregation;
 pub mod deployment;
 pub mod discovery;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod expectations;
 pub mod namespace;
+pub mod node_lifecycle;
 pub mod ownership;
 pub mod pods;
 pub mod replicaset;
 pub mod root_ca;
 pub mod serviceaccount;
+pub mod taint_eviction;
 
 use client::{Client, Informers};
 use futures::future::BoxFuture;
@@ -68,6 +71,9 @@ pub const CONTROLLERS: &[Controller] = controllers![
     "endpoint-controller" => endpoints::run,
     "replicaset-controller" => replicaset::run,
     "deployment-controller" => deployment::run,
+    "node-controller" => node_lifecycle::run,
+    "taint-eviction-controller" => taint_eviction::run,
+    "clusterrole-aggregation-controller" => clusterrole_aggregation::run,
 ];
 
 /// Runs all controllers until shutdown.

@@ -10,8 +10,8 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition, NamespaceStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -108,10 +108,7 @@ pub fn plan(now: Timestamp, namespace: &Namespace, content: &Content) -> Plan {
             "NamespaceFinalizersRemaining",
             (!content.finalizers.is_empty()).then(|| {
                 let what = joined(&content.finalizers, "in ");
-                (
-                    "SomeFinalizersRemain",
-                    format!("Some content in the namespace has finalizers remaining: {what}"),
-                )
+                ("SomeFinalizersRemain", format!("Some content in the namespace has finalizers remaining: {what}"))
             }),
             "ContentHasNoFinalizers",
             "All content-preserving finalizers finished",
@@ -142,7 +139,8 @@ pub fn plan(now: Timestamp, namespace: &Namespace, content: &Content) -> Plan {
             }
         }
     }
-    let ours = namespace.spec.as_ref().and_then(|s| s.finalizers.as_ref()).is_some_and(|f| f.iter().any(|f| f == FINALIZER));
+    let ours =
+        namespace.spec.as_ref().and_then(|s| s.finalizers.as_ref()).is_some_and(|f| f.iter().any(|f| f == FINALIZER));
     Plan { status: (status != old).then_some(status), finalize: content.is_gone() && ours }
 }
 

@@ -70,11 +70,7 @@ pub fn claim(owner: &ObjectMeta, selector: &Selector, child: &ObjectMeta) -> Cla
         Some(_) if selected => Claim::Mine,
         Some(_) if owner_goes => Claim::NotMine,
         Some(_) => Claim::Release,
-        None if selected
-            && !owner_goes
-            && child.deletion_timestamp.is_none()
-            && owner.namespace == child.namespace =>
-        {
+        None if selected && !owner_goes && child.deletion_timestamp.is_none() && owner.namespace == child.namespace => {
             Claim::Adopt
         }
         None => Claim::NotMine,
@@ -182,10 +178,9 @@ mod tests {
     fn claims() {
         let s = selector(Some(&serde_json::from_value(json!({"matchLabels": {"a": "b"}})).unwrap())).unwrap();
         let owner = meta(json!({"namespace": "n", "name": "o", "uid": "1"}));
-        let going = meta(json!({"namespace": "n", "name": "o", "uid": "1", "deletionTimestamp": "2026-01-01T00:00:00Z"}));
-        let refs = |uid: &str| {
-            json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "o", "uid": uid, "controller": true}])
-        };
+        let going =
+            meta(json!({"namespace": "n", "name": "o", "uid": "1", "deletionTimestamp": "2026-01-01T00:00:00Z"}));
+        let refs = |uid: &str| json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "o", "uid": uid, "controller": true}]);
         for (what, owner, child, want) in [
             ("owned and selected", &owner, json!({"labels": {"a": "b"}, "ownerReferences": refs("1")}), Claim::Mine),
             ("owned, label changed", &owner, json!({"ownerReferences": refs("1")}), Claim::Release),
@@ -193,8 +188,12 @@ mod tests {
             ("another's", &owner, json!({"labels": {"a": "b"}, "ownerReferences": refs("2")}), Claim::NotMine),
             ("orphan", &owner, json!({"labels": {"a": "b"}}), Claim::Adopt),
             ("orphan, owner goes", &going, json!({"labels": {"a": "b"}}), Claim::NotMine),
-            ("orphan that goes", &owner,
-                json!({"labels": {"a": "b"}, "deletionTimestamp": "2026-01-01T00:00:00Z"}), Claim::NotMine),
+            (
+                "orphan that goes",
+                &owner,
+                json!({"labels": {"a": "b"}, "deletionTimestamp": "2026-01-01T00:00:00Z"}),
+                Claim::NotMine,
+            ),
             ("stranger", &owner, json!({"labels": {"a": "c"}}), Claim::NotMine),
         ] {
             let mut child = meta(child);

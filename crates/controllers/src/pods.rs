@@ -101,12 +101,7 @@ pub fn rank_for_deletion(pods: &mut [Arc<Pod>], now: Timestamp) {
 }
 
 /// A pod of a template. Without a `name` the server makes one from the owner's.
-pub fn from_template(
-    template: &PodTemplateSpec,
-    namespace: &str,
-    owner: OwnerReference,
-    name: Option<String>,
-) -> Pod {
+pub fn from_template(template: &PodTemplateSpec, namespace: &str, owner: OwnerReference, name: Option<String>) -> Pod {
     let t = template.metadata.clone().unwrap_or_default();
     // Upstream cuts nothing here: the server shortens a prefix that is too long.
     let prefix = format!("{}-", owner.name);
@@ -157,11 +152,7 @@ pub async fn create_many(
                 Err(e) => {
                     failed();
                     if !ownership::namespace_terminates(&e) {
-                        recorder.warning(
-                            about,
-                            "FailedCreate",
-                            format!("Error creating: {}", ownership::message(&e)),
-                        );
+                        recorder.warning(about, "FailedCreate", format!("Error creating: {}", ownership::message(&e)));
                     }
                     error.get_or_insert(e);
                 }

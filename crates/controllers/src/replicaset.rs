@@ -22,9 +22,7 @@ const BURST: usize = 500;
 const WORKERS: usize = 8;
 
 /// What makes a kind a replica set.
-pub trait ReplicaKind:
-    client::informer::Object + Resource<Scope = NamespaceResourceScope> + Serialize
-{
+pub trait ReplicaKind: client::informer::Object + Resource<Scope = NamespaceResourceScope> + Serialize {
     const GROUP: &'static str;
     const KIND: &'static str;
 
@@ -210,8 +208,7 @@ impl<K: ReplicaKind> Driver<K> {
             } else if ownership::controller_of(&pod.metadata).is_none()
                 && !matches!(change, Change::Deleted(_))
                 && change.old().is_none_or(|old| {
-                    old.metadata.labels != pod.metadata.labels
-                        || ownership::controller_of(&old.metadata).is_some()
+                    old.metadata.labels != pod.metadata.labels || ownership::controller_of(&old.metadata).is_some()
                 })
             {
                 // An orphan: whoever selects it may adopt it.
@@ -276,8 +273,7 @@ impl<K: ReplicaKind> Driver<K> {
             self.expectations.expect_creations(key, plan.create);
             let make = |_| pods::from_template(template, &namespace, owner.clone(), None);
             let failed = || self.expectations.created(key);
-            let (_, error) =
-                pods::create_many(&self.client, &self.recorder, &about, make, plan.create, failed).await;
+            let (_, error) = pods::create_many(&self.client, &self.recorder, &about, make, plan.create, failed).await;
             return error.map(|e| (true, e));
         }
         if plan.delete.is_empty() {

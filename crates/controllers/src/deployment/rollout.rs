@@ -339,8 +339,7 @@ impl<'a> Work<'a> {
     /// Removes the oldest empty sets beyond the history limit.
     pub fn clean_up(&mut self) {
         let Some(limit) = self.d.spec.as_ref().and_then(|s| s.revision_history_limit) else { return };
-        let mut old: Vec<usize> =
-            self.old().filter(|i| self.sets[*i].metadata.deletion_timestamp.is_none()).collect();
+        let mut old: Vec<usize> = self.old().filter(|i| self.sets[*i].metadata.deletion_timestamp.is_none()).collect();
         let surplus = old.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
         old.sort_by_key(|i| revision(self.sets[*i].annotations()));
         for i in old.into_iter().take(surplus) {

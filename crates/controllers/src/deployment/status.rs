@@ -146,8 +146,8 @@ pub fn of_rollout(
     let settled = status.replicas == status.updated_replicas
         && current.as_ref().is_some_and(|c| c.reason.as_deref() == Some("NewReplicaSetAvailable"));
     if has_deadline(d) && !settled {
-        let subject = new
-            .map_or_else(|| format!("Deployment {:?}", d.name_any()), |s| format!("ReplicaSet {:?}", s.name_any()));
+        let subject =
+            new.map_or_else(|| format!("Deployment {:?}", d.name_any()), |s| format!("ReplicaSet {:?}", s.name_any()));
         if is_complete(d, &status) {
             let message = format!("{subject} has successfully progressed.");
             set_condition(&mut status, condition(now, "Progressing", "True", "NewReplicaSetAvailable", &message));
@@ -185,8 +185,9 @@ pub fn of_rollout(
         None => remove(&mut status, "ReplicaFailure"),
     }
     let waits = !is_complete(d, &status)
-        && find(&status, "Progressing")
-            .is_some_and(|c| !matches!(c.reason.as_deref(), Some("NewReplicaSetAvailable" | "ProgressDeadlineExceeded")));
+        && find(&status, "Progressing").is_some_and(|c| {
+            !matches!(c.reason.as_deref(), Some("NewReplicaSetAvailable" | "ProgressDeadlineExceeded"))
+        });
     let again = until_deadline(now, d, &status).filter(|_| waits).map(|left| left + Duration::from_secs(1));
     (status, again)
 }
