@@ -12,6 +12,7 @@ pub mod discovery;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod expectations;
+pub mod garbage_collector;
 pub mod namespace;
 pub mod node_lifecycle;
 pub mod ownership;
@@ -73,6 +74,7 @@ pub const CONTROLLERS: &[Controller] = controllers![
     "deployment-controller" => deployment::run,
     "node-controller" => node_lifecycle::run,
     "taint-eviction-controller" => taint_eviction::run,
+    "generic-garbage-collector" => garbage_collector::run,
     "clusterrole-aggregation-controller" => clusterrole_aggregation::run,
 ];
 

@@ -1,0 +1,31 @@
+//! Runs the controllers against the server that `KUBECONFIG` names, each as its own service account by impersonation:
+//! `skiff server --disable controllers` plus this is the short loop while writing a controller.
+
+use client::{Client, Informers};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use std::sync::Arc;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let config = kube::Config::from_custom_kubeconfig(Kubeconfig::read()?, &KubeConfigOptions::default()).await?;
+    let client_as = move |user: String| {
+        let mut config = config.clone();
+        config.auth_info.impersonate = Some(user);
+        Client::try_from(config)
+    };
+    let shutdown = stdx::Shutdown::new();
+    let reader = client_as("system:kube-controller-manager".into())?;
+    let context = controllers::Context {
+        informers: Informers::new(reader.clone(), shutdown.clone()),
+        client_for: Arc::new(move |name: &str| {
+            client_as(format!("system:serviceaccount:kube-system:{name}")).unwrap_or_else(|e| {
+                eprintln!("no client for {name}: {e}");
+                reader.clone()
+            })
+        }),
+        root_ca_pem: "standalone".into(),
+        shutdown,
+    };
+    controllers::run(context).await;
+    Ok(())
+}
