@@ -12,6 +12,7 @@ use crate::server::Server;
 use crate::subresources::{self, Backends, Outcome, content_type};
 use crate::{authz, paths, respond, reviews, wire};
 use axum::body::Body;
+use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use meta::status::{Result, Status};
 use serde_json::Value;
@@ -27,7 +28,14 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or(""));
     let format = error_format(request.headers());
     let long_running = is_long_running(&info);
-    let work = pass(server, &info, request);
+    let head = request.method() == Method::HEAD;
+    // A panic is our own broken invariant: it is logged, and costs this request only.
+    let work = std::panic::AssertUnwindSafe(pass(server, &info, request)).catch_unwind().map(|r| {
+        r.unwrap_or_else(|_| {
+            tracing::error!(verb = info.verb, path = info.path, "panicked while serving a request");
+            Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
+        })
+    });
     let outcome = if long_running {
         work.await
     } else {
@@ -49,6 +57,10 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
         }
     };
     response.headers_mut().insert("cache-control", HeaderValue::from_static("no-cache, private"));
+    if head {
+        // What GET would answer, without its body: HTTP/2 clients take a body for a broken stream.
+        *response.body_mut() = Body::empty();
+    }
     server.metrics.request(&info, response.status().as_u16(), started.elapsed());
     response
 }
@@ -99,7 +111,7 @@ async fn pass(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>) 
         options,
         accept: accept.clone(),
         user_agent: &user_agent,
-        warnings: Vec::new(),
+        warnings: row.strategy.deprecation().map(String::from).into_iter().collect(),
     };
     let (answer, warnings) = match resource(server, call, request).await? {
         Outcome::Raw(r) => return Ok(r),
@@ -125,8 +137,13 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
         let shown = if request.method() == Method::HEAD { "get" } else { verb.as_str() };
         return Err(Status::method_not_supported(&row.group, &row.plural, shown));
     }
-    if call.info.verb == "create" && !call.info.name.is_empty() {
-        return Err(Status::method_not_supported(&row.group, &row.plural, "create"));
+    let misplaced = match verb.as_str() {
+        "create" => !call.info.name.is_empty(),
+        "update" | "patch" => call.info.name.is_empty(),
+        _ => false,
+    };
+    if misplaced {
+        return Err(Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource"));
     }
     let content_type = content_type(&request);
     let (answer, warnings) = match verb.as_str() {

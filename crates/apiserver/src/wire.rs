@@ -37,7 +37,8 @@ pub fn decode(
     let decoded = match media {
         "" | "application/json" => api::codec::json::decode(types, ty, bytes),
         "application/yaml" | "application/x-yaml" | "text/yaml" => api::codec::yaml::decode(types, ty, bytes),
-        "application/vnd.kubernetes.protobuf" => {
+        // Custom resources have no protobuf form, as in upstream.
+        "application/vnd.kubernetes.protobuf" if std::ptr::eq(types, api::facts::types().as_ref()) => {
             let value = api::codec::protobuf::decode(ty, bytes).map_err(|e| undecodable(&e, kind, version))?;
             return Ok((value, Vec::new()));
         }

@@ -143,6 +143,18 @@ impl Cluster {
         self.server.borrow().as_ref().map(Child::id)
     }
 
+    /// What a client of our own needs to reach the API server.
+    pub fn access(&self) -> Result<crate::wire::Access> {
+        crate::wire::Access::new(self.holder.id(), &self.data_dir().join("pki"), 6443)
+    }
+
+    /// The server answers `/readyz`; its node may not be there yet.
+    pub fn wait_api(&self) -> Result<()> {
+        self.wait(Duration::from_secs(30), "the API server to be ready", || {
+            Ok(self.kubectl_run(&["get", "--raw", "/readyz"])?.ok)
+        })
+    }
+
     /// Ends the server by a signal and waits for it. Containers stay.
     pub fn stop_server(&self, signal: i32) -> Result<()> {
         let Some(mut child) = self.server.borrow_mut().take() else { return Ok(()) };

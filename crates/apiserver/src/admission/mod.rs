@@ -75,6 +75,8 @@ pub trait Plugin: Send + Sync + 'static {
     async fn validate(&self, _a: &Attributes<'_>) -> Result<(), Status> {
         Ok(())
     }
+    /// The write that `validate` let pass was not made after all: takes back what `validate` did elsewhere.
+    async fn release(&self, _a: &Attributes<'_>) {}
     /// Texts for `Warning` headers about the final object; asked after every plugin's `validate` has passed.
     fn warnings(&self, _a: &Attributes<'_>) -> Vec<String> {
         Vec::new()

@@ -2,7 +2,8 @@
 //!
 //! In: the write, and the quotas' `status`, which the quota controller keeps. Out: `status.used` raised before the
 //! object is committed, by compare-and-swap, so that two writes can't both take the last of a quota. What was charged
-//! for a write that then failed is given back by the controller's next recount.
+//! for a write that then lost its race is given back at once; where its outcome is unknown, by the controller's next
+//! recount.
 
 use super::limit_ranger::pod_total;
 use super::{Attributes, Operation, Plugin, forbidden};
@@ -29,16 +30,35 @@ impl ResourceQuota {
         ResourceQuota { reader, charging: tokio::sync::Mutex::new(()) }
     }
 
+    /// Takes a charge back. Errors only wait for the recount.
+    async fn give_back(&self, a: &Attributes<'_>) -> Result<(), Status> {
+        let (group, plural) = (a.resource.group.as_str(), a.resource.plural.as_str());
+        let charge = added(a);
+        for entry in self.reader.list("", "resourcequotas", a.namespace)? {
+            let name = entry.value()["metadata"]["name"].as_str().unwrap_or_default().to_string();
+            let at = key("", "resourcequotas", a.namespace, &name);
+            for _ in 0..ATTEMPTS_MAX {
+                let Some(now) = self.reader.get("", "resourcequotas", a.namespace, &name) else { break };
+                let quota = now.value();
+                if !in_scope(&quota["spec"], plural, group, a.object) {
+                    break;
+                }
+                let Some(back) = given_back(&quota, &charge) else { break };
+                let bytes = serde_json::to_vec(&back).map_err(Status::internal)?;
+                match self.reader.store().update(&at, bytes.into(), now.0.mod_revision, None).await {
+                    Ok(store::Cas::Done { .. }) => break,
+                    Ok(store::Cas::Conflict(_)) => {}
+                    Err(e) => return Err(Status::internal(e)),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// `Ok(false)`: a quota changed in between; look again.
     async fn charge(&self, a: &Attributes<'_>, done: &mut BTreeSet<String>) -> Result<bool, Status> {
         let (group, plural) = (a.resource.group.as_str(), a.resource.plural.as_str());
-        let added = match a.operation {
-            Operation::Create => usage_of(group, plural, a.object),
-            _ => {
-                let old = a.old.unwrap_or(&Value::Null);
-                subtract(usage_of(group, plural, a.object), &usage_of(group, plural, old))
-            }
-        };
+        let added = added(a);
         let mut charges = Vec::new();
         for entry in self.reader.list("", "resourcequotas", a.namespace)? {
             let quota = entry.value();
@@ -104,6 +124,31 @@ impl ResourceQuota {
     }
 }
 
+/// What a write adds; negative where it gives back.
+fn added(a: &Attributes<'_>) -> Usage {
+    let (group, plural) = (a.resource.group.as_str(), a.resource.plural.as_str());
+    match a.operation {
+        Operation::Create => usage_of(group, plural, a.object),
+        _ => {
+            let old = a.old.unwrap_or(&Value::Null);
+            subtract(usage_of(group, plural, a.object), &usage_of(group, plural, old))
+        }
+    }
+}
+
+/// The quota with a charge taken back, or nothing to do. Never below zero: a recount may have come in between.
+fn given_back(quota: &Value, charge: &Usage) -> Option<Value> {
+    let used = amounts(&quota["status"]["used"]);
+    let mut out = quota.clone();
+    for (k, q) in charge.iter().filter(|(_, q)| !q.is_zero()) {
+        let Some(was) = used.get(k) else { continue };
+        let rest = *was - *q;
+        let rest = if rest.sign() < 0 { Quantity::ZERO } else { rest };
+        out["status"]["used"][k] = rest.to_string().into();
+    }
+    (out != *quota).then_some(out)
+}
+
 /// Only these change what they use after they are made.
 fn changes_usage(a: &Attributes<'_>) -> bool {
     match a.operation {
@@ -142,6 +187,19 @@ impl Plugin for ResourceQuota {
             a.namespace,
             "quota is being charged by others; please apply your changes to the latest version and try again",
         ))
+    }
+
+    async fn release(&self, a: &Attributes<'_>) {
+        if a.namespace.is_empty() || !changes_usage(a) {
+            return;
+        }
+        if self.reader.store().count(&crate::reader::prefix("", "resourcequotas", a.namespace)) == 0 {
+            return;
+        }
+        let _one = self.charging.lock().await;
+        if let Err(e) = self.give_back(a).await {
+            tracing::warn!(namespace = a.namespace, error = e.message, "a charge of a quota was not given back; the next recount will");
+        }
     }
 }
 
@@ -403,6 +461,21 @@ mod tests {
         let all = futures::future::join_all((0..20).map(|i| one(if i % 2 == 0 { &a } else { &b }))).await;
         assert_eq!(all.iter().filter(|x| x.is_ok()).count(), 5);
         assert_eq!(used(&r, "q"), json!({"secrets":"5"}));
+    }
+
+    #[tokio::test]
+    async fn what_was_not_written_is_given_back() {
+        let r = reader(&[quota("q", json!({}), json!({"secrets":"5"}), json!({"secrets":"0"}))]).await;
+        let p = ResourceQuota::new(r.clone());
+        let one = || Write::create("", "secrets", "d", json!({"metadata":{"name":"s"}}));
+        one().run(&p).await.unwrap();
+        one().run(&p).await.unwrap();
+        one().release(&p).await;
+        assert_eq!(used(&r, "q"), json!({"secrets":"1"}));
+        // Never below zero, should a recount have been faster.
+        one().release(&p).await;
+        one().release(&p).await;
+        assert_eq!(used(&r, "q"), json!({"secrets":"0"}));
     }
 
     #[tokio::test]

@@ -114,6 +114,11 @@ impl Write {
         plugin.validate(&self.attributes()).await
     }
 
+    /// The write was not made.
+    pub async fn release(mut self, plugin: &dyn Plugin) {
+        plugin.release(&self.attributes()).await;
+    }
+
     pub fn warnings(mut self, plugin: &dyn Plugin) -> Vec<String> {
         plugin.warnings(&self.attributes())
     }

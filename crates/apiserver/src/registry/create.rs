@@ -51,6 +51,12 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
             metadata(&mut new).insert("generation".into(), 1.into());
         }
         row.strategy.prepare_create(&mut new, row.has_status());
+        if row.group == "certificates.k8s.io" && row.kind == "CertificateSigningRequest" {
+            name_requester(&mut new, call.user);
+        }
+        if row.has_status() && row.always_has("status") && new["status"].is_null() {
+            new["status"] = json!({});
+        }
 
         let mut errors = Errors::default();
         let rule: NameRule = row.strategy.name_rule();
@@ -69,7 +75,13 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
             }
             return Ok(new);
         }
-        let claim = call.registry.addresses.claim(&row, &mut new, None).await?;
+        let claim = match call.registry.addresses.claim(&row, &mut new, None).await {
+            Ok(c) => c,
+            Err(s) => {
+                call.release(Operation::Create, "", &name, &mut new, None).await;
+                return Err(s);
+            }
+        };
         match call.registry.store.create(&key, call.encode(&new), call.ttl()).await {
             Ok(Cas::Done { entry, .. }) => {
                 claim.keep();
@@ -77,17 +89,41 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
             }
             Ok(Cas::Conflict(_)) => {
                 claim.release().await;
+                call.release(Operation::Create, "", &name, &mut new, None).await;
                 if !generated || attempt >= NAME_TRIES {
                     return Err(Status::already_exists(&row.group, &row.plural, &name));
                 }
             }
             Err(e) => {
                 claim.release().await;
+                if !matches!(e, store::Error::Unknown(_)) {
+                    call.release(Operation::Create, "", &name, &mut new, None).await;
+                }
                 return Err(store_error(e));
             }
         }
     }
     unreachable!("the loop ends by returning")
+}
+
+/// Who asks for a certificate is who made the request, whatever the body says.
+fn name_requester(request: &mut Value, user: &crate::authn::User) {
+    let spec = &mut request["spec"];
+    if !spec.is_object() {
+        *spec = json!({});
+    }
+    let Some(spec) = spec.as_object_mut() else { return };
+    for (field, value, empty) in [
+        ("username", json!(user.name), user.name.is_empty()),
+        ("uid", json!(user.uid), user.uid.is_empty()),
+        ("groups", json!(user.groups), user.groups.is_empty()),
+        ("extra", json!(user.extra), user.extra.is_empty()),
+    ] {
+        match empty {
+            true => spec.remove(field),
+            false => spec.insert(field.to_string(), value),
+        };
+    }
 }
 
 /// The body must be of the kind, version, namespace and name that the path says.

@@ -166,14 +166,14 @@ pub fn plan(row: &api::catalogue::Resource, old: &Value, options: &DeleteOptions
     let before = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
     match (old["metadata"]["deletionTimestamp"].is_null(), before) {
         (true, _) => {
-            let at = now + jiff::SignedDuration::from_secs(grace.max(0));
+            let at = later(now, grace);
             meta.insert("deletionTimestamp".into(), meta::object::time(at).into());
             meta.insert("deletionGracePeriodSeconds".into(), grace.into());
             bump_generation(row, &mut new, old);
         }
         // A shorter period than before may be asked for; a longer one is ignored.
         (false, Some(b)) if is_pod && grace < b => {
-            let at = now + jiff::SignedDuration::from_secs(grace.max(0));
+            let at = later(now, grace);
             meta.insert("deletionTimestamp".into(), meta::object::time(at).into());
             meta.insert("deletionGracePeriodSeconds".into(), grace.into());
             bump_generation(row, &mut new, old);
@@ -190,6 +190,11 @@ pub fn plan(row: &api::catalogue::Resource, old: &Value, options: &DeleteOptions
     } else {
         Plan::Mark(new)
     }
+}
+
+/// Seconds after a time; the end of time for periods that outlast it.
+fn later(now: jiff::Timestamp, seconds: i64) -> jiff::Timestamp {
+    now.checked_add(jiff::SignedDuration::from_secs(seconds.max(0))).unwrap_or(jiff::Timestamp::MAX)
 }
 
 fn bump_generation(row: &api::catalogue::Resource, new: &mut Value, old: &Value) {

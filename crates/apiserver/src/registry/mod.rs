@@ -171,6 +171,29 @@ impl Call<'_> {
         Ok(())
     }
 
+    /// Tells the plugins that a write which passed [`Call::admit_final`] was not made.
+    pub async fn release(&mut self, operation: admission::Operation, subresource: &str, name: &str, object: &mut Value, old: Option<&Value>) {
+        if self.options.dry_run {
+            return;
+        }
+        let a = admission::Attributes {
+            operation,
+            resource: &self.row,
+            subresource,
+            namespace: &self.info.namespace,
+            name,
+            user: self.user,
+            dry_run: false,
+            object,
+            old,
+            options: &Value::Null,
+            warnings: &mut self.warnings,
+        };
+        for plugin in &self.registry.admission {
+            plugin.release(&a).await;
+        }
+    }
+
     /// Runs the validating plugins in order.
     pub async fn admit_final(&mut self, operation: admission::Operation, subresource: &str, name: &str, object: &mut Value, old: Option<&Value>, options: &Value) -> Result<()> {
         let plugins = &self.registry.admission;

@@ -51,6 +51,13 @@ pub async fn patch(mut call: Call<'_>, subresource: &str, patch_type: PatchType,
         errors.forbidden(Path::new("force"), "may not be specified for non-apply patch");
         return Err(Status::new(422, "Invalid", format!("PatchOptions.meta.k8s.io \"\" is invalid: {}", errors.joined())));
     }
+    if patch_type == PatchType::Strategic && !std::sync::Arc::ptr_eq(&call.row.types, api::facts::types()) {
+        // Custom resources don't say how their lists merge, as in upstream.
+        return Err(Status::unsupported_media_type(format!(
+            "the body of the request was in an unknown format - accepted media types include: {}, {}, {}",
+            SUPPORTED[0], SUPPORTED[1], SUPPORTED[3]
+        )));
+    }
     if patch_type != PatchType::Json && !body.is_object() {
         return Err(Status::bad_request("the patch must be a JSON object"));
     }

@@ -9,7 +9,7 @@ use meta::status::{Result, Status};
 use serde_json::{Value, json};
 use store::Cas;
 
-/// Tries of a write that lost a race and carries no resourceVersion.
+/// Tries of a write that loses races.
 const TRIES: usize = 16;
 
 /// Makes the new object from the present one.
@@ -54,7 +54,7 @@ pub async fn write(call: &mut Call<'_>, name: &str, subresource: &str, by: manag
         let entry = store.get(&key).ok_or_else(|| call.not_found(name))?;
         let old = call.decode(&entry);
         let mut new = transform(call, &old)?;
-        let unconditional = check_preconditions(call, name, &new, &old, subresource)?;
+        check_preconditions(call, name, &new, &old, subresource)?;
         keep_server_owned(&mut new, &old);
         restrict_to_subresource(subresource, &mut new, &old);
 
@@ -98,30 +98,42 @@ pub async fn write(call: &mut Call<'_>, name: &str, subresource: &str, by: manag
         }
         if finished(&row, &new) {
             // The last finalizer of a deleted object went away: the write is its removal.
-            match store.delete(&key, Some(entry.mod_revision)).await.map_err(store_error)? {
+            let removal = store.delete(&key, Some(entry.mod_revision)).await;
+            if !matches!(removal, Ok(Cas::Done { .. }) | Err(store::Error::Unknown(_))) {
+                call.release(Operation::Update, subresource, name, &mut new, Some(&old)).await;
+            }
+            match removal.map_err(store_error)? {
                 Cas::Done { .. } => {
                     call.registry.addresses.release(&row, &old).await;
                     return Ok(new);
                 }
-                Cas::Conflict(_) if unconditional => continue,
-                Cas::Conflict(_) => return Err(call.modified(name)),
+                Cas::Conflict(_) => continue,
             }
         }
-        let claim = call.registry.addresses.claim(&row, &mut new, Some(&old)).await?;
+        let claim = match call.registry.addresses.claim(&row, &mut new, Some(&old)).await {
+            Ok(c) => c,
+            Err(s) => {
+                call.release(Operation::Update, subresource, name, &mut new, Some(&old)).await;
+                return Err(s);
+            }
+        };
         match store.update(&key, call.encode(&new), entry.mod_revision, call.ttl()).await {
             Ok(Cas::Done { entry, .. }) => {
                 claim.keep();
                 call.registry.addresses.release_unused(&row, &old, &new).await;
                 return Ok(call.decode(&entry));
             }
+            // Somebody was faster. The next round reads their object: a patch is applied to it, and a client's own
+            // resourceVersion no longer matches.
             Ok(Cas::Conflict(_)) => {
                 claim.release().await;
-                if !unconditional {
-                    return Err(call.modified(name));
-                }
+                call.release(Operation::Update, subresource, name, &mut new, Some(&old)).await;
             }
             Err(e) => {
                 claim.release().await;
+                if !matches!(e, store::Error::Unknown(_)) {
+                    call.release(Operation::Update, subresource, name, &mut new, Some(&old)).await;
+                }
                 return Err(store_error(e));
             }
         }
@@ -129,8 +141,8 @@ pub async fn write(call: &mut Call<'_>, name: &str, subresource: &str, by: manag
     Err(call.modified(name))
 }
 
-/// Checks uid and resourceVersion of the new object against the stored one. True: no resourceVersion was given.
-fn check_preconditions(call: &Call<'_>, name: &str, new: &Value, old: &Value, subresource: &str) -> Result<bool> {
+/// Checks uid and resourceVersion of the new object against the stored one.
+fn check_preconditions(call: &Call<'_>, name: &str, new: &Value, old: &Value, subresource: &str) -> Result<()> {
     let row = &call.row;
     let uid = text(new, "uid");
     if !uid.is_empty() && uid != text(old, "uid") {
@@ -148,10 +160,10 @@ fn check_preconditions(call: &Call<'_>, name: &str, new: &Value, old: &Value, su
                 );
                 return Err(Status::invalid(&row.group, &row.kind, name, &errors));
             }
-            Ok(true)
+            Ok(())
         }
         Some(_) if given != text(old, "resourceVersion") => Err(call.modified(name)),
-        Some(_) => Ok(false),
+        Some(_) => Ok(()),
     }
 }
 
