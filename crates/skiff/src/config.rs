@@ -204,6 +204,36 @@ fn flags_of(text: &str) -> Result<Vec<String>> {
 mod tests {
     use super::*;
 
+    #[derive(clap::Parser)]
+    struct Flags {
+        #[command(flatten)]
+        server: ServerArgs,
+    }
+
+    /// `docs/configuration.md` has a row for every flag, with its default, and none that doesn't exist.
+    #[test]
+    fn every_flag_is_documented() {
+        let doc = include_str!("../../../docs/configuration.md");
+        let rows: std::collections::BTreeMap<&str, &str> = doc
+            .lines()
+            .filter_map(|l| l.strip_prefix("| `")?.split_once('`'))
+            .filter(|(_, rest)| rest.starts_with(" |"))
+            .collect();
+        let command = <Flags as clap::CommandFactory>::command();
+        let mut flags = Vec::new();
+        for arg in command.get_arguments() {
+            let Some(flag) = arg.get_long() else { continue };
+            flags.push(flag);
+            let row = rows.get(flag).unwrap_or_else(|| panic!("docs/configuration.md lacks `{flag}`"));
+            for value in arg.get_default_values().iter().filter(|_| arg.get_action().takes_values()) {
+                let default = format!("`{}`", value.to_string_lossy());
+                assert!(row.contains(&default), "docs/configuration.md: `{flag}` has the default {default}");
+            }
+        }
+        let strangers: Vec<_> = rows.keys().filter(|k| !flags.contains(k)).collect();
+        assert!(strangers.is_empty(), "docs/configuration.md has flags that don't exist: {strangers:?}");
+    }
+
     #[test]
     fn keys_become_flags() {
         let got = flags_of("https-listen-port: 7443\ntls-san:\n- a\n- b\ndisable-agent: true\ndebug: false\n").unwrap();
