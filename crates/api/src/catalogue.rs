@@ -1,7 +1,7 @@
 //! Every served resource, a row each.
 
 use crate::strategy::Strategy;
-use meta::schema::{TypeId, Types};
+use meta::schema::{Shape, TypeId, Types};
 use std::sync::Arc;
 
 /// A served resource in one version. Custom resources are rows too, made at run time.
@@ -44,6 +44,16 @@ pub struct Subresource {
 }
 
 impl Resource {
+    /// A field that Go always writes: a struct that is no pointer. JSON patches count on it.
+    pub fn always_has(&self, field: &str) -> bool {
+        match self.types.shape(self.type_id) {
+            Shape::Struct(s) => s
+                .field(field)
+                .is_some_and(|f| !f.pointer && f.proto > 0 && matches!(self.types.shape(f.ty), Shape::Struct(_))),
+            _ => false,
+        }
+    }
+
     /// `apps/v1` or `v1`
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {

@@ -97,6 +97,11 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What every client of this kind is told in a `Warning` header: that and why it should use another.
+    fn deprecation(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Fields for field selectors, beyond `metadata.name` and `metadata.namespace`, with this object's values
     /// (missing ones as the empty string, as upstream has it). The set of names is the same for every object.
     fn selectable_fields(&self, _obj: &Value) -> Vec<(&'static str, String)> {

@@ -127,8 +127,15 @@ pub fn self_subject_rules_review(authorizer: &dyn Authorizer, user: &User, objec
         return Err(Status::bad_request("no namespace on request"));
     }
     let rules = authorizer.rules_for(user, &namespace);
+    // Several roles may say the same, as those of cluster admins do.
+    let mut distinct: Vec<&PolicyRule> = Vec::new();
+    for rule in &rules.rules {
+        if !distinct.contains(&rule) {
+            distinct.push(rule);
+        }
+    }
     let (paths, resources): (Vec<&PolicyRule>, Vec<&PolicyRule>) =
-        rules.rules.iter().partition(|r| !r.non_resource_urls.is_empty());
+        distinct.into_iter().partition(|r| !r.non_resource_urls.is_empty());
     let mut answer = object.clone();
     answer["status"] = json!({
         "resourceRules": resources.iter().map(|r| r.to_value()).collect::<Vec<_>>(),

@@ -10,7 +10,7 @@ use crate::tokens::TokenIssuer;
 use crate::{authz, openapi, pipeline};
 use axum::body::Body;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
@@ -158,8 +158,40 @@ where
         let identity = self.identity.clone();
         Box::pin(async move {
             let mut request = request.map(Body::new);
+            if !request.headers().contains_key(header::USER_AGENT) {
+                request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(program(&identity.name)));
+            }
             request.extensions_mut().insert(Connection { identity: Some(identity), ..Connection::default() });
             Ok(server.handle(request).await)
         })
+    }
+}
+
+/// The program that upstream runs under a user's name: what a component without a User-Agent writes is tracked as
+/// that program's.
+fn program(user: &str) -> &'static str {
+    match user {
+        "system:kube-scheduler" => "kube-scheduler",
+        "system:kube-controller-manager" => "kube-controller-manager",
+        u if u.starts_with("system:serviceaccount:kube-system:") => "kube-controller-manager",
+        u if u.starts_with("system:node:") => "kubelet",
+        _ => "skiff",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::program;
+
+    #[test]
+    fn components_are_known_by_the_names_of_upstreams_programs() {
+        for (user, want) in [
+            ("system:node:n1", "kubelet"),
+            ("system:serviceaccount:kube-system:deployment-controller", "kube-controller-manager"),
+            ("system:serviceaccount:default:x", "skiff"),
+            ("system:kube-scheduler", "kube-scheduler"),
+        ] {
+            assert_eq!(program(user), want, "{user}");
+        }
     }
 }

@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 pub struct Endpoints;
 
 impl Strategy for Endpoints {
+    fn deprecation(&self) -> Option<&'static str> {
+        Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+    }
+
     fn defaults(&self, obj: &mut Value) {
         for s in items_mut(obj, "subsets") {
             for p in items_mut(s, "ports") {
