@@ -13,6 +13,7 @@ pub mod endpoints;
 pub mod endpointslice;
 pub mod expectations;
 pub mod garbage_collector;
+pub mod history;
 pub mod namespace;
 pub mod node_lifecycle;
 pub mod ownership;
@@ -20,6 +21,7 @@ pub mod pods;
 pub mod replicaset;
 pub mod root_ca;
 pub mod serviceaccount;
+pub mod statefulset;
 pub mod taint_eviction;
 
 use client::{Client, Informers};
@@ -72,6 +74,7 @@ pub const CONTROLLERS: &[Controller] = controllers![
     "endpoint-controller" => endpoints::run,
     "replicaset-controller" => replicaset::run,
     "deployment-controller" => deployment::run,
+    "statefulset-controller" => statefulset::run,
     "node-controller" => node_lifecycle::run,
     "taint-eviction-controller" => taint_eviction::run,
     "generic-garbage-collector" => garbage_collector::run,

@@ -100,6 +100,18 @@ pub fn rank_for_deletion(pods: &mut [Arc<Pod>], now: Timestamp) {
     });
 }
 
+/// A short word that stands for a template: FNV-1a in letters that form no words.
+// Differs from upstream: the hash is of the JSON form and not of Go's memory dump, so names differ, their shape doesn't.
+pub fn template_hash(template: &PodTemplateSpec, collisions: i32) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut text = serde_json::to_string(template).unwrap_or_default();
+    if collisions > 0 {
+        text.push_str(&collisions.to_string());
+    }
+    let sum = text.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    sum.to_string().bytes().map(|b| char::from(LETTERS[usize::from(b) % LETTERS.len()])).collect()
+}
+
 /// A pod of a template. Without a `name` the server makes one from the owner's.
 pub fn from_template(template: &PodTemplateSpec, namespace: &str, owner: OwnerReference, name: Option<String>) -> Pod {
     let t = template.metadata.clone().unwrap_or_default();

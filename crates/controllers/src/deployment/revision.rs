@@ -1,6 +1,6 @@
 //! Which ReplicaSet belongs to a Deployment's template, how it is named, and the annotations that keep its number.
 
-use crate::ownership;
+use crate::{ownership, pods};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -97,18 +97,6 @@ pub fn same_template(d: &Deployment, set: &ReplicaSet) -> bool {
         == without_hash(set.spec.as_ref().and_then(|s| s.template.as_ref()))
 }
 
-/// A short word that stands for a template: FNV-1a in letters that form no words.
-// Differs from upstream: the hash is of the JSON form and not of Go's memory dump, so names differ, their shape doesn't.
-pub fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut text = serde_json::to_string(template).unwrap_or_default();
-    if collisions > 0 {
-        text.push_str(&collisions.to_string());
-    }
-    let sum = text.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
-    sum.to_string().bytes().map(|b| char::from(LETTERS[usize::from(b) % LETTERS.len()])).collect()
-}
-
 /// The revision of a set; 0 when it has none.
 pub fn revision(annotations: &BTreeMap<String, String>) -> i64 {
     annotations.get(REVISION).and_then(|r| r.parse().ok()).unwrap_or(0)
@@ -118,7 +106,7 @@ pub fn revision(annotations: &BTreeMap<String, String>) -> i64 {
 pub fn new_set(d: &Deployment, size: i32, revision: i64) -> ReplicaSet {
     let spec = spec(d);
     let collisions = d.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
-    let hash = hash(&spec.template, collisions);
+    let hash = pods::template_hash(&spec.template, collisions);
     let mut template = spec.template;
     let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
     labels.insert(HASH.into(), hash.clone());
