@@ -150,54 +150,70 @@ impl Call<'_> {
     }
 
     /// Runs the mutating plugins in order.
-    pub async fn admit(&mut self, operation: admission::Operation, subresource: &str, name: &str, object: &mut Value, old: Option<&Value>, options: &Value) -> Result<()> {
-        let plugins = &self.registry.admission;
-        let mut a = admission::Attributes {
-            operation,
-            resource: &self.row,
-            subresource,
-            namespace: &self.info.namespace,
-            name,
-            user: self.user,
-            dry_run: self.options.dry_run,
-            object,
-            old,
-            options,
-            warnings: &mut self.warnings,
-        };
+    pub async fn admit(
+        &mut self,
+        operation: admission::Operation,
+        subresource: &str,
+        name: &str,
+        object: &mut Value,
+        old: Option<&Value>,
+        options: &Value,
+    ) -> Result<()> {
+        let (plugins, mut a) = self.attributes(operation, subresource, name, object, old, options);
         for plugin in plugins {
             plugin.admit(&mut a).await?;
         }
         Ok(())
     }
 
+    /// Runs the validating plugins in order, then asks all for warnings.
+    pub async fn admit_final(
+        &mut self,
+        operation: admission::Operation,
+        subresource: &str,
+        name: &str,
+        object: &mut Value,
+        old: Option<&Value>,
+        options: &Value,
+    ) -> Result<()> {
+        let (plugins, a) = self.attributes(operation, subresource, name, object, old, options);
+        for plugin in plugins {
+            plugin.validate(&a).await?;
+        }
+        let told: Vec<String> = plugins.iter().flat_map(|p| p.warnings(&a)).collect();
+        self.warnings.extend(told);
+        Ok(())
+    }
+
     /// Tells the plugins that a write which passed [`Call::admit_final`] was not made.
-    pub async fn release(&mut self, operation: admission::Operation, subresource: &str, name: &str, object: &mut Value, old: Option<&Value>) {
+    pub async fn release(
+        &mut self,
+        operation: admission::Operation,
+        subresource: &str,
+        name: &str,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) {
         if self.options.dry_run {
             return;
         }
-        let a = admission::Attributes {
-            operation,
-            resource: &self.row,
-            subresource,
-            namespace: &self.info.namespace,
-            name,
-            user: self.user,
-            dry_run: false,
-            object,
-            old,
-            options: &Value::Null,
-            warnings: &mut self.warnings,
-        };
-        for plugin in &self.registry.admission {
+        let (plugins, a) = self.attributes(operation, subresource, name, object, old, &Value::Null);
+        for plugin in plugins {
             plugin.release(&a).await;
         }
     }
 
-    /// Runs the validating plugins in order.
-    pub async fn admit_final(&mut self, operation: admission::Operation, subresource: &str, name: &str, object: &mut Value, old: Option<&Value>, options: &Value) -> Result<()> {
-        let plugins = &self.registry.admission;
-        let a = admission::Attributes {
+    /// The write as plugins see it, and the plugins.
+    fn attributes<'b>(
+        &'b mut self,
+        operation: admission::Operation,
+        subresource: &'b str,
+        name: &'b str,
+        object: &'b mut Value,
+        old: Option<&'b Value>,
+        options: &'b Value,
+    ) -> (&'b [Arc<dyn admission::Plugin>], admission::Attributes<'b>) {
+        let attributes = admission::Attributes {
             operation,
             resource: &self.row,
             subresource,
@@ -210,12 +226,7 @@ impl Call<'_> {
             options,
             warnings: &mut self.warnings,
         };
-        for plugin in plugins {
-            plugin.validate(&a).await?;
-        }
-        let told: Vec<String> = plugins.iter().flat_map(|p| p.warnings(&a)).collect();
-        self.warnings.extend(told);
-        Ok(())
+        (&self.registry.admission, attributes)
     }
 }
 
