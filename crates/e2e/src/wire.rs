@@ -87,7 +87,10 @@ impl Access {
     }
 
     pub async fn tcp(&self) -> Result<TcpStream> {
-        TcpStream::connect(("127.0.0.1", self.port)).await.context("failed to connect")
+        let tcp = TcpStream::connect(("127.0.0.1", self.port)).await.context("failed to connect")?;
+        // Else the head of a request waits for the acknowledgement of what came before.
+        tcp.set_nodelay(true)?;
+        Ok(tcp)
     }
 
     pub async fn tls(&self, who: &Who, protocol: &str) -> Result<TlsStream<TcpStream>> {

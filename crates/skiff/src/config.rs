@@ -114,6 +114,15 @@ impl ServerArgs {
         {
             bail!("--cluster-dns={dns} lies outside --service-cidr={}", self.service_cidr);
         }
+        crate::node::labels(&self.node_label)?;
+        for t in &self.node_taint {
+            crate::node::taint(t)?;
+        }
+        for e in self.datastore_endpoint.iter().flat_map(|e| e.split(',')) {
+            if !e.starts_with("http://") && !e.starts_with("https://") {
+                bail!("--datastore-endpoint={e}: must be https://host:port of etcd (or http:// on a trusted machine)");
+            }
+        }
         u32::from_str_radix(&self.write_kubeconfig_mode, 8)
             .with_context(|| format!("--write-kubeconfig-mode={} is no octal mode", self.write_kubeconfig_mode))?;
         Ok(())
@@ -168,7 +177,9 @@ pub fn with_config_file(args: Vec<OsString>) -> Result<Vec<OsString>> {
         Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => return Ok(args),
         Err(e) => return Err(e).with_context(|| format!("failed to read configuration file {}", path.display())),
     };
-    let flags = flags_of(&text).with_context(|| format!("configuration file {}", path.display()))?;
+    let flags = flags_of(&text)
+        .and_then(|f| check_flags(&f).map(|()| f))
+        .with_context(|| format!("configuration file {}", path.display()))?;
     let mut out = args[..2].to_vec();
     out.extend(flags.into_iter().map(OsString::from));
     out.extend_from_slice(&args[2..]);
@@ -198,6 +209,31 @@ fn flags_of(text: &str) -> Result<Vec<String>> {
         }
     }
     Ok(out)
+}
+
+/// Tries each setting on its own, so that a mistake is told with the key that has it.
+fn check_flags(flags: &[String]) -> Result<()> {
+    let command = <ServerArgs as clap::Args>::augment_args(clap::Command::new("skiff").no_binary_name(true));
+    for flag in flags {
+        let (name, value) = match flag.trim_start_matches("--").split_once('=') {
+            Some((n, v)) => (n, Some(v)),
+            None => (flag.trim_start_matches("--"), None),
+        };
+        let Some(known) = command.get_arguments().find(|a| a.get_long() == Some(name)) else {
+            bail!("key {name:?} is unknown; the keys are the flags of \"skiff server --help\" without their dashes");
+        };
+        match (known.get_action().takes_values(), value) {
+            (false, Some(v)) => bail!("key {name:?}: {v:?} is neither true nor false"),
+            (true, None) => bail!("key {name:?}: true is no value for it; see \"skiff server --help\""),
+            _ => {}
+        }
+        if let Err(e) = command.clone().try_get_matches_from([flag]) {
+            let told = e.to_string();
+            let line = told.lines().next().unwrap_or_default();
+            bail!("key {name:?}: {}", line.strip_prefix("error: ").unwrap_or(line));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -242,5 +278,21 @@ mod tests {
         assert!(flags_of("- a").is_err());
         assert!(flags_of("a: {b: c}").is_err());
         assert!(flags_of("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn mistakes_name_the_key() {
+        let check = |text: &str| check_flags(&flags_of(text).unwrap()).map_err(|e| e.to_string());
+        assert_eq!(check("https-listen-port: 7443\ndisable-agent: true\nnode-label: [a=b]\n"), Ok(()));
+        for (text, want) in [
+            ("bogus: 1", "key \"bogus\" is unknown"),
+            ("https-listen-port: abc", "key \"https-listen-port\": invalid value 'abc'"),
+            ("https-listen-port: true", "key \"https-listen-port\": true is no value"),
+            ("disable-agent: \"maybe\"", "key \"disable-agent\": \"maybe\" is neither true nor false"),
+            ("cluster-cidr: 10.0.0.0/99", "key \"cluster-cidr\": invalid value"),
+        ] {
+            let got = check(text).unwrap_err();
+            assert!(got.starts_with(want), "{text}: {got}");
+        }
     }
 }

@@ -222,7 +222,14 @@ async fn open_store(args: &ServerArgs, layout: &Layout) -> Result<Arc<dyn Store>
         let options = store::embedded::Options::new(layout.store());
         return tokio::task::spawn_blocking(move || store::embedded::open(options))
             .await?
-            .with_context(|| format!("failed to open the store in {}", layout.store().display()));
+            .map_err(|e| {
+                let next = match &e {
+                    store::Error::InUse(_) => "; stop that one, or choose another --data-dir",
+                    store::Error::Corrupt(_) => "; restore a copy of the data directory, or start with an empty --data-dir",
+                    _ => "",
+                };
+                anyhow!("failed to open the store in {}: {e}{next}", layout.store().display())
+            });
     };
     let read = |p: &Option<std::path::PathBuf>| -> Result<Option<Vec<u8>>> {
         p.as_ref().map(|p| std::fs::read(p).with_context(|| format!("failed to read {}", p.display()))).transpose()
@@ -236,7 +243,13 @@ async fn open_store(args: &ServerArgs, layout: &Layout) -> Result<Arc<dyn Store>
         ..Default::default()
     })
     .await
-    .with_context(|| format!("failed to connect to the datastore {endpoints}"))
+    .map_err(|e| {
+        let why = match e {
+            store::Error::Unavailable(why) | store::Error::Unknown(why) => why,
+            e => e.to_string(),
+        };
+        anyhow!("failed to reach the datastore {endpoints}: {why}; see --datastore-endpoint")
+    })
 }
 
 fn authenticators(pki: &Pki, tokens: &Arc<tokens::TokenIssuer>, reader: &Reader) -> Result<authn::Chain> {

@@ -171,7 +171,7 @@ pub fn first_node_range(cluster: IpNet) -> Result<IpNet> {
     Ok(IpNet::new(cluster.network(), prefix)?)
 }
 
-fn labels(flags: &[String]) -> Result<BTreeMap<String, String>> {
+pub fn labels(flags: &[String]) -> Result<BTreeMap<String, String>> {
     flags
         .iter()
         .map(|l| match l.split_once('=') {
@@ -181,7 +181,7 @@ fn labels(flags: &[String]) -> Result<BTreeMap<String, String>> {
         .collect()
 }
 
-fn taint(flag: &str) -> Result<Taint> {
+pub fn taint(flag: &str) -> Result<Taint> {
     let (rest, effect) = flag.rsplit_once(':').with_context(|| format!("--node-taint={flag}: must be key=value:effect"))?;
     if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
         bail!("--node-taint={flag}: effect {effect:?} is none of NoSchedule, PreferNoSchedule, NoExecute");

@@ -33,7 +33,11 @@ fn log(args: &ServerArgs) {
     let default = if args.debug { "debug,hyper=info,h2=info,rustls=info,tower=info" } else { "info" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("SKIFF_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // Colours are for people; journals and files get plain text.
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let _ = if args.log_json { builder.json().try_init() } else { builder.try_init() };
 }
 
@@ -88,6 +92,13 @@ async fn run(args: ServerArgs) -> Result<()> {
     let listener = tokio::net::TcpListener::bind(listen)
         .await
         .with_context(|| format!("failed to listen on {listen}; choose another port with --https-listen-port"))?;
+    if !args.disable_agent {
+        // Told before anything is made; the kubelet itself listens later.
+        let kubelet = SocketAddr::new(args.bind_address, args.kubelet_port);
+        tokio::net::TcpListener::bind(kubelet)
+            .await
+            .with_context(|| format!("failed to listen on {kubelet}; choose another port with --kubelet-port"))?;
+    }
     let control_plane = ControlPlane::start(&args, &layout, &host, listener, shutdown.clone()).await?;
     std::fs::write(layout.pid_file(), std::process::id().to_string())
         .with_context(|| format!("failed to write {}", layout.pid_file().display()))?;

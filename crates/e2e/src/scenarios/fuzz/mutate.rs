@@ -78,8 +78,7 @@ impl Mutator {
     pub fn of_schema(&mut self, schemas: &Map<String, Value>, schema: &Value, depth: u32) -> Value {
         if let Some(name) = schema["$ref"].as_str().or_else(|| schema["allOf"][0]["$ref"].as_str()) {
             let name = name.rsplit('/').next().unwrap_or_default();
-            let inner = schemas.get(name).cloned().unwrap_or_default();
-            return self.of_schema(schemas, &inner, depth);
+            return self.of_schema(schemas, schemas.get(name).unwrap_or(&Value::Null), depth);
         }
         match (schema["type"].as_str().unwrap_or(""), schema["format"].as_str().unwrap_or("")) {
             ("string", "date-time") => (*self.pick(&["2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "1969-12-31T23:59:59Z"])).into(),
@@ -103,7 +102,7 @@ impl Mutator {
             ("object", _) => {
                 let mut out = Map::new();
                 if let Some(properties) = schema["properties"].as_object() {
-                    let required = schema["required"].as_array().cloned().unwrap_or_default();
+                    let required = schema["required"].as_array().map(Vec::as_slice).unwrap_or_default();
                     let likely = 70 / (1 + depth / 2);
                     for (name, p) in properties {
                         if matches!(name.as_str(), "apiVersion" | "kind" | "managedFields") && depth < 2 {
