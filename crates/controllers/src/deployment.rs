@@ -257,3 +257,121 @@ impl Driver {
         if ownership::namespace_terminates(&error) { Ok(()) } else { Err(error) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::revision::{max_surge, max_unavailable, replicas, same_template, size};
+    use super::*;
+    use serde_json::json;
+
+    fn deployment(want: i32, image: &str, strategy: serde_json::Value) -> Deployment {
+        serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "n", "uid": "d", "generation": 1},
+            "spec": {"replicas": want, "selector": {"matchLabels": {"a": "b"}}, "strategy": strategy,
+                "progressDeadlineSeconds": 600, "revisionHistoryLimit": 2,
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": image}]}}},
+        }))
+        .unwrap()
+    }
+
+    /// Does what plans say, with pods that come up one per round, until nothing is left to do. `check` sees each step.
+    fn settle(o: &mut Observed, check: impl Fn(&Observed)) -> Vec<String> {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut told = Vec::new();
+        for _ in 0..500 {
+            let (actions, _) = plan(now, o);
+            let idle = actions.is_empty();
+            for action in actions {
+                match action {
+                    Action::Create(mut s) => {
+                        s.metadata.uid = s.metadata.name.clone();
+                        s.metadata.generation = Some(1);
+                        o.sets.push(*s);
+                    }
+                    Action::Update(s) => {
+                        let at = o.sets.iter().position(|x| x.metadata.name == s.metadata.name).unwrap();
+                        o.sets[at] = *s;
+                    }
+                    Action::Delete(s) => o.sets.retain(|x| x.metadata.name != s.metadata.name),
+                    Action::Status(d) => {
+                        o.deployment.status = d.status;
+                        o.deployment.metadata.annotations = d.metadata.annotations;
+                    }
+                    Action::Event { message, .. } => told.push(message),
+                }
+            }
+            check(o);
+            let mut moved = false;
+            for s in &mut o.sets {
+                let want = size(s);
+                let status = s.status.get_or_insert_default();
+                let up = status.available_replicas.unwrap_or(0);
+                let next = if up > want { want } else { (up + 1).min(want) };
+                moved |= next != up || status.replicas != want || status.observed_generation.is_none();
+                status.replicas = want;
+                status.ready_replicas = Some(next);
+                status.available_replicas = Some(next);
+                status.observed_generation = Some(1);
+            }
+            if idle && !moved {
+                return told;
+            }
+        }
+        panic!("does not settle: {o:?}");
+    }
+
+    #[test]
+    fn a_rollout_keeps_its_bounds_converges_and_is_idempotent() {
+        for (want, surge, unavailable) in
+            [(1, "25%", "25%"), (3, "1", "0"), (10, "25%", "25%"), (10, "0", "1"), (7, "100%", "100%"), (30, "0", "0")]
+        {
+            let number = |s: &str| s.parse::<i32>().map_or(json!(s), |n| json!(n));
+            let strategy = json!({"type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": number(surge), "maxUnavailable": number(unavailable)}});
+            let mut o = Observed { deployment: deployment(want, "v1", strategy.clone()), sets: vec![], pods: vec![] };
+            settle(&mut o, |_| {});
+            for (n, image) in ["v2", "v3", "v1", "v4", "v5", "v6"].into_iter().enumerate() {
+                let kept = (o.deployment.status.clone(), o.deployment.metadata.annotations.clone());
+                o.deployment = deployment(want, image, strategy.clone());
+                (o.deployment.status, o.deployment.metadata.annotations) = kept;
+                o.deployment.metadata.generation = Some(n as i64 + 2);
+                settle(&mut o, |o| {
+                    let total: i32 = o.sets.iter().map(size).sum();
+                    let up: i32 = o.sets.iter().map(|s| status::available(s).min(size(s))).sum();
+                    let (d, most) = (&o.deployment, want + max_surge(&o.deployment));
+                    assert!(total <= most, "{total} pods, at most {most}");
+                    assert!(up >= replicas(d) - max_unavailable(d), "{up} up of {want} at {surge} {unavailable}");
+                });
+                let active: Vec<_> = o.sets.iter().filter(|s| size(s) > 0).collect();
+                assert_eq!(active.len(), 1);
+                assert!(same_template(&o.deployment, active[0]) && size(active[0]) == want);
+                let s = o.deployment.status.as_ref().unwrap();
+                let c = status::find(s, "Progressing").unwrap();
+                assert_eq!(c.reason.as_deref(), Some("NewReplicaSetAvailable"));
+                assert_eq!(o.deployment.annotations()[revision::REVISION], (n + 2).to_string());
+            }
+            assert_eq!(o.sets.len(), 3, "the new one and two of history");
+        }
+    }
+
+    #[test]
+    fn recreate_waits_for_the_old_pods() {
+        let strategy = json!({"type": "Recreate"});
+        let mut o = Observed { deployment: deployment(2, "v1", strategy.clone()), sets: vec![], pods: vec![] };
+        settle(&mut o, |_| {});
+        let old = o.sets[0].metadata.clone();
+        let status = o.deployment.status.clone();
+        o.deployment = deployment(2, "v2", strategy);
+        o.deployment.status = status;
+        o.pods = vec![Arc::new(
+            serde_json::from_value(json!({"metadata": {"name": "p", "ownerReferences": [{"apiVersion": "apps/v1",
+                "kind": "ReplicaSet", "name": old.name, "uid": old.uid, "controller": true}]}}))
+            .unwrap(),
+        )];
+        settle(&mut o, |_| {});
+        assert_eq!(o.sets.iter().map(size).sum::<i32>(), 0, "nothing runs beside the old pod");
+        o.pods.clear();
+        settle(&mut o, |o| assert!(o.sets.iter().filter(|s| size(s) > 0).count() <= 1));
+        assert_eq!(o.sets.iter().map(size).sum::<i32>(), 2);
+    }
+}
