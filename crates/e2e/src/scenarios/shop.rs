@@ -44,7 +44,7 @@ pub fn answers(c: &Cluster) -> Result<()> {
     ensure!(text.contains("taken by backend-") && text.contains("running v1"), "unexpected answer: {text}");
     // Through the ClusterIP and the name, from inside a pod.
     let pod = first(c, "app=front")?;
-    let inside = c.kubectl(&["exec", &pod, "--", "/usr/bin/busybox", "wget", "-q", "-O-", "http://front.default.svc.cluster.local/"])?;
+    let inside = c.kubectl(&["exec", &pod, "--", "/bin/busybox", "wget", "-q", "-O-", "http://front.default.svc.cluster.local/"])?;
     ensure!(inside.contains("running v1"), "from inside: {inside}");
     Ok(())
 }
@@ -62,10 +62,15 @@ pub fn spreads(c: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// A pod that matches and is not on its way out.
 fn first(c: &Cluster, selector: &str) -> Result<String> {
-    let name = c.kubectl(&["get", "pods", "-l", selector, "-o", "jsonpath={.items[0].metadata.name}"])?;
-    ensure!(!name.is_empty(), "no pod matches {selector}");
-    Ok(name)
+    let list = c.json(&["get", "pods", "-l", selector])?;
+    let pods = list["items"].as_array().into_iter().flatten();
+    let mut staying = pods.filter(|p| p["metadata"]["deletionTimestamp"].is_null());
+    match staying.next().and_then(|p| p["metadata"]["name"].as_str()) {
+        Some(name) => Ok(name.to_string()),
+        None => bail!("no pod matches {selector}"),
+    }
 }
 
 /// Requests, one after another, until told to stop. Gives how many there were and what went wrong.
