@@ -18,12 +18,19 @@ pub struct Tools {
     pub skiff: PathBuf,
     pub images: PathBuf,
     pub kubectl: PathBuf,
+    /// Optional: its scenario passes without it.
+    pub helm: Option<PathBuf>,
 }
 
 impl Tools {
     pub fn new(skiff: &Path, images: &Path, kubectl: &Path) -> Result<Tools> {
         let found = |p: &Path| p.canonicalize().with_context(|| format!("{} is missing", p.display()));
-        Ok(Tools { skiff: found(skiff)?, images: found(images)?, kubectl: found(kubectl)? })
+        Ok(Tools { skiff: found(skiff)?, images: found(images)?, kubectl: found(kubectl)?, helm: None })
+    }
+
+    pub fn with_helm(mut self, helm: Option<&Path>) -> Result<Tools> {
+        self.helm = helm.map(|p| p.canonicalize().with_context(|| format!("{} is missing", p.display()))).transpose()?;
+        Ok(self)
     }
 }
 

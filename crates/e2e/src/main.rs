@@ -29,6 +29,9 @@ struct Args {
     /// Where kubectl is.
     #[arg(long)]
     kubectl: PathBuf,
+    /// Where helm is, if it is there.
+    #[arg(long)]
+    helm: Option<PathBuf>,
     /// Leave the cluster running after a failure and say how to enter it.
     #[arg(long)]
     keep: bool,
@@ -63,7 +66,7 @@ fn main() -> std::process::ExitCode {
         chosen.iter().for_each(|s| println!("{}", s.name));
         return std::process::ExitCode::SUCCESS;
     }
-    let tools = match Tools::new(&args.skiff, &args.images, &args.kubectl) {
+    let tools = match Tools::new(&args.skiff, &args.images, &args.kubectl).and_then(|t| t.with_helm(args.helm.as_deref())) {
         Ok(t) => t,
         Err(e) => {
             eprintln!("e2e: {e:#}");
