@@ -1,4 +1,5 @@
-//! Which crate may know which: the table in `ARCHITECTURE.md` against `cargo metadata`.
+//! Which crate may know which: the table in `ARCHITECTURE.md` against `cargo metadata`. And that the document's paths
+//! exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -98,6 +99,29 @@ fn layers_stay_layers() {
     for pure in ["stdx", "meta", "sys", "cri"] {
         assert!(is[pure].is_empty(), "{pure} stands on its own");
     }
+}
+
+/// Paths as they stand in the document: `crate/…`, below `crates/`.
+fn paths(text: &str, crates: &BTreeSet<String>) -> Vec<String> {
+    text.lines()
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter(|t| !t.contains('<') && t.split_once('/').is_some_and(|(head, _)| crates.contains(head)))
+        .flat_map(|t| match t.split_once('{').and_then(|(a, rest)| Some((a, rest.split_once('}')?))) {
+            Some((before, (names, after))) => names.split(',').map(|n| format!("{before}{n}{after}")).collect(),
+            None => vec![t.to_string()],
+        })
+        .collect()
+}
+
+#[test]
+fn paths_in_the_architecture_exist() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let named = paths(&text, &actual().into_keys().collect());
+    assert!(named.len() > 40, "only {} paths were found: {named:?}", named.len());
+    let missing: Vec<_> = named.iter().filter(|p| !root().join("crates").join(p).exists()).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md names what isn't there: {missing:?}");
+    let two = paths("see `a/src/{x,y}.rs`, `b`, `c/z` and `a/<k>`", &BTreeSet::from(["a".to_string()]));
+    assert_eq!(two, ["a/src/x.rs", "a/src/y.rs"]);
 }
 
 #[test]
