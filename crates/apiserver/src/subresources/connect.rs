@@ -13,6 +13,8 @@ use meta::status::{Result, Status};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
+const KUBELET_ERROR_BYTES_MAX: usize = 10_000;
+
 pub async fn connect(mut call: Call<'_>, request: Request<Body>, proxy: &Proxy) -> Result<Response<Body>> {
     let row = call.row.clone();
     let sub = call.info.subresource.clone();
@@ -34,7 +36,14 @@ pub async fn connect(mut call: Call<'_>, request: Request<Body>, proxy: &Proxy) 
         ("pods", "log" | "exec" | "attach" | "portforward") => {
             let target = node_of(&call, &object)?;
             let path = kubelet_path(&object, &sub, &query)?;
-            proxy.forward(request, &target, &path).await
+            let response = proxy.forward(request, &target, &path).await?;
+            // The kubelet speaks plain text; clients read a Status.
+            if sub == "log" && !response.status().is_success() {
+                let code = response.status().as_u16();
+                let text = axum::body::to_bytes(response.into_body(), KUBELET_ERROR_BYTES_MAX).await.unwrap_or_default();
+                return Err(log_failure(code, &String::from_utf8_lossy(&text)));
+            }
+            Ok(response)
         }
         ("nodes", "proxy") => {
             let target = kubelet_target(&object, object_name)?;
@@ -58,6 +67,16 @@ pub async fn connect(mut call: Call<'_>, request: Request<Body>, proxy: &Proxy) 
             proxy.forward_rewriting(request, &target, &path, &proxy_prefix(&call)).await
         }
         _ => Err(Status::new(404, "NotFound", "the server could not find the requested resource")),
+    }
+}
+
+/// Why the kubelet gives no log.
+fn log_failure(code: u16, text: &str) -> Status {
+    match code {
+        400 => Status::bad_request(text),
+        404 => Status::new(404, "NotFound", "the server could not find the requested resource"),
+        503 => Status::unavailable(text),
+        _ => Status::internal(text),
     }
 }
 
@@ -125,7 +144,8 @@ fn kubelet_target(node: &Value, name: &str) -> Result<Target> {
         addresses.iter().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str()).map(String::from)
     };
     let host = ["InternalIP", "ExternalIP", "Hostname"].iter().find_map(|k| of(k)).ok_or_else(|| {
-        Status::internal(format!("no preferred addresses found for node {name:?}; known addresses: []"))
+        // Differs from upstream, which answers 500: the node will tell its addresses in time.
+        Status::unavailable(format!("no preferred addresses found for node {name:?}; known addresses: []"))
     })?;
     let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
     Ok(Target { host, port: port as u16, tls: true, kubelet: true })
@@ -263,6 +283,14 @@ fn escape(s: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kubelets_words_reach_the_reader_of_a_log() {
+        let s = log_failure(400, "container \"c\" in pod \"p\" is waiting to start: ContainerCreating");
+        assert_eq!((s.code, s.reason), (400, "BadRequest"));
+        assert_eq!(s.message, "container \"c\" in pod \"p\" is waiting to start: ContainerCreating");
+        assert_eq!(log_failure(500, "disk").code, 500);
+    }
 
     #[test]
     fn exec_parameters_take_the_kubelets_names() {

@@ -1,9 +1,18 @@
 //! The scenarios, in the order in which they run.
 
+pub mod bad_input;
+pub mod etcd;
+mod api;
 pub mod fuzz;
 mod kubectl;
 mod namespace;
+mod network;
+mod pods;
+mod restart;
+pub mod robustness;
+pub mod security;
 pub mod shop;
+mod streams;
 
 use crate::{On, Scenario};
 
@@ -25,5 +34,34 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "kubectl/discovers and explains", on: On::Shared, run: kubectl::discovers },
     Scenario { name: "kubectl/cordons, drains, taints", on: On::Shared, run: kubectl::empties_a_node },
     Scenario { name: "helm/installs, upgrades, rolls back, uninstalls", on: On::Shared, run: kubectl::helm },
+    Scenario { name: "pods/get what they ask for", on: On::Shared, run: pods::gets_what_it_asks_for },
+    Scenario { name: "pods/end as they should", on: On::Shared, run: pods::ends_as_it_should },
+    Scenario { name: "pods/are probed", on: On::Shared, run: pods::is_probed },
+    Scenario { name: "pods/are told before they end", on: On::Shared, run: pods::is_told_before_it_ends },
+    Scenario { name: "streams/logs", on: On::Shared, run: streams::logs },
+    Scenario { name: "streams/exec, attach, cp", on: On::Shared, run: streams::exec_attach_cp },
+    Scenario { name: "streams/port-forward", on: On::Shared, run: streams::port_forward },
+    Scenario { name: "streams/run and debug", on: On::Shared, run: streams::run_and_debug },
+    Scenario { name: "network/pods, Services and names", on: On::Shared, run: network::reaches },
+    Scenario { name: "restart/containers outlive the server", on: On::Own, run: restart::containers_outlive_the_server },
+    Scenario { name: "restart/reset leaves nothing", on: On::Empty, run: restart::reset_leaves_nothing },
+    Scenario { name: "bad input/manifests are refused as upstream does", on: On::Shared, run: bad_input::manifests_are_refused_as_upstream_does },
+    Scenario { name: "bad input/requests are refused with reasons", on: On::Shared, run: bad_input::requests_are_refused_with_reasons },
+    Scenario { name: "bad input/broken pods say why", on: On::Shared, run: bad_input::broken_pods_say_why },
+    Scenario { name: "security/keys are private", on: On::Shared, run: security::keys_are_private },
+    Scenario { name: "security/nobody sees health and version only", on: On::Shared, run: security::nobody_sees_health_and_version_only },
+    Scenario { name: "security/nodes read what their pods need", on: On::Shared, run: security::nodes_read_what_their_pods_need },
+    Scenario { name: "security/service accounts do what roles say", on: On::Shared, run: security::service_accounts_do_what_roles_say },
+    Scenario { name: "robustness/hostile peers disturb nobody", on: On::Shared, run: robustness::hostile_peers_disturb_nobody },
+    Scenario { name: "robustness/bad starts say what to do", on: On::Empty, run: robustness::bad_starts_say_what_to_do },
+    Scenario { name: "robustness/a full disk loses nothing", on: On::Empty, run: robustness::a_full_disk_loses_nothing },
+    Scenario { name: "robustness/kill -9 loses nothing acknowledged", on: On::Empty, run: robustness::kill_9_loses_nothing_acknowledged },
+    Scenario { name: "etcd/the cluster lives in etcd", on: On::Empty, run: etcd::the_cluster_lives_in_etcd },
+    Scenario { name: "api/lists in pages, of one revision", on: On::Shared, run: api::lists },
+    Scenario { name: "api/watches from any revision", on: On::Shared, run: api::watches },
+    Scenario { name: "api/keeps writers apart", on: On::Shared, run: api::keeps_writers_apart },
+    Scenario { name: "api/refuses with upstream's words", on: On::Shared, run: api::refuses },
+    Scenario { name: "api/speaks all formats", on: On::Shared, run: api::speaks_all_formats },
+    Scenario { name: "api/keeps its promises", on: On::Shared, run: api::keeps_its_promises },
     Scenario { name: "fuzz/no request makes a 5xx", on: On::Empty, run: fuzz::no_request_makes_a_5xx },
 ];

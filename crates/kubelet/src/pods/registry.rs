@@ -19,6 +19,8 @@ pub struct PodView {
 struct Entry {
     wake: mpsc::Sender<Wake>,
     view: Option<PodView>,
+    /// By container id: how many bytes of its log a reader of the whole of it has been given.
+    told: HashMap<String, u64>,
 }
 
 #[derive(Default)]
@@ -30,7 +32,7 @@ pub struct Registry {
 
 impl Registry {
     pub fn add(&self, uid: &str, wake: mpsc::Sender<Wake>) {
-        self.pods.write().insert(uid.to_owned(), Entry { wake, view: None });
+        self.pods.write().insert(uid.to_owned(), Entry { wake, view: None, told: HashMap::new() });
     }
 
     pub fn remove(&self, uid: &str) {
@@ -41,6 +43,17 @@ impl Registry {
     pub fn publish(&self, uid: &str, view: PodView) {
         if let Some(entry) = self.pods.write().get_mut(uid) {
             entry.view = Some(view);
+        }
+    }
+
+    pub fn told(&self, uid: &str, container: &str) -> u64 {
+        self.pods.read().get(uid).and_then(|e| e.told.get(container).copied()).unwrap_or(0)
+    }
+
+    pub fn tell(&self, uid: &str, container: &str, bytes: u64) {
+        if let Some(entry) = self.pods.write().get_mut(uid) {
+            let told = entry.told.entry(container.to_owned()).or_default();
+            *told = bytes.max(*told);
         }
     }
 

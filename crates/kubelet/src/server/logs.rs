@@ -6,6 +6,7 @@ use crate::pods::plan;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use cri::ContainerState;
+use futures::StreamExt;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
@@ -93,12 +94,25 @@ pub async fn container(
     let (path, id, uid) =
         (PathBuf::from(&chosen.log_path), chosen.id.clone(), crate::pods::spec::uid(&view.pod).to_owned());
     let registry = context.registry.clone();
+    // `kubectl run -i` reads what there is of the log and then attaches: see remote::tell_rest.
+    let whole = !options.follow && !options.timestamps && options.tail.is_none() && options.since.is_none();
+    let counted = whole && options.stream.is_none() && super::remote::waits_for_client(&view.pod, &container);
+    let count = {
+        let (registry, id, uid) = (registry.clone(), id.clone(), uid.clone());
+        let mut total = 0_u64;
+        move |part: &std::io::Result<bytes::Bytes>| {
+            if let (true, Ok(data)) = (counted, part) {
+                total += data.len() as u64;
+                registry.tell(&uid, &id, total);
+            }
+        }
+    };
     let ended = move || {
         let views = registry.views();
         let own = views.iter().find(|v| crate::pods::spec::uid(&v.pod) == uid);
         own.is_none_or(|v| v.containers.iter().find(|c| c.id == id).is_none_or(|c| c.state != ContainerState::Running))
     };
     tokio::spawn(reader::read(path, options, ended, tx));
-    let body = axum::body::Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(rx));
+    let body = axum::body::Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(rx).inspect(count));
     ([(http::header::CONTENT_TYPE, "text/plain")], body).into_response()
 }

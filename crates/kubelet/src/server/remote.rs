@@ -1,6 +1,7 @@
 //! exec, attach and port-forward: finds the container, negotiates the protocol, and hands over to [`crate::streaming`].
 
 use super::logs::flag;
+use crate::logs::reader::{self, LogOptions};
 use crate::pods::context::Context;
 use crate::pods::plan;
 use crate::streaming::port_forward;
@@ -13,7 +14,9 @@ use bytes::Bytes;
 use cri::{ContainerState, ExecOptions};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -102,10 +105,16 @@ async fn command(
         .registry
         .find(&namespace, &pod)
         .ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod does not exist: {namespace}/{pod}")))?;
-    let id = plan::latest(&view.containers, &container)
-        .filter(|c| c.state == ContainerState::Running)
+    let chosen = plan::latest(&view.containers, &container);
+    // Whoever comes to attach to a short-lived interactive container finds it ended: its log tells the same.
+    let replay = chosen
+        .filter(|c| c.state != ContainerState::Created && matches!(kind, Kind::Attach) && waits_for_client(&view.pod, &container))
+        .map(|c| PathBuf::from(&c.log_path));
+    let id = chosen
+        .filter(|c| c.state == ContainerState::Running || replay.is_some())
         .map(|c| c.id.clone())
         .ok_or_else(|| (StatusCode::NOT_FOUND, format!("container not found (\"{container}\")")))?;
+    let uid = crate::pods::spec::uid(&view.pod).to_owned();
     let upgrade = hyper::upgrade::on(&mut request);
     let run = async move |client: ClientIo| {
         let opened = match kind {
@@ -120,9 +129,16 @@ async fn command(
                 if !stderr && !options.tty {
                     s.stderr = None;
                 }
-                session::run(s, client).await;
+                let conclude = match kind {
+                    Kind::Exec => session::status,
+                    Kind::Attach => session::attach_status,
+                };
+                session::run(s, client, conclude).await;
             }
             Err(error) => {
+                if let Some(log) = replay {
+                    return tell_rest(log, context.registry.told(&uid, &id), client.output).await;
+                }
                 let _ = client.output.send(Output::End(session::failure(&error.to_string()))).await;
             }
         }
@@ -168,6 +184,35 @@ async fn command(
         let _ = tokio::time::timeout(STREAMS_TIMEOUT, streams.recv()).await;
     });
     Ok(response)
+}
+
+/// Whether a container was made for one interactive client (`kubectl run -i`, `kubectl debug -i`).
+pub fn waits_for_client(pod: &Pod, container: &str) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| (&c.name, c.stdin_once, c.stdin));
+    // `kubectl debug` leaves stdinOnce alone, but nobody else writes to an ephemeral container.
+    let ephemeral = ephemeral.map(|(name, once, stdin)| (name, once.or(stdin)));
+    let regular = spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|c| (&c.name, c.stdin_once));
+    ephemeral.chain(regular).any(|(name, once)| name == container && once == Some(true))
+}
+
+/// What a container that has ended said, as the output of a session: all of its log but the first `told` bytes. New
+/// clients read the log before they attach, old ones don't; so either sees everything, once.
+async fn tell_rest(log: PathBuf, told: u64, output: mpsc::Sender<Output>) {
+    let (tx, mut rx) = mpsc::channel::<std::io::Result<Bytes>>(16);
+    let send = async {
+        let mut skip = told;
+        while let Some(Ok(mut data)) = rx.recv().await {
+            let known = usize::try_from(skip).unwrap_or(usize::MAX).min(data.len());
+            skip -= known as u64;
+            let rest = data.split_off(known);
+            if !rest.is_empty() && output.send(Output::Stdout(rest)).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(reader::read(log, LogOptions::default(), || true, tx), send);
+    let _ = output.send(Output::End(session::status(&Ok(0)))).await;
 }
 
 /// Joins the streams of a command to what a session wants.
@@ -325,4 +370,31 @@ async fn forward(
         port_forward::serve(spdy::serve(TokioIo::new(upgraded)), connect).await;
     });
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_late_client_hears_what_it_has_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("0.log");
+        let line = |text: &str| format!("2026-01-01T00:00:00.000000000Z stdout F {text}\n");
+        std::fs::write(&log, line("one") + &line("two")).unwrap();
+        for (told, want) in [(0, "one\ntwo\n"), (4, "two\n"), (8, "")] {
+            let (tx, mut rx) = mpsc::channel(16);
+            tell_rest(log.clone(), told, tx).await;
+            let mut text = Vec::new();
+            let mut end = None;
+            while let Some(out) = rx.recv().await {
+                match out {
+                    Output::Stdout(data) => text.extend_from_slice(&data),
+                    Output::End(status) => end = Some(status["status"].clone()),
+                    Output::Stderr(_) => panic!("a log has one stream"),
+                }
+            }
+            assert_eq!((String::from_utf8(text).unwrap().as_str(), end), (want, Some("Success".into())));
+        }
+    }
 }

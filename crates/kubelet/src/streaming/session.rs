@@ -44,8 +44,16 @@ pub fn failure(message: &str) -> Value {
     json!({"metadata": {}, "status": "Failure", "reason": "InternalError", "message": format!("Internal error occurred: {message}"), "details": {"causes": [{"message": message}]}, "code": 500})
 }
 
-/// Until the process has ended and its output is sent, or the client goes away (then an exec'd process is killed).
-pub async fn run(session: Session, mut client: ClientIo) {
+/// To attach is to watch: it succeeds however the container ends, whose exit code is in the pod's status.
+pub fn attach_status(result: &cri::Result<i32>) -> Value {
+    match result {
+        Ok(_) => status(&Ok(0)),
+        Err(_) => status(result),
+    }
+}
+
+/// `conclude` words the end for the client. Until the process has ended and its output is sent, or the client goes away (then an exec'd process is killed).
+pub async fn run(session: Session, mut client: ClientIo, conclude: fn(&cri::Result<i32>) -> Value) {
     let Session { stdin, stdout, stderr, resize, exit } = session;
     let mut exit = exit;
     let input = async {
@@ -96,7 +104,7 @@ pub async fn run(session: Session, mut client: ClientIo) {
         _ = sizes => return,
         _ = gone.closed() => return,
     };
-    let _ = client.output.send(Output::End(status(&result))).await;
+    let _ = client.output.send(Output::End(conclude(&result))).await;
 }
 
 async fn pump(
@@ -129,5 +137,7 @@ mod tests {
             ),
             (Some("NonZeroExitCode"), Some("ExitCode"), Some("7"))
         );
+        assert_eq!(attach_status(&Ok(7))["status"], "Success");
+        assert_eq!(attach_status(&Err(cri::Error::Internal("lost".into())))["status"], "Failure");
     }
 }

@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -33,6 +35,11 @@ pub const FORWARD_PROTOCOLS: [&str; 3] =
 
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(header::UPGRADE).and_then(|v| v.to_str().ok()).is_some_and(|v| v.eq_ignore_ascii_case("websocket"))
+}
+
+/// How a session ends well. Clients take a close without this code (1005) for a broken connection.
+fn normal() -> Option<CloseFrame> {
+    Some(CloseFrame { code: CloseCode::Normal, reason: "".into() })
 }
 
 /// The answer and the protocol that both sides know; ours in order of preference.
@@ -144,13 +151,13 @@ where
                             if !text.is_empty() {
                                 let _ = socket.send(encode(protocol, ERROR, text.as_bytes())).await;
                             }
-                            let _ = socket.close(None).await;
+                            let _ = socket.close(normal()).await;
                             // Until the client has answered the close, so that nothing is lost in a reset.
                             let _ = tokio::time::timeout(Duration::from_secs(5), async { while let Some(Ok(_)) = socket.next().await {} }).await;
                             return;
                         }
                         None => {
-                            let _ = socket.close(None).await;
+                            let _ = socket.close(normal()).await;
                             return;
                         }
                     };
@@ -251,7 +258,7 @@ pub async fn forward<S>(
             }
         }
     }
-    let _ = socket.close(None).await;
+    let _ = socket.close(normal()).await;
 }
 
 /// A WebSocket as a stream of bytes, for protocols that are tunnelled in it.

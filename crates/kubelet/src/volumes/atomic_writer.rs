@@ -14,7 +14,12 @@ const DATA_NEW: &str = "..data_tmp";
 /// Whether something was written. Paths of the payload have been checked to stay inside.
 pub fn write(dir: &Path, payload: &Payload, group: Option<i64>) -> Result<bool, VolumeError> {
     std::fs::create_dir_all(dir).map_err(io("mkdir", dir))?;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777)).map_err(io("chmod", dir))?;
+    // The volume's root belongs to the group too, and files made in it would.
+    let setgid = if group.is_some() { 0o2000 } else { 0 };
+    if let Some(gid) = group.and_then(|g| u32::try_from(g).ok()) {
+        std::os::unix::fs::chown(dir, None, Some(gid)).map_err(io("chown", dir))?;
+    }
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(setgid | 0o777)).map_err(io("chmod", dir))?;
     let data = dir.join(DATA);
     let old = std::fs::read_link(&data).ok();
     if let Some(old) = &old

@@ -1,0 +1,96 @@
+//! Pods, Services and names: who reaches whom.
+
+use super::namespace::Namespace;
+use super::pods::{PATIENCE, apply, shell};
+use crate::cluster::Cluster;
+use anyhow::{Result, ensure};
+use std::collections::BTreeSet;
+
+fn get(ns: &Namespace<'_>, pod: &str, url: &str) -> Result<String> {
+    shell(ns, pod, "c", &format!("/bin/busybox wget -T 5 -q -O- {url}"))
+}
+
+pub fn reaches(c: &Cluster) -> Result<()> {
+    let ns = Namespace::new(c, "network")?;
+    apply(&ns, include_str!("../../testdata/network.yaml"))?;
+    for pod in ["one", "two", "host", "hostport", "hello"] {
+        ns.must(&format!("wait --for=condition=Ready pod/{pod} --timeout=30s"))?;
+    }
+    let field = |what: &str, path: &str| ns.must(&format!("get {what} -o jsonpath={{{path}}}"));
+    let (one, two) = (field("pod one", ".status.podIP")?, field("pod two", ".status.podIP")?);
+    let address = field("service web", ".spec.clusterIP")?;
+    let node = field("node node1", ".status.addresses[0].address")?;
+    c.wait(PATIENCE, "both endpoints", || Ok(field("endpoints web", ".subsets[0].addresses[*].ip")?.split(' ').count() == 2))?;
+
+    // Pod to pod, and from the node.
+    ensure!(get(&ns, "one", &format!("http://{two}:8080/"))? == "two\n", "pod to pod");
+    ensure!(c.must(&["curl", "-s", "--max-time", "5", &format!("http://{one}:8080/")])? == "one\n", "node to pod");
+    // The Service, by address, short name and full name; both endpoints, the asker itself included.
+    for url in [format!("http://{address}/"), "http://web/".into(), format!("http://web.{}.svc.cluster.local/", ns.name())] {
+        let mut seen = BTreeSet::new();
+        c.wait(PATIENCE, &format!("both pods behind {url}"), || {
+            seen.insert(get(&ns, "one", &url)?);
+            Ok(seen.len() == 2)
+        })?;
+    }
+    for url in [format!("http://{node}:30177/"), "http://127.0.0.1:30177/".into(), format!("http://{address}/")] {
+        let said = c.must(&["curl", "-s", "--max-time", "5", &url])?;
+        ensure!(said == "one\n" || said == "two\n", "{url} from the node: {said:?}");
+    }
+    ensure!(matches!(get(&ns, "two", &format!("http://{node}:30177/"))?.as_str(), "one\n" | "two\n"), "NodePort from a pod");
+    // One client stays with one pod.
+    let mut seen = BTreeSet::new();
+    for _ in 0..10 {
+        seen.insert(get(&ns, "one", "http://sticky/")?);
+    }
+    ensure!(seen.len() == 1, "sessionAffinity: ClientIP reached {seen:?}");
+    // The host's network, and its port into a pod.
+    ensure!(field("pod host", ".status.podIP")? == node, "a hostNetwork pod has the node's address");
+    for url in [format!("http://{node}:8099/version"), format!("http://{node}:8097/version"), "http://127.0.0.1:8097/version".into()] {
+        ensure!(c.must(&["curl", "-s", "--max-time", "5", &url])? == "v1\n", "{url}");
+    }
+
+    let dashed = one.replace('.', "-");
+    let space = ns.name();
+    let names = [
+        ("web", address.as_str()),
+        (&format!("web.{space}.svc.cluster.local"), &address),
+        (&format!("one.headless.{space}.svc.cluster.local"), &one),
+        (&format!("{dashed}.{space}.pod.cluster.local"), &one),
+        ("headless", &one),
+        ("headless", &two),
+        ("alias", "10.43.0.1"),
+        ("kubernetes.default", "10.43.0.1"),
+    ];
+    for (name, want) in names {
+        // Searches of other domains find nothing, which nslookup takes for a failure.
+        let said = shell(&ns, "two", "c", &format!("/bin/busybox nslookup {name} 2>&1 || true"))?;
+        ensure!(said.lines().any(|l| l.trim_end().ends_with(&format!(" {want}"))), "{name}: no {want} in\n{said}");
+    }
+    let said = shell(&ns, "two", "c", "/bin/busybox nslookup nobody 2>&1 || true")?;
+    ensure!(said.contains("NXDOMAIN"), "a name that nobody has: {said}");
+
+    // The built-in image tells what it knows.
+    let ip = field("pod hello", ".status.podIP")?;
+    let said = c.must(&["curl", "-s", "--max-time", "5", "-H", "X-Test: yes", &format!("http://{ip}:8080/a?b=c")])?;
+    let said: serde_json::Value = serde_json::from_str(&said)?;
+    for (pointer, want) in [
+        ("/pod", "hello"),
+        ("/node", "node1"),
+        ("/namespace", space),
+        ("/config/~1config/word", "ahoy"),
+        ("/request/headers/x-test", "yes"),
+        ("/request/path", "/a?b=c"),
+        ("/addresses/0", &ip),
+        ("/env/NODE_NAME", "node1"),
+    ] {
+        ensure!(said.pointer(pointer).and_then(|v| v.as_str()) == Some(want), "{pointer} isn't {want}: {said}");
+    }
+    // Who goes isn't asked any more.
+    ns.must("delete pod two")?;
+    c.wait(PATIENCE, "the endpoint to go", || Ok(field("endpoints web", ".subsets[0].addresses[*].ip")? == one))?;
+    for _ in 0..10 {
+        ensure!(get(&ns, "one", "http://web/")? == "one\n", "a deleted pod was asked");
+    }
+    ns.delete()
+}
