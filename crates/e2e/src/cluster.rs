@@ -155,6 +155,11 @@ impl Cluster {
         crate::wire::Access::new(self.holder.id(), &self.data_dir().join("pki"), 6443)
     }
 
+    /// As [`Cluster::access`], where the certificates lie behind a mount.
+    pub fn access_with(&self, pki: &Path) -> Result<crate::wire::Access> {
+        crate::wire::Access::new(self.holder.id(), pki, 6443)
+    }
+
     /// The server answers `/readyz`; its node may not be there yet.
     pub fn wait_api(&self) -> Result<()> {
         self.wait(Duration::from_secs(30), "the API server to be ready", || {

@@ -90,7 +90,8 @@ fn main() -> std::process::ExitCode {
         if let Err(e) = &result {
             // A shared machine stalls now and then. What fails twice, the second time alone, is a fault.
             println!("again, alone: {}\n{e:#}\n", s.name);
-            result = Cluster::start(&tools).and_then(|own| {
+            let fresh = if s.on == On::Empty { Cluster::empty(&tools) } else { Cluster::start(&tools) };
+            result = fresh.and_then(|own| {
                 let again = guarded(s, &own);
                 own.finish();
                 again

@@ -7,6 +7,12 @@ use serde_json::Value;
 
 /// Upstream's limit on operations of one patch.
 const OPERATIONS_MAX: usize = 10_000;
+/// What all copies of one patch may add, bytes (upstream's `AccumulatedCopySizeLimit`): each may double the document.
+const COPIED_MAX: usize = 3 << 20;
+/// What all moves of one patch may carry, bytes.
+const MOVED_MAX: usize = 64 << 20;
+/// How deep an operation may nest what it puts. Deeper documents would be refused, and exhaust the stack before.
+const DEPTH_MAX: usize = 200;
 
 /// Errors: 400 when the patch is no list of operations, 413 when it is too long, 422 when an operation can't be
 /// done. Upstream hides the operation's own error behind one text.
@@ -23,8 +29,9 @@ pub fn apply(original: &Value, patch: &Value) -> Result<Value> {
         )));
     }
     let mut doc = original.clone();
+    let mut left = Budget { copied: COPIED_MAX, moved: MOVED_MAX };
     for operation in operations {
-        one(&mut doc, operation).ok_or_else(refused)?;
+        one(&mut doc, operation, &mut left).ok_or_else(refused)?;
     }
     Ok(doc)
 }
@@ -39,7 +46,29 @@ fn refused() -> Status {
     s
 }
 
-fn one(doc: &mut Value, operation: &Value) -> Option<()> {
+/// What is left for the rest of a patch, bytes.
+struct Budget {
+    copied: usize,
+    moved: usize,
+}
+
+/// Takes a value's approximate size from the budget; `None` when it is too large or too deep.
+fn weigh(value: &Value, levels: usize, budget: &mut usize) -> Option<()> {
+    let own = match value {
+        Value::String(s) => s.len() + 2,
+        Value::Object(o) => o.keys().map(|k| k.len() + 4).sum(),
+        _ => 4,
+    };
+    *budget = budget.checked_sub(own)?;
+    let levels = levels.checked_sub(1)?;
+    match value {
+        Value::Object(o) => o.values().try_for_each(|v| weigh(v, levels, budget)),
+        Value::Array(a) => a.iter().try_for_each(|v| weigh(v, levels, budget)),
+        _ => Some(()),
+    }
+}
+
+fn one(doc: &mut Value, operation: &Value, left: &mut Budget) -> Option<()> {
     let mut operation = operation.clone();
     for pointer in ["path", "from"] {
         if let Some(Value::String(text)) = operation.get_mut(pointer) {
@@ -49,6 +78,14 @@ fn one(doc: &mut Value, operation: &Value) -> Option<()> {
     if operation.get("op")? == "test" && operation.get("value").is_none_or(Value::is_null) {
         let at = doc.pointer(operation.get("path")?.as_str()?);
         return at.is_none_or(Value::is_null).then_some(());
+    }
+    let depth = operation.get("path").and_then(Value::as_str).map_or(0, |p| p.split('/').count());
+    let levels = DEPTH_MAX.checked_sub(depth)?;
+    let source = operation.get("from").and_then(Value::as_str).and_then(|from| doc.pointer(from));
+    match (operation.get("op").and_then(Value::as_str), source) {
+        (Some("copy"), Some(v)) => weigh(v, levels, &mut left.copied)?,
+        (Some("move"), Some(v)) => weigh(v, levels, &mut left.moved)?,
+        _ => {}
     }
     let operation: PatchOperation = serde_json::from_value(operation).ok()?;
     json_patch::patch(doc, &[operation]).ok()
@@ -88,6 +125,25 @@ fn from_the_end(doc: &Value, pointer: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn no_patch_grows_without_bound() {
+        let doc = json!({"data": {"a": "x".repeat(1000)}, "d": {}});
+        // Each copy doubles what is there.
+        let copies: Vec<Value> =
+            (0..60).map(|i| json!({"op": "copy", "from": "/data", "path": format!("/data/k{i}")})).collect();
+        assert_eq!(apply(&doc, &copies.into()).unwrap_err().code, 422);
+        // Each round of moves nests the document one deeper.
+        let round = [
+            json!({"op": "add", "path": "/t", "value": {}}),
+            json!({"op": "move", "from": "/d", "path": "/t/d"}),
+            json!({"op": "move", "from": "/t", "path": "/d"}),
+        ];
+        let moves: Vec<Value> = round.iter().cycle().take(9_999).cloned().collect();
+        assert_eq!(apply(&doc, &moves.into()).unwrap_err().code, 422);
+        let some: Vec<Value> = round.iter().cycle().take(300).cloned().collect();
+        assert!(apply(&doc, &some.into()).is_ok());
+    }
 
     #[test]
     fn operations() {
