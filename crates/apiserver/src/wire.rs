@@ -12,15 +12,35 @@ use serde_json::Value;
 /// Upstream's limit for a request's body, bytes.
 pub const BODY_MAX: usize = 3 * 1024 * 1024;
 
+/// So much of a body that is too large is read and dropped, bytes: an HTTP/1.1 client that is still sending when the
+/// connection closes never sees the answer.
+const DRAIN_MAX: usize = 32 * 1024 * 1024;
+
 /// Reads a whole body.
-pub async fn read(body: axum::body::Body) -> Result<Bytes> {
-    match http_body_util::Limited::new(body, BODY_MAX).collect().await {
-        Ok(b) => Ok(b.to_bytes()),
-        Err(e) if e.is::<http_body_util::LengthLimitError>() => {
-            Err(Status::too_large(format!("Request entity too large: limit is {BODY_MAX}")))
+pub async fn read(mut body: axum::body::Body) -> Result<Bytes> {
+    let too_large = || Status::too_large(format!("Request entity too large: limit is {BODY_MAX}"));
+    let mut chunks: Vec<Bytes> = Vec::new();
+    let mut total = 0usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| Status::bad_request(format!("the body could not be read: {e}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        total += data.len();
+        if total > DRAIN_MAX {
+            return Err(too_large());
         }
-        Err(e) => Err(Status::bad_request(format!("the body could not be read: {e}"))),
+        if total > BODY_MAX {
+            chunks.clear();
+        } else {
+            chunks.push(data);
+        }
     }
+    if total > BODY_MAX {
+        return Err(too_large());
+    }
+    Ok(match chunks.len() {
+        0 | 1 => chunks.pop().unwrap_or_default(),
+        _ => chunks.concat().into(),
+    })
 }
 
 /// Decodes a body against a type. Unknown and duplicate fields are dropped, and refused or told as `validation` says.

@@ -165,7 +165,7 @@ pub fn hostile_peers_disturb_nobody(c: &Cluster) -> Result<()> {
             ensure!(answer.is_empty() || said.starts_with("HTTP/1.1 4"), "{text}: {said}");
         }
         // HTTP/2 without a preface, and with frames of nonsense.
-        for frames in [&b"nonsense"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"] {
+        for frames in [&b"nonsense\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"] {
             let mut io = access.tls(&Who::Admin, "h2").await?;
             let _ = io.write_all(frames).await;
             let mut sink = Vec::new();

@@ -109,7 +109,8 @@ pub fn merge(
     })
 }
 
-/// The applied object doesn't fit its structure. Upstream answers 500 without a reason.
+/// The applied object doesn't fit its structure.
+// Differs from upstream, which answers 500 without a reason: it's the client who is wrong, and a retry won't help.
 fn untyped(applied: &Value, why: &str) -> Failure {
     let (group, version) = object::split_api_version(object::api_version(applied));
     let prefix = if group.is_empty() {
@@ -117,16 +118,12 @@ fn untyped(applied: &Value, why: &str) -> Failure {
     } else {
         format!("{group}/")
     };
-    Status::new(
-        500,
-        "",
-        format!(
-            "failed to create typed patch object ({}/{}; {prefix}{version}, Kind={}): {why}",
-            object::namespace(applied),
-            get_str(applied, &["metadata", "name"]),
-            object::kind(applied),
-        ),
-    )
+    Status::bad_request(format!(
+        "failed to create typed patch object ({}/{}; {prefix}{version}, Kind={}): {why}",
+        object::namespace(applied),
+        get_str(applied, &["metadata", "name"]),
+        object::kind(applied),
+    ))
     .into()
 }
 

@@ -372,7 +372,7 @@ fn what_does_not_fit_is_refused_in_upstreams_words() {
         ),
     ] {
         let e = Story::new().apply("a", spec, false).unwrap_err();
-        assert_eq!(e.code, 500);
+        assert_eq!(e.code, 400);
         assert_eq!(
             e.message,
             format!("failed to create typed patch object (n/d; apps/v1, Kind=Deployment): {why}")

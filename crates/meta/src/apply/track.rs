@@ -97,8 +97,8 @@ pub fn update(
 /// kubectl's move from client-side apply is honoured: where the live object is as `kubectl apply` last wrote it
 /// (by its annotation), a conflict with that writer is none, and the annotation is kept in step.
 ///
-/// Errors: 409 with the conflicts, 400 for a patch that names another version or carries managed fields, 500 (as
-/// upstream) for a patch that doesn't fit the structure or a live object with broken managed fields.
+/// Errors: 409 with the conflicts, 400 for a patch that names another version, carries managed fields or doesn't fit
+/// the structure, 500 for a live object with broken managed fields.
 pub fn apply(
     s: &Structure,
     live: &Value,
