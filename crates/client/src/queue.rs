@@ -9,6 +9,9 @@ use stdx::backoff::Backoff;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// Longer delays are as good as none: a restart looks at everything anew.
+const DELAY_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Upstream's controller rate limits: 5 ms doubling to 1000 s.
 const BACKOFF_BASE: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1000);
@@ -60,7 +63,8 @@ impl Queue {
             return self.add(key);
         }
         let mut s = self.inner.state.lock();
-        let at = Instant::now() + delay;
+        // Objects may ask for longer than clocks can count.
+        let at = Instant::now() + delay.min(DELAY_MAX);
         if let Some(present) = s.due.get(&key).copied() {
             if present.0 <= at {
                 return;

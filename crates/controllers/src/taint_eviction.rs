@@ -36,7 +36,7 @@ pub fn plan(now: Timestamp, node: &Node, pod: &Pod) -> Plan {
         // Of several tolerations the shortest counts; one without seconds sets no limit.
         if let Some(seconds) = tolerating.filter_map(|t| t.toleration_seconds).min() {
             let since = taint.time_added.as_ref().map_or(now, |t| t.0);
-            let left = SignedDuration::from_secs(seconds.max(0)) - now.duration_since(since);
+            let left = SignedDuration::from_secs(seconds.max(0)).saturating_sub(now.duration_since(since));
             soonest = Some(soonest.map_or(left, |s| s.min(left)));
         }
     }

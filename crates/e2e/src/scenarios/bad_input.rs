@@ -76,7 +76,7 @@ pub fn requests_are_refused_with_reasons(c: &Cluster) -> Result<()> {
             ("POST", cms.into(), json, b"".to_vec(), 400, "BadRequest"),
             ("POST", cms.into(), json, b"[]".to_vec(), 400, "BadRequest"),
             ("POST", format!("{cms}?fieldValidation=Strict"), json, twice.into_bytes(), 400, "duplicate field \\\"data.a\\\""),
-            ("POST", cms.into(), json, annotations.into_bytes(), 422, "must have at most 262144 bytes"),
+            ("POST", cms.into(), json, annotations.into_bytes(), 422, "may not be more than 262144 bytes"),
             ("POST", cms.into(), "text/plain", cm("t").into_bytes(), 415, "UnsupportedMediaType"),
             ("POST", cms.into(), "application/vnd.kubernetes.protobuf", b"k8s\0\x12\xff\xff\xff\xff\x0f".to_vec(), 400, "BadRequest"),
             ("POST", cms.into(), "application/vnd.kubernetes.protobuf", b"nonsense".to_vec(), 400, "BadRequest"),

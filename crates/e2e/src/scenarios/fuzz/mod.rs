@@ -192,11 +192,13 @@ async fn worker(access: &Access, targets: &[Target], seed: u64, until: Instant) 
     Ok(tally)
 }
 
-/// The code, once the body has been read; a watch is dropped after its head.
+/// The code, once the body has been read; a watch is dropped after its first events.
 async fn exchange(api: &mut Connection, r: &Request, headers: &[(&str, &str)]) -> Result<u16> {
     if r.path.contains("watch") || r.path.contains("follow") {
-        let open = api.open(r.method, &r.path, headers, r.body.clone()).await?;
-        return Ok(open.status().as_u16());
+        let (head, mut body) = api.open(r.method, &r.path, headers, r.body.clone()).await?.into_parts();
+        // Some of what there is to tell; the stream is then dropped in the middle.
+        let _ = tokio::time::timeout(Duration::from_millis(4), http_body_util::BodyExt::frame(&mut body)).await;
+        return Ok(head.status.as_u16());
     }
     Ok(api.send(r.method, &r.path, headers, r.body.clone()).await?.code)
 }
