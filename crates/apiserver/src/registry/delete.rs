@@ -3,14 +3,13 @@
 //! Source: API concepts, "Resource deletion"; garbage collection, "Cascading deletion".
 
 use super::update::{finished, uid_conflict};
-use super::{Answer, Call, create, list, store_error};
+use super::{Answer, Call, create, give_way, list, store_error};
 use crate::admission::Operation;
 use create::{metadata, text};
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
 use store::{Cas, Entry};
 
-const TRIES: usize = 16;
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
@@ -209,7 +208,8 @@ pub async fn remove(call: &mut Call<'_>, name: &str, options: &DeleteOptions) ->
     let key = call.key(name);
     let store = call.registry.store.clone();
     store.barrier().await.map_err(store_error)?;
-    for _ in 0..TRIES {
+    for lost in 0.. {
+        give_way(lost).await;
         let entry = store.get(&key).ok_or_else(|| call.not_found(name))?;
         let old = call.decode(&entry);
         if let Some(uid) = &options.uid && *uid != text(&old, "uid") {
@@ -253,7 +253,7 @@ pub async fn remove(call: &mut Call<'_>, name: &str, options: &DeleteOptions) ->
             }
         }
     }
-    Err(call.modified(name))
+    unreachable!("the loop ends by returning")
 }
 
 fn with_revision(call: &Call<'_>, entry: &Entry, revision: u64) -> Value {

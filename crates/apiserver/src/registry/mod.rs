@@ -230,6 +230,20 @@ impl Call<'_> {
     }
 }
 
+/// Before a write that lost `lost` races tries again. Without end, as upstream's: the request's own time limit is the
+/// bound, and a writer among many must not be told that the object was modified when it never said which one it saw.
+pub async fn give_way(lost: u32) {
+    use rand::Rng;
+    /// The first few tries cost nothing but themselves.
+    const AT_ONCE: u32 = 3;
+    const PAUSE_MAX_MS: u64 = 40;
+    if lost > AT_ONCE {
+        let most = u64::from(lost - AT_ONCE).saturating_mul(2).min(PAUSE_MAX_MS);
+        let pause = rand::rng().random_range(0..=most);
+        tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+    }
+}
+
 /// A store failure as a client sees it.
 pub fn store_error(e: store::Error) -> Status {
     match e {

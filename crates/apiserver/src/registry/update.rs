@@ -1,6 +1,6 @@
 //! UPDATE: every write to an existing object, whichever verb it came with.
 
-use super::{Answer, Call, create, managed, parse_version, store_error};
+use super::{Answer, Call, create, give_way, managed, parse_version, store_error};
 use crate::admission::Operation;
 use api::validation::objectmeta;
 use create::{metadata, text};
@@ -8,9 +8,6 @@ use meta::field::{Errors, Path};
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
 use store::Cas;
-
-/// Tries of a write that loses races.
-const TRIES: usize = 16;
 
 /// Makes the new object from the present one.
 pub type Transform<'a> = dyn Fn(&Call<'_>, &Value) -> Result<Value> + Send + Sync + 'a;
@@ -50,7 +47,8 @@ pub async fn write(call: &mut Call<'_>, name: &str, subresource: &str, by: manag
     let key = call.key(name);
     let store = call.registry.store.clone();
     store.barrier().await.map_err(store_error)?;
-    for _ in 0..TRIES {
+    for lost in 0.. {
+        give_way(lost).await;
         let entry = store.get(&key).ok_or_else(|| call.not_found(name))?;
         let old = call.decode(&entry);
         let mut new = transform(call, &old)?;
@@ -138,7 +136,7 @@ pub async fn write(call: &mut Call<'_>, name: &str, subresource: &str, by: manag
             }
         }
     }
-    Err(call.modified(name))
+    unreachable!("the loop ends by returning")
 }
 
 /// Checks uid and resourceVersion of the new object against the stored one.
