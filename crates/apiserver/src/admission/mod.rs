@@ -96,7 +96,8 @@ pub fn default_chain(reader: &Reader, authorizer: &Arc<dyn Authorizer>, rbac: &A
         Arc::new(priority::Priority::new(reader.clone())),
         Arc::new(default_toleration_seconds::DefaultTolerationSeconds),
         Arc::new(default_storage_class::DefaultStorageClass::new(reader.clone())),
-        Arc::new(storage_object_in_use_protection::StorageObjectInUseProtection),
+        // Not yet: storage_object_in_use_protection. Its finalizers are taken away by the PVC and PV protection
+        // controllers; without those no claim could ever be deleted, nor its namespace.
         Arc::new(persistent_volume_claim_resize::PersistentVolumeClaimResize::new(reader.clone())),
         Arc::new(runtime_class::RuntimeClass::new(reader.clone())),
         Arc::new(certificate_approval::CertificateApproval::new(authorizer.clone())),
