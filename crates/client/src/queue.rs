@@ -199,6 +199,13 @@ impl Queue {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_delay_longer_than_clocks_count_is_one_too() {
+        let q = Queue::new();
+        q.add_after("a", Duration::MAX);
+        assert!(q.is_empty());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_key_is_handed_out_once_and_again_when_added_meanwhile() {
         let q = Queue::new();

@@ -6,8 +6,13 @@ use crate::cluster::Cluster;
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
 
+/// The body of `http://host:port/path`. By nc: wget of Debian's static busybox crashes wherever it runs.
 fn get(ns: &Namespace<'_>, pod: &str, url: &str) -> Result<String> {
-    shell(ns, pod, "c", &format!("/bin/busybox wget -T 5 -q -O- {url}"))
+    let (authority, path) = url.trim_start_matches("http://").split_once('/').unwrap_or((url, ""));
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
+    let ask = format!("/bin/busybox printf 'GET /{path} HTTP/1.0\\r\\n\\r\\n' | /bin/busybox nc -w 5 {host} {port}");
+    let answer = shell(ns, pod, "c", &ask)?;
+    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_string()).unwrap_or(answer))
 }
 
 pub fn reaches(c: &Cluster) -> Result<()> {
@@ -60,7 +65,7 @@ pub fn reaches(c: &Cluster) -> Result<()> {
         ("headless", &one),
         ("headless", &two),
         ("alias", "10.43.0.1"),
-        ("kubernetes.default", "10.43.0.1"),
+        ("kubernetes.default.svc.cluster.local", "10.43.0.1"),
     ];
     for (name, want) in names {
         // Searches of other domains find nothing, which nslookup takes for a failure.

@@ -285,6 +285,23 @@ pub fn a_full_disk_loses_nothing(c: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// A first start that ran out of space, wherever it was, says so and leaves nothing that the next one can't use.
+pub fn a_first_start_on_a_full_disk_can_be_repeated(c: &Cluster) -> Result<()> {
+    let data = c.data_dir().display().to_string();
+    c.must(&["mkdir", "-p", &data])?;
+    for size in ["size=8k", "size=40k", "size=80k", "size=140k"] {
+        c.must(&["mount", "-t", "tmpfs", "-o", size, "tmpfs", &data])?;
+        refuses(c, size, &["--disable-agent", "--data-dir", &data], "No space left on device")?;
+        c.must(&["mount", "-o", "remount,size=16m", &data])?;
+        c.serve(&["--disable-agent"])?;
+        c.wait_api().with_context(|| format!("after {size}"))?;
+        c.kubectl(&["create", "configmap", "it-works"])?;
+        c.stop_server(libc::SIGTERM)?;
+        c.must(&["umount", &data])?;
+    }
+    no_panic(c)
+}
+
 fn no_panic(c: &Cluster) -> Result<()> {
     let log = std::fs::read_to_string(c.log())?;
     match log.lines().find(|l| l.contains("panicked")) {

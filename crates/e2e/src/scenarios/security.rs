@@ -173,5 +173,55 @@ pub fn service_accounts_do_what_roles_say(c: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// The token that a pod finds in its volume does what its account may, as long as the pod is there.
+pub fn pods_tokens_are_bound_to_them(c: &Cluster) -> Result<()> {
+    let ns = "sec-pod";
+    c.kubectl(&["create", "namespace", ns])?;
+    c.kubectl(&["create", "serviceaccount", "app", "-n", ns])?;
+    c.kubectl(&["create", "role", "reader", "-n", ns, "--verb=get", "--resource=configmaps"])?;
+    c.kubectl(&["create", "rolebinding", "reader", "-n", ns, "--role=reader", &format!("--serviceaccount={ns}:app")])?;
+    c.apply(&format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"p","namespace":"{ns}"}},"spec":{{"serviceAccountName":"app","terminationGracePeriodSeconds":0,"containers":[{{"name":"c","image":"skiff.local/hello","imagePullPolicy":"Never"}}]}}}}"#
+    ))?;
+    c.kubectl(&["wait", "pod/p", "-n", ns, "--for=condition=Ready", "--timeout=60s"])?;
+    let uid = c.kubectl(&["get", "pod", "p", "-n", ns, "-o", "jsonpath={.metadata.uid}"])?;
+    let pattern = format!("cat {}/kubelet/pods/{uid}/volumes/kubernetes.io~projected/*/token", c.data_dir().display());
+    let token = c.must(&["sh", "-c", &pattern])?.trim().to_string();
+    let access = c.access()?;
+    let user = format!("system:serviceaccount:{ns}:app");
+    access.inside(async |access| {
+        let mut api = access.http1(&Who::Token(token.clone())).await?;
+        expect(&mut api, "GET", &format!("/api/v1/namespaces/{ns}/configmaps/kube-root-ca.crt"), &Value::Null, 200, "BEGIN CERTIFICATE").await?;
+        expect(&mut api, "GET", &format!("/api/v1/namespaces/{ns}/configmaps"), &Value::Null, 403, "forbidden").await?;
+        expect(&mut api, "GET", "/api/v1/namespaces/default/configmaps/kube-root-ca.crt", &Value::Null, 403, "forbidden").await?;
+        let me = expect(&mut api, "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &json!({}), 201, "").await?;
+        let extra = &me["status"]["userInfo"]["extra"];
+        ensure!(me["status"]["userInfo"]["username"] == user.as_str() && extra["authentication.kubernetes.io/pod-name"] == json!(["p"]), "{me}");
+        // Changed in the middle of its signature, it is nobody's.
+        let mut forged = token.clone();
+        let last = if forged.pop() == Some('A') { 'Q' } else { 'A' };
+        forged.insert(forged.len() - 20, last);
+        let mut api = access.http1(&Who::Token(forged)).await?;
+        expect(&mut api, "GET", "/api", &Value::Null, 401, "Unauthorized").await?;
+        Ok(())
+    })?;
+    // The kubelet's own port: nobody gets in without a name, and this account has no business there.
+    let ask = |headers: &[&str]| {
+        let mut args = vec!["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "https://127.0.0.1:10250/pods"];
+        args.extend(headers);
+        c.must(&args)
+    };
+    ensure!(ask(&[])? == "401", "the kubelet answers anybody: {}", ask(&[])?);
+    let bearer = format!("Authorization: Bearer {token}");
+    let told = ask(&["-H", &bearer])?;
+    ensure!(told == "403", "the kubelet answers an account without rights: {told}");
+    c.kubectl(&["delete", "pod", "p", "-n", ns])?;
+    c.wait(Duration::from_secs(15), "the token of a deleted pod to be refused", || {
+        access.inside(async |a| Ok(a.http1(&Who::Token(token.clone())).await?.get("/api").await?.code == 401))
+    })?;
+    c.kubectl(&["delete", "namespace", ns, "--wait=false"])?;
+    Ok(())
+}
+
 /// A valid request (made with openssl, P-256, CN=jane), in base64 of PEM.
 const CSR: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIS01IRUNBUUF3RHpFTk1Bc0dBMVVFQXd3RWFtRnVaVEJaTUJNR0J5cUdTTTQ5QWdFR0NDcUdTTTQ5QXdFSApBMElBQkphc2xPY3JaZmVrdFFkUlpPeXg1SGE3UEFkUCszU3c0WFR4L0tWSlN2YXlva052SUV1TWdTQ01OU3J5CjRFSktQai9uWXR3NkJSaDBoWTZmVXM3ZzNEcWdBREFLQmdncWhrak9QUVFEQWdOSkFEQkdBaUVBM0hRQm0wS1IKTmNsSUlhZnJ2UkRFNFVQVWplV2FVL3VSamE0cW1XU24zcThDSVFDeXZjUjJFMmMxQXhBODRWVTc3VzRhRnBHTQp4dGhtNWhkbmdZZTZkYnpLSEE9PQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K";

@@ -103,15 +103,14 @@ pub fn exec_attach_cp(c: &Cluster) -> Result<()> {
     let said = on_terminal(&ns, "exec -it ticker -c a -- sh -c 'tty; /bin/busybox stty size; exit 4'")?;
     ensure!(said.contains("/dev/pts/") && said.contains("33 99") && said.contains("code=4"), "terminal: {said}");
     // Attached: input goes in; what comes out is in the log too.
-    let attach = ["attach", "-i", "ticker", "-c", "b"];
-    let s = talk(&ns, &attach, b"one\n", &[])?;
-    ensure!(s.code == Some(0), "attach: {}", s.err);
+    let line = format!("(echo one; sleep 1) | timeout 3 {} -n {} attach -i ticker -c b", ns.kubectl_path(), ns.name());
+    let said = c.run(&["sh", "-c", &line])?;
+    ensure!(said.stdout == "got one\n", "attach: {}{}", said.stdout, said.stderr);
     c.wait(PATIENCE, "attached input", || Ok(ns.must("logs ticker -c b")?.starts_with("got one\n")))?;
     // Both ways, with the container's own tar.
     shell(&ns, "ticker", "a", "busybox ln -s busybox /bin/tar")?;
-    let dir = ns.file("tree/noise", "")?.trim_end_matches("/noise").to_string();
+    let dir = ns.file("note", "a note")?.trim_end_matches("/note").to_string();
     std::fs::write(format!("{dir}/noise"), &noise)?;
-    std::fs::write(format!("{dir}/note"), "a note")?;
     ns.must(&format!("cp {dir} ticker:/tmp/tree -c a"))?;
     ensure!(shell(&ns, "ticker", "a", "cat /tmp/tree/note")? == "a note", "a tree copied in");
     ns.must(&format!("cp ticker:/tmp/tree/noise {dir}/back -c a"))?;
