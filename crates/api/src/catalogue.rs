@@ -302,6 +302,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn some_fields_are_always_written() {
+        let rows = builtin();
+        let of = |g: &str, p: &str| find(&rows, g, "v1", p).unwrap();
+        assert!(of("apps", "deployments").always_has("status"));
+        assert!(of("", "pods").always_has("status"));
+        assert!(!of("", "configmaps").always_has("status"), "it has none");
+        assert!(!of("", "configmaps").always_has("data"), "a map is left out when empty");
+    }
+
+    #[test]
+    fn deprecated_kinds_say_what_to_use() {
+        let rows = builtin();
+        let told = find(&rows, "", "v1", "endpoints").unwrap().strategy.deprecation().unwrap();
+        assert!(told.contains("use discovery.k8s.io/v1 EndpointSlice"), "{told}");
+        assert_eq!(find(&rows, "discovery.k8s.io", "v1", "endpointslices").unwrap().strategy.deprecation(), None);
+    }
+
+    #[test]
     fn rows_hold_what_kubectl_needs() {
         let rows = builtin();
         let d = find(&rows, "apps", "v1", "deployments").unwrap();

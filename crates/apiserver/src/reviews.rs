@@ -288,6 +288,9 @@ mod tests {
                 {"nonResourceURLs":["/metrics"],"verbs":["get"]}]}),
             json!({"apiVersion":v,"kind":"ClusterRoleBinding","metadata":{"name":"b"},
                    "roleRef":{"kind":"ClusterRole","name":"r"},"subjects":[{"kind":"Group","name":"dev"}]}),
+            // A second way to the same rules doesn't show them twice.
+            json!({"apiVersion":v,"kind":"ClusterRoleBinding","metadata":{"name":"b2"},
+                   "roleRef":{"kind":"ClusterRole","name":"r"},"subjects":[{"kind":"User","name":"me"}]}),
         ])
         .await;
         let (chain, _) = crate::authz::Chain::standard(r);
