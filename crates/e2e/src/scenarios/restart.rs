@@ -149,7 +149,7 @@ pub fn reset_leaves_nothing(c: &Cluster) -> Result<()> {
     let listed = images(&["list"])?;
     ensure!(!listed.contains("shop/backend:v2"), "a removed image is listed: {listed}");
     let there = traces(c)?;
-    for sign in ["kubepods/besteffort", "skiff shim", "inet skiff", "/pods/"] {
+    for sign in ["kubepods/besteffort", " shim --sandbox ", "table ", "/pods/"] {
         ensure!(there.iter().any(|t| t.contains(sign)), "a running cluster has no {sign:?} in\n{}", there.join("\n"));
     }
 

@@ -25,6 +25,8 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 /// For the client to open all streams that it announced.
 const STREAMS_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a client to say how large its terminal is.
+const SIZE_TIMEOUT: Duration = Duration::from_millis(200);
 const SPDY_COMMAND_PROTOCOLS: [&str; 4] =
     ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 const SPDY_FORWARD_PROTOCOLS: [&str; 1] = ["portforward.k8s.io"];
@@ -116,13 +118,21 @@ async fn command(
         .ok_or_else(|| (StatusCode::NOT_FOUND, format!("container not found (\"{container}\")")))?;
     let uid = crate::pods::spec::uid(&view.pod).to_owned();
     let upgrade = hyper::upgrade::on(&mut request);
-    let run = async move |client: ClientIo| {
+    let run = async move |mut client: ClientIo| {
+        // Clients send their size first of all. A program that starts without it draws for 0 by 0.
+        let size = match options.tty {
+            true => tokio::time::timeout(SIZE_TIMEOUT, client.resize.recv()).await.ok().flatten(),
+            false => None,
+        };
         let opened = match kind {
             Kind::Exec => context.runtime.exec(&id, &options).await,
             Kind::Attach => context.runtime.attach(&id, &options).await,
         };
         match opened {
             Ok(mut s) => {
+                if let (Some(size), Some(resize)) = (size, &s.resize) {
+                    let _ = resize.send(size).await;
+                }
                 if !stdout {
                     s.stdout = None;
                 }

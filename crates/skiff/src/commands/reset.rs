@@ -89,7 +89,7 @@ fn stop_server(layout: &Layout) -> Result<()> {
     }
     sys::process::signal(pid, libc::SIGTERM).context("failed to stop the server")?;
     let patience = Instant::now() + Duration::from_secs(20);
-    while Path::new(&format!("/proc/{pid}")).exists() {
+    while runs(pid) {
         if Instant::now() > patience {
             sys::process::signal(pid, libc::SIGKILL).context("failed to kill the server")?;
             std::thread::sleep(Duration::from_millis(200));
@@ -98,4 +98,11 @@ fn stop_server(layout: &Layout) -> Result<()> {
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
+}
+
+/// A process that has ended may wait for its parent to read that: it doesn't run any more.
+fn runs(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state comes behind the name, which may hold anything but ends with the last parenthesis.
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
