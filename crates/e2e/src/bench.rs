@@ -86,11 +86,11 @@ fn strip(line: &str) -> String {
 /// The server and its shims.
 fn pids(c: &Cluster) -> Result<Vec<u32>> {
     let mut out: Vec<u32> = c.server_pid().into_iter().collect();
-    let data = c.data_dir().display().to_string();
+    let shim = format!("{}\0shim\0", c.tools.skiff.display());
     for e in std::fs::read_dir("/proc")?.flatten() {
         let Ok(pid) = e.file_name().to_string_lossy().parse::<u32>() else { continue };
         let command = std::fs::read_to_string(e.path().join("cmdline")).unwrap_or_default();
-        if command.contains("\0shim\0") && command.contains(&data) {
+        if command.starts_with(&shim) {
             out.push(pid);
         }
     }
