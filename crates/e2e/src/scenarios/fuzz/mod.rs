@@ -164,7 +164,10 @@ async fn worker(access: &Access, targets: &[Target], seed: u64, until: Instant) 
         let headers: Vec<(&str, &str)> = request.headers.iter().map(|(k, v)| (*k, v.as_str())).collect();
         let answer = exchange(&mut api, &request, &headers).await;
         let told = match answer {
-            Ok(code) => {
+            Ok((code, body)) => {
+                if code < 300 && body.starts_with(b"k8s\0") {
+                    m.seen.insert(target.name.clone(), body.to_vec());
+                }
                 *tally.by_code.entry(code).or_default() += 1;
                 match code {
                     500..503 | 505.. => Some(format!("{code}")),
@@ -192,15 +195,16 @@ async fn worker(access: &Access, targets: &[Target], seed: u64, until: Instant) 
     Ok(tally)
 }
 
-/// The code, once the body has been read; a watch is dropped after its first events.
-async fn exchange(api: &mut Connection, r: &Request, headers: &[(&str, &str)]) -> Result<u16> {
+/// The code and the body, once all has been read; a watch is dropped after its first events.
+async fn exchange(api: &mut Connection, r: &Request, headers: &[(&str, &str)]) -> Result<(u16, Bytes)> {
     if r.path.contains("watch") || r.path.contains("follow") {
         let (head, mut body) = api.open(r.method, &r.path, headers, r.body.clone()).await?.into_parts();
         // Some of what there is to tell; the stream is then dropped in the middle.
         let _ = tokio::time::timeout(Duration::from_millis(4), http_body_util::BodyExt::frame(&mut body)).await;
-        return Ok(head.status.as_u16());
+        return Ok((head.status.as_u16(), Bytes::new()));
     }
-    Ok(api.send(r.method, &r.path, headers, r.body.clone()).await?.code)
+    let reply = api.send(r.method, &r.path, headers, r.body.clone()).await?;
+    Ok((reply.code, reply.body))
 }
 
 struct Request {
@@ -277,7 +281,7 @@ fn request(m: &mut Mutator, t: &Target) -> Request {
                 _ => "application/json",
             };
             headers.push(("content-type", kind.to_string()));
-            body = if format == 1 { m.protobuf() } else { m.bytes(&object) };
+            body = if format == 1 { m.protobuf(resource) } else { m.bytes(&object) };
             if verb == "create" { "POST" } else { "PUT" }
         }
         "patch" => {

@@ -5,9 +5,12 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
 pub struct Mutator {
     pub rng: StdRng,
+    /// Protobuf bodies that the server has sent, by resource.
+    pub seen: HashMap<String, Vec<u8>>,
 }
 
 const STRINGS: &[&str] = &[
@@ -31,7 +34,7 @@ const KEYS: &[&str] = &["", "a", "metadata", "name", "$patch", "$retainKeys", "$
 
 impl Mutator {
     pub fn new(seed: u64) -> Mutator {
-        Mutator { rng: StdRng::seed_from_u64(seed) }
+        Mutator { rng: StdRng::seed_from_u64(seed), seen: HashMap::new() }
     }
 
     pub fn chance(&mut self, percent: u32) -> bool {
@@ -198,7 +201,21 @@ impl Mutator {
         text
     }
 
-    pub fn protobuf(&mut self) -> Vec<u8> {
+    /// A body that the server has sent itself, with a few bytes changed; else noise behind the magic number.
+    pub fn protobuf(&mut self, resource: &str) -> Vec<u8> {
+        if let Some(mut body) = self.seen.get(resource).cloned().filter(|b| b.len() > 4)
+            && self.chance(90)
+        {
+            for _ in 0..self.rng.random_range(0..4) {
+                let i = self.rng.random_range(4..body.len());
+                match self.rng.random_range(0..3) {
+                    0 => body[i] = self.rng.random(),
+                    1 => body[i] = body[i].wrapping_add(1),
+                    _ => body.truncate(i.max(5)),
+                }
+            }
+            return body;
+        }
         let mut out = b"k8s\0".to_vec();
         for _ in 0..self.rng.random_range(0..60) {
             match self.rng.random_range(0..4) {
