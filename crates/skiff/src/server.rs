@@ -82,8 +82,6 @@ async fn run(args: ServerArgs) -> Result<()> {
         data = %layout.data_dir.display(), "starting");
     std::fs::create_dir_all(&layout.data_dir)
         .with_context(|| format!("failed to make the data directory {}", layout.data_dir.display()))?;
-    std::fs::create_dir_all(&layout.state_dir)
-        .with_context(|| format!("failed to make the state directory {}", layout.state_dir.display()))?;
 
     let shutdown = Shutdown::new();
     let stop = signals()?;
@@ -100,6 +98,8 @@ async fn run(args: ServerArgs) -> Result<()> {
             .with_context(|| format!("failed to listen on {kubelet}; choose another port with --kubelet-port"))?;
     }
     let control_plane = ControlPlane::start(&args, &layout, &host, listener, shutdown.clone()).await?;
+    std::fs::create_dir_all(&layout.state_dir)
+        .with_context(|| format!("failed to make the state directory {}", layout.state_dir.display()))?;
     std::fs::write(layout.pid_file(), std::process::id().to_string())
         .with_context(|| format!("failed to write {}", layout.pid_file().display()))?;
     info!(after_ms = started.elapsed().as_millis() as u64, "API server is ready");

@@ -70,6 +70,7 @@ pub fn bad_starts_say_what_to_do(c: &Cluster) -> Result<()> {
         let flags = with(&more);
         refuses(c, what, &flags.iter().map(String::as_str).collect::<Vec<_>>(), want)?;
     }
+    c.must(&[&c.tools.skiff.display().to_string(), "reset", "--yes", "--data-dir", &other])?;
     c.kubectl(&["get", "namespaces"])?;
     c.stop_server(libc::SIGKILL)?;
 
