@@ -43,8 +43,9 @@ pub fn answers(c: &Cluster) -> Result<()> {
     let text = must_order(c)?;
     ensure!(text.contains("taken by backend-") && text.contains("running v1"), "unexpected answer: {text}");
     // Through the ClusterIP and the name, from inside a pod.
-    let pod = first(c, "app=front")?;
-    let inside = c.kubectl(&["exec", &pod, "--", "/bin/busybox", "wget", "-q", "-O-", "http://front.default.svc.cluster.local/"])?;
+    let pod = first(c, "app=backend")?;
+    let ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc front.default.svc.cluster.local 80";
+    let inside = c.kubectl(&["exec", &pod, "--", "sh", "-c", ask])?;
     ensure!(inside.contains("running v1"), "from inside: {inside}");
     Ok(())
 }
