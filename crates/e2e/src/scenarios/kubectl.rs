@@ -394,12 +394,17 @@ pub fn rolls_out(c: &Cluster) -> Result<()> {
         ("!scale deployment/app --replicas=1 --current-replicas=7", &["Expected replicas to be 7, was 3"]),
         ("rollout status deployment/app --timeout=60s", &["successfully rolled out"]),
         ("scale deployment/app --replicas=1", &["scaled"]),
-        ("describe pod -l app=app", &["Controlled By:  ReplicaSet/app-", "QoS Class:", "Scheduled", "Successfully assigned", "Started container app"]),
         ("describe deployment app", &["NewReplicaSetAvailable", "ScalingReplicaSet"]),
         ("events --for deployment/app", &["Scaled up replica set app-"]),
         ("get events --field-selector reason=ScalingReplicaSet", &["LAST SEEN   TYPE     REASON              OBJECT", "deployment/app"]),
     ])?;
     ns.c.wait(PATIENCE, "one pod to be left", || Ok(ns.must("get pods -o name")?.lines().count() == 1))?;
+    // By name: the newest kubectl shows no events where many are described.
+    let pod = ns.must("get pods -o name")?;
+    run(&ns, &[(
+        &format!("describe {}", pod.trim()),
+        &["Controlled By:  ReplicaSet/app-", "QoS Class:", "Scheduled", "Successfully assigned", "Started container app"],
+    )])?;
     ns.delete()
 }
 
