@@ -56,11 +56,7 @@ impl Resource {
 
     /// `apps/v1` or `v1`
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.clone()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
     }
 
     pub fn has_verb(&self, verb: &str) -> bool {
@@ -98,72 +94,22 @@ const NAMES: &[(&str, &str, &[&str], &[&str])] = &[
     ("", "resourcequotas", &["quota"], &[]),
     ("", "serviceaccounts", &["sa"], &[]),
     ("", "services", &["svc"], &["all"]),
-    (
-        "admissionregistration.k8s.io",
-        "mutatingadmissionpolicies",
-        &[],
-        &["api-extensions"],
-    ),
-    (
-        "admissionregistration.k8s.io",
-        "mutatingadmissionpolicybindings",
-        &[],
-        &["api-extensions"],
-    ),
-    (
-        "admissionregistration.k8s.io",
-        "mutatingwebhookconfigurations",
-        &[],
-        &["api-extensions"],
-    ),
-    (
-        "admissionregistration.k8s.io",
-        "validatingadmissionpolicies",
-        &[],
-        &["api-extensions"],
-    ),
-    (
-        "admissionregistration.k8s.io",
-        "validatingadmissionpolicybindings",
-        &[],
-        &["api-extensions"],
-    ),
-    (
-        "admissionregistration.k8s.io",
-        "validatingwebhookconfigurations",
-        &[],
-        &["api-extensions"],
-    ),
-    (
-        "apiextensions.k8s.io",
-        "customresourcedefinitions",
-        &["crd", "crds"],
-        &["api-extensions"],
-    ),
-    (
-        "apiregistration.k8s.io",
-        "apiservices",
-        &[],
-        &["api-extensions"],
-    ),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicies", &[], &["api-extensions"]),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings", &[], &["api-extensions"]),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &[], &["api-extensions"]),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies", &[], &["api-extensions"]),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings", &[], &["api-extensions"]),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations", &[], &["api-extensions"]),
+    ("apiextensions.k8s.io", "customresourcedefinitions", &["crd", "crds"], &["api-extensions"]),
+    ("apiregistration.k8s.io", "apiservices", &[], &["api-extensions"]),
     ("apps", "daemonsets", &["ds"], &["all"]),
     ("apps", "deployments", &["deploy"], &["all"]),
     ("apps", "replicasets", &["rs"], &["all"]),
     ("apps", "statefulsets", &["sts"], &["all"]),
-    (
-        "autoscaling",
-        "horizontalpodautoscalers",
-        &["hpa"],
-        &["all"],
-    ),
+    ("autoscaling", "horizontalpodautoscalers", &["hpa"], &["all"]),
     ("batch", "cronjobs", &["cj"], &["all"]),
     ("batch", "jobs", &[], &["all"]),
-    (
-        "certificates.k8s.io",
-        "certificatesigningrequests",
-        &["csr"],
-        &[],
-    ),
+    ("certificates.k8s.io", "certificatesigningrequests", &["csr"], &[]),
     ("events.k8s.io", "events", &["ev"], &[]),
     ("networking.k8s.io", "ingresses", &["ing"], &[]),
     ("networking.k8s.io", "ipaddresses", &["ip"], &[]),
@@ -176,12 +122,7 @@ const NAMES: &[(&str, &str, &[&str], &[&str])] = &[
 
 /// Rows that are stored as another version or group of themselves: group, version, plural, storage.
 const STORED_ELSEWHERE: &[(&str, &str, &str, (&str, &str))] = &[
-    (
-        "autoscaling",
-        "v1",
-        "horizontalpodautoscalers",
-        ("autoscaling", "v2"),
-    ),
+    ("autoscaling", "v1", "horizontalpodautoscalers", ("autoscaling", "v2")),
     ("events.k8s.io", "v1", "events", ("", "v1")),
 ];
 
@@ -197,51 +138,30 @@ const CONNECT_KINDS: &[(&str, &str, &str)] = &[
 
 /// Every built-in resource in every GA version, sorted by group, version and plural.
 pub fn builtin() -> Vec<Arc<Resource>> {
-    static ROWS: std::sync::LazyLock<Vec<Arc<Resource>>> = std::sync::LazyLock::new(|| {
-        crate::facts::facts()
-            .resources
-            .iter()
-            .map(|f| Arc::new(row(f)))
-            .collect()
-    });
+    static ROWS: std::sync::LazyLock<Vec<Arc<Resource>>> =
+        std::sync::LazyLock::new(|| crate::facts::facts().resources.iter().map(|f| Arc::new(row(f))).collect());
     ROWS.clone()
 }
 
 /// The row that serves a path.
-pub fn find<'a>(
-    rows: &'a [Arc<Resource>],
-    group: &str,
-    version: &str,
-    plural: &str,
-) -> Option<&'a Arc<Resource>> {
-    rows.iter()
-        .find(|r| r.plural == plural && r.version == version && r.group == group)
+pub fn find<'a>(rows: &'a [Arc<Resource>], group: &str, version: &str, plural: &str) -> Option<&'a Arc<Resource>> {
+    rows.iter().find(|r| r.plural == plural && r.version == version && r.group == group)
 }
 
 /// The row of a kind.
-pub fn by_kind<'a>(
-    rows: &'a [Arc<Resource>],
-    group: &str,
-    version: &str,
-    kind: &str,
-) -> Option<&'a Arc<Resource>> {
-    rows.iter()
-        .find(|r| r.kind == kind && r.version == version && r.group == group)
+pub fn by_kind<'a>(rows: &'a [Arc<Resource>], group: &str, version: &str, kind: &str) -> Option<&'a Arc<Resource>> {
+    rows.iter().find(|r| r.kind == kind && r.version == version && r.group == group)
 }
 
 fn row(fact: &crate::facts::ResourceFact) -> Resource {
     let facts = crate::facts::facts();
-    let names = NAMES
-        .iter()
-        .find(|n| n.0 == fact.group && n.1 == fact.plural);
+    let names = NAMES.iter().find(|n| n.0 == fact.group && n.1 == fact.plural);
     let strings = |l: &[&str]| l.iter().map(|s| s.to_string()).collect::<Vec<_>>();
     let list_kind = format!("{}List", fact.kind);
     let storage = STORED_ELSEWHERE
         .iter()
         .find(|s| s.0 == fact.group && s.1 == fact.version && s.2 == fact.plural)
-        .map_or((fact.group.clone(), fact.version.clone()), |s| {
-            (s.3.0.to_string(), s.3.1.to_string())
-        });
+        .map_or((fact.group.clone(), fact.version.clone()), |s| (s.3.0.to_string(), s.3.1.to_string()));
     Resource {
         group: fact.group.clone(),
         version: fact.version.clone(),
@@ -256,11 +176,7 @@ fn row(fact: &crate::facts::ResourceFact) -> Resource {
         short_names: names.map(|n| strings(n.2)).unwrap_or_default(),
         categories: names.map(|n| strings(n.3)).unwrap_or_default(),
         verbs: fact.verbs.clone(),
-        subresources: fact
-            .subresources
-            .iter()
-            .map(|s| subresource(&fact.plural, s))
-            .collect(),
+        subresources: fact.subresources.iter().map(|s| subresource(&fact.plural, s)).collect(),
         types: facts.types.clone(),
         type_id: fact.type_id,
         strategy: crate::kinds::strategy(&fact.group, &fact.kind),
@@ -283,10 +199,7 @@ fn subresource(plural: &str, fact: &crate::facts::SubresourceFact) -> Subresourc
         .collect();
     verbs.sort();
     verbs.dedup();
-    let kind = CONNECT_KINDS
-        .iter()
-        .find(|c| c.0 == plural && c.1 == fact.name)
-        .map_or(fact.kind.as_str(), |c| c.2);
+    let kind = CONNECT_KINDS.iter().find(|c| c.0 == plural && c.1 == fact.name).map_or(fact.kind.as_str(), |c| c.2);
     Subresource {
         name: fact.name.clone(),
         group: fact.group.clone(),
@@ -323,56 +236,27 @@ mod tests {
     fn rows_hold_what_kubectl_needs() {
         let rows = builtin();
         let d = find(&rows, "apps", "v1", "deployments").unwrap();
-        assert_eq!(
-            (d.singular.as_str(), d.list_kind.as_str()),
-            ("deployment", "DeploymentList")
-        );
-        assert_eq!(
-            (&d.short_names, &d.categories),
-            (&vec!["deploy".to_string()], &vec!["all".to_string()])
-        );
+        assert_eq!((d.singular.as_str(), d.list_kind.as_str()), ("deployment", "DeploymentList"));
+        assert_eq!((&d.short_names, &d.categories), (&vec!["deploy".to_string()], &vec!["all".to_string()]));
         assert!(d.namespaced && d.has_verb("deletecollection") && d.has_status());
-        assert_eq!(
-            d.subresource("scale")
-                .map(|s| (s.group.as_str(), s.kind.as_str())),
-            Some(("autoscaling", "Scale"))
-        );
-        let exec = find(&rows, "", "v1", "pods")
-            .unwrap()
-            .subresource("exec")
-            .unwrap()
-            .clone();
+        assert_eq!(d.subresource("scale").map(|s| (s.group.as_str(), s.kind.as_str())), Some(("autoscaling", "Scale")));
+        let exec = find(&rows, "", "v1", "pods").unwrap().subresource("exec").unwrap().clone();
         assert_eq!(
             (exec.kind.as_str(), exec.connect, exec.verbs),
             ("PodExecOptions", true, vec!["create".into(), "get".into()])
         );
-        assert!(
-            by_kind(&rows, "", "v1", "Binding")
-                .unwrap()
-                .list_kind
-                .is_empty()
-        );
-        assert!(
-            rows.iter()
-                .all(|r| !r.version.contains("alpha") && !r.version.contains("beta"))
-        );
+        assert!(by_kind(&rows, "", "v1", "Binding").unwrap().list_kind.is_empty());
+        assert!(rows.iter().all(|r| !r.version.contains("alpha") && !r.version.contains("beta")));
     }
 
     #[test]
     fn every_named_row_exists_and_every_storage_row_too() {
         let rows = builtin();
         for (group, plural, ..) in NAMES {
-            assert!(
-                rows.iter()
-                    .any(|r| r.group == *group && r.plural == *plural),
-                "{plural}.{group}"
-            );
+            assert!(rows.iter().any(|r| r.group == *group && r.plural == *plural), "{plural}.{group}");
         }
         for r in &rows {
-            assert!(
-                find(&rows, &r.storage.0, &r.storage.1, &r.plural).is_some(),
-                "{r:?}"
-            );
+            assert!(find(&rows, &r.storage.0, &r.storage.1, &r.plural).is_some(), "{r:?}");
         }
     }
 }

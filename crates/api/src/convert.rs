@@ -17,19 +17,14 @@ pub fn to(object: &Value, from: &Resource, to: &Resource) -> Value {
     if from.group == to.group && from.version == to.version {
         return out;
     }
-    let convert: fn(&mut Map<String, Value>) = match (
-        &*from.kind,
-        &*from.group,
-        &*from.version,
-        &*to.group,
-        &*to.version,
-    ) {
-        ("Event", "", _, "events.k8s.io", _) => |o| rename(o, EVENT, false),
-        ("Event", "events.k8s.io", _, "", _) => |o| rename(o, EVENT, true),
-        ("HorizontalPodAutoscaler", "autoscaling", "v1", "autoscaling", "v2") => hpa_v1_to_v2,
-        ("HorizontalPodAutoscaler", "autoscaling", "v2", "autoscaling", "v1") => hpa_v2_to_v1,
-        _ => |_| {},
-    };
+    let convert: fn(&mut Map<String, Value>) =
+        match (&*from.kind, &*from.group, &*from.version, &*to.group, &*to.version) {
+            ("Event", "", _, "events.k8s.io", _) => |o| rename(o, EVENT, false),
+            ("Event", "events.k8s.io", _, "", _) => |o| rename(o, EVENT, true),
+            ("HorizontalPodAutoscaler", "autoscaling", "v1", "autoscaling", "v2") => hpa_v1_to_v2,
+            ("HorizontalPodAutoscaler", "autoscaling", "v2", "autoscaling", "v1") => hpa_v2_to_v1,
+            _ => |_| {},
+        };
     let Value::Object(o) = &mut out else {
         return out;
     };
@@ -69,14 +64,8 @@ fn rename(o: &mut Map<String, Value>, names: &[(&str, &str)], backwards: bool) {
 }
 
 fn annotations(o: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
-    let metadata = o
-        .entry("metadata")
-        .or_insert_with(|| json!({}))
-        .as_object_mut()?;
-    metadata
-        .entry("annotations")
-        .or_insert_with(|| json!({}))
-        .as_object_mut()
+    let metadata = o.entry("metadata").or_insert_with(|| json!({})).as_object_mut()?;
+    metadata.entry("annotations").or_insert_with(|| json!({})).as_object_mut()
 }
 
 /// Takes a JSON value out of an annotation; a broken one is left alone.
@@ -239,13 +228,7 @@ mod tests {
             {"metadata":{"annotations":{METRICS:"{broken"}},"spec":{"targetCPUUtilizationPercentage":80}}]});
         let got = to(&list, v1, v2);
         assert_eq!(got["apiVersion"], "autoscaling/v2");
-        assert_eq!(
-            got["items"][0]["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"],
-            80
-        );
-        assert_eq!(
-            got["items"][0]["metadata"]["annotations"][METRICS],
-            "{broken"
-        );
+        assert_eq!(got["items"][0]["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
+        assert_eq!(got["items"][0]["metadata"]["annotations"][METRICS], "{broken");
     }
 }

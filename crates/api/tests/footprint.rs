@@ -5,12 +5,7 @@
 fn facts_are_parsed_once_and_stay_small() {
     let resident = || {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-        statm
-            .split(' ')
-            .nth(1)
-            .and_then(|p| p.parse::<usize>().ok())
-            .unwrap_or(0)
-            * 4096
+        statm.split(' ').nth(1).and_then(|p| p.parse::<usize>().ok()).unwrap_or(0) * 4096
     };
     let before = resident();
     let start = std::time::Instant::now();
@@ -19,12 +14,7 @@ fn facts_are_parsed_once_and_stay_small() {
     let rows = api::catalogue::builtin();
     let built = start.elapsed();
     let grown = resident().saturating_sub(before);
-    println!(
-        "{} types in {parsed:?}, {} rows in {built:?}, {} KiB",
-        types.types.len(),
-        rows.len(),
-        grown / 1024
-    );
+    println!("{} types in {parsed:?}, {} rows in {built:?}, {} KiB", types.types.len(), rows.len(), grown / 1024);
     assert!(types.types.len() > 500);
     // A leak or a copy per row would show here long before it would matter to a user.
     assert!(grown < 16 << 20, "{grown} bytes");

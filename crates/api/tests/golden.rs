@@ -23,18 +23,11 @@ fn type_of(name: &str, value: &Value) -> TypeId {
         return ty;
     }
     // Kinds that have no path of their own, so that upstream's OpenAPI doesn't name their group.
-    let short = group
-        .split('.')
-        .next()
-        .filter(|g| !g.is_empty())
-        .unwrap_or("core");
-    [
-        format!("api.{short}.{version}.{kind}"),
-        format!("apimachinery.pkg.apis.meta.{version}.{kind}"),
-    ]
-    .iter()
-    .find_map(|n| types().named(n))
-    .unwrap_or_else(|| panic!("{name}: no type for {api_version} {kind}"))
+    let short = group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
+    [format!("api.{short}.{version}.{kind}"), format!("apimachinery.pkg.apis.meta.{version}.{kind}")]
+        .iter()
+        .find_map(|n| types().named(n))
+        .unwrap_or_else(|| panic!("{name}: no type for {api_version} {kind}"))
 }
 
 fn pairs() -> Vec<Pair> {
@@ -43,10 +36,7 @@ fn pairs() -> Vec<Pair> {
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "json") {
-            files.insert(
-                path.file_stem().unwrap().to_string_lossy().into_owned(),
-                path,
-            );
+            files.insert(path.file_stem().unwrap().to_string_lossy().into_owned(), path);
         }
     }
     assert!(files.len() >= 40);
@@ -56,12 +46,7 @@ fn pairs() -> Vec<Pair> {
             let json = std::fs::read(&path).unwrap();
             let value: Value = serde_json::from_slice(&json).unwrap();
             let ty = type_of(&name, &value);
-            Pair {
-                name,
-                protobuf: std::fs::read(path.with_extension("pb")).unwrap(),
-                json,
-                ty,
-            }
+            Pair { name, protobuf: std::fs::read(path.with_extension("pb")).unwrap(), json, ty }
         })
         .collect()
 }
@@ -86,10 +71,8 @@ fn compact(pretty: &[u8]) -> String {
 
 /// Runs a check on every pair and names all that fail.
 fn check(what: impl Fn(&Pair) -> Result<(), String>) {
-    let failed: Vec<String> = pairs()
-        .iter()
-        .filter_map(|p| what(p).err().map(|e| format!("{}: {e}", p.name)))
-        .collect();
+    let failed: Vec<String> =
+        pairs().iter().filter_map(|p| what(p).err().map(|e| format!("{}: {e}", p.name))).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
@@ -97,22 +80,9 @@ fn same(left: &str, right: &str) -> Result<(), String> {
     if left == right {
         return Ok(());
     }
-    let at = left
-        .bytes()
-        .zip(right.bytes())
-        .position(|(a, b)| a != b)
-        .unwrap_or(left.len().min(right.len()));
-    let show = |s: &str| {
-        s.chars()
-            .skip(at.saturating_sub(60))
-            .take(140)
-            .collect::<String>()
-    };
-    Err(format!(
-        "differ at {at}:\n  {}\n  {}",
-        show(left),
-        show(right)
-    ))
+    let at = left.bytes().zip(right.bytes()).position(|(a, b)| a != b).unwrap_or(left.len().min(right.len()));
+    let show = |s: &str| s.chars().skip(at.saturating_sub(60)).take(140).collect::<String>();
+    Err(format!("differ at {at}:\n  {}\n  {}", show(left), show(right)))
 }
 
 #[test]
@@ -135,14 +105,8 @@ fn upstreams_protobuf_is_written_byte_for_byte() {
         if ours == p.protobuf {
             return Ok(());
         }
-        let at = ours
-            .iter()
-            .zip(&p.protobuf)
-            .position(|(a, b)| a != b)
-            .unwrap_or(ours.len().min(p.protobuf.len()));
-        let show = |b: &[u8]| {
-            String::from_utf8_lossy(&b[at.saturating_sub(40)..(at + 60).min(b.len())]).into_owned()
-        };
+        let at = ours.iter().zip(&p.protobuf).position(|(a, b)| a != b).unwrap_or(ours.len().min(p.protobuf.len()));
+        let show = |b: &[u8]| String::from_utf8_lossy(&b[at.saturating_sub(40)..(at + 60).min(b.len())]).into_owned();
         Err(format!(
             "differ at {at} of {} and {}:\n  {:?}\n  {:?}",
             ours.len(),
@@ -156,14 +120,9 @@ fn upstreams_protobuf_is_written_byte_for_byte() {
 #[test]
 fn upstreams_protobuf_is_read_as_its_json() {
     check(|p| {
-        let from_json = json::decode(types(), p.ty, &p.json)
-            .map_err(|e| e.to_string())?
-            .value;
+        let from_json = json::decode(types(), p.ty, &p.json).map_err(|e| e.to_string())?.value;
         let from_pb = protobuf::decode(p.ty, &p.protobuf).map_err(|e| e.to_string())?;
-        same(
-            &serde_json::to_string(&from_pb).unwrap(),
-            &serde_json::to_string(&from_json).unwrap(),
-        )
+        same(&serde_json::to_string(&from_pb).unwrap(), &serde_json::to_string(&from_json).unwrap())
     });
 }
 

@@ -26,9 +26,13 @@ impl Format {
 pub enum Shape {
     Plain,
     /// `meta.k8s.io` Table of this version.
-    Table { version: String },
+    Table {
+        version: String,
+    },
     /// PartialObjectMetadata(List) of this version.
-    Partial { version: String },
+    Partial {
+        version: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +95,9 @@ mod tests {
             (Some("*/*"), Some((Format::Json, Shape::Plain))),
             (Some("application/yaml"), Some((Format::Yaml, Shape::Plain))),
             (
-                Some("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"),
+                Some(
+                    "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                ),
                 Some((Format::Json, table("v1"))),
             ),
             (Some("application/json;as=Table;v=v9;g=meta.k8s.io,application/json"), Some((Format::Json, Shape::Plain))),

@@ -1,30 +1,30 @@
 //! The API server: one pipeline, top to bottom, from a request to a committed change.
 
+pub mod accept;
 pub mod admission;
 pub mod authn;
 pub mod authz;
-pub mod reader;
-pub mod request_info;
-pub mod accept;
+pub mod bootstrap;
+pub mod discovery;
 pub mod flow;
 pub mod health;
 pub mod metrics;
+pub mod openapi;
 pub mod options;
 pub mod paths;
 pub mod pipeline;
+pub mod pki;
 pub mod proxying;
+pub mod reader;
 pub mod registry;
+pub mod request_info;
 pub mod respond;
+pub mod reviews;
 pub mod server;
 pub mod services;
 pub mod subresources;
-pub mod wire;
-pub mod discovery;
-pub mod openapi;
-pub mod reviews;
 pub mod tokens;
-pub mod pki;
-pub mod bootstrap;
+pub mod wire;
 
 #[cfg(test)]
 mod testing;

@@ -28,7 +28,12 @@ impl Metrics {
         *self
             .requests
             .lock()
-            .entry((info.verb.clone(), resource.clone(), if resource.is_empty() { String::new() } else { info.subresource.clone() }, code))
+            .entry((
+                info.verb.clone(),
+                resource.clone(),
+                if resource.is_empty() { String::new() } else { info.subresource.clone() },
+                code,
+            ))
             .or_default() += 1;
         if info.verb == "watch" {
             return;
@@ -50,22 +55,41 @@ impl Metrics {
         out.push_str("# HELP apiserver_request_total Requests, by verb, resource and HTTP code.\n# TYPE apiserver_request_total counter\n");
         for ((verb, resource, sub, code), n) in self.requests.lock().iter() {
             let verb = verb.to_ascii_uppercase();
-            let _ = writeln!(out, "apiserver_request_total{{verb=\"{verb}\",resource=\"{resource}\",subresource=\"{sub}\",code=\"{code}\"}} {n}");
+            let _ = writeln!(
+                out,
+                "apiserver_request_total{{verb=\"{verb}\",resource=\"{resource}\",subresource=\"{sub}\",code=\"{code}\"}} {n}"
+            );
         }
         out.push_str("# HELP apiserver_request_duration_seconds Time to answer, watches left out.\n# TYPE apiserver_request_duration_seconds histogram\n");
         for ((verb, resource), h) in self.durations.lock().iter() {
             let verb = verb.to_ascii_uppercase();
             let labels = format!("verb=\"{verb}\",resource=\"{resource}\"");
             for (i, bound) in BOUNDS_SECONDS.iter().enumerate() {
-                let _ = writeln!(out, "apiserver_request_duration_seconds_bucket{{{labels},le=\"{bound}\"}} {}", h.buckets[i]);
+                let _ = writeln!(
+                    out,
+                    "apiserver_request_duration_seconds_bucket{{{labels},le=\"{bound}\"}} {}",
+                    h.buckets[i]
+                );
             }
             let _ = writeln!(out, "apiserver_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} {}", h.count);
             let _ = writeln!(out, "apiserver_request_duration_seconds_sum{{{labels}}} {}", h.sum);
             let _ = writeln!(out, "apiserver_request_duration_seconds_count{{{labels}}} {}", h.count);
         }
-        let _ = writeln!(out, "# HELP skiff_store_revision Latest revision.\n# TYPE skiff_store_revision gauge\nskiff_store_revision {}", store.revision().0);
-        let _ = writeln!(out, "# HELP skiff_store_compacted_revision Oldest history dropped.\n# TYPE skiff_store_compacted_revision gauge\nskiff_store_compacted_revision {}", store.compacted().0);
-        let _ = writeln!(out, "# HELP apiserver_storage_size_bytes Size of the store on disk.\n# TYPE apiserver_storage_size_bytes gauge\napiserver_storage_size_bytes {}", store.disk_bytes());
+        let _ = writeln!(
+            out,
+            "# HELP skiff_store_revision Latest revision.\n# TYPE skiff_store_revision gauge\nskiff_store_revision {}",
+            store.revision().0
+        );
+        let _ = writeln!(
+            out,
+            "# HELP skiff_store_compacted_revision Oldest history dropped.\n# TYPE skiff_store_compacted_revision gauge\nskiff_store_compacted_revision {}",
+            store.compacted().0
+        );
+        let _ = writeln!(
+            out,
+            "# HELP apiserver_storage_size_bytes Size of the store on disk.\n# TYPE apiserver_storage_size_bytes gauge\napiserver_storage_size_bytes {}",
+            store.disk_bytes()
+        );
         out
     }
 }

@@ -130,7 +130,10 @@ impl Options {
         if self.watch {
             if self.send_initial_events.is_some() {
                 if self.resource_version_match.is_none() {
-                    return forbid("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+                    return forbid(
+                        "resourceVersionMatch",
+                        "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                    );
                 }
                 if self.resource_version_match != Some(VersionMatch::NotOlderThan) {
                     return Err(invalid_list_option(
@@ -138,7 +141,10 @@ impl Options {
                     ));
                 }
             } else if self.resource_version_match.is_some() {
-                return forbid("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+                return forbid(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
             }
             return Ok(());
         }
@@ -147,13 +153,19 @@ impl Options {
         }
         if let Some(m) = self.resource_version_match {
             if self.resource_version.is_empty() {
-                return forbid("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
+                return forbid(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                );
             }
             if !self.continue_token.is_empty() {
                 return forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
             }
             if m == VersionMatch::Exact && self.resource_version == "0" {
-                return forbid("resourceVersionMatch", "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"");
+                return forbid(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+                );
             }
         }
         Ok(())
@@ -171,8 +183,6 @@ fn flag(v: &str) -> bool {
 
 fn number(key: &str, v: &str) -> Result<i64> {
     v.parse().map_err(|_| {
-        Status::bad_request(format!(
-            "unable to decode {key:?}: strconv.ParseInt: parsing {v:?}: invalid syntax"
-        ))
+        Status::bad_request(format!("unable to decode {key:?}: strconv.ParseInt: parsing {v:?}: invalid syntax"))
     })
 }

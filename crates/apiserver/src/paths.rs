@@ -11,10 +11,15 @@ use std::sync::Arc;
 
 pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>) -> Result<Response<Body>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource"));
+        return Err(Status::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ));
     }
     let path = info.path.trim_end_matches('/');
-    let header = |name: header::HeaderName| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_string();
+    let header =
+        |name: header::HeaderName| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_string();
     let accept = header(header::ACCEPT);
     let gzip = header(header::ACCEPT_ENCODING).contains("gzip");
     let query = request.uri().query().unwrap_or("");
@@ -28,13 +33,16 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
             "text/plain; version=0.0.4; charset=utf-8",
             server.metrics.render(server.registry.store.as_ref()).into(),
         )),
-        [".well-known", "openid-configuration"] => Ok(respond::json(200, &server.tokens.openid_configuration(&format!("https://{}/openid/v1/jwks", server.advertised)))),
-        ["openid", "v1", "jwks"] => Ok(respond::bytes(
+        [".well-known", "openid-configuration"] => Ok(respond::json(
             200,
-            "application/jwk-set+json",
-            server.tokens.jwks().to_string().into(),
+            &server.tokens.openid_configuration(&format!("https://{}/openid/v1/jwks", server.advertised)),
         )),
-        ["api" | "apis"] if discovery::wants_aggregated(&accept).is_some() => aggregated(server, segments[0], &accept, &request, gzip),
+        ["openid", "v1", "jwks"] => {
+            Ok(respond::bytes(200, "application/jwk-set+json", server.tokens.jwks().to_string().into()))
+        }
+        ["api" | "apis"] if discovery::wants_aggregated(&accept).is_some() => {
+            aggregated(server, segments[0], &accept, &request, gzip)
+        }
         ["api"] => Ok(respond::json(200, &discovery::api_versions(&server.advertised))),
         ["api", version] => group_version(server, "", version),
         ["apis"] => Ok(respond::json(200, &discovery::group_list(&rows(server)))),
@@ -61,7 +69,13 @@ fn group_version(server: &Server, group: &str, version: &str) -> Result<Response
     discovery::resource_list(&rows(server), group, version).map(|v| respond::json(200, &v)).ok_or_else(missing)
 }
 
-fn aggregated(server: &Server, root: &str, accept: &str, request: &Request<Body>, gzip: bool) -> Result<Response<Body>> {
+fn aggregated(
+    server: &Server,
+    root: &str,
+    accept: &str,
+    request: &Request<Body>,
+    gzip: bool,
+) -> Result<Response<Body>> {
     let version = discovery::wants_aggregated(accept).unwrap_or("v2");
     let body = discovery::aggregated(&rows(server), root == "api", version).to_string();
     let content_type = match version {
@@ -144,7 +158,8 @@ fn text(code: u16, body: &str) -> Response<Body> {
 }
 
 fn index(server: &Server) -> Vec<Value> {
-    let mut paths: Vec<String> = vec!["/.well-known/openid-configuration".into(), "/api".into(), "/api/v1".into(), "/apis".into()];
+    let mut paths: Vec<String> =
+        vec!["/.well-known/openid-configuration".into(), "/api".into(), "/api/v1".into(), "/apis".into()];
     for r in rows(server).iter().filter(|r| !r.group.is_empty()) {
         for p in [format!("/apis/{}", r.group), format!("/apis/{}/{}", r.group, r.version)] {
             if !paths.contains(&p) {
@@ -152,7 +167,8 @@ fn index(server: &Server) -> Vec<Value> {
             }
         }
     }
-    for p in ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"] {
+    for p in ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+    {
         paths.push(p.into());
     }
     paths.sort();

@@ -41,17 +41,20 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     } else {
         match tokio::time::timeout(REQUEST_TIMEOUT, work).await {
             Ok(r) => r,
-            Err(_) => Err(Status::timeout(
-                "Timeout: request did not complete within the allotted timeout",
-                0,
-            )),
+            Err(_) => Err(Status::timeout("Timeout: request did not complete within the allotted timeout", 0)),
         }
     };
     let mut response = match outcome {
         Ok(r) => r,
         Err(s) => {
             if s.code >= 500 {
-                tracing::warn!(verb = info.verb, path = info.path, code = s.code, message = s.message, "request failed");
+                tracing::warn!(
+                    verb = info.verb,
+                    path = info.path,
+                    code = s.code,
+                    message = s.message,
+                    "request failed"
+                );
             }
             respond::status(&s, format)
         }
@@ -88,14 +91,21 @@ async fn pass(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>) 
     }
     let catalogue = server.registry.catalogue.load_full();
     let row = catalogue.find(&info.group, &info.version, &info.resource).ok_or_else(not_served)?;
-    if row.namespaced && info.namespace.is_empty() && !matches!(info.verb.as_str(), "list" | "watch" | "deletecollection") && !is_review(&row) {
+    if row.namespaced
+        && info.namespace.is_empty()
+        && !matches!(info.verb.as_str(), "list" | "watch" | "deletecollection")
+        && !is_review(&row)
+    {
         return Err(not_served());
     }
     if !row.namespaced && !info.namespace.is_empty() && row.plural != "namespaces" {
         return Err(not_served());
     }
     let options = Options::parse(request.uri().query().unwrap_or(""))?;
-    let tables = matches!(info.verb.as_str(), "get" | "list" | "watch" | "create" | "update" | "patch" | "delete" | "deletecollection");
+    let tables = matches!(
+        info.verb.as_str(),
+        "get" | "list" | "watch" | "create" | "update" | "patch" | "delete" | "deletecollection"
+    );
     let accept = match is_stream(info) {
         true => accept::JSON,
         false => accept::negotiate(header_of(request.headers(), header::ACCEPT), tables, info.verb == "watch")?,
@@ -143,7 +153,11 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
         _ => false,
     };
     if misplaced {
-        return Err(Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource"));
+        return Err(Status::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ));
     }
     let content_type = content_type(&request);
     let (answer, warnings) = match verb.as_str() {
@@ -175,7 +189,11 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
         }
         "delete" | "deletecollection" => {
             let options = delete_options(&mut call, &content_type, request).await?;
-            if verb == "delete" { delete::delete(call, &options).await? } else { delete::delete_collection(call, &options).await? }
+            if verb == "delete" {
+                delete::delete(call, &options).await?
+            } else {
+                delete::delete_collection(call, &options).await?
+            }
         }
         other => return Err(Status::method_not_supported(&row.group, &row.plural, other)),
     };
@@ -186,8 +204,15 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
 async fn body(call: &mut Call<'_>, content_type: &str, request: Request<Body>) -> Result<Value> {
     let bytes = wire::read(request.into_body()).await?;
     let row = call.row.clone();
-    let (mut object, warnings) =
-        wire::decode(&row.types, row.type_id, &row.kind, &row.version, content_type, &bytes, call.options.field_validation)?;
+    let (mut object, warnings) = wire::decode(
+        &row.types,
+        row.type_id,
+        &row.kind,
+        &row.version,
+        content_type,
+        &bytes,
+        call.options.field_validation,
+    )?;
     create::check_kind(&object, &row.api_version(), &row.kind)?;
     object["apiVersion"] = row.api_version().into();
     object["kind"] = row.kind.as_str().into();
@@ -219,7 +244,9 @@ async fn review(server: &Server, call: &Call<'_>, object: &Value) -> Result<Valu
         "TokenReview" => reviews::token_review(&server.authn, object).await,
         "SelfSubjectReview" => Ok(reviews::self_subject_review(call.user, object)),
         "SubjectAccessReview" => reviews::subject_access_review(authorizer, object).await,
-        "LocalSubjectAccessReview" => reviews::local_subject_access_review(authorizer, &call.info.namespace, object).await,
+        "LocalSubjectAccessReview" => {
+            reviews::local_subject_access_review(authorizer, &call.info.namespace, object).await
+        }
         "SelfSubjectAccessReview" => reviews::self_subject_access_review(authorizer, call.user, object).await,
         "SelfSubjectRulesReview" => reviews::self_subject_rules_review(authorizer, call.user, object),
         _ => Err(not_served()),

@@ -113,7 +113,13 @@ impl Proxy {
     }
 
     /// As [`Proxy::forward`], and absolute `Location`s of the backend lead back through the proxy path.
-    pub async fn forward_rewriting(&self, request: Request<Body>, target: &Target, path: &str, prefix: &str) -> Result<Response<Body>> {
+    pub async fn forward_rewriting(
+        &self,
+        request: Request<Body>,
+        target: &Target,
+        path: &str,
+        prefix: &str,
+    ) -> Result<Response<Body>> {
         let mut response = self.forward(request, target, path).await?;
         let rewritten = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| {
             let own = format!("{}:{}", target.host, target.port);

@@ -28,7 +28,6 @@ pub struct Reader {
     store: Arc<dyn Store>,
 }
 
-
 impl Reader {
     pub fn new(store: Arc<dyn Store>) -> Reader {
         Reader { store }
@@ -43,10 +42,8 @@ impl Reader {
     }
 
     pub fn list(&self, group: &str, resource: &str, namespace: &str) -> Result<Vec<Object>, Status> {
-        let page = self
-            .store
-            .list(&prefix(group, resource, namespace), &ListOptions::default())
-            .map_err(Status::internal)?;
+        let page =
+            self.store.list(&prefix(group, resource, namespace), &ListOptions::default()).map_err(Status::internal)?;
         Ok(page.entries.into_iter().map(Object).collect())
     }
 }

@@ -29,11 +29,8 @@ impl RequestInfo {
             verb: method.as_str().to_ascii_lowercase(),
             ..RequestInfo::default()
         };
-        let mut segments: Vec<String> = path
-            .split('/')
-            .filter(|s| !s.is_empty())
-            .map(crate::request_info::decode)
-            .collect();
+        let mut segments: Vec<String> =
+            path.split('/').filter(|s| !s.is_empty()).map(crate::request_info::decode).collect();
         match segments.first().map(String::as_str) {
             Some("api") if segments.len() >= 3 => {
                 info.version = segments[1].clone();
@@ -103,7 +100,8 @@ fn decode(s: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while i < bytes.len() {
-        let hex = (bytes[i] == b'%').then(|| s.get(i + 1..i + 3).and_then(|h| u8::from_str_radix(h, 16).ok())).flatten();
+        let hex =
+            (bytes[i] == b'%').then(|| s.get(i + 1..i + 3).and_then(|h| u8::from_str_radix(h, 16).ok())).flatten();
         match hex {
             Some(b) => {
                 out.push(b);

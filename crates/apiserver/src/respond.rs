@@ -32,7 +32,9 @@ pub struct Request<'a> {
 pub fn status(s: &Status, format: Format) -> Response<Body> {
     let value = s.to_value();
     let mut response = value_response(s.code, &value, format);
-    if let Some(d) = &s.details && d.retry_after_seconds > 0 {
+    if let Some(d) = &s.details
+        && d.retry_after_seconds > 0
+    {
         response.headers_mut().insert(header::RETRY_AFTER, d.retry_after_seconds.into());
     }
     response
@@ -81,7 +83,9 @@ fn protobuf_type(value: &Value) -> Result<TypeId> {
     facts
         .kind(group, version, kind)
         .or_else(|| facts.types.named(&format!("apimachinery.pkg.apis.meta.v1.{kind}")))
-        .ok_or_else(|| Status::not_acceptable(format!("{kind} in version {api_version:?} can't be encoded as protobuf")))
+        .ok_or_else(|| {
+            Status::not_acceptable(format!("{kind} in version {api_version:?} can't be encoded as protobuf"))
+        })
 }
 
 fn protobuf_frame(event: &str, object: &Value) -> Result<Vec<u8>> {

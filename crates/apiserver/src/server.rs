@@ -103,7 +103,8 @@ async fn connection(
 ) {
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
         let server = server.clone();
-        let connection = Connection { peer: Some(peer), client_certificate: client_certificate.clone(), identity: None };
+        let connection =
+            Connection { peer: Some(peer), client_certificate: client_certificate.clone(), identity: None };
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(connection);

@@ -94,17 +94,32 @@ impl ServiceAddresses {
             }
             "" => self.claim_free_ip(service, claim).await?,
             given => {
-                let ip: IpAddr = given.parse().map_err(|_| invalid(service, "spec.clusterIPs[0]", given, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))?;
+                let ip: IpAddr = given.parse().map_err(|_| {
+                    invalid(
+                        service,
+                        "spec.clusterIPs[0]",
+                        given,
+                        "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                    )
+                })?;
                 if !self.cidr.contains(&ip) {
                     return Err(invalid(
                         service,
                         "spec.clusterIPs",
                         given,
-                        &format!("failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}", self.cidr),
+                        &format!(
+                            "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}",
+                            self.cidr
+                        ),
                     ));
                 }
                 if !self.take_ip(ip, service, claim).await? {
-                    return Err(invalid(service, "spec.clusterIPs", given, &format!("failed to allocate IP {ip}: provided IP is already allocated")));
+                    return Err(invalid(
+                        service,
+                        "spec.clusterIPs",
+                        given,
+                        &format!("failed to allocate IP {ip}: provided IP is already allocated"),
+                    ));
                 }
                 ip
             }
@@ -202,7 +217,11 @@ impl ServiceAddresses {
             _ => false,
         };
         let held = old.map(node_ports).unwrap_or_default();
-        let owner = format!("{}/{}", service["metadata"]["namespace"].as_str().unwrap_or(""), service["metadata"]["name"].as_str().unwrap_or(""));
+        let owner = format!(
+            "{}/{}",
+            service["metadata"]["namespace"].as_str().unwrap_or(""),
+            service["metadata"]["name"].as_str().unwrap_or("")
+        );
         let count = service["spec"]["ports"].as_array().map_or(0, Vec::len);
         // TCP and UDP of one port number may share a node port within a Service.
         for i in 0..count {
@@ -219,7 +238,11 @@ impl ServiceAddresses {
                         service,
                         &path,
                         asked,
-                        &format!("provided port is not in the valid range. The range of valid ports is {}-{}", self.node_ports.start(), self.node_ports.end()),
+                        &format!(
+                            "provided port is not in the valid range. The range of valid ports is {}-{}",
+                            self.node_ports.start(),
+                            self.node_ports.end()
+                        ),
                     ));
                 }
                 if !self.take_port(asked, &protocol, &owner, claim).await? {
@@ -314,7 +337,10 @@ impl ServiceAddresses {
             }
             claim.keep();
         }
-        for prefix in [crate::reader::prefix("networking.k8s.io", "ipaddresses", ""), "/registry/ranges/servicenodeports/".to_string()] {
+        for prefix in [
+            crate::reader::prefix("networking.k8s.io", "ipaddresses", ""),
+            "/registry/ranges/servicenodeports/".to_string(),
+        ] {
             let claims = self.store.list(&prefix, &Default::default()).map_err(crate::registry::store_error)?;
             for e in claims.entries {
                 let ours = !prefix.contains("ipaddresses")
@@ -333,7 +359,9 @@ fn node_ports(service: &Value) -> Vec<(i64, String)> {
         .as_array()
         .into_iter()
         .flatten()
-        .filter_map(|p| Some((p["nodePort"].as_i64().filter(|n| *n != 0)?, p["protocol"].as_str().unwrap_or("TCP").to_string())))
+        .filter_map(|p| {
+            Some((p["nodePort"].as_i64().filter(|n| *n != 0)?, p["protocol"].as_str().unwrap_or("TCP").to_string()))
+        })
         .collect();
     if let Some(p) = service["spec"]["healthCheckNodePort"].as_i64().filter(|n| *n != 0) {
         out.push((p, "tcp".into()));

@@ -61,28 +61,14 @@ impl Recorder {
         self.record(about, Kind::Warning, reason, message);
     }
 
-    fn record(
-        &self,
-        about: &ObjectReference,
-        kind: Kind,
-        reason: &str,
-        message: impl Into<String>,
-    ) {
+    fn record(&self, about: &ObjectReference, kind: Kind, reason: &str, message: impl Into<String>) {
         let mut message = message.into();
         if message.len() > 1024 {
-            let cut = (0..=1021)
-                .rev()
-                .find(|i| message.is_char_boundary(*i))
-                .unwrap_or(0);
+            let cut = (0..=1021).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
             message.truncate(cut);
             message.push_str("...");
         }
-        let note = Note {
-            about: about.clone(),
-            kind,
-            reason: reason.to_string(),
-            message,
-        };
+        let note = Note { about: about.clone(), kind, reason: reason.to_string(), message };
         if self.send.try_send(note).is_err() {
             tracing::debug!(reason, "event dropped: the queue is full");
         }
@@ -131,18 +117,13 @@ impl Writer {
     }
 
     fn spend(&mut self, note: &Note) -> bool {
-        let object = format!(
-            "{:?}/{:?}/{:?}",
-            note.about.kind, note.about.namespace, note.about.name
-        );
+        let object = format!("{:?}/{:?}/{:?}", note.about.kind, note.about.namespace, note.about.name);
         let now = Instant::now();
         if self.budget.len() > 4096 {
-            self.budget
-                .retain(|_, (_, at)| at.elapsed() < REFILL * BURST);
+            self.budget.retain(|_, (_, at)| at.elapsed() < REFILL * BURST);
         }
         let (tokens, at) = self.budget.entry(object).or_insert((f64::from(BURST), now));
-        *tokens =
-            (*tokens + at.elapsed().as_secs_f64() / REFILL.as_secs_f64()).min(f64::from(BURST));
+        *tokens = (*tokens + at.elapsed().as_secs_f64() / REFILL.as_secs_f64()).min(f64::from(BURST));
         *at = now;
         if *tokens < 1.0 {
             return false;
@@ -164,10 +145,7 @@ impl Writer {
         if let Some(seen) = self.seen.get_mut(&id).filter(|s| s.last.elapsed() < MEMORY) {
             let api: Api<Event> = Api::namespaced(self.client.clone(), &seen.namespace);
             let patch = serde_json::json!({"count": seen.count + 1, "lastTimestamp": now});
-            match api
-                .patch(&seen.name, &PatchParams::default(), &Patch::Merge(&patch))
-                .await
-            {
+            match api.patch(&seen.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => {
                     seen.count += 1;
                     seen.last = Instant::now();
@@ -178,16 +156,8 @@ impl Writer {
                 Err(e) => return Err(e),
             }
         }
-        let namespace = a
-            .namespace
-            .clone()
-            .filter(|n| !n.is_empty())
-            .unwrap_or_else(|| "default".to_string());
-        let name = format!(
-            "{}.{:x}",
-            a.name.clone().unwrap_or_default(),
-            now.0.as_nanosecond()
-        );
+        let namespace = a.namespace.clone().filter(|n| !n.is_empty()).unwrap_or_else(|| "default".to_string());
+        let name = format!("{}.{:x}", a.name.clone().unwrap_or_default(), now.0.as_nanosecond());
         let event = Event {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
@@ -195,14 +165,7 @@ impl Writer {
                 ..ObjectMeta::default()
             },
             involved_object: a.clone(),
-            type_: Some(
-                if note.kind == Kind::Normal {
-                    "Normal"
-                } else {
-                    "Warning"
-                }
-                .to_string(),
-            ),
+            type_: Some(if note.kind == Kind::Normal { "Normal" } else { "Warning" }.to_string()),
             reason: Some(note.reason.clone()),
             message: Some(note.message.clone()),
             count: Some(1),
@@ -218,15 +181,7 @@ impl Writer {
         };
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         api.create(&PostParams::default(), &event).await?;
-        self.seen.insert(
-            id,
-            Seen {
-                name,
-                namespace,
-                count: 1,
-                last: Instant::now(),
-            },
-        );
+        self.seen.insert(id, Seen { name, namespace, count: 1, last: Instant::now() });
         Ok(())
     }
 }

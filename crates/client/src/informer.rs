@@ -19,14 +19,8 @@ use tokio::sync::watch;
 pub type Key = String;
 
 /// What an informer can carry.
-pub trait Object:
-    Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
-{
-}
-impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static>
-    Object for K
-{
-}
+pub trait Object: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {}
+impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static> Object for K {}
 
 pub fn key_of<K: Resource>(object: &K) -> Key {
     match object.meta().namespace.as_deref() {
@@ -78,11 +72,7 @@ pub struct Informer<K> {
 
 impl<K: Object> Informer<K> {
     fn new() -> Arc<Informer<K>> {
-        Arc::new(Informer {
-            objects: RwLock::default(),
-            handlers: Mutex::default(),
-            synced: watch::Sender::new(false),
-        })
+        Arc::new(Informer { objects: RwLock::default(), handlers: Mutex::default(), synced: watch::Sender::new(false) })
     }
 
     pub fn get(&self, key: &str) -> Option<Arc<K>> {
@@ -132,11 +122,7 @@ impl<K: Object> Informer<K> {
 
     /// Makes a just-written object visible at once to those who read here, unless the watch has brought a newer one.
     pub fn remember(&self, object: K) {
-        let newer = |o: &K| {
-            o.resource_version()
-                .and_then(|v| v.parse::<u64>().ok())
-                .unwrap_or(0)
-        };
+        let newer = |o: &K| o.resource_version().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
         let present = self.get(&key_of(&object));
         if present.is_some_and(|p| newer(&p) < newer(&object)) {
             self.apply(object);
@@ -190,13 +176,8 @@ impl<K: Object> Informer<K> {
                 }
                 Ok(watcher::Event::InitDone) => {
                     let now = listing.take().unwrap_or_default();
-                    let gone: Vec<Key> = self
-                        .objects
-                        .read()
-                        .keys()
-                        .filter(|k| !now.contains_key(*k))
-                        .cloned()
-                        .collect();
+                    let gone: Vec<Key> =
+                        self.objects.read().keys().filter(|k| !now.contains_key(*k)).cloned().collect();
                     gone.iter().for_each(|k| self.delete(k));
                     now.into_values().for_each(|o| self.apply(o));
                     self.synced.send_replace(true);
@@ -223,12 +204,7 @@ pub struct Informers {
 
 impl Informers {
     pub fn new(client: Client, shutdown: Shutdown) -> Informers {
-        Informers {
-            writer: client.clone(),
-            client,
-            shutdown,
-            by_kind: Arc::default(),
-        }
+        Informers { writer: client.clone(), client, shutdown, by_kind: Arc::default() }
     }
 
     /// For writes.
@@ -250,10 +226,7 @@ impl Informers {
     pub fn selected<K: Object>(&self, field_selector: &str) -> Arc<Informer<K>> {
         let mut by_kind = self.by_kind.lock();
         let id = (TypeId::of::<K>(), field_selector.to_string());
-        if let Some(i) = by_kind
-            .get(&id)
-            .and_then(|i| i.clone().downcast::<Informer<K>>().ok())
-        {
+        if let Some(i) = by_kind.get(&id).and_then(|i| i.clone().downcast::<Informer<K>>().ok()) {
             return i;
         }
         let informer = Informer::<K>::new();
@@ -262,11 +235,7 @@ impl Informers {
         if !field_selector.is_empty() {
             config = config.fields(field_selector);
         }
-        tokio::spawn(informer.clone().run(
-            Api::all(self.client.clone()),
-            config,
-            self.shutdown.clone(),
-        ));
+        tokio::spawn(informer.clone().run(Api::all(self.client.clone()), config, self.shutdown.clone()));
         informer
     }
 }

@@ -155,13 +155,8 @@ impl Queue {
 
     /// Works the queue with `workers` tasks until shutdown. An `Err` is logged and retried with backoff;
     /// `Ok(Some(delay))` asks to be called again.
-    pub async fn run<F, Fut, E>(
-        &self,
-        name: &'static str,
-        workers: usize,
-        shutdown: Shutdown,
-        sync: F,
-    ) where
+    pub async fn run<F, Fut, E>(&self, name: &'static str, workers: usize, shutdown: Shutdown, sync: F)
+    where
         F: Fn(String) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<Option<Duration>, E>> + Send,
         E: std::fmt::Display + Send,
@@ -229,11 +224,7 @@ mod tests {
         assert_eq!(q.next().await, "b");
         assert_eq!(start.elapsed().as_secs(), 10);
         q.done("b");
-        assert!(
-            tokio::time::timeout(Duration::from_secs(100), q.next())
-                .await
-                .is_err()
-        );
+        assert!(tokio::time::timeout(Duration::from_secs(100), q.next()).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

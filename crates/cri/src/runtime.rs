@@ -308,9 +308,17 @@ pub struct Session {
 /// Something that happened to a container, so that nobody needs to poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuntimeEvent {
-    ContainerStarted { sandbox_id: String, container_id: String },
-    ContainerExited { sandbox_id: String, container_id: String },
-    SandboxStopped { sandbox_id: String },
+    ContainerStarted {
+        sandbox_id: String,
+        container_id: String,
+    },
+    ContainerExited {
+        sandbox_id: String,
+        container_id: String,
+    },
+    SandboxStopped {
+        sandbox_id: String,
+    },
     /// The subscriber was too slow or the connection broke: list everything again.
     Resync,
 }

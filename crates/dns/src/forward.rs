@@ -76,10 +76,7 @@ impl Forwarder {
                 known.1.clone()
             }
         };
-        servers
-            .into_iter()
-            .filter(|s| !self.own.contains(s) && Some(s.ip()) != self.cluster_dns)
-            .collect()
+        servers.into_iter().filter(|s| !self.own.contains(s) && Some(s.ip()) != self.cluster_dns).collect()
     }
 
     /// A remembered reply, for the fast path.
@@ -94,12 +91,7 @@ impl Forwarder {
     }
 
     /// Asks upstream. `None` when nobody answered in time.
-    pub(crate) async fn resolve(
-        self: &Arc<Self>,
-        query: &Query,
-        packet: &[u8],
-        len_max: usize,
-    ) -> Option<Vec<u8>> {
+    pub(crate) async fn resolve(self: &Arc<Self>, query: &Query, packet: &[u8], len_max: usize) -> Option<Vec<u8>> {
         if let Some(reply) = self.cached(query, len_max) {
             return Some(reply);
         }
@@ -112,12 +104,7 @@ impl Forwarder {
         let packet = wire::question(0, name, kind);
         let query = Query::parse(&packet).ok()?;
         let key = key(&query);
-        if let Some(cached) = self
-            .cache
-            .lock()
-            .get(&key)
-            .filter(|c| c.since.elapsed() < c.lifetime)
-        {
+        if let Some(cached) = self.cache.lock().get(&key).filter(|c| c.since.elapsed() < c.lifetime) {
             return Some(cached.reply.clone());
         }
         self.ask_once(key, &packet).await
@@ -134,10 +121,7 @@ impl Forwarder {
                     let (forwarder, packet) = (self.clone(), packet.to_vec());
                     // A task of its own: the asker may go away while others wait.
                     tokio::spawn(async move {
-                        let answer = tokio::time::timeout(TOTAL_TIMEOUT, forwarder.ask(&packet))
-                            .await
-                            .ok()
-                            .flatten();
+                        let answer = tokio::time::timeout(TOTAL_TIMEOUT, forwarder.ask(&packet)).await.ok().flatten();
                         let answer = answer.map(|reply| forwarder.remember(&key, reply));
                         forwarder.in_flight.lock().remove(&key);
                         let _ = sender.send(Some(answer));
@@ -146,12 +130,7 @@ impl Forwarder {
                 }
             }
         };
-        receiver
-            .wait_for(|answer| answer.is_some())
-            .await
-            .ok()?
-            .clone()
-            .flatten()
+        receiver.wait_for(|answer| answer.is_some()).await.ok()?.clone().flatten()
     }
 
     async fn ask(&self, packet: &[u8]) -> Option<Vec<u8>> {
@@ -185,14 +164,7 @@ impl Forwarder {
                 cache.clear();
             }
         }
-        cache.insert(
-            key.clone(),
-            Cached {
-                reply: reply.clone(),
-                since: Instant::now(),
-                lifetime,
-            },
-        );
+        cache.insert(key.clone(), Cached { reply: reply.clone(), since: Instant::now(), lifetime });
         reply
     }
 }
@@ -200,12 +172,7 @@ impl Forwarder {
 fn key(query: &Query) -> Key {
     let mut question = query.name.wire().to_vec();
     question.extend_from_slice(&query.question[query.question.len().saturating_sub(4)..]);
-    (
-        question,
-        query.edns.is_some(),
-        query.edns.is_some_and(|e| e.dnssec_ok),
-        query.checking_disabled(),
-    )
+    (question, query.edns.is_some(), query.edns.is_some_and(|e| e.dnssec_ok), query.checking_disabled())
 }
 
 /// One question to one server: over UDP from a port of its own with an id of its own, and over TCP if it was cut.
@@ -213,11 +180,7 @@ async fn exchange(server: SocketAddr, packet: &[u8]) -> std::io::Result<Vec<u8>>
     let id: u16 = rand::random();
     let mut packet = packet.to_vec();
     packet[..2].copy_from_slice(&id.to_be_bytes());
-    let any: IpAddr = if server.is_ipv4() {
-        [0u8; 4].into()
-    } else {
-        [0u8; 16].into()
-    };
+    let any: IpAddr = if server.is_ipv4() { [0u8; 4].into() } else { [0u8; 16].into() };
     let socket = UdpSocket::bind((any, 0)).await?;
     // Connected: the kernel drops what others send.
     socket.connect(server).await?;
@@ -248,9 +211,7 @@ async fn exchange_tcp(server: SocketAddr, packet: &[u8]) -> std::io::Result<Vec<
     let mut reply = vec![0; len as usize];
     stream.read_exact(&mut reply).await?;
     match wire::reply_header(&reply) {
-        Some((id, _, _)) if packet[..2] == id.to_be_bytes() && same_question(packet, &reply) => {
-            Ok(reply)
-        }
+        Some((id, _, _)) if packet[..2] == id.to_be_bytes() && same_question(packet, &reply) => Ok(reply),
         _ => Err(std::io::Error::other("reply to another question")),
     }
 }
@@ -266,18 +227,11 @@ fn same_question(packet: &[u8], reply: &[u8]) -> bool {
 }
 
 fn name_servers(text: &str) -> Vec<SocketAddr> {
-    let lines = text.lines().filter_map(|l| {
-        l.split_whitespace()
-            .next()
-            .filter(|w| *w == "nameserver")
-            .and(l.split_whitespace().nth(1))
-    });
+    let lines = text
+        .lines()
+        .filter_map(|l| l.split_whitespace().next().filter(|w| *w == "nameserver").and(l.split_whitespace().nth(1)));
     // A link-local server's zone (`%eth0`) has no place in SocketAddr's text form; such servers are left out.
-    lines
-        .filter_map(|ip| ip.parse::<IpAddr>().ok())
-        .map(|ip| SocketAddr::new(ip, 53))
-        .take(SERVERS_MAX)
-        .collect()
+    lines.filter_map(|ip| ip.parse::<IpAddr>().ok()).map(|ip| SocketAddr::new(ip, 53)).take(SERVERS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -288,9 +242,6 @@ mod tests {
     fn resolv_conf_lines() {
         let text = "# nameserver 9.9.9.9\nsearch a b\nnameserver 192.0.2.1\n nameserver\t2001:db8::1 \nnameserver bogus\nnameserver fe80::1%eth0\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n";
         let servers: Vec<String> = name_servers(text).iter().map(ToString::to_string).collect();
-        assert_eq!(
-            servers,
-            ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.2:53"]
-        );
+        assert_eq!(servers, ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.2:53"]);
     }
 }

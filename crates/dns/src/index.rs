@@ -65,24 +65,13 @@ pub struct Entry {
 impl Entry {
     /// Endpoints that have names, with the ports of their slice.
     pub fn endpoints(&self) -> impl Iterator<Item = (&Endpoint, &[Port])> {
-        let unready_too = matches!(
-            self.kind,
-            Kind::Headless {
-                publish_not_ready: true
-            }
-        );
-        let all = self
-            .slices
-            .values()
-            .flat_map(|s| s.endpoints.iter().map(move |e| (e, &s.ports[..])));
+        let unready_too = matches!(self.kind, Kind::Headless { publish_not_ready: true });
+        let all = self.slices.values().flat_map(|s| s.endpoints.iter().map(move |e| (e, &s.ports[..])));
         all.filter(move |(e, _)| e.ready || unready_too)
     }
 
     fn addresses(&self) -> Vec<IpAddr> {
-        let endpoints = self
-            .slices
-            .values()
-            .flat_map(|s| s.endpoints.iter().map(|e| e.address));
+        let endpoints = self.slices.values().flat_map(|s| s.endpoints.iter().map(|e| e.address));
         match &self.kind {
             Kind::Cluster(ips) => ips.iter().copied().chain(endpoints).collect(),
             _ => endpoints.collect(),
@@ -105,10 +94,7 @@ pub struct Index {
 impl Index {
     /// A Service that exists.
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Entry> {
-        self.namespaces
-            .get(namespace)?
-            .get(name)
-            .filter(|e| e.kind != Kind::Unknown)
+        self.namespaces.get(namespace)?.get(name).filter(|e| e.kind != Kind::Unknown)
     }
 
     pub fn has_namespace(&self, namespace: &str) -> bool {
@@ -118,8 +104,7 @@ impl Index {
     /// Services that have this address, as `(namespace, name, entry)`.
     pub fn by_address(&self, address: IpAddr) -> impl Iterator<Item = (&str, &str, &Entry)> {
         let services = self.reverse.get(&address).into_iter().flatten();
-        services
-            .filter_map(|(ns, name)| Some((ns.as_str(), name.as_str(), self.service(ns, name)?)))
+        services.filter_map(|(ns, name)| Some((ns.as_str(), name.as_str(), self.service(ns, name)?)))
     }
 
     pub fn apply_service(&mut self, service: &Service) {
@@ -127,17 +112,10 @@ impl Index {
         let kind = if spec.type_.as_deref() == Some("ExternalName") {
             Kind::External(spec.external_name.clone().unwrap_or_default())
         } else if spec.cluster_ip.as_deref() == Some("None") {
-            Kind::Headless {
-                publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
-            }
+            Kind::Headless { publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false) }
         } else {
-            let mut ips: Vec<IpAddr> = spec
-                .cluster_ips
-                .iter()
-                .flatten()
-                .chain(&spec.cluster_ip)
-                .filter_map(|ip| ip.parse().ok())
-                .collect();
+            let mut ips: Vec<IpAddr> =
+                spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok()).collect();
             ips.dedup();
             let mut seen = BTreeSet::new();
             ips.retain(|ip| seen.insert(*ip));
@@ -149,35 +127,22 @@ impl Index {
             .flatten()
             .filter_map(|p| port(p.name.as_deref(), p.protocol.as_deref(), p.port))
             .collect();
-        self.change(
-            &service.metadata.namespace,
-            &service.metadata.name,
-            |entry| {
-                entry.kind = kind;
-                entry.ports = ports;
-            },
-        );
+        self.change(&service.metadata.namespace, &service.metadata.name, |entry| {
+            entry.kind = kind;
+            entry.ports = ports;
+        });
     }
 
     pub fn remove_service(&mut self, service: &Service) {
-        self.change(
-            &service.metadata.namespace,
-            &service.metadata.name,
-            |entry| {
-                entry.kind = Kind::Unknown;
-                entry.ports.clear();
-            },
-        );
+        self.change(&service.metadata.namespace, &service.metadata.name, |entry| {
+            entry.kind = Kind::Unknown;
+            entry.ports.clear();
+        });
     }
 
     pub fn apply_slice(&mut self, slice: &EndpointSlice) {
         let content = Slice {
-            endpoints: slice
-                .endpoints
-                .iter()
-                .flatten()
-                .filter_map(endpoint)
-                .collect(),
+            endpoints: slice.endpoints.iter().flatten().filter_map(endpoint).collect(),
             ports: slice
                 .ports
                 .iter()
@@ -186,26 +151,17 @@ impl Index {
                 .collect(),
         };
         self.change(&slice.metadata.namespace, &service_of(slice), |entry| {
-            entry
-                .slices
-                .insert(slice.metadata.name.clone().unwrap_or_default(), content);
+            entry.slices.insert(slice.metadata.name.clone().unwrap_or_default(), content);
         });
     }
 
     pub fn remove_slice(&mut self, slice: &EndpointSlice) {
         self.change(&slice.metadata.namespace, &service_of(slice), |entry| {
-            entry
-                .slices
-                .remove(slice.metadata.name.as_deref().unwrap_or_default());
+            entry.slices.remove(slice.metadata.name.as_deref().unwrap_or_default());
         });
     }
 
-    fn change(
-        &mut self,
-        namespace: &Option<String>,
-        name: &Option<String>,
-        edit: impl FnOnce(&mut Entry),
-    ) {
+    fn change(&mut self, namespace: &Option<String>, name: &Option<String>, edit: impl FnOnce(&mut Entry)) {
         let (Some(namespace), Some(name)) = (namespace, name) else {
             return;
         };
@@ -254,10 +210,6 @@ fn endpoint(endpoint: &k8s_openapi::api::discovery::v1::Endpoint) -> Option<Endp
             .clone()
             .filter(|h| !h.contains('.') && Name::parse(h).is_some_and(|n| !n.labels().is_empty()))
             .map(|h| h.to_ascii_lowercase()),
-        ready: endpoint
-            .conditions
-            .as_ref()
-            .and_then(|c| c.ready)
-            .unwrap_or(true),
+        ready: endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true),
     })
 }

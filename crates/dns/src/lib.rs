@@ -55,11 +55,7 @@ pub enum Upstream {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("listen for DNS on {address}/{protocol}: {source}")]
-    Listen {
-        address: SocketAddr,
-        protocol: &'static str,
-        source: std::io::Error,
-    },
+    Listen { address: SocketAddr, protocol: &'static str, source: std::io::Error },
     #[error("cluster domain {0:?} is no DNS name")]
     Domain(String),
     #[error("publish the DNS service: {0}")]

@@ -31,11 +31,7 @@ pub async fn publish(client: &kube::Client, publication: &Publication) -> Result
 /// The Service, without a selector: its slices are written by the servers themselves.
 pub fn service(publication: &Publication) -> Service {
     let ip = publication.cluster_ip.to_string();
-    let family = if publication.cluster_ip.is_ipv4() {
-        "IPv4"
-    } else {
-        "IPv6"
-    };
+    let family = if publication.cluster_ip.is_ipv4() { "IPv4" } else { "IPv6" };
     from_json(json!({
         "apiVersion": "v1",
         "kind": "Service",
@@ -84,11 +80,7 @@ impl Same for Service {
             s.spec.as_ref().map(|s| {
                 (
                     s.cluster_ip.clone(),
-                    s.ports
-                        .iter()
-                        .flatten()
-                        .map(|p| (p.name.clone(), p.port, p.protocol.clone()))
-                        .collect::<Vec<_>>(),
+                    s.ports.iter().flatten().map(|p| (p.name.clone(), p.port, p.protocol.clone())).collect::<Vec<_>>(),
                 )
             })
         };
@@ -102,19 +94,9 @@ impl Same for Service {
 impl Same for EndpointSlice {
     fn same(&self, wanted: &Self) -> bool {
         let addresses = |s: &EndpointSlice| {
-            s.endpoints
-                .iter()
-                .flatten()
-                .map(|e| (e.addresses.clone(), e.node_name.clone()))
-                .collect::<Vec<_>>()
+            s.endpoints.iter().flatten().map(|e| (e.addresses.clone(), e.node_name.clone())).collect::<Vec<_>>()
         };
-        let ports = |s: &EndpointSlice| {
-            s.ports
-                .iter()
-                .flatten()
-                .map(|p| (p.name.clone(), p.port))
-                .collect::<Vec<_>>()
-        };
+        let ports = |s: &EndpointSlice| s.ports.iter().flatten().map(|p| (p.name.clone(), p.port)).collect::<Vec<_>>();
         addresses(self) == addresses(wanted)
             && ports(self) == ports(wanted)
             && self.metadata.labels == wanted.metadata.labels
@@ -126,12 +108,7 @@ impl Same for EndpointSlice {
 
 async fn ensure<K>(api: &Api<K>, mut wanted: K) -> Result<(), Error>
 where
-    K: kube::Resource
-        + Same
-        + Clone
-        + std::fmt::Debug
-        + serde::Serialize
-        + serde::de::DeserializeOwned,
+    K: kube::Resource + Same + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
     let name = wanted.meta().name.clone().unwrap_or_default();
     let parameters = PostParams::default();
@@ -178,9 +155,6 @@ mod tests {
         }
         assert!(before.same(&slice(&publication)));
         publication.server.set_port(10054);
-        assert!(
-            !before.same(&slice(&publication)),
-            "a moved server is published again"
-        );
+        assert!(!before.same(&slice(&publication)), "a moved server is published again");
     }
 }

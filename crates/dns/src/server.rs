@@ -48,11 +48,7 @@ enum Waiting {
 
 /// Serves until shutdown. Fails only if it can't listen. Until the first complete lists have arrived, names of the
 /// cluster are answered with SERVFAIL: clients retry that, while "no such name" would be believed.
-pub async fn run(
-    informers: &Informers,
-    options: DnsOptions,
-    shutdown: Shutdown,
-) -> Result<(), Error> {
+pub async fn run(informers: &Informers, options: DnsOptions, shutdown: Shutdown) -> Result<(), Error> {
     let domain = Name::parse(&options.cluster_domain)
         .filter(|d| !d.labels().is_empty())
         .ok_or_else(|| Error::Domain(options.cluster_domain.clone()))?;
@@ -72,13 +68,7 @@ pub async fn run(
 
     let mut sockets = Vec::new();
     for address in &options.listen {
-        let fail = |protocol| {
-            move |source| Error::Listen {
-                address: *address,
-                protocol,
-                source,
-            }
-        };
+        let fail = |protocol| move |source| Error::Listen { address: *address, protocol, source };
         let udp = UdpSocket::bind(address).await.map_err(fail("UDP"))?;
         let tcp = TcpListener::bind(address).await.map_err(fail("TCP"))?;
         sockets.push((udp, tcp));
@@ -218,34 +208,22 @@ impl Server {
             Err(Unreadable::Reply(reply)) => return Step::Reply(reply),
         };
         let len_max = len_max.unwrap_or_else(|| query.udp_len_max());
-        if !self.synced.load(Ordering::Acquire)
-            && query.name.labels().ends_with(&self.zone.domain.labels())
-        {
+        if !self.synced.load(Ordering::Acquire) && query.name.labels().ends_with(&self.zone.domain.labels()) {
             return Step::Reply(wire::refuse(&query, Rcode::ServFail));
         }
-        let outcome = self
-            .zone
-            .answer(&self.index.read(), &query, rand::random(), len_max);
+        let outcome = self.zone.answer(&self.index.read(), &query, rand::random(), len_max);
         match outcome {
             Outcome::Reply(reply) => Step::Reply(reply),
             Outcome::Alias { target } => Step::Wait(Box::new(query), Waiting::Alias(target)),
             Outcome::Forward => match self.forwarder.cached(&query, len_max) {
                 Some(reply) => Step::Reply(reply),
-                None if !self.forwarder.has_servers() => {
-                    Step::Reply(wire::refuse(&query, Rcode::Refused))
-                }
+                None if !self.forwarder.has_servers() => Step::Reply(wire::refuse(&query, Rcode::Refused)),
                 None => Step::Wait(Box::new(query), Waiting::Forward),
             },
         }
     }
 
-    async fn wait(
-        &self,
-        query: &Query,
-        waiting: Waiting,
-        packet: &[u8],
-        len_max: usize,
-    ) -> Vec<u8> {
+    async fn wait(&self, query: &Query, waiting: Waiting, packet: &[u8], len_max: usize) -> Vec<u8> {
         match waiting {
             Waiting::Forward => {
                 let reply = self.forwarder.resolve(query, packet, len_max).await;
@@ -257,20 +235,10 @@ impl Server {
                     false => None,
                 };
                 let mut reply = Reply::new(query, Rcode::NoError, true);
-                reply.record(
-                    Section::Answer,
-                    &query.name,
-                    self.zone.ttl_seconds,
-                    &Data::Cname(target.clone()),
-                );
+                reply.record(Section::Answer, &query.name, self.zone.ttl_seconds, &Data::Cname(target.clone()));
                 // Only addresses: that is what aliases are asked for; the client can ask the target for the rest.
                 for (ttl, address) in upstream.iter().flat_map(|u| addresses(u, query.kind)) {
-                    reply.record(
-                        Section::Answer,
-                        &target,
-                        ttl.min(self.zone.ttl_seconds),
-                        &Data::Address(address),
-                    );
+                    reply.record(Section::Answer, &target, ttl.min(self.zone.ttl_seconds), &Data::Address(address));
                 }
                 reply.finish(len_max)
             }
@@ -280,16 +248,14 @@ impl Server {
 
 /// The addresses of a kind in an upstream's reply, whatever aliases lead to them there.
 fn addresses(packet: &[u8], kind: u16) -> Vec<(u32, std::net::IpAddr)> {
-    let found = wire::records(packet)
-        .filter(|r| r.kind == kind)
-        .filter_map(|r| {
-            let data = packet.get(r.data_at..r.end)?;
-            let address = match kind {
-                wire::A => <[u8; 4]>::try_from(data).ok()?.into(),
-                wire::AAAA => <[u8; 16]>::try_from(data).ok()?.into(),
-                _ => return None,
-            };
-            Some((r.ttl, address))
-        });
+    let found = wire::records(packet).filter(|r| r.kind == kind).filter_map(|r| {
+        let data = packet.get(r.data_at..r.end)?;
+        let address = match kind {
+            wire::A => <[u8; 4]>::try_from(data).ok()?.into(),
+            wire::AAAA => <[u8; 16]>::try_from(data).ok()?.into(),
+            _ => return None,
+        };
+        Some((r.ttl, address))
+    });
     found.collect()
 }

@@ -165,27 +165,16 @@ impl Query {
     }
 
     fn parse_body(packet: &[u8], id: u16, flags: u16) -> Option<Query> {
-        let [questions, answers, authorities, additionals] = [
-            be16(packet, 4)?,
-            be16(packet, 6)?,
-            be16(packet, 8)?,
-            be16(packet, 10)?,
-        ];
+        let [questions, answers, authorities, additionals] =
+            [be16(packet, 4)?, be16(packet, 6)?, be16(packet, 8)?, be16(packet, 10)?];
         if questions != 1 || answers != 0 || authorities != 0 {
             return None;
         }
         let (name, at) = Name::read(packet, HEADER_LEN)?;
         let (kind, class) = (be16(packet, at)?, be16(packet, at + 2)?);
         let question = packet.get(HEADER_LEN..at + 4)?.to_vec();
-        let mut query = Query {
-            id,
-            flags,
-            name,
-            kind,
-            class_in: class == CLASS_IN || class == CLASS_ANY,
-            question,
-            edns: None,
-        };
+        let mut query =
+            Query { id, flags, name, kind, class_in: class == CLASS_IN || class == CLASS_ANY, question, edns: None };
         let mut at = at + 4;
         for _ in 0..additionals {
             let record = Record::read(packet, at)?;
@@ -210,9 +199,7 @@ impl Query {
 
     /// The longest UDP reply that the client takes.
     pub fn udp_len_max(&self) -> usize {
-        self.edns.map_or(UDP_LEN, |e| {
-            (e.udp_len as usize).clamp(UDP_LEN, UDP_LEN_MAX)
-        })
+        self.edns.map_or(UDP_LEN, |e| (e.udp_len as usize).clamp(UDP_LEN, UDP_LEN_MAX))
     }
 }
 
@@ -283,19 +270,9 @@ pub enum Data {
     Cname(Name),
     Ns(Name),
     Ptr(Name),
-    Srv {
-        priority: u16,
-        weight: u16,
-        port: u16,
-        target: Name,
-    },
+    Srv { priority: u16, weight: u16, port: u16, target: Name },
     Txt(String),
-    Soa {
-        primary: Name,
-        mailbox: Name,
-        serial: u32,
-        minimum: u32,
-    },
+    Soa { primary: Name, mailbox: Name, serial: u32, minimum: u32 },
 }
 
 impl Data {
@@ -319,9 +296,8 @@ impl Reply {
         bytes[..2].copy_from_slice(&query.id.to_be_bytes());
         bytes[5] = 1;
         bytes.extend_from_slice(&query.question);
-        let mut flags = FLAG_RESPONSE
-            | FLAG_RECURSION_AVAILABLE
-            | query.flags & (FLAG_RECURSION_DESIRED | FLAG_CHECKING_DISABLED);
+        let mut flags =
+            FLAG_RESPONSE | FLAG_RECURSION_AVAILABLE | query.flags & (FLAG_RECURSION_DESIRED | FLAG_CHECKING_DISABLED);
         if authoritative {
             flags |= FLAG_AUTHORITATIVE;
         }
@@ -343,8 +319,7 @@ impl Reply {
         let mut offset = 0;
         while let Some(&len) = wire.get(offset).filter(|l| **l > 0) {
             if at + offset < 0x4000 {
-                self.names
-                    .push((wire[offset..].to_vec(), (at + offset) as u16));
+                self.names.push((wire[offset..].to_vec(), (at + offset) as u16));
             }
             offset += 1 + len as usize;
         }
@@ -354,11 +329,7 @@ impl Reply {
         let wire = name.wire();
         let mut offset = 0;
         while let Some(&len) = wire.get(offset).filter(|l| **l > 0) {
-            if let Some((_, at)) = self
-                .names
-                .iter()
-                .find(|(known, _)| known == &wire[offset..])
-            {
+            if let Some((_, at)) = self.names.iter().find(|(known, _)| known == &wire[offset..]) {
                 let pointer = 0xc000 | at;
                 let here = self.bytes.len();
                 self.bytes.extend_from_slice(&wire[..offset]);
@@ -377,8 +348,7 @@ impl Reply {
         let mut offset = 0;
         while offset < end {
             if at + offset < 0x4000 {
-                self.names
-                    .push((wire[offset..].to_vec(), (at + offset) as u16));
+                self.names.push((wire[offset..].to_vec(), (at + offset) as u16));
             }
             offset += 1 + wire[offset] as usize;
         }
@@ -395,12 +365,7 @@ impl Reply {
             Data::Address(std::net::IpAddr::V4(a)) => self.bytes.extend_from_slice(&a.octets()),
             Data::Address(std::net::IpAddr::V6(a)) => self.bytes.extend_from_slice(&a.octets()),
             Data::Cname(name) | Data::Ns(name) | Data::Ptr(name) => self.name(name),
-            Data::Srv {
-                priority,
-                weight,
-                port,
-                target,
-            } => {
+            Data::Srv { priority, weight, port, target } => {
                 for number in [priority, weight, port] {
                     self.bytes.extend_from_slice(&number.to_be_bytes());
                 }
@@ -413,12 +378,7 @@ impl Reply {
                     self.bytes.extend_from_slice(chunk);
                 }
             }
-            Data::Soa {
-                primary,
-                mailbox,
-                serial,
-                minimum,
-            } => {
+            Data::Soa { primary, mailbox, serial, minimum } => {
                 self.name(primary);
                 self.name(mailbox);
                 for number in [*serial, 7200, 1800, 86400, *minimum] {
@@ -439,11 +399,7 @@ impl Reply {
         let opt_len = if self.edns { OPT_LEN } else { 0 };
         if self.bytes.len() + opt_len > len_max {
             let all_answers_end = self.answer_ends.last().copied();
-            let fitting = self
-                .answer_ends
-                .iter()
-                .filter(|end| **end + opt_len <= len_max)
-                .count();
+            let fitting = self.answer_ends.iter().filter(|end| **end + opt_len <= len_max).count();
             let end = match fitting {
                 0 => question_end(&self.bytes),
                 n => self.answer_ends[n - 1],
@@ -459,8 +415,7 @@ impl Reply {
             let extended = (self.rcode as u32 >> 4) << 24;
             self.bytes.push(0);
             self.bytes.extend_from_slice(&OPT.to_be_bytes());
-            self.bytes
-                .extend_from_slice(&(UDP_LEN_MAX as u16).to_be_bytes());
+            self.bytes.extend_from_slice(&(UDP_LEN_MAX as u16).to_be_bytes());
             self.bytes.extend_from_slice(&extended.to_be_bytes());
             self.bytes.extend_from_slice(&[0, 0]);
             self.counts[2] += 1;
@@ -510,10 +465,7 @@ pub fn adopt(reply: &[u8], query: &Query, age_seconds: u32, len_max: usize) -> O
 
 /// All records of a packet, up to the first unreadable one.
 pub fn records(packet: &[u8]) -> impl Iterator<Item = Record> + '_ {
-    let count: usize = [6, 8, 10]
-        .iter()
-        .map(|at| be16(packet, *at).unwrap_or(0) as usize)
-        .sum();
+    let count: usize = [6, 8, 10].iter().map(|at| be16(packet, *at).unwrap_or(0) as usize).sum();
     let mut at = question_end(packet);
     (0..count).map_while(move |_| {
         let record = Record::read(packet, at)?;
@@ -525,11 +477,7 @@ pub fn records(packet: &[u8]) -> impl Iterator<Item = Record> + '_ {
 /// Id, flags and response code of a reply.
 pub fn reply_header(packet: &[u8]) -> Option<(u16, u16, u16)> {
     let flags = be16(packet, 2)?;
-    (packet.len() >= HEADER_LEN && flags & FLAG_RESPONSE != 0).then_some((
-        be16(packet, 0)?,
-        flags,
-        flags & 0xf,
-    ))
+    (packet.len() >= HEADER_LEN && flags & FLAG_RESPONSE != 0).then_some((be16(packet, 0)?, flags, flags & 0xf))
 }
 
 /// How long a reply may be kept: the smallest TTL of its answers; of the SOA's minimum when there are none.
@@ -539,10 +487,7 @@ pub fn lifetime(packet: &[u8]) -> Option<u32> {
         return records(packet).take(answers).map(|r| r.ttl).min();
     }
     let soa = records(packet).find(|r| r.kind == SOA)?;
-    let minimum = be32(
-        packet,
-        soa.end.checked_sub(4).filter(|at| *at >= soa.data_at)?,
-    )?;
+    let minimum = be32(packet, soa.end.checked_sub(4).filter(|at| *at >= soa.data_at)?)?;
     Some(soa.ttl.min(minimum))
 }
 

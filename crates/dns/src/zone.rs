@@ -81,22 +81,12 @@ impl Zone {
         }
     }
 
-    fn alias(
-        &self,
-        index: &Index,
-        query: &Query,
-        target: &str,
-        random: u64,
-        len_max: usize,
-    ) -> Outcome {
+    fn alias(&self, index: &Index, query: &Query, target: &str, random: u64, len_max: usize) -> Outcome {
         if let Ok(address) = target.parse::<IpAddr>() {
             let answers = vec![Data::Address(address)];
             return Outcome::Reply(self.reply(
                 query,
-                Found {
-                    answers: of_kind(answers, query.kind),
-                    ..Found::default()
-                },
+                Found { answers: of_kind(answers, query.kind), ..Found::default() },
                 random,
                 len_max,
             ));
@@ -108,10 +98,7 @@ impl Zone {
         if query.kind == wire::CNAME {
             return Outcome::Reply(self.reply(
                 query,
-                Found {
-                    answers: vec![cname],
-                    ..Found::default()
-                },
+                Found { answers: vec![cname], ..Found::default() },
                 random,
                 len_max,
             ));
@@ -124,8 +111,7 @@ impl Zone {
         let mut reply = Reply::new(query, Rcode::NoError, true);
         reply.record(Section::Answer, &query.name, self.ttl_seconds, &cname);
         // One step inside of the zone; an alias of an alias is left to the client.
-        if let Lookup::Records(mut found) =
-            self.forward_lookup(index, &labels[..labels.len() - zone.len()], query.kind)
+        if let Lookup::Records(mut found) = self.forward_lookup(index, &labels[..labels.len() - zone.len()], query.kind)
         {
             shuffle(&mut found.answers, random);
             for data in &found.answers {
@@ -153,12 +139,7 @@ impl Zone {
     /// No such name, or nothing of that type: with the SOA that lets resolvers remember it.
     fn negative(&self, query: &Query, rcode: Rcode, len_max: usize) -> Vec<u8> {
         let mut reply = Reply::new(query, rcode, true);
-        reply.record(
-            Section::Authority,
-            &self.domain,
-            NEGATIVE_TTL_SECONDS,
-            &self.soa(),
-        );
+        reply.record(Section::Authority, &self.domain, NEGATIVE_TTL_SECONDS, &self.soa());
         reply.finish(len_max)
     }
 
@@ -168,12 +149,7 @@ impl Zone {
 
     fn soa(&self) -> Data {
         let name = |relative| self.name(relative).unwrap_or_else(|| self.domain.clone());
-        Data::Soa {
-            primary: name("ns.dns"),
-            mailbox: name("hostmaster"),
-            serial: 1,
-            minimum: NEGATIVE_TTL_SECONDS,
-        }
+        Data::Soa { primary: name("ns.dns"), mailbox: name("hostmaster"), serial: 1, minimum: NEGATIVE_TTL_SECONDS }
     }
 
     /// `labels` are relative to the cluster domain.
@@ -182,19 +158,10 @@ impl Zone {
         let Some(text) = text else {
             return Lookup::NoSuchName;
         };
-        let records = |answers: Vec<Data>| {
-            Lookup::Records(Found {
-                answers: of_kind(answers, kind),
-                ..Found::default()
-            })
-        };
+        let records =
+            |answers: Vec<Data>| Lookup::Records(Found { answers: of_kind(answers, kind), ..Found::default() });
         match text[..] {
-            [] => records(
-                [self.soa()]
-                    .into_iter()
-                    .chain(self.name("ns.dns").map(Data::Ns))
-                    .collect(),
-            ),
+            [] => records([self.soa()].into_iter().chain(self.name("ns.dns").map(Data::Ns)).collect()),
             ["svc" | "pod" | "dns"] => records(vec![]),
             ["dns-version"] => records(vec![Data::Txt(DNS_VERSION.into())]),
             ["ns", "dns"] => records(self.cluster_dns.map(Data::Address).into_iter().collect()),
@@ -205,9 +172,7 @@ impl Zone {
             [namespace, "svc"] if index.has_namespace(namespace) => records(vec![]),
             [_namespace, "pod"] => records(vec![]),
             [ref rest @ .., service, namespace, "svc"] => match index.service(namespace, service) {
-                Some(entry) => {
-                    self.service(entry, &format!("{service}.{namespace}.svc"), rest, kind)
-                }
+                Some(entry) => self.service(entry, &format!("{service}.{namespace}.svc"), rest, kind),
                 None => Lookup::NoSuchName,
             },
             _ => Lookup::NoSuchName,
@@ -242,12 +207,9 @@ impl Zone {
                 _ => Lookup::NoSuchName,
             },
             [protocol]
-                if protocol.strip_prefix('_').is_some_and(|p| {
-                    entry
-                        .ports
-                        .iter()
-                        .any(|port| port.protocol == p && !port.name.is_empty())
-                }) =>
+                if protocol
+                    .strip_prefix('_')
+                    .is_some_and(|p| entry.ports.iter().any(|port| port.protocol == p && !port.name.is_empty())) =>
             {
                 Lookup::Records(Found::default())
             }
@@ -258,20 +220,14 @@ impl Zone {
 
     /// Addresses of endpoints by label. No endpoint, no name.
     fn endpoints(&self, entry: &Entry, kind: u16, wanted: impl Fn(&str) -> bool) -> Lookup {
-        let mut answers: Vec<Data> = entry
-            .endpoints()
-            .filter(|(e, _)| wanted(&e.label()))
-            .map(|(e, _)| Data::Address(e.address))
-            .collect();
+        let mut answers: Vec<Data> =
+            entry.endpoints().filter(|(e, _)| wanted(&e.label())).map(|(e, _)| Data::Address(e.address)).collect();
         if answers.is_empty() {
             return Lookup::NoSuchName;
         }
         answers.sort_by_key(|d| format!("{d:?}"));
         answers.dedup();
-        Lookup::Records(Found {
-            answers: of_kind(answers, kind),
-            ..Found::default()
-        })
+        Lookup::Records(Found { answers: of_kind(answers, kind), ..Found::default() })
     }
 
     fn srv(&self, entry: &Entry, service: &str, wanted: impl Fn(&Port) -> bool) -> Lookup {
@@ -290,12 +246,8 @@ impl Zone {
                     let Some(target) = self.name(&format!("{}.{service}", endpoint.label())) else {
                         continue;
                     };
-                    targets.extend(
-                        ports
-                            .iter()
-                            .filter(|p| wanted(p))
-                            .map(|p| (p.port, target.clone(), endpoint.address)),
-                    );
+                    targets
+                        .extend(ports.iter().filter(|p| wanted(p)).map(|p| (p.port, target.clone(), endpoint.address)));
                 }
             }
         }
@@ -303,22 +255,12 @@ impl Zone {
             return Lookup::NoSuchName;
         }
         let mut found = Found::default();
-        let mut pairs: Vec<(u16, Name)> = targets
-            .iter()
-            .map(|(port, name, _)| (*port, name.clone()))
-            .collect();
+        let mut pairs: Vec<(u16, Name)> = targets.iter().map(|(port, name, _)| (*port, name.clone())).collect();
         pairs.sort_by(|a, b| (a.0, a.1.wire()).cmp(&(b.0, b.1.wire())));
         pairs.dedup();
         let weight = u16::try_from(100 / pairs.len()).unwrap_or(1).max(1);
-        found.answers = pairs
-            .into_iter()
-            .map(|(port, target)| Data::Srv {
-                priority: 0,
-                weight,
-                port,
-                target,
-            })
-            .collect();
+        found.answers =
+            pairs.into_iter().map(|(port, target)| Data::Srv { priority: 0, weight, port, target }).collect();
         for (_, name, address) in targets {
             let additional = (name, Data::Address(address));
             if !found.additionals.contains(&additional) {
@@ -337,10 +279,7 @@ impl Zone {
                 Kind::Cluster(ips) if ips.contains(&address) => names.extend(self.name(&service)),
                 Kind::Headless { .. } => {
                     let endpoints = entry.endpoints().filter(|(e, _)| e.address == address);
-                    names.extend(
-                        endpoints
-                            .filter_map(|(e, _)| self.name(&format!("{}.{service}", e.label()))),
-                    );
+                    names.extend(endpoints.filter_map(|(e, _)| self.name(&format!("{}.{service}", e.label()))));
                 }
                 _ => {}
             }
@@ -348,10 +287,7 @@ impl Zone {
         let mut seen = std::collections::HashSet::new();
         names.retain(|n| seen.insert(n.clone()));
         let answers: Vec<Data> = names.into_iter().map(Data::Ptr).collect();
-        (!answers.is_empty()).then(|| Found {
-            answers: of_kind(answers, kind),
-            ..Found::default()
-        })
+        (!answers.is_empty()).then(|| Found { answers: of_kind(answers, kind), ..Found::default() })
     }
 }
 
@@ -363,9 +299,7 @@ fn of_kind(mut answers: Vec<Data>, kind: u16) -> Vec<Data> {
 /// Any order is right; a different one for each query spreads clients that take the first.
 fn shuffle(answers: &mut [Data], mut random: u64) {
     for i in (1..answers.len()).rev() {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         answers.swap(i, (random >> 33) as usize % (i + 1));
     }
 }
@@ -378,10 +312,7 @@ fn dashed(label: &str) -> Option<IpAddr> {
 
 /// The address of a reverse name (`in-addr.arpa`, `ip6.arpa`).
 fn reverse_address(labels: &[&[u8]]) -> Option<IpAddr> {
-    let text: Vec<&str> = labels
-        .iter()
-        .map(|l| std::str::from_utf8(l).ok())
-        .collect::<Option<_>>()?;
+    let text: Vec<&str> = labels.iter().map(|l| std::str::from_utf8(l).ok()).collect::<Option<_>>()?;
     match text[..] {
         [d, c, b, a, "in-addr", "arpa"] => format!("{a}.{b}.{c}.{d}").parse().ok().map(IpAddr::V4),
         [ref nibbles @ .., "ip6", "arpa"] if nibbles.len() == 32 => {

@@ -15,21 +15,14 @@ use stdx::Shutdown;
 /// Lists what it is given; watches never bring anything.
 fn fake_api(services: Value, slices: Value) -> kube::Client {
     let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-        let items = if request.uri().path().ends_with("/services") {
-            services.clone()
-        } else {
-            slices.clone()
-        };
-        let watch = request
-            .uri()
-            .query()
-            .unwrap_or_default()
-            .contains("watch=true");
+        let items = if request.uri().path().ends_with("/services") { services.clone() } else { slices.clone() };
+        let watch = request.uri().query().unwrap_or_default().contains("watch=true");
         async move {
             if watch {
                 std::future::pending::<()>().await;
             }
-            let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items});
+            let list =
+                json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items});
             Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::from(
                 list.to_string().into_bytes(),
             )))
@@ -61,9 +54,7 @@ fn fake_upstream() -> (SocketAddr, Arc<AtomicUsize>) {
             let mut packet = vec![0; u16::from_be_bytes(len) as usize];
             stream.read_exact(&mut packet).unwrap();
             let reply = upstream_reply(&packet, 65535).unwrap();
-            stream
-                .write_all(&(reply.len() as u16).to_be_bytes())
-                .unwrap();
+            stream.write_all(&(reply.len() as u16).to_be_bytes()).unwrap();
             stream.write_all(&reply).unwrap();
         }
     });
@@ -78,11 +69,7 @@ fn upstream_reply(packet: &[u8], len_max: usize) -> Option<Vec<u8>> {
     }
     let mut reply = wire::Reply::new(
         &query,
-        if name.starts_with("nx.") {
-            wire::Rcode::NxDomain
-        } else {
-            wire::Rcode::NoError
-        },
+        if name.starts_with("nx.") { wire::Rcode::NxDomain } else { wire::Rcode::NoError },
         false,
     );
     let count = match () {
@@ -91,27 +78,16 @@ fn upstream_reply(packet: &[u8], len_max: usize) -> Option<Vec<u8>> {
         () => 1,
     };
     for i in 1..=count {
-        reply.record(
-            wire::Section::Answer,
-            &query.name,
-            300,
-            &wire::Data::Address([192, 0, 2, i].into()),
-        );
+        reply.record(wire::Section::Answer, &query.name, 300, &wire::Data::Address([192, 0, 2, i].into()));
     }
     Some(reply.finish(len_max))
 }
 
 fn free_address() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn start(
-    runtime: &tokio::runtime::Runtime,
-    upstream: impl FnOnce(SocketAddr) -> Upstream,
-) -> (SocketAddr, Shutdown) {
+fn start(runtime: &tokio::runtime::Runtime, upstream: impl FnOnce(SocketAddr) -> Upstream) -> (SocketAddr, Shutdown) {
     let services = json!([
         {"metadata": {"name": "web", "namespace": "default", "resourceVersion": "1"}, "spec": {"clusterIP": "10.43.0.5"}},
         {"metadata": {"name": "alias", "namespace": "default", "resourceVersion": "1"}, "spec": {"type": "ExternalName", "externalName": "www.example.com"}},
@@ -136,10 +112,7 @@ fn start(
     while ask(address, "web.default.svc.cluster.local")
         .is_none_or(|m| m.metadata.response_code != hickory_proto::op::ResponseCode::NoError)
     {
-        assert!(
-            started.elapsed() < Duration::from_secs(10),
-            "the server does not answer"
-        );
+        assert!(started.elapsed() < Duration::from_secs(10), "the server does not answer");
         std::thread::sleep(Duration::from_millis(20));
     }
     (address, shutdown)
@@ -148,12 +121,8 @@ fn start(
 fn ask(server: SocketAddr, name: &str) -> Option<Message> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(server).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(6)))
-        .unwrap();
-    socket
-        .send(&wire::question(77, &Name::parse(name).unwrap(), wire::A))
-        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(6))).unwrap();
+    socket.send(&wire::question(77, &Name::parse(name).unwrap(), wire::A)).unwrap();
     let mut buffer = [0; 4096];
     let len = socket.recv(&mut buffer).ok()?;
     Some(Message::from_vec(&buffer[..len]).unwrap())
@@ -161,14 +130,10 @@ fn ask(server: SocketAddr, name: &str) -> Option<Message> {
 
 fn ask_tcp(server: SocketAddr, names: &[&str]) -> Vec<Message> {
     let mut stream = TcpStream::connect(server).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(6)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(6))).unwrap();
     let mut read = |name: &str| {
         let packet = wire::question(77, &Name::parse(name).unwrap(), wire::A);
-        stream
-            .write_all(&(packet.len() as u16).to_be_bytes())
-            .unwrap();
+        stream.write_all(&(packet.len() as u16).to_be_bytes()).unwrap();
         stream.write_all(&packet).unwrap();
         let mut len = [0; 2];
         stream.read_exact(&mut len).unwrap();
@@ -188,11 +153,7 @@ fn code(message: Option<Message>) -> String {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 #[test]
@@ -200,57 +161,22 @@ fn cluster_names_aliases_and_the_rest_of_the_world() {
     let runtime = runtime();
     let (upstream, asked) = fake_upstream();
     let (server, shutdown) = start(&runtime, |_| Upstream::Servers(vec![upstream]));
-    assert_eq!(
-        answers(&ask(server, "web.default.svc.cluster.local").unwrap()),
-        ["10.43.0.5"]
-    );
+    assert_eq!(answers(&ask(server, "web.default.svc.cluster.local").unwrap()), ["10.43.0.5"]);
     assert_eq!(asked.load(Ordering::SeqCst), 0, "cluster names stay here");
-    assert_eq!(
-        answers(&ask(server, "www.example.org").unwrap()),
-        ["192.0.2.1"]
-    );
-    assert_eq!(
-        answers(&ask(server, "WWW.example.org").unwrap()),
-        ["192.0.2.1"]
-    );
-    assert_eq!(
-        asked.load(Ordering::SeqCst),
-        1,
-        "the second answer came from memory"
-    );
-    assert_eq!(
-        answers(&ask(server, "alias.default.svc.cluster.local").unwrap()),
-        ["www.example.com.", "192.0.2.1"]
-    );
+    assert_eq!(answers(&ask(server, "www.example.org").unwrap()), ["192.0.2.1"]);
+    assert_eq!(answers(&ask(server, "WWW.example.org").unwrap()), ["192.0.2.1"]);
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "the second answer came from memory");
+    assert_eq!(answers(&ask(server, "alias.default.svc.cluster.local").unwrap()), ["www.example.com.", "192.0.2.1"]);
     assert_eq!(code(ask(server, "nx.example.org")), "NXDomain");
     // Long answers: cut over UDP, whole over TCP, where one connection carries several questions.
     let cut = ask(server, "big.example.org").unwrap();
     assert!(cut.metadata.truncation);
-    let got = ask_tcp(
-        server,
-        &[
-            "big.example.org",
-            "web.default.svc.cluster.local",
-            "www.example.org",
-        ],
-    );
-    assert_eq!(
-        got.iter().map(|m| m.answers.len()).collect::<Vec<_>>(),
-        [100, 1, 1]
-    );
+    let got = ask_tcp(server, &["big.example.org", "web.default.svc.cluster.local", "www.example.org"]);
+    assert_eq!(got.iter().map(|m| m.answers.len()).collect::<Vec<_>>(), [100, 1, 1]);
     // Noise on both transports hurts nobody.
-    UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .send_to(&[0xff; 40], server)
-        .unwrap();
-    TcpStream::connect(server)
-        .unwrap()
-        .write_all(&[0, 9, 1])
-        .unwrap();
-    assert_eq!(
-        answers(&ask(server, "web.default.svc.cluster.local").unwrap()),
-        ["10.43.0.5"]
-    );
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0xff; 40], server).unwrap();
+    TcpStream::connect(server).unwrap().write_all(&[0, 9, 1]).unwrap();
+    assert_eq!(answers(&ask(server, "web.default.svc.cluster.local").unwrap()), ["10.43.0.5"]);
     shutdown.cancel();
 }
 
@@ -259,9 +185,7 @@ fn a_silent_upstream_is_a_server_failure_and_asked_once_for_all() {
     let runtime = runtime();
     let (upstream, asked) = fake_upstream();
     let (server, shutdown) = start(&runtime, |_| Upstream::Servers(vec![upstream]));
-    let askers: Vec<_> = (0..10)
-        .map(|_| std::thread::spawn(move || code(ask(server, "silent.example.org"))))
-        .collect();
+    let askers: Vec<_> = (0..10).map(|_| std::thread::spawn(move || code(ask(server, "silent.example.org")))).collect();
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(
         answers(&ask(server, "web.default.svc.cluster.local").unwrap()),

@@ -14,18 +14,12 @@ fn zone() -> Zone {
         domain: Name::parse("cluster.local").unwrap(),
         ttl_seconds: 5,
         cluster_dns: Some("10.43.0.10".parse().unwrap()),
-        cluster_cidrs: vec![
-            "10.42.0.0/16".parse().unwrap(),
-            "10.43.0.0/16".parse().unwrap(),
-        ],
+        cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap(), "10.43.0.0/16".parse().unwrap()],
     }
 }
 
 fn service(name: &str, spec: Value) -> Service {
-    serde_json::from_value(
-        json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec}),
-    )
-    .unwrap()
+    serde_json::from_value(json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec})).unwrap()
 }
 
 fn slice(name: &str, service: &str, endpoints: Value) -> EndpointSlice {
@@ -38,25 +32,15 @@ fn slice(name: &str, service: &str, endpoints: Value) -> EndpointSlice {
 
 fn index() -> Index {
     let mut index = Index::default();
-    let ports =
-        || json!([{"name": "http", "port": 80}, {"name": "q", "port": 53, "protocol": "UDP"}]);
+    let ports = || json!([{"name": "http", "port": 80}, {"name": "q", "port": 53, "protocol": "UDP"}]);
     index.apply_service(&service(
         "web",
         json!({"clusterIP": "10.43.0.5", "clusterIPs": ["10.43.0.5", "fd00::5"], "ports": ports()}),
     ));
-    index.apply_service(&service(
-        "db",
-        json!({"clusterIP": "None", "ports": ports()}),
-    ));
-    index.apply_service(&service(
-        "eager",
-        json!({"clusterIP": "None", "publishNotReadyAddresses": true}),
-    ));
+    index.apply_service(&service("db", json!({"clusterIP": "None", "ports": ports()})));
+    index.apply_service(&service("eager", json!({"clusterIP": "None", "publishNotReadyAddresses": true})));
     index.apply_service(&service("empty", json!({"clusterIP": "None"})));
-    index.apply_service(&service(
-        "alias",
-        json!({"type": "ExternalName", "externalName": "www.example.com"}),
-    ));
+    index.apply_service(&service("alias", json!({"type": "ExternalName", "externalName": "www.example.com"})));
     index.apply_service(&service(
         "inner",
         json!({"type": "ExternalName", "externalName": "web.default.svc.cluster.local"}),
@@ -67,11 +51,7 @@ fn index() -> Index {
         "eager",
         json!([{"addresses": ["10.42.0.9"], "conditions": {"ready": false}}]),
     ));
-    index.apply_slice(&slice(
-        "web-1",
-        "web",
-        json!([{"addresses": ["10.42.0.7"]}]),
-    ));
+    index.apply_slice(&slice("web-1", "web", json!([{"addresses": ["10.42.0.7"]}])));
     index
 }
 
@@ -95,18 +75,12 @@ fn show(reply: &[u8]) -> String {
     assert_eq!(message.metadata.id, 77);
     assert!(message.edns.is_some());
     let lines = |records: &[hickory_proto::rr::Record]| {
-        let mut lines: Vec<String> = records
-            .iter()
-            .map(|r| format!("{}@{} {} {}", r.name, r.ttl, r.record_type(), r.data))
-            .collect();
+        let mut lines: Vec<String> =
+            records.iter().map(|r| format!("{}@{} {} {}", r.name, r.ttl, r.record_type(), r.data)).collect();
         lines.sort();
         lines.join(", ")
     };
-    let mut text = format!(
-        "{:?} {}",
-        message.metadata.response_code,
-        lines(&message.answers)
-    );
+    let mut text = format!("{:?} {}", message.metadata.response_code, lines(&message.answers));
     if !message.authorities.is_empty() {
         text += &format!("| {}", lines(&message.authorities));
     }
@@ -116,8 +90,7 @@ fn show(reply: &[u8]) -> String {
     text
 }
 
-const SOA: &str =
-    "cluster.local.@5 SOA ns.dns.cluster.local. hostmaster.cluster.local. 1 7200 1800 86400 5";
+const SOA: &str = "cluster.local.@5 SOA ns.dns.cluster.local. hostmaster.cluster.local. 1 7200 1800 86400 5";
 
 #[test]
 fn names_of_the_specification() {
@@ -125,47 +98,23 @@ fn names_of_the_specification() {
     let nxdomain = format!("NXDomain | {SOA}");
     let nodata = format!("NoError | {SOA}");
     for (name, kind, expected) in [
-        (
-            "web.default.svc.cluster.local",
-            wire::A,
-            "NoError web.default.svc.cluster.local.@5 A 10.43.0.5",
-        ),
-        (
-            "WEB.Default.svc.cluster.local",
-            wire::AAAA,
-            "NoError web.default.svc.cluster.local.@5 AAAA fd00::5",
-        ),
+        ("web.default.svc.cluster.local", wire::A, "NoError web.default.svc.cluster.local.@5 A 10.43.0.5"),
+        ("WEB.Default.svc.cluster.local", wire::AAAA, "NoError web.default.svc.cluster.local.@5 AAAA fd00::5"),
         ("web.default.svc.cluster.local", wire::TXT, &nodata),
         ("nope.default.svc.cluster.local", wire::A, &nxdomain),
         ("web.other.svc.cluster.local", wire::A, &nxdomain),
         ("default.svc.cluster.local", wire::A, &nodata),
         ("other.svc.cluster.local", wire::A, &nxdomain),
         ("cluster.local", wire::A, &nodata),
-        (
-            "cluster.local",
-            wire::NS,
-            "NoError cluster.local.@5 NS ns.dns.cluster.local.",
-        ),
-        (
-            "ns.dns.cluster.local",
-            wire::A,
-            "NoError ns.dns.cluster.local.@5 A 10.43.0.10",
-        ),
-        (
-            "dns-version.cluster.local",
-            wire::TXT,
-            "NoError dns-version.cluster.local.@5 TXT 1.1.0",
-        ),
+        ("cluster.local", wire::NS, "NoError cluster.local.@5 NS ns.dns.cluster.local."),
+        ("ns.dns.cluster.local", wire::A, "NoError ns.dns.cluster.local.@5 A 10.43.0.10"),
+        ("dns-version.cluster.local", wire::TXT, "NoError dns-version.cluster.local.@5 TXT 1.1.0"),
         (
             "_http._tcp.web.default.svc.cluster.local",
             wire::SRV,
             "NoError _http._tcp.web.default.svc.cluster.local.@5 SRV 0 100 80 web.default.svc.cluster.local. + web.default.svc.cluster.local.@5 A 10.43.0.5, web.default.svc.cluster.local.@5 AAAA fd00::5",
         ),
-        (
-            "_http._udp.web.default.svc.cluster.local",
-            wire::SRV,
-            &nxdomain,
-        ),
+        ("_http._udp.web.default.svc.cluster.local", wire::SRV, &nxdomain),
         ("_http._tcp.web.default.svc.cluster.local", wire::A, &nodata),
         ("_tcp.web.default.svc.cluster.local", wire::A, &nodata),
         (
@@ -174,11 +123,7 @@ fn names_of_the_specification() {
             "NoError db.default.svc.cluster.local.@5 A 10.42.0.7, db.default.svc.cluster.local.@5 A 10.42.0.8",
         ),
         ("db.default.svc.cluster.local", wire::AAAA, &nodata),
-        (
-            "db-0.db.default.svc.cluster.local",
-            wire::A,
-            "NoError db-0.db.default.svc.cluster.local.@5 A 10.42.0.7",
-        ),
+        ("db-0.db.default.svc.cluster.local", wire::A, "NoError db-0.db.default.svc.cluster.local.@5 A 10.42.0.7"),
         (
             "10-42-0-8.db.default.svc.cluster.local",
             wire::A,
@@ -190,17 +135,9 @@ fn names_of_the_specification() {
             wire::SRV,
             "NoError _q._udp.db.default.svc.cluster.local.@5 SRV 0 50 53 10-42-0-8.db.default.svc.cluster.local., _q._udp.db.default.svc.cluster.local.@5 SRV 0 50 53 db-0.db.default.svc.cluster.local. + 10-42-0-8.db.default.svc.cluster.local.@5 A 10.42.0.8, db-0.db.default.svc.cluster.local.@5 A 10.42.0.7",
         ),
-        (
-            "eager.default.svc.cluster.local",
-            wire::A,
-            "NoError eager.default.svc.cluster.local.@5 A 10.42.0.9",
-        ),
+        ("eager.default.svc.cluster.local", wire::A, "NoError eager.default.svc.cluster.local.@5 A 10.42.0.9"),
         ("empty.default.svc.cluster.local", wire::A, &nxdomain),
-        (
-            "alias.default.svc.cluster.local",
-            wire::A,
-            "alias www.example.com.",
-        ),
+        ("alias.default.svc.cluster.local", wire::A, "alias www.example.com."),
         (
             "alias.default.svc.cluster.local",
             wire::CNAME,
@@ -223,11 +160,7 @@ fn names_of_the_specification() {
             "NoError 2001-db8--5.default.pod.cluster.local.@5 AAAA 2001:db8::5",
         ),
         ("10-42-0.default.pod.cluster.local", wire::A, &nxdomain),
-        (
-            "5.0.43.10.in-addr.arpa",
-            wire::PTR,
-            "NoError 5.0.43.10.in-addr.arpa.@5 PTR web.default.svc.cluster.local.",
-        ),
+        ("5.0.43.10.in-addr.arpa", wire::PTR, "NoError 5.0.43.10.in-addr.arpa.@5 PTR web.default.svc.cluster.local."),
         (
             "7.0.42.10.in-addr.arpa",
             wire::PTR,
@@ -252,27 +185,14 @@ fn names_of_the_specification() {
 fn the_index_follows_changes_and_forgets() {
     let mut index = index();
     let name = "web.default.svc.cluster.local";
-    index.apply_service(&service(
-        "web",
-        json!({"type": "ExternalName", "externalName": "a.example"}),
-    ));
+    index.apply_service(&service("web", json!({"type": "ExternalName", "externalName": "a.example"})));
     assert_eq!(ask(&index, name, wire::A), "alias a.example.");
     index.apply_service(&service("web", json!({"clusterIP": "10.43.0.6"})));
-    assert_eq!(
-        ask(&index, name, wire::A),
-        "NoError web.default.svc.cluster.local.@5 A 10.43.0.6"
-    );
+    assert_eq!(ask(&index, name, wire::A), "NoError web.default.svc.cluster.local.@5 A 10.43.0.6");
     assert!(ask(&index, "5.0.43.10.in-addr.arpa", wire::PTR).starts_with("NXDomain"));
     for gone in ["web", "db", "eager", "empty", "alias", "inner"] {
         index.remove_service(&service(gone, json!({})));
-        assert!(
-            ask(
-                &index,
-                &format!("{gone}.default.svc.cluster.local"),
-                wire::A
-            )
-            .starts_with("NXDomain")
-        );
+        assert!(ask(&index, &format!("{gone}.default.svc.cluster.local"), wire::A).starts_with("NXDomain"));
     }
     for (name, of) in [("db-1", "db"), ("eager-1", "eager"), ("web-1", "web")] {
         index.remove_slice(&slice(name, of, json!([])));
@@ -285,17 +205,13 @@ fn the_index_follows_changes_and_forgets() {
 fn long_answers_are_cut_for_udp_and_whole_for_tcp() {
     let mut index = Index::default();
     index.apply_service(&service("big", json!({"clusterIP": "None"})));
-    let endpoints: Vec<Value> = (0..200)
-        .map(|i| json!({"addresses": [format!("10.42.1.{i}")]}))
-        .collect();
+    let endpoints: Vec<Value> = (0..200).map(|i| json!({"addresses": [format!("10.42.1.{i}")]})).collect();
     index.apply_slice(&slice("big-1", "big", endpoints.into()));
     let mut packet = packet("big.default.svc.cluster.local", wire::A);
     let answer = |packet: &[u8], tcp: bool| {
         let query = Query::parse(packet).unwrap();
         let len_max = if tcp { 65535 } else { query.udp_len_max() };
-        let Outcome::Reply(reply) = zone().answer(&index, &query, 1, len_max) else {
-            panic!("no reply")
-        };
+        let Outcome::Reply(reply) = zone().answer(&index, &query, 1, len_max) else { panic!("no reply") };
         assert!(reply.len() <= len_max);
         let message = Message::from_vec(&reply).unwrap();
         (message.metadata.truncation, message.answers.len())
@@ -317,12 +233,8 @@ fn several_addresses_come_in_every_order() {
     let query = Query::parse(&packet).unwrap();
     let first: std::collections::BTreeSet<String> = (0..50u64)
         .map(|random| {
-            let Outcome::Reply(reply) = zone().answer(&index, &query, random << 20, 1232) else {
-                panic!("no reply")
-            };
-            Message::from_vec(&reply).unwrap().answers[0]
-                .data
-                .to_string()
+            let Outcome::Reply(reply) = zone().answer(&index, &query, random << 20, 1232) else { panic!("no reply") };
+            Message::from_vec(&reply).unwrap().answers[0].data.to_string()
         })
         .collect();
     assert_eq!(first.len(), 2);
@@ -334,27 +246,17 @@ fn letter_case_and_unusual_queries() {
     let mut mixed = packet("web.default.svc.cluster.local", wire::A);
     mixed[13] = b'W';
     let query = Query::parse(&mixed).unwrap();
-    let Outcome::Reply(reply) = zone().answer(&index, &query, 0, 512) else {
-        panic!("no reply")
-    };
-    assert_eq!(
-        reply[12..20],
-        mixed[12..20],
-        "the client's letter case comes back"
-    );
+    let Outcome::Reply(reply) = zone().answer(&index, &query, 0, 512) else { panic!("no reply") };
+    assert_eq!(reply[12..20], mixed[12..20], "the client's letter case comes back");
     // Other classes, versions and opcodes.
     let code = |packet: &[u8]| match Query::parse(packet) {
         Ok(query) => match zone().answer(&index, &query, 0, 512) {
-            Outcome::Reply(reply) => format!(
-                "{:?}",
-                Message::from_vec(&reply).unwrap().metadata.response_code
-            ),
+            Outcome::Reply(reply) => format!("{:?}", Message::from_vec(&reply).unwrap().metadata.response_code),
             other => format!("{other:?}"),
         },
-        Err(wire::Unreadable::Reply(reply)) => format!(
-            "{:?}",
-            Message::from_vec(&reply).unwrap().metadata.response_code
-        ),
+        Err(wire::Unreadable::Reply(reply)) => {
+            format!("{:?}", Message::from_vec(&reply).unwrap().metadata.response_code)
+        }
         Err(wire::Unreadable::Ignore) => "ignored".into(),
     };
     let good = packet("web.default.svc.cluster.local", wire::A);
@@ -365,11 +267,7 @@ fn letter_case_and_unusual_queries() {
     };
     assert_eq!(code(&good), "NoError");
     assert_eq!(code(&with(good.len() - 12, 3)), "Refused", "class CHAOS");
-    assert_eq!(
-        code(&with(good.len() - 5, 1)),
-        "BADSIG",
-        "16 is BADVERS here; TSIG calls it BADSIG"
-    );
+    assert_eq!(code(&with(good.len() - 5, 1)), "BADSIG", "16 is BADVERS here; TSIG calls it BADSIG");
     assert_eq!(code(&with(2, 0x29)), "NotImp");
     assert_eq!(code(&with(2, 0x80)), "ignored");
     assert_eq!(code(&with(5, 2)), "FormErr");
@@ -394,11 +292,7 @@ fn check_packet(index: &Index, packet: &[u8]) {
         }
         Err(wire::Unreadable::Ignore) => {}
     }
-    let _ = (
-        wire::lifetime(packet),
-        wire::records(packet).count(),
-        wire::reply_header(packet),
-    );
+    let _ = (wire::lifetime(packet), wire::records(packet).count(), wire::reply_header(packet));
 }
 
 proptest! {

@@ -37,7 +37,11 @@ pub fn run(tools: &Tools) -> Result<()> {
     row("idle CPU with the shop, 60 s: server and shims", idle(cpu_all, cpu(&pids)), "< 0.5 %");
     row("written to disk in those 60 s", format!("{} KiB", (self::written(server) - written) / 1024), "");
     row("memory (PSS) with the shop: server", format!("{:.1} MiB", pss(&[server])), "< 100 MiB");
-    row(&format!("memory (PSS) with the shop: server and {} shims", pids.len() - 1), format!("{:.1} MiB", pss(&pids)), "< 100 MiB");
+    row(
+        &format!("memory (PSS) with the shop: server and {} shims", pids.len() - 1),
+        format!("{:.1} MiB", pss(&pids)),
+        "< 100 MiB",
+    );
 
     println!();
     let out = c
@@ -63,7 +67,8 @@ fn log(c: &Cluster) -> Result<String> {
 /// `after_ms=` of the n-th log line with this text.
 fn after(c: &Cluster, text: &str, n: usize) -> Result<String> {
     let log = log(c)?;
-    let line = log.lines().filter(|l| l.contains(text)).nth(n).with_context(|| format!("no line {text:?} in the log"))?;
+    let line =
+        log.lines().filter(|l| l.contains(text)).nth(n).with_context(|| format!("no line {text:?} in the log"))?;
     let plain: String = strip(line);
     let ms = plain.rsplit("after_ms=").next().unwrap_or("?").split(' ').next().unwrap_or("?").to_string();
     Ok(format!("{ms} ms"))

@@ -29,7 +29,8 @@ impl Tools {
     }
 
     pub fn with_helm(mut self, helm: Option<&Path>) -> Result<Tools> {
-        self.helm = helm.map(|p| p.canonicalize().with_context(|| format!("{} is missing", p.display()))).transpose()?;
+        self.helm =
+            helm.map(|p| p.canonicalize().with_context(|| format!("{} is missing", p.display()))).transpose()?;
         Ok(self)
     }
 }
@@ -180,7 +181,13 @@ impl Cluster {
 
     pub fn wait_ready(&self) -> Result<()> {
         self.wait(Duration::from_secs(60), "node1 to be Ready", || {
-            let d = self.kubectl_run(&["get", "node", "node1", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}"])?;
+            let d = self.kubectl_run(&[
+                "get",
+                "node",
+                "node1",
+                "-o",
+                "jsonpath={.status.conditions[?(@.type=='Ready')].status}",
+            ])?;
             Ok(d.ok && d.stdout == "True")
         })
     }
@@ -268,10 +275,7 @@ impl Cluster {
     /// What a reader of a failure wants to see.
     pub fn diagnosis(&self) -> String {
         let mut out = String::from("--- state of the cluster\n");
-        for args in [
-            vec!["get", "pods", "-A", "-o", "wide"],
-            vec!["get", "events", "-A", "--sort-by=.lastTimestamp"],
-        ] {
+        for args in [vec!["get", "pods", "-A", "-o", "wide"], vec!["get", "events", "-A", "--sort-by=.lastTimestamp"]] {
             if let Ok(d) = self.kubectl_run(&args) {
                 out.push_str(&tail(&format!("{}{}", d.stdout, d.stderr), 25));
             }

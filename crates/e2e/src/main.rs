@@ -66,13 +66,14 @@ fn main() -> std::process::ExitCode {
         chosen.iter().for_each(|s| println!("{}", s.name));
         return std::process::ExitCode::SUCCESS;
     }
-    let tools = match Tools::new(&args.skiff, &args.images, &args.kubectl).and_then(|t| t.with_helm(args.helm.as_deref())) {
-        Ok(t) => t,
-        Err(e) => {
-            eprintln!("e2e: {e:#}");
-            return std::process::ExitCode::FAILURE;
-        }
-    };
+    let tools =
+        match Tools::new(&args.skiff, &args.images, &args.kubectl).and_then(|t| t.with_helm(args.helm.as_deref())) {
+            Ok(t) => t,
+            Err(e) => {
+                eprintln!("e2e: {e:#}");
+                return std::process::ExitCode::FAILURE;
+            }
+        };
     if args.bench {
         return match bench::run(&tools) {
             Ok(()) => std::process::ExitCode::SUCCESS,

@@ -186,7 +186,13 @@ impl Connection {
         }
     }
 
-    pub async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Result<Reply> {
+    pub async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Reply> {
         let (head, body) = self.open(method, path, headers, body).await?.into_parts();
         let body = tokio::time::timeout(PATIENCE, body.collect())
             .await

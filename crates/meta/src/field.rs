@@ -21,11 +21,7 @@ impl Path {
 
     /// `self.name`; dots in `name` are kept, so `child("spec.ports")` works.
     pub fn child(&self, name: &str) -> Path {
-        if self.0.is_empty() {
-            Path(name.to_string())
-        } else {
-            Path(format!("{}.{name}", self.0))
-        }
+        if self.0.is_empty() { Path(name.to_string()) } else { Path(format!("{}.{name}", self.0)) }
     }
 
     pub fn index(&self, i: usize) -> Path {
@@ -109,18 +105,12 @@ impl Error {
     pub fn body(&self) -> String {
         let words = self.reason.words();
         let head = match self.reason {
-            Reason::Required
-            | Reason::Forbidden
-            | Reason::TooLong
-            | Reason::TooMany
-            | Reason::Internal => words.to_string(),
+            Reason::Required | Reason::Forbidden | Reason::TooLong | Reason::TooMany | Reason::Internal => {
+                words.to_string()
+            }
             _ => format!("{words}: {}", shown(&self.value)),
         };
-        if self.detail.is_empty() {
-            head
-        } else {
-            format!("{head}: {}", self.detail)
-        }
+        if self.detail.is_empty() { head } else { format!("{head}: {}", self.detail) }
     }
 }
 
@@ -149,12 +139,7 @@ impl Errors {
     }
 
     fn push(&mut self, reason: Reason, path: Path, value: Value, detail: impl Into<String>) {
-        self.0.push(Error {
-            reason,
-            path,
-            value,
-            detail: detail.into(),
-        });
+        self.0.push(Error { reason, path, value, detail: detail.into() });
     }
 
     pub fn required(&mut self, path: Path, detail: impl Into<String>) {
@@ -172,12 +157,7 @@ impl Errors {
     /// `supported values: "A", "B"`; the values are printed in the order given.
     pub fn not_supported(&mut self, path: Path, value: impl Into<Value>, supported: &[&str]) {
         let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-        self.push(
-            Reason::NotSupported,
-            path,
-            value.into(),
-            format!("supported values: {}", list.join(", ")),
-        );
+        self.push(Reason::NotSupported, path, value.into(), format!("supported values: {}", list.join(", ")));
     }
 
     pub fn duplicate(&mut self, path: Path, value: impl Into<Value>) {
@@ -193,21 +173,11 @@ impl Errors {
     }
 
     pub fn too_long(&mut self, path: Path, bytes_max: usize) {
-        self.push(
-            Reason::TooLong,
-            path,
-            Value::Null,
-            format!("may not be more than {bytes_max} bytes"),
-        );
+        self.push(Reason::TooLong, path, Value::Null, format!("may not be more than {bytes_max} bytes"));
     }
 
     pub fn too_many(&mut self, path: Path, actual: usize, max: usize) {
-        self.push(
-            Reason::TooMany,
-            path,
-            Value::from(actual),
-            format!("must have at most {max} items"),
-        );
+        self.push(Reason::TooMany, path, Value::from(actual), format!("must have at most {max} items"));
     }
 
     /// The text after `is invalid: `: one error bare, several in brackets, as Go's aggregate prints them.
@@ -222,11 +192,7 @@ impl Errors {
                         texts.push(t);
                     }
                 }
-                if texts.len() == 1 {
-                    texts.remove(0)
-                } else {
-                    format!("[{}]", texts.join(", "))
-                }
+                if texts.len() == 1 { texts.remove(0) } else { format!("[{}]", texts.join(", ")) }
             }
         }
     }
@@ -239,18 +205,11 @@ mod tests {
 
     #[test]
     fn faults_read_as_upstreams() {
-        let at = Path::new("spec")
-            .child("containers")
-            .index(0)
-            .child("ports")
-            .key("a");
+        let at = Path::new("spec").child("containers").index(0).child("ports").key("a");
         assert_eq!(at.as_str(), "spec.containers[0].ports[a]");
         let mut e = Errors::default();
         e.invalid(at.clone(), "x\"y", "no");
-        assert_eq!(
-            e.joined(),
-            r#"spec.containers[0].ports[a]: Invalid value: "x\"y": no"#
-        );
+        assert_eq!(e.joined(), r#"spec.containers[0].ports[a]: Invalid value: "x\"y": no"#);
         e.required(Path::new("b"), "");
         e.required(Path::new("b"), "");
         e.not_supported(Path::new("c"), json!(1), &["A", "B"]);

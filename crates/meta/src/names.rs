@@ -20,13 +20,13 @@ const ENV_VAR: &str = "[-._a-zA-Z][-._a-zA-Z0-9]*";
 const HTTP_PATH: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
 const HTTP_HEADER: &str = "[-A-Za-z0-9]+";
 const PERCENT: &str = "[0-9]+%";
-const WILDCARD_SUBDOMAIN: &str =
-    r"\*\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+const WILDCARD_SUBDOMAIN: &str = r"\*\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 
 const DNS1123_LABEL_WORDS: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
 const DNS1123_SUBDOMAIN_WORDS: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
 const DNS1035_LABEL_WORDS: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
-const QUALIFIED_NAME_WORDS: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+const QUALIFIED_NAME_WORDS: &str =
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 const LABEL_VALUE_WORDS: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 
 fn matches(pattern: &'static str, text: &str) -> bool {
@@ -51,9 +51,7 @@ fn matches(pattern: &'static str, text: &str) -> bool {
         .collect()
     });
     // `$` also matches before a trailing newline in some engines, not in this one.
-    COMPILED
-        .iter()
-        .any(|(p, re)| *p == pattern && re.is_match(text))
+    COMPILED.iter().any(|(p, re)| *p == pattern && re.is_match(text))
 }
 
 /// `(e.g. 'x', or 'y', regex used for validation is '…')` after the words, as `RegexError` prints it.
@@ -86,11 +84,7 @@ pub fn dns1123_label(text: &str) -> Vec<String> {
         if matches(DNS1123_SUBDOMAIN, text) {
             errors.push("must not contain dots".to_string());
         } else {
-            errors.push(regex_error(
-                DNS1123_LABEL_WORDS,
-                DNS1123_LABEL,
-                &["my-name", "123-abc"],
-            ));
+            errors.push(regex_error(DNS1123_LABEL_WORDS, DNS1123_LABEL, &["my-name", "123-abc"]));
         }
     }
     errors
@@ -103,21 +97,14 @@ pub fn dns1123_subdomain(text: &str) -> Vec<String> {
         errors.push(too_long(SUBDOMAIN_MAX));
     }
     if !matches(DNS1123_SUBDOMAIN, text) {
-        errors.push(regex_error(
-            DNS1123_SUBDOMAIN_WORDS,
-            DNS1123_SUBDOMAIN,
-            &["example.com"],
-        ));
+        errors.push(regex_error(DNS1123_SUBDOMAIN_WORDS, DNS1123_SUBDOMAIN, &["example.com"]));
     }
     errors
 }
 
 /// As [`dns1123_subdomain`], after an underscore that may start each label (resolver searches).
 pub fn dns1123_subdomain_with_underscore(text: &str) -> Vec<String> {
-    let relaxed: Vec<&str> = text
-        .split('.')
-        .map(|l| l.strip_prefix('_').unwrap_or(l))
-        .collect();
+    let relaxed: Vec<&str> = text.split('.').map(|l| l.strip_prefix('_').unwrap_or(l)).collect();
     dns1123_subdomain(&relaxed.join("."))
 }
 
@@ -128,11 +115,7 @@ pub fn dns1035_label(text: &str) -> Vec<String> {
         errors.push(too_long(LABEL_MAX));
     }
     if !matches(DNS1035_LABEL, text) {
-        errors.push(regex_error(
-            DNS1035_LABEL_WORDS,
-            DNS1035_LABEL,
-            &["my-name", "abc-123"],
-        ));
+        errors.push(regex_error(DNS1035_LABEL_WORDS, DNS1035_LABEL, &["my-name", "abc-123"]));
     }
     errors
 }
@@ -179,20 +162,12 @@ pub fn qualified_name(text: &str) -> Vec<String> {
             if prefix.is_empty() {
                 errors.push("prefix part must be non-empty".to_string());
             } else {
-                errors.extend(
-                    dns1123_subdomain(prefix)
-                        .into_iter()
-                        .map(|m| format!("prefix part {m}")),
-                );
+                errors.extend(dns1123_subdomain(prefix).into_iter().map(|m| format!("prefix part {m}")));
             }
             name
         }
         _ => {
-            let words = regex_error(
-                QUALIFIED_NAME_WORDS,
-                QUALIFIED_NAME,
-                &["MyName", "my.name", "123-abc"],
-            );
+            let words = regex_error(QUALIFIED_NAME_WORDS, QUALIFIED_NAME, &["MyName", "my.name", "123-abc"]);
             return vec![format!(
                 "a qualified name {words} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             )];
@@ -204,11 +179,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
         errors.push(format!("name part {}", too_long(LABEL_MAX)));
     }
     if !matches(QUALIFIED_NAME, name) {
-        let words = regex_error(
-            QUALIFIED_NAME_WORDS,
-            QUALIFIED_NAME,
-            &["MyName", "my.name", "123-abc"],
-        );
+        let words = regex_error(QUALIFIED_NAME_WORDS, QUALIFIED_NAME, &["MyName", "my.name", "123-abc"]);
         errors.push(format!("name part {words}"));
     }
     errors
@@ -220,11 +191,7 @@ pub fn label_value(text: &str) -> Vec<String> {
         errors.push(too_long(LABEL_MAX));
     }
     if !matches(LABEL_VALUE, text) {
-        errors.push(regex_error(
-            LABEL_VALUE_WORDS,
-            LABEL_VALUE,
-            &["MyValue", "my_value", "12345"],
-        ));
+        errors.push(regex_error(LABEL_VALUE_WORDS, LABEL_VALUE, &["MyValue", "my_value", "12345"]));
     }
     errors
 }
@@ -240,11 +207,7 @@ pub fn path_segment(text: &str) -> Vec<String> {
 
 /// As [`path_segment`], of the start of a name (`generateName`).
 pub fn path_segment_prefix(text: &str) -> Vec<String> {
-    ["/", "%"]
-        .iter()
-        .filter(|bad| text.contains(**bad))
-        .map(|bad| format!("may not contain '{bad}'"))
-        .collect()
+    ["/", "%"].iter().filter(|bad| text.contains(**bad)).map(|bad| format!("may not contain '{bad}'")).collect()
 }
 
 /// Name of a container's port (IANA service name, RFC 6335).
@@ -253,14 +216,8 @@ pub fn port_name(text: &str) -> Vec<String> {
     if text.len() > 15 {
         errors.push(too_long(15));
     }
-    if text.is_empty()
-        || !text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    {
-        errors.push(
-            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_string(),
-        );
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        errors.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_string());
     }
     if !text.bytes().any(|b| b.is_ascii_lowercase()) {
         errors.push("must contain at least one letter (a-z)".to_string());
@@ -275,11 +232,7 @@ pub fn port_name(text: &str) -> Vec<String> {
 }
 
 pub fn port_number(port: i64) -> Vec<String> {
-    if (1..=65535).contains(&port) {
-        Vec::new()
-    } else {
-        vec![in_range(1, 65535)]
-    }
+    if (1..=65535).contains(&port) { Vec::new() } else { vec![in_range(1, 65535)] }
 }
 
 pub fn in_range(lowest: i64, highest: i64) -> String {
@@ -400,10 +353,7 @@ pub fn cidr(text: &str) -> Vec<String> {
 pub fn parse_cidr(text: &str) -> Option<ipnet::IpNet> {
     // Rust takes `10.0.0.0/08`; Go doesn't.
     let (_, bits) = text.split_once('/')?;
-    if bits.is_empty()
-        || !bits.bytes().all(|b| b.is_ascii_digit())
-        || (bits.len() > 1 && bits.starts_with('0'))
-    {
+    if bits.is_empty() || !bits.bytes().all(|b| b.is_ascii_digit()) || (bits.len() > 1 && bits.starts_with('0')) {
         return None;
     }
     text.parse().ok()
@@ -459,16 +409,12 @@ pub fn generate_name(base: &str, rng: &mut impl Rng) -> String {
 
 /// Random characters of the alphabet of generated names.
 pub fn random_suffix(len: usize, rng: &mut impl Rng) -> String {
-    (0..len)
-        .map(|_| char::from(SUFFIX_ALPHABET[rng.random_range(0..SUFFIX_ALPHABET.len())]))
-        .collect()
+    (0..len).map(|_| char::from(SUFFIX_ALPHABET[rng.random_range(0..SUFFIX_ALPHABET.len())])).collect()
 }
 
 /// Text made only of characters that names can hold, for hashes in names (upstream: `rand.SafeEncodeString`).
 pub fn safe_encode(text: &str) -> String {
-    text.bytes()
-        .map(|b| char::from(SUFFIX_ALPHABET[usize::from(b) % SUFFIX_ALPHABET.len()]))
-        .collect()
+    text.bytes().map(|b| char::from(SUFFIX_ALPHABET[usize::from(b) % SUFFIX_ALPHABET.len()])).collect()
 }
 
 #[cfg(test)]
@@ -482,85 +428,25 @@ mod tests {
         let long_label = "a".repeat(64);
         let long_name = "a".repeat(254);
         let table: &[(Rule, &[&str], &[&str])] = &[
-            (
-                dns1123_label,
-                &["a", "1-a", "my-name"],
-                &["", "-a", "a-", "A", "a.b", "a_b", "a\n", &long_label],
-            ),
-            (
-                dns1123_subdomain,
-                &["a", "a.b-c.1"],
-                &["", "a..b", ".a", "a.", "A.b", "a_b", &long_name],
-            ),
-            (
-                dns1123_subdomain_with_underscore,
-                &["_sip._tcp.example.com"],
-                &["a_b.com"],
-            ),
-            (
-                dns1035_label,
-                &["a", "a-1"],
-                &["1a", "a.b", "", "a-", &long_label],
-            ),
-            (
-                wildcard_dns1123_subdomain,
-                &["*.a.b"],
-                &["*", "a.b", "*.", "*.*.a"],
-            ),
+            (dns1123_label, &["a", "1-a", "my-name"], &["", "-a", "a-", "A", "a.b", "a_b", "a\n", &long_label]),
+            (dns1123_subdomain, &["a", "a.b-c.1"], &["", "a..b", ".a", "a.", "A.b", "a_b", &long_name]),
+            (dns1123_subdomain_with_underscore, &["_sip._tcp.example.com"], &["a_b.com"]),
+            (dns1035_label, &["a", "a-1"], &["1a", "a.b", "", "a-", &long_label]),
+            (wildcard_dns1123_subdomain, &["*.a.b"], &["*", "a.b", "*.", "*.*.a"]),
             (fully_qualified_name, &["a.b", "a.b.c."], &["", "a", "a..b"]),
-            (
-                qualified_name,
-                &["a", "a.B_c-1", "x.y/Z"],
-                &["", "/a", "a/", "a/b/c", "X.y/a", "-a", "a b", &long_label],
-            ),
-            (
-                label_value,
-                &["", "a", "A_b.c-1"],
-                &["-a", "a ", "a/b", &long_label],
-            ),
-            (
-                path_segment,
-                &["system:a", "a b"],
-                &[".", "..", "a/b", "a%b"],
-            ),
-            (
-                port_name,
-                &["http", "a-1", "1a"],
-                &["", "1", "a--b", "-a", "a-", "A", "sixteen-letters-"],
-            ),
-            (
-                env_var_name,
-                &["A", "a.b-c_1"],
-                &["1a", "", ".", "..", "..a", "a=b"],
-            ),
-            (
-                relaxed_env_var_name,
-                &["1a", "a b", "!"],
-                &["", "a=b", "ä", "a\t"],
-            ),
+            (qualified_name, &["a", "a.B_c-1", "x.y/Z"], &["", "/a", "a/", "a/b/c", "X.y/a", "-a", "a b", &long_label]),
+            (label_value, &["", "a", "A_b.c-1"], &["-a", "a ", "a/b", &long_label]),
+            (path_segment, &["system:a", "a b"], &[".", "..", "a/b", "a%b"]),
+            (port_name, &["http", "a-1", "1a"], &["", "1", "a--b", "-a", "a-", "A", "sixteen-letters-"]),
+            (env_var_name, &["A", "a.b-c_1"], &["1a", "", ".", "..", "..a", "a=b"]),
+            (relaxed_env_var_name, &["1a", "a b", "!"], &["", "a=b", "ä", "a\t"]),
             (c_identifier, &["_a1"], &["1", "a-b", ""]),
-            (
-                config_map_key,
-                &["a", ".a", "A_b-c.d"],
-                &["", ".", "..", "..a", "a/b", &long_name],
-            ),
-            (
-                ip,
-                &["1.2.3.4", "::1"],
-                &["", "1.2.3", "01.2.3.4", "1.2.3.4/8", "fe80::1%eth0"],
-            ),
+            (config_map_key, &["a", ".a", "A_b-c.d"], &["", ".", "..", "..a", "a/b", &long_name]),
+            (ip, &["1.2.3.4", "::1"], &["", "1.2.3", "01.2.3.4", "1.2.3.4/8", "fe80::1%eth0"]),
             (ipv4, &["1.2.3.4"], &["::1"]),
-            (
-                cidr,
-                &["10.0.0.0/8", "::/0"],
-                &["10.0.0.0", "10.0.0.0/33", "10.0.0.0/08", "/8", "a/8"],
-            ),
+            (cidr, &["10.0.0.0/8", "::/0"], &["10.0.0.0", "10.0.0.0/33", "10.0.0.0/08", "/8", "a/8"]),
             (percent, &["0%", "100%"], &["%", "1", "-1%", "1.5%"]),
-            (
-                finalizer,
-                &["kubernetes", "orphan", "a.b/c"],
-                &["mine", "a/b/c", ""],
-            ),
+            (finalizer, &["kubernetes", "orphan", "a.b/c"], &["mine", "a/b/c", ""]),
             (http_header_name, &["X-A"], &["", "X A", "X:"]),
         ];
         for (i, (rule, good, bad)) in table.iter().enumerate() {
@@ -594,10 +480,7 @@ mod tests {
                 "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
             ]
         );
-        assert_eq!(
-            label_value(&"a".repeat(64)),
-            ["must be no more than 63 characters"]
-        );
+        assert_eq!(label_value(&"a".repeat(64)), ["must be no more than 63 characters"]);
     }
 
     #[test]
@@ -609,10 +492,7 @@ mod tests {
             assert_eq!(name, generate_name(base, &mut b));
             assert!(name.len() <= 63, "{name}");
             let suffix = &name[name.len() - 5..];
-            assert!(
-                suffix.bytes().all(|c| SUFFIX_ALPHABET.contains(&c)),
-                "{name}"
-            );
+            assert!(suffix.bytes().all(|c| SUFFIX_ALPHABET.contains(&c)), "{name}");
             assert!(base.starts_with(&name[..name.len() - 5]), "{name}");
         }
         assert_ne!(generate_name("a", &mut a), generate_name("a", &mut a));

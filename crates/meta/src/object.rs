@@ -27,10 +27,7 @@ pub fn get_bool(obj: &Value, path: &[&str]) -> bool {
 
 /// The items of a list at a path; none when absent.
 pub fn get_list<'a>(obj: &'a Value, path: &[&str]) -> &'a [Value] {
-    get(obj, path)
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or(&[])
+    get(obj, path).and_then(Value::as_array).map(Vec::as_slice).unwrap_or(&[])
 }
 
 pub fn get_map<'a>(obj: &'a Value, path: &[&str]) -> Option<&'a Map<String, Value>> {
@@ -117,9 +114,7 @@ pub fn labels(obj: &Value) -> Option<&Map<String, Value>> {
 }
 
 pub fn annotation<'a>(obj: &'a Value, key: &str) -> Option<&'a str> {
-    get_map(obj, &["metadata", "annotations"])?
-        .get(key)?
-        .as_str()
+    get_map(obj, &["metadata", "annotations"])?.get(key)?.as_str()
 }
 
 pub fn label<'a>(obj: &'a Value, key: &str) -> Option<&'a str> {
@@ -127,21 +122,15 @@ pub fn label<'a>(obj: &'a Value, key: &str) -> Option<&'a str> {
 }
 
 pub fn set_annotation(obj: &mut Value, key: &str, value: impl Into<String>) {
-    ensure_map(obj, &["metadata", "annotations"])
-        .insert(key.to_string(), Value::String(value.into()));
+    ensure_map(obj, &["metadata", "annotations"]).insert(key.to_string(), Value::String(value.into()));
 }
 
 pub fn is_deleting(obj: &Value) -> bool {
-    !matches!(
-        get(obj, &["metadata", "deletionTimestamp"]),
-        None | Some(Value::Null)
-    )
+    !matches!(get(obj, &["metadata", "deletionTimestamp"]), None | Some(Value::Null))
 }
 
 pub fn finalizers(obj: &Value) -> impl Iterator<Item = &str> {
-    get_list(obj, &["metadata", "finalizers"])
-        .iter()
-        .filter_map(Value::as_str)
+    get_list(obj, &["metadata", "finalizers"]).iter().filter_map(Value::as_str)
 }
 
 pub fn has_finalizer(obj: &Value, finalizer: &str) -> bool {
@@ -153,9 +142,7 @@ pub fn add_finalizer(obj: &mut Value, finalizer: &str) -> bool {
     if has_finalizer(obj, finalizer) {
         return false;
     }
-    let list = ensure_map(obj, &["metadata"])
-        .entry("finalizers")
-        .or_insert(Value::Null);
+    let list = ensure_map(obj, &["metadata"]).entry("finalizers").or_insert(Value::Null);
     match list {
         Value::Array(a) => a.push(Value::from(finalizer)),
         other => *other = Value::from(vec![finalizer]),
@@ -200,9 +187,7 @@ impl<'a> OwnerReference<'a> {
 }
 
 pub fn owner_references(obj: &Value) -> impl Iterator<Item = OwnerReference<'_>> {
-    get_list(obj, &["metadata", "ownerReferences"])
-        .iter()
-        .map(OwnerReference::of)
+    get_list(obj, &["metadata", "ownerReferences"]).iter().map(OwnerReference::of)
 }
 
 /// The one owner that manages the object (`controller: true`).
@@ -227,13 +212,10 @@ pub fn controller_ref(owner: &Value) -> Value {
 pub fn semantic_eq(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(x), Value::Object(y)) => {
-            x.iter()
-                .all(|(k, v)| semantic_eq(v, y.get(k).unwrap_or(&Value::Null)))
+            x.iter().all(|(k, v)| semantic_eq(v, y.get(k).unwrap_or(&Value::Null)))
                 && y.iter().all(|(k, v)| x.contains_key(k) || is_empty(v))
         }
-        (Value::Array(x), Value::Array(y)) => {
-            x.len() == y.len() && x.iter().zip(y).all(|(a, b)| semantic_eq(a, b))
-        }
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(a, b)| semantic_eq(a, b)),
         (Value::Number(_), Value::Number(_)) => apply::value_eq(a, b),
         _ => a == b || (is_empty(a) && is_empty(b)),
     }
@@ -251,13 +233,8 @@ fn is_empty(v: &Value) -> bool {
 /// Whether a write would change nothing but bookkeeping of the server (`metadata.managedFields`,
 /// `resourceVersion`, `generation`, `selfLink`).
 pub fn eq_but_bookkeeping(a: &Value, b: &Value) -> bool {
-    without(
-        a,
-        &["managedFields", "resourceVersion", "generation", "selfLink"],
-    ) == without(
-        b,
-        &["managedFields", "resourceVersion", "generation", "selfLink"],
-    )
+    without(a, &["managedFields", "resourceVersion", "generation", "selfLink"])
+        == without(b, &["managedFields", "resourceVersion", "generation", "selfLink"])
 }
 
 fn without(obj: &Value, metadata: &[&str]) -> Value {
@@ -343,10 +320,7 @@ mod tests {
         let t: Timestamp = "2026-01-02T03:04:05.000006789Z".parse().expect("a time");
         assert_eq!(time(t), "2026-01-02T03:04:05Z");
         assert_eq!(micro_time(t), "2026-01-02T03:04:05.000006Z");
-        assert_eq!(
-            parse_time("2026-01-02T04:04:05+01:00").map(time).as_deref(),
-            Some("2026-01-02T03:04:05Z")
-        );
+        assert_eq!(parse_time("2026-01-02T04:04:05+01:00").map(time).as_deref(), Some("2026-01-02T03:04:05Z"));
         assert_eq!(parse_time("yesterday"), None);
     }
 }

@@ -27,9 +27,7 @@ pub enum Format {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    #[error(
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-    )]
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Format,
     #[error("unable to parse quantity's suffix")]
     Suffix,
@@ -40,25 +38,16 @@ const NANO: i128 = 1_000_000_000;
 const MAX: i128 = i64::MAX as i128 * NANO;
 
 impl Quantity {
-    pub const ZERO: Quantity = Quantity {
-        nano: 0,
-        format: Format::DecimalSi,
-    };
+    pub const ZERO: Quantity = Quantity { nano: 0, format: Format::DecimalSi };
 
     /// Whole units, for example bytes.
     pub fn new(value: i64, format: Format) -> Quantity {
-        Quantity {
-            nano: i128::from(value) * NANO,
-            format,
-        }
+        Quantity { nano: i128::from(value) * NANO, format }
     }
 
     /// Thousandths, for example millicores.
     pub fn milli(value: i64) -> Quantity {
-        Quantity {
-            nano: i128::from(value) * 1_000_000,
-            format: Format::DecimalSi,
-        }
+        Quantity { nano: i128::from(value) * 1_000_000, format: Format::DecimalSi }
     }
 
     pub fn parse(text: &str) -> Result<Quantity, ParseError> {
@@ -109,10 +98,7 @@ impl Quantity {
     }
 
     pub fn mul(self, times: i64) -> Quantity {
-        Quantity {
-            nano: self.nano.saturating_mul(times.into()).clamp(-MAX, MAX),
-            ..self
-        }
+        Quantity { nano: self.nano.saturating_mul(times.into()).clamp(-MAX, MAX), ..self }
     }
 }
 
@@ -125,26 +111,9 @@ fn div_away(n: i128, d: i128) -> i128 {
     n / d + if n % d == 0 { 0 } else { n.signum() }
 }
 
-const BINARY: [(&str, u32); 6] = [
-    ("Ki", 10),
-    ("Mi", 20),
-    ("Gi", 30),
-    ("Ti", 40),
-    ("Pi", 50),
-    ("Ei", 60),
-];
-const DECIMAL: [(&str, i32); 10] = [
-    ("n", -9),
-    ("u", -6),
-    ("m", -3),
-    ("", 0),
-    ("k", 3),
-    ("M", 6),
-    ("G", 9),
-    ("T", 12),
-    ("P", 15),
-    ("E", 18),
-];
+const BINARY: [(&str, u32); 6] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
+const DECIMAL: [(&str, i32); 10] =
+    [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
 
 fn parse(text: &str) -> Result<Quantity, ParseError> {
     let (negative, rest) = match text.as_bytes().first() {
@@ -153,10 +122,7 @@ fn parse(text: &str) -> Result<Quantity, ParseError> {
         Some(_) => (false, text),
         None => return Err(ParseError::Format),
     };
-    let number_len = rest
-        .bytes()
-        .take_while(|b| b.is_ascii_digit() || *b == b'.')
-        .count();
+    let number_len = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
     let (number, suffix) = rest.split_at(number_len);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
@@ -169,10 +135,7 @@ fn parse(text: &str) -> Result<Quantity, ParseError> {
     let digits = digits.trim_start_matches('0');
     let scale = i64::from(exponent) - fraction.len() as i64 + 9;
     let nano = to_nano(digits, scale, factor);
-    Ok(Quantity {
-        nano: if negative { -nano } else { nano },
-        format,
-    })
+    Ok(Quantity { nano: if negative { -nano } else { nano }, format })
 }
 
 /// `digits * 10^scale * factor`, rounded up, capped at [`MAX`]. Any number of digits is fine; beyond the twentieth
@@ -191,10 +154,7 @@ fn to_nano(digits: &str, scale: i64, factor: i128) -> i128 {
         let zeros = whole_len.unsigned_abs().min(2 * FRACTION_DIGITS as u64) as usize;
         (String::new(), format!("{}{digits}", "0".repeat(zeros)))
     } else if scale >= 0 {
-        (
-            format!("{digits}{}", "0".repeat(scale as usize)),
-            String::new(),
-        )
+        (format!("{digits}{}", "0".repeat(scale as usize)), String::new())
     } else {
         let (w, f) = digits.split_at(whole_len as usize);
         (w.to_string(), f.to_string())
@@ -206,10 +166,7 @@ fn to_nano(digits: &str, scale: i64, factor: i128) -> i128 {
     let near = near * factor;
     let one = 10i128.pow(FRACTION_DIGITS as u32);
     let round_up = near % one != 0 || far.bytes().any(|b| b != b'0');
-    whole
-        .checked_mul(factor)
-        .and_then(|n| n.checked_add(near / one + i128::from(round_up)))
-        .map_or(MAX, |n| n.min(MAX))
+    whole.checked_mul(factor).and_then(|n| n.checked_add(near / one + i128::from(round_up))).map_or(MAX, |n| n.min(MAX))
 }
 
 /// Factor, power of ten and format of a suffix.
@@ -259,16 +216,9 @@ impl fmt::Display for Quantity {
             exponent += 3;
         }
         if self.format == Format::DecimalExponent {
-            return if exponent == 0 {
-                write!(f, "{n}")
-            } else {
-                write!(f, "{n}e{exponent}")
-            };
+            return if exponent == 0 { write!(f, "{n}") } else { write!(f, "{n}e{exponent}") };
         }
-        let suffix = DECIMAL
-            .iter()
-            .find(|(_, e)| *e == exponent)
-            .map_or("", |(s, _)| s);
+        let suffix = DECIMAL.iter().find(|(_, e)| *e == exponent).map_or("", |(s, _)| s);
         write!(f, "{n}{suffix}")
     }
 }
@@ -304,25 +254,15 @@ impl std::ops::Add for Quantity {
     type Output = Quantity;
     /// In the format of `self` unless that is zero, as upstream.
     fn add(self, other: Quantity) -> Quantity {
-        let format = if self.is_zero() {
-            other.format
-        } else {
-            self.format
-        };
-        Quantity {
-            nano: self.nano.saturating_add(other.nano).clamp(-MAX, MAX),
-            format,
-        }
+        let format = if self.is_zero() { other.format } else { self.format };
+        Quantity { nano: self.nano.saturating_add(other.nano).clamp(-MAX, MAX), format }
     }
 }
 
 impl std::ops::Neg for Quantity {
     type Output = Quantity;
     fn neg(self) -> Quantity {
-        Quantity {
-            nano: -self.nano,
-            ..self
-        }
+        Quantity { nano: -self.nano, ..self }
     }
 }
 
@@ -404,10 +344,7 @@ mod tests {
             ("1.0000000001", "1000000001n"),
             ("-0.1n", "-1n"),
             ("10E", "9223372036854775807"),
-            (
-                "1000000000000000000000000000000000000000000",
-                "9223372036854775807",
-            ),
+            ("1000000000000000000000000000000000000000000", "9223372036854775807"),
             ("16Ei", "9223372036854775807"),
             ("1e1000000", "9223372036854775807"),
             ("1e-1000000", "1e-9"),
@@ -472,10 +409,7 @@ mod tests {
         assert_eq!((q("1Gi") + q("1Mi")).to_string(), "1025Mi");
         assert_eq!((q("0") + q("1Mi")).to_string(), "1Mi");
         assert_eq!((q("1") - q("100m")).to_string(), "900m");
-        assert_eq!(
-            [q("1"), q("2Ki")].into_iter().sum::<Quantity>().value(),
-            2049
-        );
+        assert_eq!([q("1"), q("2Ki")].into_iter().sum::<Quantity>().value(), 2049);
         assert!(q("1Ki") > q("1k"));
         assert_eq!(q("1000m"), q("1"));
     }

@@ -145,13 +145,8 @@ mod tests {
         let (types, root) = crate::testing::deployment();
         assert_eq!(types.named("Deployment"), Some(root));
         assert_eq!(types.named("Pod"), None);
-        let Shape::Struct(s) = types.shape(root) else {
-            panic!("no struct")
-        };
-        assert_eq!(
-            s.field("spec").map(|f| types.get(f.ty).name.as_str()),
-            Some("Spec")
-        );
+        let Shape::Struct(s) = types.shape(root) else { panic!("no struct") };
+        assert_eq!(s.field("spec").map(|f| types.get(f.ty).name.as_str()), Some("Spec"));
         assert!(s.field("sepc").is_none());
     }
 }

@@ -40,44 +40,20 @@ impl Requirement {
         let at = path.child("values");
         match operator {
             Operator::In | Operator::NotIn if values.is_empty() => {
-                errors.invalid(
-                    at,
-                    Value::Array(vec![]),
-                    "for 'in', 'notin' operators, values set can't be empty",
-                );
+                errors.invalid(at, Value::Array(vec![]), "for 'in', 'notin' operators, values set can't be empty");
             }
             Operator::Equals | Operator::NotEquals if values.len() != 1 => {
-                errors.invalid(
-                    at,
-                    values.clone(),
-                    "exact-match compatibility requires one single value",
-                );
+                errors.invalid(at, values.clone(), "exact-match compatibility requires one single value");
             }
             Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
-                errors.invalid(
-                    at,
-                    values.clone(),
-                    "values set must be empty for exists and does not exist",
-                );
+                errors.invalid(at, values.clone(), "values set must be empty for exists and does not exist");
             }
             Operator::GreaterThan | Operator::LessThan if values.len() != 1 => {
-                errors.invalid(
-                    at,
-                    values.clone(),
-                    "for 'Gt', 'Lt' operators, exactly one value is required",
-                );
+                errors.invalid(at, values.clone(), "for 'Gt', 'Lt' operators, exactly one value is required");
             }
             Operator::GreaterThan | Operator::LessThan => {
-                for (i, v) in values
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, v)| v.parse::<i64>().is_err())
-                {
-                    errors.invalid(
-                        at.index(i),
-                        v.as_str(),
-                        "for 'Gt', 'Lt' operators, the value must be an integer",
-                    );
+                for (i, v) in values.iter().enumerate().filter(|(_, v)| v.parse::<i64>().is_err()) {
+                    errors.invalid(at.index(i), v.as_str(), "for 'Gt', 'Lt' operators, the value must be an integer");
                 }
             }
             _ => {}
@@ -85,22 +61,14 @@ impl Requirement {
         for (i, v) in values.iter().enumerate() {
             let wrong = names::label_value(v);
             if !wrong.is_empty() {
-                errors.invalid(
-                    path.child("values").index(i).key(key),
-                    v.as_str(),
-                    wrong.join("; "),
-                );
+                errors.invalid(path.child("values").index(i).key(key), v.as_str(), wrong.join("; "));
             }
         }
         if errors.is_empty() {
             let mut values = values;
             values.sort();
             values.dedup();
-            Ok(Requirement {
-                key: key.to_string(),
-                operator,
-                values,
-            })
+            Ok(Requirement { key: key.to_string(), operator, values })
         } else {
             Err(errors.joined())
         }
@@ -163,36 +131,22 @@ pub struct Selector {
 impl Selector {
     /// Matches all labels.
     pub fn everything() -> Selector {
-        Selector {
-            requirements: Vec::new(),
-            nothing: false,
-        }
+        Selector { requirements: Vec::new(), nothing: false }
     }
 
     /// Matches no labels.
     pub fn nothing() -> Selector {
-        Selector {
-            requirements: Vec::new(),
-            nothing: true,
-        }
+        Selector { requirements: Vec::new(), nothing: true }
     }
 
     pub fn from_requirements(mut requirements: Vec<Requirement>) -> Selector {
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
-        Selector {
-            requirements,
-            nothing: false,
-        }
+        Selector { requirements, nothing: false }
     }
 
     /// From a query's `labelSelector`. Empty matches everything.
     pub fn parse(text: &str) -> Result<Selector, String> {
-        Parser {
-            tokens: lex(text),
-            at: 0,
-        }
-        .selector()
-        .map(Selector::from_requirements)
+        Parser { tokens: lex(text), at: 0 }.selector().map(Selector::from_requirements)
     }
 
     /// From a `metav1.LabelSelector`: null matches nothing, empty matches everything.
@@ -201,22 +155,12 @@ impl Selector {
             return Ok(Selector::nothing());
         };
         let mut out = Vec::new();
-        for (key, value) in map
-            .get("matchLabels")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
+        for (key, value) in map.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
             let value = value.as_str().unwrap_or("").to_string();
             // Upstream compares these as `in` with one value, and prints them as `key=value`.
             out.push(Requirement::new(key, Operator::Equals, vec![value])?);
         }
-        for e in map
-            .get("matchExpressions")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        for e in map.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
             let text = |name: &str| e.get(name).and_then(Value::as_str).unwrap_or("");
             let operator = match text("operator") {
                 "In" => Operator::In,
@@ -225,15 +169,8 @@ impl Selector {
                 "DoesNotExist" => Operator::DoesNotExist,
                 other => return Err(format!("{other:?} is not a valid label selector operator")),
             };
-            let values = e
-                .get("values")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten();
-            let values = values
-                .filter_map(Value::as_str)
-                .map(str::to_string)
-                .collect();
+            let values = e.get("values").and_then(Value::as_array).into_iter().flatten();
+            let values = values.filter_map(Value::as_str).map(str::to_string).collect();
             out.push(Requirement::new(text("key"), operator, values)?);
         }
         Ok(Selector::from_requirements(out))
@@ -277,11 +214,7 @@ impl Selector {
     pub fn required_value(&self, key: &str) -> Option<&str> {
         self.requirements
             .iter()
-            .find(|r| {
-                r.key == key
-                    && matches!(r.operator, Operator::Equals | Operator::In)
-                    && r.values.len() == 1
-            })
+            .find(|r| r.key == key && matches!(r.operator, Operator::Equals | Operator::In) && r.values.len() == 1)
             .and_then(|r| r.values.first())
             .map(String::as_str)
     }
@@ -300,12 +233,7 @@ impl fmt::Display for Selector {
 /// Faults of a `metav1.LabelSelector` in an object (upstream: `ValidateLabelSelector`).
 pub fn validate_label_selector(v: &Value, path: &Path, errors: &mut Errors) {
     let labels = path.child("matchLabels");
-    for (key, value) in v
-        .get("matchLabels")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
+    for (key, value) in v.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
         let wrong = names::qualified_name(key);
         for why in wrong {
             errors.invalid(labels.clone(), key.as_str(), why);
@@ -315,26 +243,13 @@ pub fn validate_label_selector(v: &Value, path: &Path, errors: &mut Errors) {
             errors.invalid(labels.key(key), value, why);
         }
     }
-    for (i, e) in v
-        .get("matchExpressions")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
+    for (i, e) in v.get("matchExpressions").and_then(Value::as_array).into_iter().flatten().enumerate() {
         let at = path.child("matchExpressions").index(i);
         let text = |name: &str| e.get(name).and_then(Value::as_str).unwrap_or("");
-        let values = e
-            .get("values")
-            .and_then(Value::as_array)
-            .map(Vec::as_slice)
-            .unwrap_or(&[]);
+        let values = e.get("values").and_then(Value::as_array).map(Vec::as_slice).unwrap_or(&[]);
         match text("operator") {
             "In" | "NotIn" if values.is_empty() => {
-                errors.required(
-                    at.child("values"),
-                    "must be specified when `operator` is 'In' or 'NotIn'",
-                );
+                errors.required(at.child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
                 errors.forbidden(
@@ -382,9 +297,7 @@ fn lex(text: &str) -> Vec<(Token, String)> {
                 None => (Token::Error, first.len_utf8()),
             }
         } else {
-            let len = rest
-                .find(|c: char| special(c) || matches!(c, ' ' | '\t' | '\r' | '\n'))
-                .unwrap_or(rest.len());
+            let len = rest.find(|c: char| special(c) || matches!(c, ' ' | '\t' | '\r' | '\n')).unwrap_or(rest.len());
             let token = match &rest[..len] {
                 "in" => Token::In,
                 "notin" => Token::NotIn,
@@ -426,32 +339,24 @@ impl Parser {
         loop {
             match self.look(true) {
                 (Token::Identifier | Token::Symbol("!"), _) => {
-                    let r = self
-                        .requirement()
-                        .map_err(|e| format!("unable to parse requirement: {e}"))?;
+                    let r = self.requirement().map_err(|e| format!("unable to parse requirement: {e}"))?;
                     out.push(r);
                     match self.next(true) {
                         (Token::End, _) => return Ok(out),
                         (Token::Symbol(","), _) => match self.look(true) {
                             (Token::Identifier | Token::Symbol("!"), _) => {}
                             (_, text) => {
-                                return Err(format!(
-                                    "found '{text}', expected: identifier after ','"
-                                ));
+                                return Err(format!("found '{text}', expected: identifier after ','"));
                             }
                         },
                         (_, text) => {
-                            return Err(format!(
-                                "found '{text}', expected: ',' or 'end of string'"
-                            ));
+                            return Err(format!("found '{text}', expected: ',' or 'end of string'"));
                         }
                     }
                 }
                 (Token::End, _) => return Ok(out),
                 (_, text) => {
-                    return Err(format!(
-                        "found '{text}', expected: !, identifier, or 'end of string'"
-                    ));
+                    return Err(format!("found '{text}', expected: !, identifier, or 'end of string'"));
                 }
             }
         }
@@ -486,9 +391,7 @@ impl Parser {
             Token::Symbol(">") => Operator::GreaterThan,
             Token::Symbol("<") => Operator::LessThan,
             _ => {
-                return Err(format!(
-                    "found '{text}', expected: in, notin, =, ==, !=, gt, lt"
-                ));
+                return Err(format!("found '{text}', expected: in, notin, =, ==, !=, gt, lt"));
             }
         };
         let values = match operator {
@@ -593,16 +496,10 @@ impl FieldSelector {
                 continue;
             }
             let Some((field, operator, value)) = split_term(part) else {
-                return Err(format!(
-                    "invalid selector: '{text}'; can't understand '{part}'"
-                ));
+                return Err(format!("invalid selector: '{text}'; can't understand '{part}'"));
             };
             let value = unescape(value)?;
-            terms.push(FieldTerm {
-                field: field.to_string(),
-                value,
-                not: operator == "!=",
-            });
+            terms.push(FieldTerm { field: field.to_string(), value, not: operator == "!=" });
         }
         Ok(FieldSelector { terms })
     }
@@ -618,10 +515,7 @@ impl FieldSelector {
 
     /// The value that a term demands of a field, for lookups by name.
     pub fn required_value(&self, field: &str) -> Option<&str> {
-        self.terms
-            .iter()
-            .find(|t| t.field == field && !t.not)
-            .map(|t| t.value.as_str())
+        self.terms.iter().find(|t| t.field == field && !t.not).map(|t| t.value.as_str())
     }
 }
 
@@ -655,9 +549,7 @@ fn split_terms(text: &str) -> Vec<&str> {
 
 fn split_term(term: &str) -> Option<(&str, &str, &str)> {
     term.char_indices().find_map(|(i, _)| {
-        let operator = ["!=", "==", "="]
-            .into_iter()
-            .find(|o| term[i..].starts_with(o))?;
+        let operator = ["!=", "==", "="].into_iter().find(|o| term[i..].starts_with(o))?;
         Some((&term[..i], operator, &term[i + operator.len()..]))
     })
 }
@@ -670,19 +562,14 @@ fn unescape(text: &str) -> Result<String, String> {
             '\\' => match chars.next() {
                 Some(e @ ('\\' | ',' | '=')) => out.push(e),
                 Some(e) => {
-                    return Err(format!(
-                        "invalid field selector: invalid escape sequence: {}",
-                        format_args!("\\{e}")
-                    ));
+                    return Err(format!("invalid field selector: invalid escape sequence: {}", format_args!("\\{e}")));
                 }
                 None => {
                     return Err("invalid field selector: invalid escape sequence: \\".to_string());
                 }
             },
             ',' | '=' => {
-                return Err(format!(
-                    "invalid field selector: unescaped character in value: {c}"
-                ));
+                return Err(format!("invalid field selector: unescaped character in value: {c}"));
             }
             c => out.push(c),
         }
@@ -739,49 +626,22 @@ mod tests {
         for (text, why) in [
             ("a=b,", "found '', expected: identifier after ','"),
             ("a=b c", "found 'c', expected: ',' or 'end of string'"),
-            (
-                ",a",
-                "found ',', expected: !, identifier, or 'end of string'",
-            ),
-            (
-                "a b",
-                "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt",
-            ),
-            (
-                "a in b",
-                "unable to parse requirement: found 'b' expected: '('",
-            ),
-            (
-                "a in (b",
-                "unable to parse requirement: found '', expected: ',' or ')'",
-            ),
-            (
-                "!",
-                "unable to parse requirement: found '', expected: identifier",
-            ),
+            (",a", "found ',', expected: !, identifier, or 'end of string'"),
+            ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
+            ("a in b", "unable to parse requirement: found 'b' expected: '('"),
+            ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
+            ("!", "unable to parse requirement: found '', expected: identifier"),
             (
                 "a>b",
                 "unable to parse requirement: values[0]: Invalid value: \"b\": for 'Gt', 'Lt' operators, the value must be an integer",
             ),
         ] {
-            assert_eq!(
-                Selector::parse(text).map(|s| s.to_string()),
-                Err(why.to_string()),
-                "{text}"
-            );
+            assert_eq!(Selector::parse(text).map(|s| s.to_string()), Err(why.to_string()), "{text}");
         }
         let bad = Selector::parse("-a=b").expect_err("a key");
-        assert!(
-            bad.starts_with(
-                "unable to parse requirement: key: Invalid value: \"-a\": name part must"
-            ),
-            "{bad}"
-        );
+        assert!(bad.starts_with("unable to parse requirement: key: Invalid value: \"-a\": name part must"), "{bad}");
         let bad = Selector::parse("a=-b").expect_err("a value");
-        assert!(
-            bad.contains("values[0][a]: Invalid value: \"-b\": a valid label must be"),
-            "{bad}"
-        );
+        assert!(bad.contains("values[0][a]: Invalid value: \"-b\": a valid label must be"), "{bad}");
     }
 
     #[test]
@@ -792,10 +652,7 @@ mod tests {
         assert!(s(json!({})).is_ok_and(|s| s.is_everything() && s.matches(&Map::new())));
         let both = s(json!({"matchLabels": {"b": "1"}, "matchExpressions": [
             {"key": "a", "operator": "In", "values": ["y", "x"]}, {"key": "c", "operator": "DoesNotExist"}]}));
-        assert_eq!(
-            both.as_ref().map(Selector::to_string).as_deref(),
-            Ok("a in (x,y),b=1,!c")
-        );
+        assert_eq!(both.as_ref().map(Selector::to_string).as_deref(), Ok("a in (x,y),b=1,!c"));
         assert!(both.is_ok_and(|s| s.matches(&labels(json!({"a": "x", "b": "1"})))));
         assert_eq!(
             s(json!({"matchExpressions": [{"key": "a", "operator": "Like"}]})),
@@ -828,25 +685,16 @@ mod tests {
     #[test]
     fn field_selectors() {
         let f = |t: &str| FieldSelector::parse(t).map(|s| s.to_string());
-        assert_eq!(
-            f("metadata.name=a,spec.x!=b,c==d"),
-            Ok("metadata.name=a,spec.x!=b,c=d".into())
-        );
+        assert_eq!(f("metadata.name=a,spec.x!=b,c==d"), Ok("metadata.name=a,spec.x!=b,c=d".into()));
         assert_eq!(f(""), Ok(String::new()));
         assert_eq!(f("a=x\\,y\\=\\\\"), Ok("a=x\\,y\\=\\\\".into()));
-        assert_eq!(
-            f("a"),
-            Err("invalid selector: 'a'; can't understand 'a'".into())
-        );
+        assert_eq!(f("a"), Err("invalid selector: 'a'; can't understand 'a'".into()));
         assert!(f("a=b=c").is_err());
         assert!(f("a=b\\c").is_err());
         let s = FieldSelector::parse("a=1,b!=2").expect("a selector");
         assert!(s.matches(|k| if k == "a" { "1" } else { "" }));
         assert!(!s.matches(|k| if k == "a" { "1" } else { "2" }));
-        assert_eq!(
-            (s.required_value("a"), s.required_value("b")),
-            (Some("1"), None)
-        );
+        assert_eq!((s.required_value("a"), s.required_value("b")), (Some("1"), None));
     }
 
     proptest! {

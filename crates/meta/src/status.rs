@@ -41,22 +41,12 @@ pub type Result<T> = std::result::Result<T, Status>;
 
 /// `pods` or `deployments.apps`, as errors name resources and kinds.
 pub fn qualified(name: &str, group: &str) -> String {
-    if group.is_empty() {
-        name.to_string()
-    } else {
-        format!("{name}.{group}")
-    }
+    if group.is_empty() { name.to_string() } else { format!("{name}.{group}") }
 }
 
 impl Status {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
-        Status {
-            code,
-            reason,
-            message: message.into(),
-            details: None,
-            continue_token: String::new(),
-        }
+        Status { code, reason, message: message.into(), details: None, continue_token: String::new() }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Status {
@@ -70,31 +60,20 @@ impl Status {
     }
 
     pub fn not_found(group: &str, resource: &str, name: &str) -> Status {
-        Status::new(
-            404,
-            "NotFound",
-            format!("{} {name:?} not found", qualified(resource, group)),
-        )
-        .about(group, resource, name)
+        Status::new(404, "NotFound", format!("{} {name:?} not found", qualified(resource, group)))
+            .about(group, resource, name)
     }
 
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Status {
-        Status::new(
-            409,
-            "AlreadyExists",
-            format!("{} {name:?} already exists", qualified(resource, group)),
-        )
-        .about(group, resource, name)
+        Status::new(409, "AlreadyExists", format!("{} {name:?} already exists", qualified(resource, group)))
+            .about(group, resource, name)
     }
 
     pub fn conflict(group: &str, resource: &str, name: &str, why: impl fmt::Display) -> Status {
         Status::new(
             409,
             "Conflict",
-            format!(
-                "Operation cannot be fulfilled on {} {name:?}: {why}",
-                qualified(resource, group)
-            ),
+            format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(resource, group)),
         )
         .about(group, resource, name)
     }
@@ -131,25 +110,14 @@ impl Status {
 
     /// Validation failed. `kind` is the object's kind, for example `Deployment`.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &field::Errors) -> Status {
-        let mut s = Status::new(
-            422,
-            "Invalid",
-            format!(
-                "{} {name:?} is invalid: {}",
-                qualified(kind, group),
-                errors.joined()
-            ),
-        )
-        .about(group, kind, name);
+        let mut s =
+            Status::new(422, "Invalid", format!("{} {name:?} is invalid: {}", qualified(kind, group), errors.joined()))
+                .about(group, kind, name);
         if let Some(d) = s.details.as_mut() {
             d.causes = errors
                 .0
                 .iter()
-                .map(|e| Cause {
-                    reason: e.reason.as_str().to_string(),
-                    message: e.body(),
-                    field: e.path.to_string(),
-                })
+                .map(|e| Cause { reason: e.reason.as_str().to_string(), message: e.body(), field: e.path.to_string() })
                 .collect();
         }
         s
@@ -159,10 +127,7 @@ impl Status {
         Status::new(
             405,
             "MethodNotAllowed",
-            format!(
-                "{action} is not supported on resources of kind {:?}",
-                qualified(resource, group)
-            ),
+            format!("{action} is not supported on resources of kind {:?}", qualified(resource, group)),
         )
         .about(group, resource, "")
     }
@@ -186,19 +151,13 @@ impl Status {
 
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Status {
         let mut s = Status::new(429, "TooManyRequests", message);
-        s.details = Some(Box::new(Details {
-            retry_after_seconds,
-            ..Details::default()
-        }));
+        s.details = Some(Box::new(Details { retry_after_seconds, ..Details::default() }));
         s
     }
 
     pub fn timeout(message: impl Into<String>, retry_after_seconds: u32) -> Status {
         let mut s = Status::new(504, "Timeout", message);
-        s.details = Some(Box::new(Details {
-            retry_after_seconds,
-            ..Details::default()
-        }));
+        s.details = Some(Box::new(Details { retry_after_seconds, ..Details::default() }));
         s
     }
 
@@ -207,17 +166,9 @@ impl Status {
     }
 
     pub fn internal(err: impl fmt::Display) -> Status {
-        let mut s = Status::new(
-            500,
-            "InternalError",
-            format!("Internal error occurred: {err}"),
-        );
+        let mut s = Status::new(500, "InternalError", format!("Internal error occurred: {err}"));
         s.details = Some(Box::new(Details {
-            causes: vec![Cause {
-                reason: String::new(),
-                message: err.to_string(),
-                field: String::new(),
-            }],
+            causes: vec![Cause { reason: String::new(), message: err.to_string(), field: String::new() }],
             ..Details::default()
         }));
         s
@@ -241,12 +192,7 @@ impl Status {
         }
         if let Some(d) = &self.details {
             let mut out = json!({});
-            for (k, s) in [
-                ("name", &d.name),
-                ("group", &d.group),
-                ("kind", &d.kind),
-                ("uid", &d.uid),
-            ] {
+            for (k, s) in [("name", &d.name), ("group", &d.group), ("kind", &d.kind), ("uid", &d.uid)] {
                 if !s.is_empty() {
                     out[k] = json!(s);
                 }
@@ -257,11 +203,7 @@ impl Status {
                     .iter()
                     .map(|c| {
                         let mut o = json!({});
-                        for (k, s) in [
-                            ("reason", &c.reason),
-                            ("message", &c.message),
-                            ("field", &c.field),
-                        ] {
+                        for (k, s) in [("reason", &c.reason), ("message", &c.message), ("field", &c.field)] {
                             if !s.is_empty() {
                                 o[k] = json!(s);
                             }
@@ -297,10 +239,7 @@ mod tests {
         let mut e = Errors::default();
         e.required(Path::new("spec.selector"), "");
         let v = Status::invalid("apps", "Deployment", "web", &e).to_value();
-        assert_eq!(
-            v["message"],
-            "Deployment.apps \"web\" is invalid: spec.selector: Required value"
-        );
+        assert_eq!(v["message"], "Deployment.apps \"web\" is invalid: spec.selector: Required value");
         assert_eq!((&v["code"], &v["reason"]), (&json!(422), &json!("Invalid")));
         assert_eq!(
             v["details"],
@@ -312,21 +251,9 @@ mod tests {
     #[test]
     fn texts_and_codes() {
         for (s, code, message) in [
-            (
-                Status::not_found("", "pods", "a"),
-                404,
-                "pods \"a\" not found",
-            ),
-            (
-                Status::already_exists("apps", "deployments", "a"),
-                409,
-                "deployments.apps \"a\" already exists",
-            ),
-            (
-                Status::forbidden("", "pods", "", "no"),
-                403,
-                "pods is forbidden: no",
-            ),
+            (Status::not_found("", "pods", "a"), 404, "pods \"a\" not found"),
+            (Status::already_exists("apps", "deployments", "a"), 409, "deployments.apps \"a\" already exists"),
+            (Status::forbidden("", "pods", "", "no"), 403, "pods is forbidden: no"),
             (Status::unauthorized(), 401, "Unauthorized"),
         ] {
             assert_eq!((s.code, s.message.as_str()), (code, message));

@@ -13,9 +13,8 @@ pub fn json_value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
-            prop::collection::vec(("[a-d]", inner), 0..4).prop_map(|fields| Value::Object(
-                fields.into_iter().collect::<Map<String, Value>>()
-            )),
+            prop::collection::vec(("[a-d]", inner), 0..4)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect::<Map<String, Value>>())),
         ]
     })
 }
@@ -32,62 +31,29 @@ pub fn deployment() -> (Types, TypeId) {
     let mut t = Types::default();
     let string = scalar(&mut t, Shape::String);
     let int = scalar(&mut t, Shape::Int32);
-    let labels = scalar(
-        &mut t,
-        Shape::Map {
-            value: string,
-            atomic: false,
-        },
-    );
+    let labels = scalar(&mut t, Shape::Map { value: string, atomic: false });
     let strings = list(&mut t, string, Topology::Set, true, None);
     let args = list(&mut t, string, Topology::Atomic, false, None);
-    let port = structure(
-        &mut t,
-        "Port",
-        &[
-            ("containerPort", int),
-            ("protocol", string),
-            ("name", string),
-        ],
-    );
-    let port_keys = Topology::Map {
-        keys: vec!["containerPort".into(), "protocol".into()],
-    };
+    let port = structure(&mut t, "Port", &[("containerPort", int), ("protocol", string), ("name", string)]);
+    let port_keys = Topology::Map { keys: vec!["containerPort".into(), "protocol".into()] };
     let ports = list(&mut t, port, port_keys, true, Some("containerPort"));
     let resources = structure(&mut t, "Resources", &[("limits", labels)]);
     let container = structure(
         &mut t,
         "Container",
-        &[
-            ("name", string),
-            ("image", string),
-            ("args", args),
-            ("ports", ports),
-            ("resources", resources),
-        ],
+        &[("name", string), ("image", string), ("args", args), ("ports", ports), ("resources", resources)],
     );
-    let by_name = Topology::Map {
-        keys: vec!["name".into()],
-    };
+    let by_name = Topology::Map { keys: vec!["name".into()] };
     let containers = list(&mut t, container, by_name, true, Some("name"));
     let selector = structure(&mut t, "Selector", &[("matchLabels", labels)]);
     if let Shape::Struct(s) = &mut t.types[selector.0 as usize].shape {
         s.atomic = true;
     }
-    let strategy = structure(
-        &mut t,
-        "Strategy",
-        &[("type", string), ("rollingUpdate", labels)],
-    );
+    let strategy = structure(&mut t, "Strategy", &[("type", string), ("rollingUpdate", labels)]);
     let spec = structure(
         &mut t,
         "Spec",
-        &[
-            ("replicas", int),
-            ("selector", selector),
-            ("strategy", strategy),
-            ("containers", containers),
-        ],
+        &[("replicas", int), ("selector", selector), ("strategy", strategy), ("containers", containers)],
     );
     let meta = structure(
         &mut t,
@@ -107,41 +73,18 @@ pub fn deployment() -> (Types, TypeId) {
     let root = structure(
         &mut t,
         "Deployment",
-        &[
-            ("apiVersion", string),
-            ("kind", string),
-            ("metadata", meta),
-            ("spec", spec),
-            ("status", status),
-        ],
+        &[("apiVersion", string), ("kind", string), ("metadata", meta), ("spec", spec), ("status", status)],
     );
     (t, root)
 }
 
 fn scalar(t: &mut Types, shape: Shape) -> TypeId {
-    t.push(Type {
-        name: String::new(),
-        shape,
-    })
+    t.push(Type { name: String::new(), shape })
 }
 
-fn list(
-    t: &mut Types,
-    item: TypeId,
-    topology: Topology,
-    patch_merge: bool,
-    key: Option<&str>,
-) -> TypeId {
+fn list(t: &mut Types, item: TypeId, topology: Topology, patch_merge: bool, key: Option<&str>) -> TypeId {
     let merge_key = key.map(str::to_string);
-    scalar(
-        t,
-        Shape::List(List {
-            item,
-            topology,
-            patch_merge,
-            merge_key,
-        }),
-    )
+    scalar(t, Shape::List(List { item, topology, patch_merge, merge_key }))
 }
 
 /// All fields are as in Go structs with `omitempty`: embedded structs are no pointers.
@@ -159,8 +102,5 @@ fn structure(t: &mut Types, name: &str, fields: &[(&str, TypeId)]) -> TypeId {
             retain_keys: *name == "strategy",
         });
     }
-    t.push(Type {
-        name: name.to_string(),
-        shape: Shape::Struct(s),
-    })
+    t.push(Type { name: name.to_string(), shape: Shape::Struct(s) })
 }

@@ -10,11 +10,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let pods: usize = std::env::args()
-        .nth(1)
-        .map(|a| a.parse())
-        .transpose()?
-        .unwrap_or(100);
+    let pods: usize = std::env::args().nth(1).map(|a| a.parse()).transpose()?.unwrap_or(100);
     unshare(CloneFlags::CLONE_NEWNET)?;
     let dir = tempfile::tempdir()?;
     let started = Instant::now();
@@ -28,9 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         table: "bench-pods".into(),
     })?;
     println!("bridge: {:.2?}", started.elapsed());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut setups, mut teardowns, mut namespaces) = (Vec::new(), Vec::new(), Vec::new());
     for i in 0..pods {
         let netns = std::thread::spawn(|| {
@@ -44,10 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         let netns = netns?;
         let path = format!("/proc/self/fd/{}", netns.as_raw_fd());
-        let request = PodNetworkRequest {
-            sandbox_id: format!("pod-{i}"),
-            ..Default::default()
-        };
+        let request = PodNetworkRequest { sandbox_id: format!("pod-{i}"), ..Default::default() };
         let started = Instant::now();
         runtime.block_on(bridge.setup(&request, path.as_ref()))?;
         setups.push(started.elapsed());
@@ -60,17 +51,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for (what, times) in [("setup", &mut setups), ("teardown", &mut teardowns)] {
         times.sort();
-        let at = |percent: usize| {
-            times
-                .get(times.len() * percent / 100)
-                .copied()
-                .unwrap_or(Duration::ZERO)
-        };
-        println!(
-            "{what} of {pods} pods, one after another: p50 {:.2?}, p99 {:.2?}",
-            at(50),
-            at(99)
-        );
+        let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or(Duration::ZERO);
+        println!("{what} of {pods} pods, one after another: p50 {:.2?}, p99 {:.2?}", at(50), at(99));
     }
     Ok(())
 }

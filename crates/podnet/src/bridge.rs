@@ -79,23 +79,12 @@ impl Bridge {
         ensure_bridge(&mut route, &options, mtu)?;
         rules::replace(&mut Socket::netfilter()?, &options, ipam.allocations())?;
         tracing::info!(bridge = %options.bridge, mtu, pods = ipam.allocations().count(), "pod network is up");
-        Ok(Bridge {
-            inner: Arc::new(Inner {
-                options,
-                mtu,
-                ipam: Mutex::new(ipam),
-            }),
-        })
+        Ok(Bridge { inner: Arc::new(Inner { options, mtu, ipam: Mutex::new(ipam) }) })
     }
 
     /// The bridge's own addresses: the pods' gateway, reachable from pods and from the node.
     pub fn gateways(&self) -> Vec<IpAddr> {
-        self.inner
-            .options
-            .pod_cidrs
-            .iter()
-            .map(Ipam::gateway)
-            .collect()
+        self.inner.options.pod_cidrs.iter().map(Ipam::gateway).collect()
     }
 
     /// Removes everything that a bridge with these options ever made: pods' links, bridge, rules, address records.
@@ -111,18 +100,12 @@ impl Bridge {
             }
             route.delete_link(&options.bridge)?;
         }
-        sys::nft::remove_table(
-            &mut Socket::netfilter()?,
-            sys::nft::Family::Ip,
-            &options.table,
-        )?;
+        sys::nft::remove_table(&mut Socket::netfilter()?, sys::nft::Family::Ip, &options.table)?;
         let dir = options.state_dir.join("ipam");
         match fs::remove_dir_all(&dir) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::File {
-                what: "remove",
-                path: dir,
-                source,
-            }),
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::File { what: "remove", path: dir, source })
+            }
             _ => Ok(()),
         }
     }
@@ -144,22 +127,17 @@ impl Bridge {
 impl PodNetwork for Bridge {
     async fn setup(&self, request: &PodNetworkRequest, netns: &Path) -> cri::Result<Vec<IpAddr>> {
         let (request, netns) = (request.clone(), netns.to_path_buf());
-        self.blocking(move |inner| inner.setup(&request, &netns))
-            .await
+        self.blocking(move |inner| inner.setup(&request, &netns)).await
     }
 
     async fn teardown(&self, sandbox_id: &str, _netns: &Path) -> cri::Result<()> {
         let sandbox_id = sandbox_id.to_string();
-        self.blocking(move |inner| inner.teardown(&sandbox_id))
-            .await
+        self.blocking(move |inner| inner.teardown(&sandbox_id)).await
     }
 
     async fn ready(&self) -> std::result::Result<(), String> {
         let name = self.inner.options.bridge.clone();
-        match self
-            .blocking(move |inner| Ok(Route::open()?.link(&inner.options.bridge)?))
-            .await
-        {
+        match self.blocking(move |inner| Ok(Route::open()?.link(&inner.options.bridge)?)).await {
             Ok(Some(link)) if link.up => Ok(()),
             Ok(Some(_)) => Err(format!("bridge {name} is down")),
             Ok(None) => Err(format!("bridge {name} does not exist")),
@@ -180,24 +158,17 @@ impl Inner {
         let (addresses, known) = {
             let mut ipam = self.ipam.lock();
             let known = !ipam.of(&request.sandbox_id).is_empty();
-            (
-                ipam.allocate(&request.sandbox_id, &pod, &host_ports)?,
-                known,
-            )
+            (ipam.allocate(&request.sandbox_id, &pod, &host_ports)?, known)
         };
-        let outcome = self
-            .attach(&request.sandbox_id, &addresses, netns)
-            .and_then(|()| {
-                let allocations = self.allocations(&request.sandbox_id);
-                if host_ports.is_empty() {
-                    return Ok(());
-                }
-                let mut socket = Socket::netfilter()?;
-                // Adding an element that is there with the same value is no error for nftables.
-                allocations
-                    .iter()
-                    .try_for_each(|a| rules::publish(&mut socket, &self.options, a))
-            });
+        let outcome = self.attach(&request.sandbox_id, &addresses, netns).and_then(|()| {
+            let allocations = self.allocations(&request.sandbox_id);
+            if host_ports.is_empty() {
+                return Ok(());
+            }
+            let mut socket = Socket::netfilter()?;
+            // Adding an element that is there with the same value is no error for nftables.
+            allocations.iter().try_for_each(|a| rules::publish(&mut socket, &self.options, a))
+        });
         if let Err(e) = outcome {
             if !known && let Err(e) = self.teardown(&request.sandbox_id) {
                 tracing::warn!(sandbox = %request.sandbox_id, error = %e, "could not undo a failed network setup");
@@ -208,30 +179,18 @@ impl Inner {
     }
 
     fn allocations(&self, sandbox_id: &str) -> Vec<Allocation> {
-        self.ipam
-            .lock()
-            .allocations()
-            .filter(|a| a.sandbox_id == sandbox_id)
-            .cloned()
-            .collect()
+        self.ipam.lock().allocations().filter(|a| a.sandbox_id == sandbox_id).cloned().collect()
     }
 
     /// Gives the namespace its interface. Does nothing where that was done before.
     fn attach(&self, sandbox_id: &str, addresses: &[IpAddr], netns: &Path) -> Result<()> {
-        let fail = |source| Error::File {
-            what: "open network namespace",
-            path: netns.into(),
-            source,
-        };
+        let fail = |source| Error::File { what: "open network namespace", path: netns.into(), source };
         let netns_file = File::open(netns).map_err(fail)?;
         let netns_fd = netns_file.as_fd();
         let mut route = Route::open()?;
-        let bridge =
-            route
-                .link(&self.options.bridge)?
-                .ok_or_else(|| sys::netlink::Error::NotFound {
-                    what: format!("bridge {}", self.options.bridge),
-                })?;
+        let bridge = route
+            .link(&self.options.bridge)?
+            .ok_or_else(|| sys::netlink::Error::NotFound { what: format!("bridge {}", self.options.bridge) })?;
         let name = link_name(&self.options.bridge, sandbox_id);
         let pod_mac = addresses.first().map(mac_of);
         if route.link(&name)?.is_some() {
@@ -273,10 +232,7 @@ impl Inner {
             }
         }
         let inside = in_netns(netns, || self.configure_inside(addresses));
-        inside.map_err(|source| sys::netlink::Error::Socket {
-            what: "enter network namespace",
-            source,
-        })?
+        inside.map_err(|source| sys::netlink::Error::Socket { what: "enter network namespace", source })?
     }
 
     /// Runs on a thread inside the pod's namespace.
@@ -284,10 +240,7 @@ impl Inner {
         let mut route = Route::open()?;
         route.set_up(LOOPBACK_INDEX)?;
         let Some(eth0) = route.link(POD_INTERFACE)? else {
-            return Err(sys::netlink::Error::NotFound {
-                what: POD_INTERFACE.into(),
-            }
-            .into());
+            return Err(sys::netlink::Error::NotFound { what: POD_INTERFACE.into() }.into());
         };
         // The gateway would redirect pods to each other directly, and the answers would miss the translation.
         for device in ["all", POD_INTERFACE] {
@@ -297,11 +250,8 @@ impl Inner {
         let gateways: Vec<IpAddr> = self.options.pod_cidrs.iter().map(Ipam::gateway).collect();
         let bridge_mac = gateways.first().map(mac_of);
         for (address, gateway) in addresses.iter().zip(&gateways) {
-            let (bits, any): (u8, IpAddr) = if address.is_ipv4() {
-                (32, [0u8; 4].into())
-            } else {
-                (128, [0u8; 16].into())
-            };
+            let (bits, any): (u8, IpAddr) =
+                if address.is_ipv4() { (32, [0u8; 4].into()) } else { (128, [0u8; 16].into()) };
             route.add_address(eth0.index, *address, bits)?;
             route.add_route(&RouteSpec {
                 destination: *gateway,
@@ -341,9 +291,7 @@ impl Inner {
             }
             let mut socket = Socket::netfilter()?;
             rules::withdraw(&mut socket, &self.options, allocation)?;
-            if allocation.host_ports.iter().any(|p| p.protocol == UDP)
-                && allocation.address.is_ipv4()
-            {
+            if allocation.host_ports.iter().any(|p| p.protocol == UDP) && allocation.address.is_ipv4() {
                 for flow in conntrack::flows(&mut socket, false)? {
                     if flow.original.protocol == UDP && flow.reply.source == allocation.address {
                         conntrack::forget(&mut socket, &flow)?;
@@ -366,14 +314,9 @@ impl Inner {
         let Some(bridge) = route.link(&self.options.bridge)? else {
             return Ok(());
         };
-        let expected: Vec<String> = live
-            .iter()
-            .map(|id| link_name(&self.options.bridge, id))
-            .collect();
+        let expected: Vec<String> = live.iter().map(|id| link_name(&self.options.bridge, id)).collect();
         for link in route.links()? {
-            let ours = link.master == Some(bridge.index)
-                && link.kind == "veth"
-                && link.name.starts_with(LINK_PREFIX);
+            let ours = link.master == Some(bridge.index) && link.kind == "veth" && link.name.starts_with(LINK_PREFIX);
             if ours && !expected.contains(&link.name) {
                 route.delete_link(&link.name)?;
             }
@@ -385,10 +328,7 @@ impl Inner {
 fn validate(options: &BridgeOptions) -> Result<()> {
     if options.bridge.is_empty()
         || options.bridge.len() > 15
-        || !options
-            .bridge
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        || !options.bridge.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         || options.bridge == "."
         || options.bridge == ".."
     {
@@ -402,16 +342,10 @@ fn validate(options: &BridgeOptions) -> Result<()> {
     };
     for cidr in &options.pod_cidrs {
         if cidr.max_prefix_len() - cidr.prefix_len() < 2 {
-            return Err(Error::Options(format!(
-                "pod range {cidr} is too small: at least 4 addresses are needed"
-            )));
+            return Err(Error::Options(format!("pod range {cidr} is too small: at least 4 addresses are needed")));
         }
     }
-    let second_of_same_family = options
-        .pod_cidrs
-        .iter()
-        .skip(1)
-        .any(|c| c.addr().is_ipv4() == first.addr().is_ipv4());
+    let second_of_same_family = options.pod_cidrs.iter().skip(1).any(|c| c.addr().is_ipv4() == first.addr().is_ipv4());
     if second_of_same_family || options.pod_cidrs.len() > 2 {
         return Err(Error::Options("at most one pod range per IP family".into()));
     }
@@ -429,14 +363,9 @@ fn ensure_bridge(route: &mut Route, options: &BridgeOptions, mtu: u32) -> Result
     }
     let link = route
         .link(&options.bridge)?
-        .ok_or_else(|| sys::netlink::Error::NotFound {
-            what: format!("bridge {}", options.bridge),
-        })?;
+        .ok_or_else(|| sys::netlink::Error::NotFound { what: format!("bridge {}", options.bridge) })?;
     if link.kind != "bridge" {
-        return Err(Error::Options(format!(
-            "link {} exists and is no bridge; choose another name",
-            options.bridge
-        )));
+        return Err(Error::Options(format!("link {} exists and is no bridge; choose another name", options.bridge)));
     }
     if link.mac != mac {
         route.set_mac(link.index, mac)?;
@@ -450,29 +379,19 @@ fn ensure_bridge(route: &mut Route, options: &BridgeOptions, mtu: u32) -> Result
         sysctl("net/ipv6/conf/all/forwarding", "1");
     }
     // 127.0.0.1:nodePort and hostPort lead from a loopback source out of this link; `rules` guards the way in.
-    sysctl(
-        &format!("net/ipv4/conf/{}/route_localnet", options.bridge),
-        "1",
-    );
+    sysctl(&format!("net/ipv4/conf/{}/route_localnet", options.bridge), "1");
     for (address, cidr) in gateways.iter().zip(&options.pod_cidrs) {
         for (index, old, bits) in route.addresses()? {
             // Left over from another pod range; link-local addresses are the kernel's.
             let link_local = matches!(old, IpAddr::V6(a) if a.is_unicast_link_local());
-            if index == link.index
-                && old.is_ipv4() == address.is_ipv4()
-                && old != *address
-                && !link_local
-            {
+            if index == link.index && old.is_ipv4() == address.is_ipv4() && old != *address && !link_local {
                 route.delete_address(index, old, bits)?;
             }
         }
         route.add_address(link.index, *address, cidr.prefix_len())?;
     }
     for services in &options.service_cidrs {
-        if let Some(source) = gateways
-            .iter()
-            .find(|g| g.is_ipv4() == services.addr().is_ipv4())
-        {
+        if let Some(source) = gateways.iter().find(|g| g.is_ipv4() == services.addr().is_ipv4()) {
             route.add_route(&RouteSpec {
                 destination: services.network(),
                 prefix_len: services.prefix_len(),
@@ -487,10 +406,7 @@ fn ensure_bridge(route: &mut Route, options: &BridgeOptions, mtu: u32) -> Result
 
 /// The MTU of the link behind the default route, or Ethernet's.
 fn default_mtu(route: &mut Route) -> Result<u32> {
-    let default = route
-        .routes()?
-        .into_iter()
-        .find(|r| r.prefix_len == 0 && r.gateway.is_some());
+    let default = route.routes()?.into_iter().find(|r| r.prefix_len == 0 && r.gateway.is_some());
     let link = match default {
         Some(default) => route.links()?.into_iter().find(|l| l.index == default.link),
         None => None,
@@ -512,9 +428,8 @@ fn host_ports(request: &PodNetworkRequest) -> Result<Vec<HostPort>> {
         let host_ip = match mapping.host_ip.as_str() {
             "" => None,
             text => {
-                let ip: IpAddr = text
-                    .parse()
-                    .map_err(|_| Error::Options(format!("hostIP {text:?} is no IP address")))?;
+                let ip: IpAddr =
+                    text.parse().map_err(|_| Error::Options(format!("hostIP {text:?} is no IP address")))?;
                 Some(ip).filter(|ip| !ip.is_unspecified())
             }
         };
@@ -548,9 +463,7 @@ fn link_name(bridge: &str, sandbox_id: &str) -> String {
         .bytes()
         .chain([0])
         .chain(sandbox_id.bytes())
-        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-        });
+        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     format!("{LINK_PREFIX}{:013x}", hash >> 12)
 }
 

@@ -55,11 +55,7 @@ const LAST_FILE: &str = "last";
 impl Ipam {
     /// Opens or creates the directory and reads what is allocated. Unreadable records belong to nobody and are removed.
     pub fn open(dir: &Path, ranges: Vec<IpNet>) -> Result<Ipam> {
-        fs::create_dir_all(dir).map_err(|source| Error::File {
-            what: "create",
-            path: dir.into(),
-            source,
-        })?;
+        fs::create_dir_all(dir).map_err(|source| Error::File { what: "create", path: dir.into(), source })?;
         let mut ipam = Ipam {
             dir: dir.into(),
             last: vec![None; ranges.len()],
@@ -67,19 +63,9 @@ impl Ipam {
             by_address: BTreeMap::new(),
             by_sandbox: HashMap::new(),
         };
-        let entries = fs::read_dir(dir).map_err(|source| Error::File {
-            what: "read",
-            path: dir.into(),
-            source,
-        })?;
+        let entries = fs::read_dir(dir).map_err(|source| Error::File { what: "read", path: dir.into(), source })?;
         for entry in entries {
-            let path = entry
-                .map_err(|source| Error::File {
-                    what: "read",
-                    path: dir.into(),
-                    source,
-                })?
-                .path();
+            let path = entry.map_err(|source| Error::File { what: "read", path: dir.into(), source })?.path();
             let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
                 continue;
             };
@@ -89,9 +75,7 @@ impl Ipam {
                 }
                 continue;
             };
-            let record = fs::read(&path)
-                .ok()
-                .and_then(|bytes| serde_json::from_slice::<Allocation>(&bytes).ok());
+            let record = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Allocation>(&bytes).ok());
             match record {
                 Some(record) if record.address == address => ipam.insert(record),
                 _ => {
@@ -111,10 +95,7 @@ impl Ipam {
     }
 
     fn insert(&mut self, record: Allocation) {
-        self.by_sandbox
-            .entry(record.sandbox_id.clone())
-            .or_default()
-            .push(record.address);
+        self.by_sandbox.entry(record.sandbox_id.clone()).or_default().push(record.address);
         self.by_address.insert(record.address, record);
     }
 
@@ -135,12 +116,7 @@ impl Ipam {
     }
 
     /// One address from every range. The same sandbox gets the same addresses again.
-    pub fn allocate(
-        &mut self,
-        sandbox_id: &str,
-        pod: &str,
-        host_ports: &[HostPort],
-    ) -> Result<Vec<IpAddr>> {
+    pub fn allocate(&mut self, sandbox_id: &str, pod: &str, host_ports: &[HostPort]) -> Result<Vec<IpAddr>> {
         let held = self.of(sandbox_id);
         if held.len() == self.ranges.len() {
             return Ok(held);
@@ -161,13 +137,7 @@ impl Ipam {
         Ok(self.of(sandbox_id))
     }
 
-    fn allocate_in(
-        &mut self,
-        i: usize,
-        sandbox_id: &str,
-        pod: &str,
-        host_ports: &[HostPort],
-    ) -> Result<()> {
+    fn allocate_in(&mut self, i: usize, sandbox_id: &str, pod: &str, host_ports: &[HostPort]) -> Result<()> {
         let range = self.ranges[i];
         let (first, count) = usable(&range);
         let start = self.last[i].map_or(0, |last| offset(first, last) + 1);
@@ -176,12 +146,8 @@ impl Ipam {
             if self.by_address.contains_key(&address) {
                 continue;
             }
-            let record = Allocation {
-                sandbox_id: sandbox_id.into(),
-                address,
-                pod: pod.into(),
-                host_ports: host_ports.to_vec(),
-            };
+            let record =
+                Allocation { sandbox_id: sandbox_id.into(), address, pod: pod.into(), host_ports: host_ports.to_vec() };
             if !self.persist(&record)? {
                 // Someone else owns this directory as well, or owned it when we read it.
                 continue;
@@ -197,15 +163,12 @@ impl Ipam {
     /// `false` when the address is taken on disk.
     fn persist(&self, record: &Allocation) -> Result<bool> {
         let path = self.dir.join(record.address.to_string());
-        let new = self
-            .dir
-            .join(format!(".new-{}-{}", std::process::id(), record.address));
+        let new = self.dir.join(format!(".new-{}-{}", std::process::id(), record.address));
         let fail = |what, path: &Path| {
             let path = path.to_path_buf();
             move |source| Error::File { what, path, source }
         };
-        let bytes =
-            serde_json::to_vec(record).map_err(|e| fail("encode", &path)(io::Error::other(e)))?;
+        let bytes = serde_json::to_vec(record).map_err(|e| fail("encode", &path)(io::Error::other(e)))?;
         fs::write(&new, bytes).map_err(fail("write", &new))?;
         let linked = fs::hard_link(&new, &path);
         let _ = fs::remove_file(&new);
@@ -218,43 +181,23 @@ impl Ipam {
 
     /// Only the order of reuse depends on this file, so failing to write it is no reason to refuse a pod.
     fn persist_last(&self) {
-        let text: String = self
-            .last
-            .iter()
-            .flatten()
-            .map(|a| format!("{a}\n"))
-            .collect();
-        let new = self
-            .dir
-            .join(format!(".new-{}-{LAST_FILE}", std::process::id()));
-        if fs::write(&new, text)
-            .and_then(|()| fs::rename(&new, self.dir.join(LAST_FILE)))
-            .is_err()
-        {
+        let text: String = self.last.iter().flatten().map(|a| format!("{a}\n")).collect();
+        let new = self.dir.join(format!(".new-{}-{LAST_FILE}", std::process::id()));
+        if fs::write(&new, text).and_then(|()| fs::rename(&new, self.dir.join(LAST_FILE))).is_err() {
             tracing::debug!("could not store the last address");
         }
     }
 
     fn check_port(&self, sandbox_id: &str, wanted: &HostPort) -> Result<()> {
-        for record in self
-            .by_address
-            .values()
-            .filter(|r| r.sandbox_id != sandbox_id)
-        {
+        for record in self.by_address.values().filter(|r| r.sandbox_id != sandbox_id) {
             let clash = record.host_ports.iter().find(|p| {
                 p.host_port == wanted.host_port
                     && p.protocol == wanted.protocol
-                    && (p.host_ip.is_none()
-                        || wanted.host_ip.is_none()
-                        || p.host_ip == wanted.host_ip)
+                    && (p.host_ip.is_none() || wanted.host_ip.is_none() || p.host_ip == wanted.host_ip)
             });
             if clash.is_some() {
                 let protocol = protocol_name(wanted.protocol);
-                return Err(Error::PortTaken {
-                    port: wanted.host_port,
-                    protocol,
-                    owner: record.sandbox_id.clone(),
-                });
+                return Err(Error::PortTaken { port: wanted.host_port, protocol, owner: record.sandbox_id.clone() });
             }
         }
         Ok(())
@@ -267,11 +210,7 @@ impl Ipam {
             let path = self.dir.join(address.to_string());
             match fs::remove_file(&path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::File {
-                        what: "remove",
-                        path,
-                        source,
-                    });
+                    return Err(Error::File { what: "remove", path, source });
                 }
                 _ => {}
             }
@@ -284,11 +223,7 @@ impl Ipam {
     /// Sandboxes that hold addresses but are not in `live`.
     pub fn orphans(&self, live: &[String]) -> Vec<String> {
         let live: HashSet<&str> = live.iter().map(String::as_str).collect();
-        self.by_sandbox
-            .keys()
-            .filter(|id| !live.contains(id.as_str()))
-            .cloned()
-            .collect()
+        self.by_sandbox.keys().filter(|id| !live.contains(id.as_str())).cloned().collect()
     }
 }
 
@@ -353,17 +288,10 @@ mod tests {
         ipam.free("a").unwrap();
         let mut ipam = Ipam::open(dir.path(), range("10.42.0.0/29")).unwrap();
         for i in 0..4 {
-            assert_ne!(
-                ipam.allocate(&format!("b{i}"), "", &[]).unwrap(),
-                first,
-                "{i}"
-            );
+            assert_ne!(ipam.allocate(&format!("b{i}"), "", &[]).unwrap(), first, "{i}");
         }
         assert_eq!(ipam.allocate("c", "", &[]).unwrap(), first);
-        assert!(matches!(
-            ipam.allocate("d", "", &[]),
-            Err(Error::Exhausted(_))
-        ));
+        assert!(matches!(ipam.allocate("d", "", &[]), Err(Error::Exhausted(_))));
     }
 
     #[test]
@@ -386,20 +314,13 @@ mod tests {
             host_port: 80,
             container_port: 8080,
         };
-        ipam.allocate("a", "", &[port(6, Some("127.0.0.1"))])
-            .unwrap();
-        ipam.allocate("b", "", &[port(6, Some("10.0.0.1"))])
-            .unwrap();
-        ipam.allocate("c", "", &[port(17, Some("127.0.0.1"))])
-            .unwrap();
-        assert!(matches!(
-            ipam.allocate("d", "", &[port(6, None)]),
-            Err(Error::PortTaken { .. })
-        ));
+        ipam.allocate("a", "", &[port(6, Some("127.0.0.1"))]).unwrap();
+        ipam.allocate("b", "", &[port(6, Some("10.0.0.1"))]).unwrap();
+        ipam.allocate("c", "", &[port(17, Some("127.0.0.1"))]).unwrap();
+        assert!(matches!(ipam.allocate("d", "", &[port(6, None)]), Err(Error::PortTaken { .. })));
         assert!(ipam.of("d").is_empty());
         ipam.free("a").unwrap();
-        ipam.allocate("e", "", &[port(6, Some("127.0.0.1"))])
-            .unwrap();
+        ipam.allocate("e", "", &[port(6, Some("127.0.0.1"))]).unwrap();
     }
 
     #[derive(Clone, Debug)]

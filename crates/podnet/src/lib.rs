@@ -28,19 +28,11 @@ pub enum Error {
     #[error("{0}")]
     Netlink(#[from] sys::netlink::Error),
     #[error("{what} {}: {source}", path.display())]
-    File {
-        what: &'static str,
-        path: std::path::PathBuf,
-        source: std::io::Error,
-    },
+    File { what: &'static str, path: std::path::PathBuf, source: std::io::Error },
     #[error("no free address in {0}")]
     Exhausted(ipnet::IpNet),
     #[error("host port {port}/{protocol} is in use by sandbox {owner}")]
-    PortTaken {
-        port: u16,
-        protocol: &'static str,
-        owner: String,
-    },
+    PortTaken { port: u16, protocol: &'static str, owner: String },
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -48,9 +40,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl From<Error> for cri::Error {
     fn from(e: Error) -> cri::Error {
         match e {
-            Error::Exhausted(_) => {
-                cri::Error::Unavailable(format!("failed to allocate for range: {e}"))
-            }
+            Error::Exhausted(_) => cri::Error::Unavailable(format!("failed to allocate for range: {e}")),
             Error::PortTaken { .. } => cri::Error::AlreadyExists(e.to_string()),
             Error::Options(_) => cri::Error::InvalidArgument(e.to_string()),
             _ => cri::Error::Internal(format!("failed to set up pod network: {e}")),

@@ -34,25 +34,12 @@ fn elements(allocation: &Allocation) -> Vec<(&'static str, Element)> {
         match port.host_ip {
             Some(ip @ IpAddr::V4(_)) => elements.push((
                 HOSTPORTS_IP,
-                Element::value(
-                    fields()
-                        .ip(ip)
-                        .protocol(port.protocol)
-                        .port(port.host_port)
-                        .bytes(),
-                    target,
-                ),
+                Element::value(fields().ip(ip).protocol(port.protocol).port(port.host_port).bytes(), target),
             )),
             Some(IpAddr::V6(_)) => {}
             None => elements.push((
                 HOSTPORTS,
-                Element::value(
-                    fields()
-                        .protocol(port.protocol)
-                        .port(port.host_port)
-                        .bytes(),
-                    target,
-                ),
+                Element::value(fields().protocol(port.protocol).port(port.host_port).bytes(), target),
             )),
         }
     }
@@ -67,11 +54,7 @@ pub(crate) fn replace<'a>(
 ) -> Result<()> {
     let mut batch = Batch::new(Family::Ip, &options.table);
     batch.replace_table();
-    batch.add_map(&Map::values(
-        HOSTPORTS,
-        &[Field::Protocol, Field::Port],
-        &[Field::Ipv4, Field::Port],
-    ));
+    batch.add_map(&Map::values(HOSTPORTS, &[Field::Protocol, Field::Port], &[Field::Ipv4, Field::Port]));
     batch.add_map(&Map::values(
         HOSTPORTS_IP,
         &[Field::Ipv4, Field::Protocol, Field::Port],
@@ -80,12 +63,7 @@ pub(crate) fn replace<'a>(
     batch.add_map(&Map::set(HAIRPIN, &[Field::Ipv4, Field::Ipv4]));
 
     // route_localnet, which 127.0.0.1:hostPort needs, would let pods reach programs that listen on loopback only.
-    batch.add_base_chain(
-        "guard",
-        ChainType::Filter,
-        Hook::Prerouting,
-        nft::PRIORITY_RAW,
-    );
+    batch.add_base_chain("guard", ChainType::Filter, Hook::Prerouting, nft::PRIORITY_RAW);
     let loopback = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0));
     batch.add_rule(
         "guard",
@@ -117,29 +95,13 @@ pub(crate) fn replace<'a>(
     // Just before the Service proxy: upstream, too, lets host ports win over node ports.
     for (chain, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
         batch.add_base_chain(chain, ChainType::Nat, hook, nft::PRIORITY_DSTNAT - 1);
-        batch.add_rule(
-            chain,
-            Rule::new().verdict(Verdict::Jump("hostports".into())),
-        );
+        batch.add_rule(chain, Rule::new().verdict(Verdict::Jump("hostports".into())));
     }
 
-    batch.add_base_chain(
-        "postrouting",
-        ChainType::Nat,
-        Hook::Postrouting,
-        nft::PRIORITY_SRCNAT,
-    );
-    for pods in options
-        .pod_cidrs
-        .iter()
-        .filter(|c| matches!(c, IpNet::V4(_)))
-    {
+    batch.add_base_chain("postrouting", ChainType::Nat, Hook::Postrouting, nft::PRIORITY_SRCNAT);
+    for pods in options.pod_cidrs.iter().filter(|c| matches!(c, IpNet::V4(_))) {
         let mut rule = Rule::new().source_in(Cmp::Equal, pods.network(), pods.prefix_len());
-        for cluster in options
-            .cluster_cidrs
-            .iter()
-            .filter(|c| matches!(c, IpNet::V4(_)))
-        {
+        for cluster in options.cluster_cidrs.iter().filter(|c| matches!(c, IpNet::V4(_))) {
             rule = rule.destination_in(Cmp::NotEqual, cluster.network(), cluster.prefix_len());
         }
         let multicast = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0));
@@ -159,11 +121,7 @@ pub(crate) fn replace<'a>(
     );
     batch.add_rule(
         "postrouting",
-        Rule::new()
-            .load_source(false, 0)
-            .load_destination(false, 1)
-            .lookup(HAIRPIN, 0)
-            .masquerade(),
+        Rule::new().load_source(false, 0).load_destination(false, 1).lookup(HAIRPIN, 0).masquerade(),
     );
 
     for allocation in allocations {
@@ -174,11 +132,7 @@ pub(crate) fn replace<'a>(
     Ok(batch.commit(socket)?)
 }
 
-pub(crate) fn publish(
-    socket: &mut Socket,
-    options: &BridgeOptions,
-    allocation: &Allocation,
-) -> Result<()> {
+pub(crate) fn publish(socket: &mut Socket, options: &BridgeOptions, allocation: &Allocation) -> Result<()> {
     let mut batch = Batch::new(Family::Ip, &options.table);
     for (map, element) in elements(allocation) {
         batch.add_elements(map, [&element]);
@@ -187,11 +141,7 @@ pub(crate) fn publish(
 }
 
 /// Nothing to withdraw is no error: the table may have been replaced since.
-pub(crate) fn withdraw(
-    socket: &mut Socket,
-    options: &BridgeOptions,
-    allocation: &Allocation,
-) -> Result<()> {
+pub(crate) fn withdraw(socket: &mut Socket, options: &BridgeOptions, allocation: &Allocation) -> Result<()> {
     for (map, element) in elements(allocation) {
         let mut batch = Batch::new(Family::Ip, &options.table);
         batch.delete_elements(map, [&element]);

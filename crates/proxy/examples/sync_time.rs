@@ -9,17 +9,10 @@ use sys::netlink::Socket;
 
 fn frontend(i: u32, endpoints: u32) -> Frontend {
     let backends: Vec<Backend> = (0..endpoints)
-        .map(|e| Backend {
-            address: (0x0a2a_0000 + (i * 7 + e) % 60_000 + 2).into(),
-            port: 8080,
-        })
+        .map(|e| Backend { address: (0x0a2a_0000 + (i * 7 + e) % 60_000 + 2).into(), port: 8080 })
         .collect();
     Frontend {
-        listen: Listen {
-            address: Some((0x0a2b_0000 + i + 1).into()),
-            protocol: 6,
-            port: 80,
-        },
+        listen: Listen { address: Some((0x0a2b_0000 + i + 1).into()), protocol: 6, port: 80 },
         action: Action::Balance(Balance {
             here: backends.iter().take(1).map(|b| b.address).collect(),
             backends,
@@ -35,10 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let endpoints = args.next().transpose()?.unwrap_or(3);
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
     let mut socket = Socket::netfilter()?;
-    let node = Node {
-        name: "node".into(),
-        cluster_cidrs: vec!["10.42.0.0/16".parse()?],
-    };
+    let node = Node { name: "node".into(), cluster_cidrs: vec!["10.42.0.0/16".parse()?] };
     let mut rules = Ruleset::new("bench", node, vec!["10.43.0.0/16".parse()?], 0x4000);
 
     let started = Instant::now();
@@ -58,19 +48,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for round in 0..200 {
         let i = round * 37 % services;
         let started = Instant::now();
-        rules.update(
-            &format!("default/s{i}"),
-            vec![frontend(i, endpoints + 1 + round % 2)],
-        );
+        rules.update(&format!("default/s{i}"), vec![frontend(i, endpoints + 1 + round % 2)]);
         rules.take_changes().commit(&mut socket)?;
         times.push(started.elapsed());
     }
     times.sort();
-    println!(
-        "change of one service: p50 {:.2?}, p99 {:.2?}",
-        times[times.len() / 2],
-        times[times.len() * 99 / 100]
-    );
+    println!("change of one service: p50 {:.2?}, p99 {:.2?}", times[times.len() / 2], times[times.len() * 99 / 100]);
     let started = Instant::now();
     rules.replace_table().commit(&mut socket)?;
     println!("replacing the whole table: {:.1?}", started.elapsed());

@@ -73,27 +73,15 @@ pub async fn run(informers: &Informers, options: Options, shutdown: Shutdown) ->
         () = async { services.wait_synced().await; slices.wait_synced().await } => {}
         () = shutdown.cancelled() => return Ok(()),
     }
-    let node = Node {
-        name: options.node_name.clone(),
-        cluster_cidrs: options.cluster_cidrs.clone(),
-    };
-    let mut rules = Ruleset::new(
-        &options.table,
-        node.clone(),
-        options.service_cidrs.clone(),
-        options.masquerade_mark,
-    );
+    let node = Node { name: options.node_name.clone(), cluster_cidrs: options.cluster_cidrs.clone() };
+    let mut rules = Ruleset::new(&options.table, node.clone(), options.service_cidrs.clone(), options.masquerade_mark);
     let mut in_force = false;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
     loop {
         let keys = dirty.take();
         let changed = keys.len();
         refresh(&mut rules, keys, &node, &services, &by_service);
-        let batch = if in_force {
-            rules.take_changes()
-        } else {
-            rules.replace_table()
-        };
+        let batch = if in_force { rules.take_changes() } else { rules.replace_table() };
         let stale = rules.take_stale_udp();
         let started = Instant::now();
         let empty = batch.is_empty();
@@ -102,11 +90,7 @@ pub async fn run(informers: &Informers, options: Options, shutdown: Shutdown) ->
                 if !in_force {
                     tracing::info!(table = %options.table, services = rules.services().count(), "service proxy is in force");
                 } else if !empty {
-                    tracing::debug!(
-                        changed,
-                        micros = started.elapsed().as_micros() as u64,
-                        "services updated"
-                    );
+                    tracing::debug!(changed, micros = started.elapsed().as_micros() as u64, "services updated");
                 }
                 in_force = true;
                 backoff.reset();
@@ -131,11 +115,7 @@ pub async fn run(informers: &Informers, options: Options, shutdown: Shutdown) ->
 
 /// Removes the table; for `skiff reset`.
 pub fn reset(table: &str) -> Result<(), Error> {
-    Ok(nft::remove_table(
-        &mut Socket::netfilter()?,
-        Family::Ip,
-        table,
-    )?)
+    Ok(nft::remove_table(&mut Socket::netfilter()?, Family::Ip, table)?)
 }
 
 fn refresh(
@@ -148,10 +128,7 @@ fn refresh(
     while let Some(key) = keys.pop_first() {
         let frontends = match services.get(&key) {
             Some(service) => {
-                let slices = index
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .of(&key);
+                let slices = index.lock().unwrap_or_else(PoisonError::into_inner).of(&key);
                 let slices: Vec<&EndpointSlice> = slices.iter().map(Arc::as_ref).collect();
                 plan(&service, &slices, node)
             }
@@ -190,10 +167,7 @@ fn forget_stale(socket: &mut Socket, stale: &[StaleUdp]) -> Result<(), Error> {
 
 fn service_of(slice: &EndpointSlice) -> Option<String> {
     let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
-    Some(format!(
-        "{}/{name}",
-        slice.metadata.namespace.as_deref().unwrap_or_default()
-    ))
+    Some(format!("{}/{name}", slice.metadata.namespace.as_deref().unwrap_or_default()))
 }
 
 /// The slices of each Service, so that a change looks at its own only.
@@ -203,10 +177,7 @@ struct SlicesByService(HashMap<String, HashMap<String, Arc<EndpointSlice>>>);
 impl SlicesByService {
     fn insert(&mut self, service: &str, slice: Arc<EndpointSlice>) {
         let name = slice.metadata.name.clone().unwrap_or_default();
-        self.0
-            .entry(service.into())
-            .or_default()
-            .insert(name, slice);
+        self.0.entry(service.into()).or_default().insert(name, slice);
     }
     fn remove(&mut self, service: &str, slice: &EndpointSlice) {
         if let Some(slices) = self.0.get_mut(service) {
@@ -217,10 +188,7 @@ impl SlicesByService {
         }
     }
     fn of(&self, service: &str) -> Vec<Arc<EndpointSlice>> {
-        self.0
-            .get(service)
-            .map(|s| s.values().cloned().collect())
-            .unwrap_or_default()
+        self.0.get(service).map(|s| s.values().cloned().collect()).unwrap_or_default()
     }
 }
 
@@ -233,10 +201,7 @@ struct Dirty {
 
 impl Dirty {
     fn add(&self, key: String) {
-        self.keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key);
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
         self.notify.notify_one();
     }
     fn take(&self) -> BTreeSet<String> {

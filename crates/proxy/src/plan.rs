@@ -81,11 +81,8 @@ pub fn plan(service: &Service, slices: &[&EndpointSlice], node: &Node) -> Vec<Fr
         return frontends;
     };
     let service_type = spec.type_.as_deref().unwrap_or("ClusterIP");
-    let foreign = service
-        .metadata
-        .labels
-        .as_ref()
-        .is_some_and(|l| l.contains_key("service.kubernetes.io/service-proxy-name"));
+    let foreign =
+        service.metadata.labels.as_ref().is_some_and(|l| l.contains_key("service.kubernetes.io/service-proxy-name"));
     if service_type == "ExternalName" || foreign {
         return frontends;
     }
@@ -111,31 +108,16 @@ pub fn plan(service: &Service, slices: &[&EndpointSlice], node: &Node) -> Vec<Fr
         let all = Candidates::gather(slices, port.name.as_deref().unwrap_or(""), protocol, node);
         let cluster = all.choose(false);
         let local = all.choose(true);
-        let mut here: Vec<Ipv4Addr> = all
-            .0
-            .iter()
-            .filter(|c| c.local)
-            .map(|c| c.backend.address)
-            .collect();
+        let mut here: Vec<Ipv4Addr> = all.0.iter().filter(|c| c.local).map(|c| c.backend.address).collect();
         here.sort();
         here.dedup();
 
         let action = |backends: &[Backend], reach: Reach| match (backends.is_empty(), &reach) {
             (true, Reach::ExternalLocal { local }) if !local.is_empty() => {
-                Action::Balance(Balance {
-                    backends: local.clone(),
-                    reach,
-                    affinity,
-                    here: here.clone(),
-                })
+                Action::Balance(Balance { backends: local.clone(), reach, affinity, here: here.clone() })
             }
             (true, _) => Action::Reject,
-            _ => Action::Balance(Balance {
-                backends: backends.to_vec(),
-                reach,
-                affinity,
-                here: here.clone(),
-            }),
+            _ => Action::Balance(Balance { backends: backends.to_vec(), reach, affinity, here: here.clone() }),
         };
         let internal = match internal_local {
             true if local.is_empty() && !cluster.is_empty() => Action::Drop,
@@ -143,49 +125,27 @@ pub fn plan(service: &Service, slices: &[&EndpointSlice], node: &Node) -> Vec<Fr
             false => action(&cluster, Reach::Cluster),
         };
         let external = match external_local {
-            true => action(
-                &cluster,
-                Reach::ExternalLocal {
-                    local: local.clone(),
-                },
-            ),
+            true => action(&cluster, Reach::ExternalLocal { local: local.clone() }),
             false => action(&cluster, Reach::External),
         };
         for address in &cluster_ips {
             frontends.push(Frontend {
-                listen: Listen {
-                    address: Some(*address),
-                    protocol,
-                    port: number,
-                },
+                listen: Listen { address: Some(*address), protocol, port: number },
                 action: internal.clone(),
             });
         }
         for address in &external_ips {
             if !cluster_ips.contains(address) {
                 frontends.push(Frontend {
-                    listen: Listen {
-                        address: Some(*address),
-                        protocol,
-                        port: number,
-                    },
+                    listen: Listen { address: Some(*address), protocol, port: number },
                     action: external.clone(),
                 });
             }
         }
-        let node_port = port
-            .node_port
-            .and_then(port_number)
-            .filter(|_| matches!(service_type, "NodePort" | "LoadBalancer"));
+        let node_port =
+            port.node_port.and_then(port_number).filter(|_| matches!(service_type, "NodePort" | "LoadBalancer"));
         if let Some(node_port) = node_port {
-            frontends.push(Frontend {
-                listen: Listen {
-                    address: None,
-                    protocol,
-                    port: node_port,
-                },
-                action: external,
-            });
+            frontends.push(Frontend { listen: Listen { address: None, protocol, port: node_port }, action: external });
         }
     }
     frontends
@@ -197,33 +157,20 @@ fn port_number(port: i32) -> Option<u16> {
 
 fn cluster_ips(spec: &ServiceSpec) -> Vec<Ipv4Addr> {
     let plural = spec.cluster_ips.iter().flatten();
-    let mut ips: Vec<Ipv4Addr> = plural
-        .chain(&spec.cluster_ip)
-        .filter_map(|ip| ip.parse().ok())
-        .collect();
+    let mut ips: Vec<Ipv4Addr> = plural.chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok()).collect();
     ips.sort();
     ips.dedup();
     ips
 }
 
 fn external_ips(service: &Service, spec: &ServiceSpec) -> Vec<Ipv4Addr> {
-    let ingress = service
-        .status
-        .iter()
-        .filter_map(|s| s.load_balancer.as_ref())
-        .flat_map(|l| l.ingress.iter().flatten());
+    let ingress =
+        service.status.iter().filter_map(|s| s.load_balancer.as_ref()).flat_map(|l| l.ingress.iter().flatten());
     // ipMode Proxy: the balancer wants to see the traffic even from inside the cluster.
-    let balancer = ingress
-        .filter(|i| i.ip_mode.as_deref() != Some("Proxy"))
-        .filter_map(|i| i.ip.as_ref());
+    let balancer = ingress.filter(|i| i.ip_mode.as_deref() != Some("Proxy")).filter_map(|i| i.ip.as_ref());
     let balancer = balancer.filter(|_| spec.type_.as_deref() == Some("LoadBalancer"));
-    let mut ips: Vec<Ipv4Addr> = spec
-        .external_ips
-        .iter()
-        .flatten()
-        .chain(balancer)
-        .filter_map(|ip| ip.parse().ok())
-        .collect();
+    let mut ips: Vec<Ipv4Addr> =
+        spec.external_ips.iter().flatten().chain(balancer).filter_map(|ip| ip.parse().ok()).collect();
     ips.sort();
     ips.dedup();
     ips
@@ -233,11 +180,8 @@ fn affinity(spec: &ServiceSpec) -> Option<Duration> {
     if spec.session_affinity.as_deref() != Some("ClientIP") {
         return None;
     }
-    let seconds = spec
-        .session_affinity_config
-        .as_ref()
-        .and_then(|c| c.client_ip.as_ref())
-        .and_then(|c| c.timeout_seconds);
+    let seconds =
+        spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds);
     Some(
         seconds
             .and_then(|s| u64::try_from(s).ok())
@@ -274,12 +218,7 @@ impl Candidates {
                 if port.name.as_deref().unwrap_or("") != port_name || port_protocol != protocol {
                     continue;
                 }
-                candidates.extend(
-                    slice
-                        .endpoints
-                        .iter()
-                        .flat_map(|e| candidate(e, number, node)),
-                );
+                candidates.extend(slice.endpoints.iter().flat_map(|e| candidate(e, number, node)));
             }
         }
         // While slices are being repacked an endpoint may be in two of them.
@@ -294,28 +233,18 @@ impl Candidates {
         if !ready.is_empty() {
             return ready;
         }
-        pool()
-            .filter(|c| c.serving && c.terminating)
-            .map(|c| c.backend)
-            .collect()
+        pool().filter(|c| c.serving && c.terminating).map(|c| c.backend).collect()
     }
 }
 
-fn candidate<'a>(
-    endpoints: &'a [SliceEndpoint],
-    port: u16,
-    node: &'a Node,
-) -> impl Iterator<Item = Candidate> + 'a {
+fn candidate<'a>(endpoints: &'a [SliceEndpoint], port: u16, node: &'a Node) -> impl Iterator<Item = Candidate> + 'a {
     endpoints.iter().filter_map(move |endpoint| {
         let conditions = endpoint.conditions.as_ref();
         // Unknown is true for ready, and serving follows ready.
         let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
         Some(Candidate {
             // The first address is the endpoint's; the API says that consumers ignore the others.
-            backend: Backend {
-                address: endpoint.addresses.first()?.parse().ok()?,
-                port,
-            },
+            backend: Backend { address: endpoint.addresses.first()?.parse().ok()?, port },
             ready,
             serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
             terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
@@ -343,24 +272,13 @@ mod tests {
             "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}, {"name": "dns", "port": 5353, "protocol": "UDP"}]
         }))
         .unwrap();
-        let node = Node {
-            name: "me".into(),
-            cluster_cidrs: vec![],
-        };
-        let got: Vec<String> = plan(&service, &[&slice, &slice], &node)
-            .iter()
-            .map(show)
-            .collect();
+        let node = Node { name: "me".into(), cluster_cidrs: vec![] };
+        let got: Vec<String> = plan(&service, &[&slice, &slice], &node).iter().map(show).collect();
         assert_eq!(got, expected);
     }
 
     fn show(f: &Frontend) -> String {
-        let list = |b: &[Backend]| {
-            b.iter()
-                .map(|b| format!("{}:{}", b.address, b.port))
-                .collect::<Vec<_>>()
-                .join(",")
-        };
+        let list = |b: &[Backend]| b.iter().map(|b| format!("{}:{}", b.address, b.port)).collect::<Vec<_>>().join(",");
         let to = match &f.action {
             Action::Reject => "reject".into(),
             Action::Drop => "drop".into(),
@@ -370,10 +288,7 @@ mod tests {
                     Reach::External => "external".into(),
                     Reach::ExternalLocal { local } => format!("local[{}]", list(local)),
                 };
-                let affinity = b
-                    .affinity
-                    .map(|a| format!(" for {}s", a.as_secs()))
-                    .unwrap_or_default();
+                let affinity = b.affinity.map(|a| format!(" for {}s", a.as_secs())).unwrap_or_default();
                 format!("{reach} {}{affinity}", list(&b.backends))
             }
         };
@@ -397,21 +312,9 @@ mod tests {
             &["10.43.0.1/6/80 cluster 10.42.0.5:8080,10.42.1.5:8080"],
         );
         check(spec(), &[UNREADY], &["10.43.0.1/6/80 reject"]);
-        check(
-            spec(),
-            &[LEAVING_ME, UNREADY],
-            &["10.43.0.1/6/80 cluster 10.42.0.6:8080"],
-        );
-        check(
-            json!({"clusterIP": "None", "ports": PORT()}),
-            &[READY_ME],
-            &[],
-        );
-        check(
-            json!({"type": "ExternalName", "externalName": "a.b"}),
-            &[READY_ME],
-            &[],
-        );
+        check(spec(), &[LEAVING_ME, UNREADY], &["10.43.0.1/6/80 cluster 10.42.0.6:8080"]);
+        check(json!({"clusterIP": "None", "ports": PORT()}), &[READY_ME], &[]);
+        check(json!({"type": "ExternalName", "externalName": "a.b"}), &[READY_ME], &[]);
         check(
             json!({"clusterIP": "10.43.0.1", "ports": [{"name": "dns", "port": 53, "protocol": "UDP"}]}),
             &[READY_ME],
@@ -426,19 +329,10 @@ mod tests {
 
     #[test]
     fn internal_policy_local() {
-        let spec =
-            || json!({"clusterIP": "10.43.0.1", "internalTrafficPolicy": "Local", "ports": PORT()});
-        check(
-            spec(),
-            &[READY_YOU, READY_ME],
-            &["10.43.0.1/6/80 cluster 10.42.0.5:8080"],
-        );
+        let spec = || json!({"clusterIP": "10.43.0.1", "internalTrafficPolicy": "Local", "ports": PORT()});
+        check(spec(), &[READY_YOU, READY_ME], &["10.43.0.1/6/80 cluster 10.42.0.5:8080"]);
         check(spec(), &[READY_YOU], &["10.43.0.1/6/80 drop"]);
-        check(
-            spec(),
-            &[READY_YOU, LEAVING_ME],
-            &["10.43.0.1/6/80 cluster 10.42.0.6:8080"],
-        );
+        check(spec(), &[READY_YOU, LEAVING_ME], &["10.43.0.1/6/80 cluster 10.42.0.6:8080"]);
         check(spec(), &[], &["10.43.0.1/6/80 reject"]);
     }
 
@@ -454,7 +348,8 @@ mod tests {
                 "node/6/30080 external 10.42.1.5:8080",
             ],
         );
-        let local = || json!({"type": "NodePort", "clusterIP": "10.43.0.1", "externalTrafficPolicy": "Local", "ports": PORT()});
+        let local =
+            || json!({"type": "NodePort", "clusterIP": "10.43.0.1", "externalTrafficPolicy": "Local", "ports": PORT()});
         check(
             local(),
             &[READY_YOU, READY_ME],
@@ -466,24 +361,10 @@ mod tests {
         check(
             local(),
             &[READY_YOU, LEAVING_ME, LEAVING_YOU],
-            &[
-                "10.43.0.1/6/80 cluster 10.42.1.5:8080",
-                "node/6/30080 local[10.42.0.6:8080] 10.42.1.5:8080",
-            ],
+            &["10.43.0.1/6/80 cluster 10.42.1.5:8080", "node/6/30080 local[10.42.0.6:8080] 10.42.1.5:8080"],
         );
-        check(
-            local(),
-            &[READY_YOU],
-            &[
-                "10.43.0.1/6/80 cluster 10.42.1.5:8080",
-                "node/6/30080 local[] 10.42.1.5:8080",
-            ],
-        );
-        check(
-            local(),
-            &[],
-            &["10.43.0.1/6/80 reject", "node/6/30080 reject"],
-        );
+        check(local(), &[READY_YOU], &["10.43.0.1/6/80 cluster 10.42.1.5:8080", "node/6/30080 local[] 10.42.1.5:8080"]);
+        check(local(), &[], &["10.43.0.1/6/80 reject", "node/6/30080 reject"]);
     }
 
     #[test]

@@ -91,10 +91,7 @@ impl BalanceChain {
             ChainKind::External { count } => format!("external-{count}"),
             ChainKind::Local { count, local } => format!("local-{count}-{local}"),
         };
-        let affinity = self
-            .affinity
-            .map(|a| format!("-for-{}", a.as_secs()))
-            .unwrap_or_default();
+        let affinity = self.affinity.map(|a| format!("-for-{}", a.as_secs())).unwrap_or_default();
         format!("{node}{kind}{affinity}")
     }
 
@@ -103,14 +100,8 @@ impl BalanceChain {
         match self.kind {
             ChainKind::Local { count, .. } => {
                 vec![
-                    BalanceChain {
-                        kind: ChainKind::Cluster { count },
-                        ..self.clone()
-                    },
-                    BalanceChain {
-                        kind: ChainKind::External { count },
-                        ..self.clone()
-                    },
+                    BalanceChain { kind: ChainKind::Cluster { count }, ..self.clone() },
+                    BalanceChain { kind: ChainKind::External { count }, ..self.clone() },
                     self.clone(),
                 ]
             }
@@ -131,15 +122,10 @@ impl StaleUdp {
     pub fn matches(&self, flow: &Flow) -> bool {
         let to_listen = flow.original.protocol == UDP
             && flow.original.destination_port == self.listen.port
-            && self
-                .listen
-                .address
-                .is_none_or(|a| flow.original.destination == IpAddr::V4(a));
+            && self.listen.address.is_none_or(|a| flow.original.destination == IpAddr::V4(a));
         to_listen
             && match self.backend {
-                Some(b) => {
-                    flow.reply.source == IpAddr::V4(b.address) && flow.reply.source_port == b.port
-                }
+                Some(b) => flow.reply.source == IpAddr::V4(b.address) && flow.reply.source_port == b.port,
                 None => flow.reply.source == flow.original.destination,
             }
     }
@@ -247,30 +233,13 @@ impl Ruleset {
             _ => vec![],
         };
         for f in old.iter().filter(|f| f.listen.protocol == UDP) {
-            let kept = new
-                .iter()
-                .find(|n| n.listen == f.listen)
-                .map(backends)
-                .unwrap_or_default();
+            let kept = new.iter().find(|n| n.listen == f.listen).map(backends).unwrap_or_default();
             let gone = backends(f).into_iter().filter(|b| !kept.contains(b));
-            self.stale.extend(gone.map(|b| StaleUdp {
-                listen: f.listen,
-                backend: Some(b),
-            }));
+            self.stale.extend(gone.map(|b| StaleUdp { listen: f.listen, backend: Some(b) }));
         }
-        for f in new
-            .iter()
-            .filter(|f| f.listen.protocol == UDP && !backends(f).is_empty())
-        {
-            if old
-                .iter()
-                .find(|o| o.listen == f.listen)
-                .is_none_or(|o| backends(o).is_empty())
-            {
-                self.stale.push(StaleUdp {
-                    listen: f.listen,
-                    backend: None,
-                });
+        for f in new.iter().filter(|f| f.listen.protocol == UDP && !backends(f).is_empty()) {
+            if old.iter().find(|o| o.listen == f.listen).is_none_or(|o| backends(o).is_empty()) {
+                self.stale.push(StaleUdp { listen: f.listen, backend: None });
             }
         }
     }
@@ -334,10 +303,7 @@ impl Ruleset {
                 continue;
             }
             if before.is_some() {
-                deleted
-                    .entry(map)
-                    .or_default()
-                    .push(Element::key(key.clone()));
+                deleted.entry(map).or_default().push(Element::key(key.clone()));
             }
             if let Some(after) = after {
                 added.entry(map).or_default().push(element(key, after));
@@ -365,30 +331,19 @@ impl Ruleset {
         batch.replace_table();
         use Field::{Ipv4, Mark, Port, Protocol};
         batch.add_map(&Map::verdicts("services", &[Ipv4, Protocol, Port]));
-        batch.add_map(&Map::values(
-            "endpoints",
-            &[Ipv4, Protocol, Port, Mark],
-            &[Ipv4, Port],
-        ));
+        batch.add_map(&Map::values("endpoints", &[Ipv4, Protocol, Port, Mark], &[Ipv4, Port]));
         batch.add_map(
-            &Map::values(AFFINITY, &[Ipv4, Ipv4, Protocol, Port], &[Ipv4, Port])
-                .dynamic(AFFINITY_CLIENTS_MAX),
+            &Map::values(AFFINITY, &[Ipv4, Ipv4, Protocol, Port], &[Ipv4, Port]).dynamic(AFFINITY_CLIENTS_MAX),
         );
         batch.add_map(&Map::set("alive", &[Ipv4, Protocol, Port, Ipv4, Port]));
         batch.add_map(&Map::set("hairpin", &[Ipv4, Ipv4]));
 
         batch.add_chain("reject");
-        batch.add_rule(
-            "reject",
-            Rule::new().l4_protocol(TCP).reject(Reject::TcpReset),
-        );
+        batch.add_rule("reject", Rule::new().l4_protocol(TCP).reject(Reject::TcpReset));
         batch.add_rule("reject", Rule::new().reject(Reject::PortUnreachable));
 
         batch.add_chain("services");
-        batch.add_rule(
-            "services",
-            load_listen(Rule::new(), false, 0).lookup_verdict("services", 0),
-        );
+        batch.add_rule("services", load_listen(Rule::new(), false, 0).lookup_verdict("services", 0));
         batch.add_rule(
             "services",
             load_listen(Rule::new().destination_is_local(), true, 0).lookup_verdict("services", 0),
@@ -406,24 +361,11 @@ impl Ruleset {
             batch.add_base_chain(chain, ChainType::Nat, hook, nft::PRIORITY_DSTNAT);
             batch.add_rule(chain, Rule::new().verdict(Verdict::Jump("services".into())));
         }
-        batch.add_base_chain(
-            "postrouting",
-            ChainType::Nat,
-            Hook::Postrouting,
-            nft::PRIORITY_SRCNAT,
-        );
+        batch.add_base_chain("postrouting", ChainType::Nat, Hook::Postrouting, nft::PRIORITY_SRCNAT);
+        batch.add_rule("postrouting", Rule::new().marked(self.mark).unmark(self.mark).masquerade());
         batch.add_rule(
             "postrouting",
-            Rule::new().marked(self.mark).unmark(self.mark).masquerade(),
-        );
-        batch.add_rule(
-            "postrouting",
-            Rule::new()
-                .translated()
-                .load_source(false, 0)
-                .load_destination(false, 1)
-                .lookup("hairpin", 0)
-                .masquerade(),
+            Rule::new().translated().load_source(false, 0).load_destination(false, 1).lookup("hairpin", 0).masquerade(),
         );
 
         for chain in self.chains.clone() {
@@ -431,10 +373,7 @@ impl Ruleset {
         }
         let mut by_map: BTreeMap<MapName, Vec<Element>> = BTreeMap::new();
         for ((map, key), target) in &self.elements {
-            by_map
-                .entry(*map)
-                .or_default()
-                .push(element(key.clone(), target));
+            by_map.entry(*map).or_default().push(element(key.clone(), target));
         }
         for (map, elements) in &by_map {
             batch.add_elements(map.as_str(), elements);
@@ -449,15 +388,9 @@ impl Ruleset {
         match chain.kind {
             ChainKind::Cluster { count } => {
                 let mut off_cluster = Rule::new();
-                let cidrs: Vec<_> = self
-                    .node
-                    .cluster_cidrs
-                    .iter()
-                    .filter(|c| c.addr().is_ipv4())
-                    .collect();
+                let cidrs: Vec<_> = self.node.cluster_cidrs.iter().filter(|c| c.addr().is_ipv4()).collect();
                 for cidr in &cidrs {
-                    off_cluster =
-                        off_cluster.source_in(Cmp::NotEqual, cidr.network(), cidr.prefix_len());
+                    off_cluster = off_cluster.source_in(Cmp::NotEqual, cidr.network(), cidr.prefix_len());
                 }
                 if !cidrs.is_empty() {
                     batch.add_rule(&name, off_cluster.mark(self.mark));
@@ -469,20 +402,9 @@ impl Ruleset {
                 add_balance(batch, &name, chain, count, 0);
             }
             ChainKind::Local { count, local } => {
-                let [cluster, external] =
-                    [ChainKind::Cluster { count }, ChainKind::External { count }].map(|kind| {
-                        BalanceChain {
-                            kind,
-                            ..chain.clone()
-                        }
-                        .name()
-                    });
-                for cidr in self
-                    .node
-                    .cluster_cidrs
-                    .iter()
-                    .filter(|c| c.addr().is_ipv4())
-                {
+                let [cluster, external] = [ChainKind::Cluster { count }, ChainKind::External { count }]
+                    .map(|kind| BalanceChain { kind, ..chain.clone() }.name());
+                for cidr in self.node.cluster_cidrs.iter().filter(|c| c.addr().is_ipv4()) {
                     batch.add_rule(
                         &name,
                         Rule::new()
@@ -490,12 +412,7 @@ impl Ruleset {
                             .verdict(Verdict::Goto(cluster.clone())),
                     );
                 }
-                batch.add_rule(
-                    &name,
-                    Rule::new()
-                        .source_is_local()
-                        .verdict(Verdict::Goto(external)),
-                );
+                batch.add_rule(&name, Rule::new().source_is_local().verdict(Verdict::Goto(external)));
                 match local {
                     0 => batch.add_rule(&name, Rule::new().verdict(Verdict::Drop)),
                     _ => add_balance(batch, &name, chain, local, count),
@@ -511,16 +428,17 @@ fn load_listen(rule: Rule, node_port: bool, at: u32) -> Rule {
         true => rule.load_value(&Ipv4Addr::UNSPECIFIED.octets(), at),
         false => rule.load_destination(false, at),
     };
-    rule.load_meta(Meta::L4Protocol, at + 1)
-        .load_destination_port(at + 2)
+    rule.load_meta(Meta::L4Protocol, at + 1).load_destination_port(at + 2)
 }
 
 /// Registers: 0 client, 1..=3 frontend, 4 index, then the backend's address and port.
 fn add_balance(batch: &mut Batch, name: &str, chain: &BalanceChain, count: usize, offset: usize) {
     let choose = |rule: Rule| {
-        load_listen(rule, chain.node_port, 1)
-            .load_random(count as u32, offset as u32, 4)
-            .lookup_value("endpoints", 1, 5)
+        load_listen(rule, chain.node_port, 1).load_random(count as u32, offset as u32, 4).lookup_value(
+            "endpoints",
+            1,
+            5,
+        )
     };
     let Some(timeout) = chain.affinity else {
         batch.add_rule(name, choose(Rule::new()).dnat(false, 5, 6));
@@ -548,17 +466,11 @@ fn add_balance(batch: &mut Batch, name: &str, chain: &BalanceChain, count: usize
 }
 
 fn listen_key(listen: &Listen) -> nft::set::Fields {
-    fields()
-        .ip(listen.address.unwrap_or(Ipv4Addr::UNSPECIFIED).into())
-        .protocol(listen.protocol)
-        .port(listen.port)
+    fields().ip(listen.address.unwrap_or(Ipv4Addr::UNSPECIFIED).into()).protocol(listen.protocol).port(listen.port)
 }
 
 fn hairpin_key(address: Ipv4Addr) -> ElementKey {
-    (
-        MapName::Hairpin,
-        fields().ip(address.into()).ip(address.into()).bytes(),
-    )
+    (MapName::Hairpin, fields().ip(address.into()).ip(address.into()).bytes())
 }
 
 fn here_of(frontend: &Frontend) -> &[Ipv4Addr] {
@@ -581,33 +493,15 @@ fn elements_of(frontend: &Frontend) -> (Option<BalanceChain>, Vec<(ElementKey, T
     let (kind, local) = match &balance.reach {
         Reach::Cluster => (ChainKind::Cluster { count }, &[][..]),
         Reach::External => (ChainKind::External { count }, &[][..]),
-        Reach::ExternalLocal { local } => (
-            ChainKind::Local {
-                count,
-                local: local.len(),
-            },
-            &local[..],
-        ),
+        Reach::ExternalLocal { local } => (ChainKind::Local { count, local: local.len() }, &local[..]),
     };
-    let chain = BalanceChain {
-        node_port: listen.address.is_none(),
-        kind,
-        affinity: balance.affinity,
-    };
+    let chain = BalanceChain { node_port: listen.address.is_none(), kind, affinity: balance.affinity };
     let mut elements = vec![service(Target::Chain(chain.name()))];
     for (index, backend) in balance.backends.iter().chain(local).enumerate() {
-        elements.push((
-            (
-                MapName::Endpoints,
-                listen_key(listen).number(index as u32).bytes(),
-            ),
-            Target::Backend(*backend),
-        ));
+        elements
+            .push(((MapName::Endpoints, listen_key(listen).number(index as u32).bytes()), Target::Backend(*backend)));
         if balance.affinity.is_some() {
-            let key = listen_key(listen)
-                .ip(backend.address.into())
-                .port(backend.port)
-                .bytes();
+            let key = listen_key(listen).ip(backend.address.into()).port(backend.port).bytes();
             elements.push(((MapName::Alive, key), Target::Present));
         }
     }
@@ -618,9 +512,7 @@ fn element(key: Vec<u8>, target: &Target) -> Element {
     match target {
         Target::Drop => Element::verdict(key, Verdict::Drop),
         Target::Chain(name) => Element::verdict(key, Verdict::Goto(name.clone())),
-        Target::Backend(b) => {
-            Element::value(key, fields().ip(b.address.into()).port(b.port).bytes())
-        }
+        Target::Backend(b) => Element::value(key, fields().ip(b.address.into()).port(b.port).bytes()),
         Target::Present => Element::key(key),
     }
 }
@@ -635,45 +527,22 @@ mod tests {
     }
 
     fn frontend(port: u16, backends: &[u8], protocol: u8) -> Frontend {
-        let backends: Vec<Backend> = backends
-            .iter()
-            .map(|i| Backend {
-                address: [10, 42, 0, *i].into(),
-                port: 80,
-            })
-            .collect();
+        let backends: Vec<Backend> =
+            backends.iter().map(|i| Backend { address: [10, 42, 0, *i].into(), port: 80 }).collect();
         let here = backends.iter().map(|b| b.address).collect();
         let action = if backends.is_empty() {
             Action::Reject
         } else {
-            Action::Balance(Balance {
-                backends,
-                reach: Reach::Cluster,
-                affinity: None,
-                here,
-            })
+            Action::Balance(Balance { backends, reach: Reach::Cluster, affinity: None, here })
         };
-        Frontend {
-            listen: Listen {
-                address: Some([10, 43, 0, 1].into()),
-                protocol,
-                port,
-            },
-            action,
-        }
+        Frontend { listen: Listen { address: Some([10, 43, 0, 1].into()), protocol, port }, action }
     }
 
     /// Pending element changes as (added or replaced, deleted).
     fn counts(rules: &Ruleset) -> (usize, usize) {
-        let changed = rules
-            .pending
-            .iter()
-            .filter(|(k, before)| before.as_ref() != rules.elements.get(k));
+        let changed = rules.pending.iter().filter(|(k, before)| before.as_ref() != rules.elements.get(k));
         changed.fold((0, 0), |(a, d), (k, before)| {
-            (
-                a + rules.elements.contains_key(k) as usize,
-                d + before.is_some() as usize,
-            )
+            (a + rules.elements.contains_key(k) as usize, d + before.is_some() as usize)
         })
     }
 
@@ -704,10 +573,7 @@ mod tests {
     fn everything_goes_when_all_services_go() {
         let mut rules = ruleset();
         for port in 1..=20 {
-            rules.update(
-                &format!("d/s{port}"),
-                vec![frontend(port, &[port as u8, 2], 6)],
-            );
+            rules.update(&format!("d/s{port}"), vec![frontend(port, &[port as u8, 2], 6)]);
         }
         for port in 1..=20 {
             rules.update(&format!("d/s{port}"), vec![]);
@@ -737,29 +603,11 @@ mod tests {
     #[test]
     fn udp_flows_to_gone_backends_are_stale() {
         let mut rules = ruleset();
-        rules.update(
-            "d/a",
-            vec![frontend(53, &[1, 2], 17), frontend(53, &[1, 2], 6)],
-        );
+        rules.update("d/a", vec![frontend(53, &[1, 2], 17), frontend(53, &[1, 2], 6)]);
         let listen = frontend(53, &[], 17).listen;
-        assert_eq!(
-            rules.take_stale_udp(),
-            [StaleUdp {
-                listen,
-                backend: None
-            }]
-        );
-        rules.update(
-            "d/a",
-            vec![frontend(53, &[2, 3], 17), frontend(53, &[2, 3], 6)],
-        );
-        let gone = |i: u8| StaleUdp {
-            listen,
-            backend: Some(Backend {
-                address: [10, 42, 0, i].into(),
-                port: 80,
-            }),
-        };
+        assert_eq!(rules.take_stale_udp(), [StaleUdp { listen, backend: None }]);
+        rules.update("d/a", vec![frontend(53, &[2, 3], 17), frontend(53, &[2, 3], 6)]);
+        let gone = |i: u8| StaleUdp { listen, backend: Some(Backend { address: [10, 42, 0, i].into(), port: 80 }) };
         assert_eq!(rules.take_stale_udp(), [gone(1)]);
         rules.update("d/a", vec![]);
         assert_eq!(rules.take_stale_udp(), [gone(2), gone(3)]);

@@ -20,39 +20,29 @@ type Events = Arc<Mutex<mpsc::UnboundedReceiver<Value>>>;
 fn fake_api(services: Value, slices: Value, events: Events) -> kube::Client {
     let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let is_services = request.uri().path().ends_with("/services");
-        let items = if is_services {
-            services.clone()
-        } else {
-            slices.clone()
-        };
-        let watch = request
-            .uri()
-            .query()
-            .unwrap_or_default()
-            .contains("watch=true");
+        let items = if is_services { services.clone() } else { slices.clone() };
+        let watch = request.uri().query().unwrap_or_default().contains("watch=true");
         let events = events.clone();
         async move {
             let text = match watch {
-                false => json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}).to_string(),
+                false => {
+                    json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items})
+                        .to_string()
+                }
                 true if is_services => std::future::pending().await,
                 true => match events.lock().await.recv().await {
                     Some(event) => format!("{event}\n"),
                     None => std::future::pending().await,
                 },
             };
-            Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::from(
-                text.into_bytes(),
-            )))
+            Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::from(text.into_bytes())))
         }
     });
     kube::Client::new(service, "default")
 }
 
 fn slice(version: &str, addresses: &[&str]) -> Value {
-    let endpoints: Vec<Value> = addresses
-        .iter()
-        .map(|a| json!({"addresses": [a], "nodeName": "me"}))
-        .collect();
+    let endpoints: Vec<Value> = addresses.iter().map(|a| json!({"addresses": [a], "nodeName": "me"})).collect();
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "endpoints": endpoints, "ports": [{"port": 8080}],
         "metadata": {"name": "web-1", "namespace": "default", "resourceVersion": version, "labels": {"kubernetes.io/service-name": "web"}}
@@ -68,10 +58,7 @@ async fn expect(table: &str, map: &str, count: usize) {
         if got.as_ref().is_ok_and(|n| *n == count) {
             return;
         }
-        assert!(
-            started.elapsed() < Duration::from_secs(10),
-            "{map}: expected {count}, got {got:?}"
-        );
+        assert!(started.elapsed() < Duration::from_secs(10), "{map}: expected {count}, got {got:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -85,11 +72,7 @@ fn the_table_follows_the_cluster_and_heals() {
             let (send, receive) = mpsc::unbounded_channel();
             let shutdown = Shutdown::new();
             let informers = Informers::new(
-                fake_api(
-                    services,
-                    json!([slice("1", &["10.42.0.2"])]),
-                    Arc::new(Mutex::new(receive)),
-                ),
+                fake_api(services, json!([slice("1", &["10.42.0.2"])]), Arc::new(Mutex::new(receive))),
                 shutdown.clone(),
             );
             let options = Options {
@@ -103,18 +86,15 @@ fn the_table_follows_the_cluster_and_heals() {
             let driver = tokio::spawn(async move { proxy::run(&informers, options, stop).await });
             expect(table, "endpoints", 1).await;
             expect(table, "services", 1).await;
-            send.send(
-                json!({"type": "MODIFIED", "object": slice("2", &["10.42.0.2", "10.42.0.3"])}),
-            )
-            .unwrap();
+            send.send(json!({"type": "MODIFIED", "object": slice("2", &["10.42.0.2", "10.42.0.3"])})).unwrap();
             expect(table, "endpoints", 2).await;
             // Somebody deletes our table: the next change writes all of it again.
             proxy::reset(table).unwrap();
-            send.send(json!({"type": "MODIFIED", "object": slice("3", &["10.42.0.2", "10.42.0.3", "10.42.0.4"])})).unwrap();
+            send.send(json!({"type": "MODIFIED", "object": slice("3", &["10.42.0.2", "10.42.0.3", "10.42.0.4"])}))
+                .unwrap();
             expect(table, "endpoints", 3).await;
             expect(table, "services", 1).await;
-            send.send(json!({"type": "DELETED", "object": slice("4", &[])}))
-                .unwrap();
+            send.send(json!({"type": "DELETED", "object": slice("4", &[])})).unwrap();
             expect(table, "endpoints", 0).await;
             expect(table, "services", 1).await;
             shutdown.cancel();
@@ -124,9 +104,7 @@ fn the_table_follows_the_cluster_and_heals() {
                 "Services work on while the agent is away"
             );
             proxy::reset(table).unwrap();
-            assert!(
-                !nft::table_exists(&mut Socket::netfilter().unwrap(), Family::Ip, table).unwrap()
-            );
+            assert!(!nft::table_exists(&mut Socket::netfilter().unwrap(), Family::Ip, table).unwrap());
         });
     });
 }

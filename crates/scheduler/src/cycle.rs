@@ -55,8 +55,7 @@ pub fn decide(
     start: usize,
     tie: u64,
 ) -> Result<String, FitError> {
-    let filters: Vec<_> =
-        plugins.iter().filter_map(|p| Some((p.name(), p.filter(pod, snapshot)?))).collect();
+    let filters: Vec<_> = plugins.iter().filter_map(|p| Some((p.name(), p.filter(pod, snapshot)?))).collect();
     let nodes: Vec<&NodeInfo> = snapshot.nodes().collect();
     let mut error = FitError { nodes: nodes.len(), ..FitError::default() };
     let wanted = enough(nodes.len());

@@ -133,7 +133,8 @@ impl Scheduler {
                 w.queue.remove(&key);
                 w.queue.event(WakeUp::PodChanged, now);
             } else if self.is_ours(pod) {
-                let changed = change.old().is_none_or(|old| old.spec != pod.spec || old.metadata.labels != pod.metadata.labels);
+                let changed =
+                    change.old().is_none_or(|old| old.spec != pod.spec || old.metadata.labels != pod.metadata.labels);
                 let priority = pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0);
                 if self.plugins.iter().any(|p| p.gate(pod).is_some()) {
                     w.queue.gate(&key, priority);
@@ -186,7 +187,7 @@ impl Scheduler {
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         });
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-    
+
         let sent: Result<serde_json::Value, kube::Error> =
             api.create_subresource("binding", name, &PostParams::default(), &binding).await;
         let about = events::reference(pod.as_ref());
@@ -201,10 +202,18 @@ impl Scheduler {
                 match &e {
                     // Deleted, or bound by somebody else.
                     kube::Error::Api(s) if s.code == 404 || s.code == 409 => w.queue.remove(&key),
-                    _ => w.queue.failed(&key, vec![WakeUp::NodeChanged, WakeUp::PodGone, WakeUp::PodChanged], Instant::now()),
+                    _ => w.queue.failed(
+                        &key,
+                        vec![WakeUp::NodeChanged, WakeUp::PodGone, WakeUp::PodChanged],
+                        Instant::now(),
+                    ),
                 }
                 drop(w);
-                self.recorder.warning(&about, "FailedScheduling", format!("running Bind plugin \"DefaultBinder\": {e}"));
+                self.recorder.warning(
+                    &about,
+                    "FailedScheduling",
+                    format!("running Bind plugin \"DefaultBinder\": {e}"),
+                );
                 self.wake.notify_one();
             }
         }

@@ -106,7 +106,8 @@ impl Queue {
             match &mut w.place {
                 Place::Working(seen) => seen.push(change),
                 Place::Resting(since, helps) if helps.contains(&change) => {
-                    let delay = BACKOFF_INITIAL.saturating_mul(1 << w.attempts.saturating_sub(1).min(8)).min(BACKOFF_MAX);
+                    let delay =
+                        BACKOFF_INITIAL.saturating_mul(1 << w.attempts.saturating_sub(1).min(8)).min(BACKOFF_MAX);
                     w.place = Place::Backoff((*since + delay).max(now));
                 }
                 _ => {}

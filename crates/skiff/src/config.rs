@@ -273,8 +273,14 @@ mod tests {
     #[test]
     fn keys_become_flags() {
         let got = flags_of("https-listen-port: 7443\ntls-san:\n- a\n- b\ndisable-agent: true\ndebug: false\n").unwrap();
-        assert_eq!(got, ["--debug", "--disable-agent", "--https-listen-port=7443", "--tls-san=a", "--tls-san=b"]
-            .iter().filter(|f| **f != "--debug").map(|s| s.to_string()).collect::<Vec<_>>());
+        assert_eq!(
+            got,
+            ["--debug", "--disable-agent", "--https-listen-port=7443", "--tls-san=a", "--tls-san=b"]
+                .iter()
+                .filter(|f| **f != "--debug")
+                .map(|s| s.to_string())
+                .collect::<Vec<_>>()
+        );
         assert!(flags_of("- a").is_err());
         assert!(flags_of("a: {b: c}").is_err());
         assert!(flags_of("").unwrap().is_empty());

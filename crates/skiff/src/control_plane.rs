@@ -67,7 +67,8 @@ impl ControlPlane {
         let reader = Reader::new(store.clone());
         let issuer = format!("https://kubernetes.default.svc.{}", args.cluster_domain);
         let tokens = Arc::new(
-            tokens::TokenIssuer::new(&pki.service_account_key_pem, &issuer, &[]).context("failed to read the token key")?,
+            tokens::TokenIssuer::new(&pki.service_account_key_pem, &issuer, &[])
+                .context("failed to read the token key")?,
         );
         let (authz, rbac) = authz::Chain::standard(reader.clone());
         let authz = Arc::new(authz);
@@ -220,16 +221,14 @@ fn local_client(server: &Arc<Server>, user: &str, groups: &[&str]) -> Client {
 async fn open_store(args: &ServerArgs, layout: &Layout) -> Result<Arc<dyn Store>> {
     let Some(endpoints) = &args.datastore_endpoint else {
         let options = store::embedded::Options::new(layout.store());
-        return tokio::task::spawn_blocking(move || store::embedded::open(options))
-            .await?
-            .map_err(|e| {
-                let next = match &e {
-                    store::Error::InUse(_) => "; stop that one, or choose another --data-dir",
-                    store::Error::Corrupt(_) => "; restore a copy of the data directory, or start with an empty --data-dir",
-                    _ => "",
-                };
-                anyhow!("failed to open the store in {}: {e}{next}", layout.store().display())
-            });
+        return tokio::task::spawn_blocking(move || store::embedded::open(options)).await?.map_err(|e| {
+            let next = match &e {
+                store::Error::InUse(_) => "; stop that one, or choose another --data-dir",
+                store::Error::Corrupt(_) => "; restore a copy of the data directory, or start with an empty --data-dir",
+                _ => "",
+            };
+            anyhow!("failed to open the store in {}: {e}{next}", layout.store().display())
+        });
     };
     let read = |p: &Option<std::path::PathBuf>| -> Result<Option<Vec<u8>>> {
         p.as_ref().map(|p| std::fs::read(p).with_context(|| format!("failed to read {}", p.display()))).transpose()
@@ -259,8 +258,7 @@ fn authenticators(pki: &Pki, tokens: &Arc<tokens::TokenIssuer>, reader: &Reader)
     ]);
     let front_proxy = authn::request_header::RequestHeader::new(&pki.front_proxy_ca.cert_pem, &["front-proxy-client"])
         .map_err(|e| anyhow!("front proxy CA: {e}"))?;
-    let certificates =
-        authn::x509::ClientCertificates::new(&pki.ca.cert_pem).map_err(|e| anyhow!("client CA: {e}"))?;
+    let certificates = authn::x509::ClientCertificates::new(&pki.ca.cert_pem).map_err(|e| anyhow!("client CA: {e}"))?;
     // Health and version tell nothing that an unknown caller may not know.
     let anonymous = authn::anonymous::Anonymous::new(&["/livez", "/readyz", "/healthz", "/version"]);
     Ok(authn::Chain::new(vec![Arc::new(front_proxy), Arc::new(certificates)], Arc::new(bearer), anonymous))
@@ -283,8 +281,7 @@ fn write_kubeconfig(args: &ServerArgs, layout: &Layout, p: &Pki, port: u16) -> R
         std::net::IpAddr::V6(ip) => format!("[{ip}]"),
         ip => ip.to_string(),
     };
-    let text =
-        pki::kubeconfig(&format!("https://{host}:{port}"), &p.ca.cert_pem, &p.admin.cert_pem, &p.admin.key_pem);
+    let text = pki::kubeconfig(&format!("https://{host}:{port}"), &p.ca.cert_pem, &p.admin.cert_pem, &p.admin.key_pem);
     pki::write(&layout.pki().join("admin.kubeconfig"), &text)?;
     let path = args.write_kubeconfig.clone().unwrap_or_else(|| layout.kubeconfig.clone());
     let dir = path.parent().unwrap_or(Path::new("."));

@@ -27,7 +27,12 @@ impl Layout {
             };
         }
         let name = format!("skiff-{}", short_hash(&data_dir.to_string_lossy()));
-        Layout { state_dir: Path::new("/run").join(&name), kubeconfig: data_dir.join("kubeconfig.yaml"), name, data_dir }
+        Layout {
+            state_dir: Path::new("/run").join(&name),
+            kubeconfig: data_dir.join("kubeconfig.yaml"),
+            name,
+            data_dir,
+        }
     }
 
     pub fn store(&self) -> PathBuf {

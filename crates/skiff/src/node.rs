@@ -103,7 +103,8 @@ pub async fn start(
         }));
     }
     if !args.disabled("dns") {
-        let gateway = bridge.gateways().into_iter().find(IpAddr::is_ipv4).context("the pod network has no IPv4 gateway")?;
+        let gateway =
+            bridge.gateways().into_iter().find(IpAddr::is_ipv4).context("the pod network has no IPv4 gateway")?;
         let informers = control_plane.informers().clone();
         // Not 53: the machine may have a name server of its own on all addresses. The Service maps it.
         let server = SocketAddr::new(gateway, 10053);
@@ -117,8 +118,7 @@ pub async fn start(
             ttl_seconds: 5,
         };
         let publisher = control_plane.client("system:apiserver", &["system:masters"]);
-        let publication =
-            dns::Publication { cluster_ip: cluster_dns, server, node_name: host.node_name.clone() };
+        let publication = dns::Publication { cluster_ip: cluster_dns, server, node_name: host.node_name.clone() };
         let stop = shutdown.clone();
         tasks.push(tokio::spawn(async move {
             if let Err(e) = dns::publish(&publisher, &publication).await {
@@ -182,7 +182,8 @@ pub fn labels(flags: &[String]) -> Result<BTreeMap<String, String>> {
 }
 
 pub fn taint(flag: &str) -> Result<Taint> {
-    let (rest, effect) = flag.rsplit_once(':').with_context(|| format!("--node-taint={flag}: must be key=value:effect"))?;
+    let (rest, effect) =
+        flag.rsplit_once(':').with_context(|| format!("--node-taint={flag}: must be key=value:effect"))?;
     if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
         bail!("--node-taint={flag}: effect {effect:?} is none of NoSchedule, PreferNoSchedule, NoExecute");
     }

@@ -59,7 +59,11 @@ fn actual() -> Arrows {
 fn the_crate_table_of_the_architecture_is_true() {
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
     let (said, is) = (documented(&text), actual());
-    assert_eq!(said.keys().collect::<Vec<_>>(), is.keys().collect::<Vec<_>>(), "crates in the table, crates that exist");
+    assert_eq!(
+        said.keys().collect::<Vec<_>>(),
+        is.keys().collect::<Vec<_>>(),
+        "crates in the table, crates that exist"
+    );
     let wrong: Vec<String> = said
         .iter()
         .filter(|(name, uses)| is[*name] != **uses)

@@ -57,10 +57,7 @@ impl Set {
 
     /// By name, with or without `CAP_`, in any case.
     pub fn of(names: &[&str]) -> Set {
-        Set(names
-            .iter()
-            .filter_map(|name| number(name))
-            .fold(0, |bits, n| bits | 1 << n))
+        Set(names.iter().filter_map(|name| number(name)).fold(0, |bits, n| bits | 1 << n))
     }
 
     pub fn contains(self, number: u32) -> bool {
@@ -109,9 +106,7 @@ pub fn limit_bounding(keep: Set) -> io::Result<()> {
         }
         if present == 1 && !keep.contains(number) {
             // SAFETY: plain numbers.
-            check(libc::c_long::from(unsafe {
-                libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0)
-            }))?;
+            check(libc::c_long::from(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) }))?;
         }
     }
     Ok(())
@@ -132,26 +127,11 @@ pub fn set(keep: Set) -> io::Result<()> {
         inheritable: u32,
     }
     const VERSION_3: u32 = 0x2008_0522;
-    let header = Header {
-        version: VERSION_3,
-        pid: 0,
-    };
-    let half = |bits: u64| Data {
-        effective: bits as u32,
-        permitted: bits as u32,
-        inheritable: 0,
-    };
+    let header = Header { version: VERSION_3, pid: 0 };
+    let half = |bits: u64| Data { effective: bits as u32, permitted: bits as u32, inheritable: 0 };
     let data = [half(keep.0), half(keep.0 >> 32)];
     // SAFETY: PR_CAP_AMBIENT_CLEAR_ALL takes no pointers.
-    unsafe {
-        libc::prctl(
-            libc::PR_CAP_AMBIENT,
-            libc::PR_CAP_AMBIENT_CLEAR_ALL,
-            0,
-            0,
-            0,
-        )
-    };
+    unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     // SAFETY: version 3 takes a header and two data structs, which both live until the call returns.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
 }
@@ -162,12 +142,8 @@ mod tests {
 
     #[test]
     fn names_are_numbers() {
-        for (name, expected) in [
-            ("CHOWN", 0),
-            ("cap_net_admin", 12),
-            ("SYS_ADMIN", 21),
-            ("CAP_CHECKPOINT_RESTORE", 40),
-        ] {
+        for (name, expected) in [("CHOWN", 0), ("cap_net_admin", 12), ("SYS_ADMIN", 21), ("CAP_CHECKPOINT_RESTORE", 40)]
+        {
             assert_eq!(number(name), Some(expected), "{name}");
         }
         assert_eq!(number("FLY"), None);

@@ -16,13 +16,7 @@ pub fn set_xattr(path: &Path, name: &str, value: &[u8]) -> io::Result<()> {
     let name = c_string(name.as_bytes())?;
     // SAFETY: two C strings and a buffer with its length.
     check(libc::c_long::from(unsafe {
-        libc::lsetxattr(
-            path.as_ptr(),
-            name.as_ptr(),
-            value.as_ptr().cast(),
-            value.len(),
-            0,
-        )
+        libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
     }))
     .map(drop)
 }
@@ -33,14 +27,9 @@ pub fn get_xattr(path: &Path, name: &str) -> io::Result<Vec<u8>> {
     let name = c_string(name.as_bytes())?;
     let mut value = vec![0u8; 256];
     // SAFETY: two C strings and a buffer with its length.
-    let length = check(unsafe {
-        libc::lgetxattr(
-            path.as_ptr(),
-            name.as_ptr(),
-            value.as_mut_ptr().cast(),
-            value.len(),
-        )
-    } as libc::c_long)?;
+    let length =
+        check(unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) }
+            as libc::c_long)?;
     value.truncate(length as usize);
     Ok(value)
 }

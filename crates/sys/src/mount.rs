@@ -29,23 +29,15 @@ pub enum Propagation {
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {
-    CString::new(path.as_os_str().as_bytes())
-        .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
 /// Clones the tree of mounts at `path`; `recursive` takes the mounts below it along. It is attached nowhere yet.
 pub fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    let flags = OPEN_TREE_CLONE
-        | OPEN_TREE_CLOEXEC
-        | if recursive {
-            libc::AT_RECURSIVE as u32
-        } else {
-            0
-        };
+    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | if recursive { libc::AT_RECURSIVE as u32 } else { 0 };
     // SAFETY: `path` is a valid C string.
-    let fd =
-        check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    let fd = check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
     // SAFETY: the kernel has just given us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
@@ -97,14 +89,7 @@ pub fn attach(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
     let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS;
     // SAFETY: both paths are valid C strings.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            target.as_ptr(),
-            flags,
-        )
+        libc::syscall(libc::SYS_move_mount, tree.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD, target.as_ptr(), flags)
     })
     .map(drop)
 }
@@ -112,9 +97,8 @@ pub fn attach(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
 /// Brings the loopback interface of the current network namespace up.
 pub fn loopback_up() -> io::Result<()> {
     // SAFETY: plain numbers.
-    let fd = check(libc::c_long::from(unsafe {
-        libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
-    }))?;
+    let fd =
+        check(libc::c_long::from(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }))?;
     // SAFETY: the kernel has just given us this descriptor.
     let socket = unsafe { OwnedFd::from_raw_fd(fd as i32) };
     // SAFETY: all-zero is a valid `ifreq`.
@@ -123,10 +107,8 @@ pub fn loopback_up() -> io::Result<()> {
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads one `ifreq`, which lives until the call returns.
-    check(libc::c_long::from(unsafe {
-        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
-    }))
-    .map(drop)
+    check(libc::c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }))
+        .map(drop)
 }
 
 /// Unmounts everything at or below a directory, the innermost first. Succeeds when there is nothing.
@@ -150,12 +132,7 @@ pub fn unmount_below(dir: &Path) -> io::Result<()> {
 
 /// mountinfo writes space, tab, newline and backslash as octal escapes.
 fn unescape(text: &str) -> String {
-    [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ]
-    .iter()
-    .fold(text.to_string(), |t, (from, to)| t.replace(from, to))
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_string(), |t, (from, to)| t.replace(from, to))
 }

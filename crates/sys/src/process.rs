@@ -33,13 +33,7 @@ pub fn fork(flags: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::Result<For
     }
     // SAFETY: no CLONE_VM and no stack, so this behaves as fork(2): the child gets a copy of everything. We have
     // checked that no other thread exists, so no lock is held by anyone but the caller.
-    match unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw mut arguments,
-            size_of::<libc::clone_args>(),
-        )
-    } {
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(Pid::from_raw(pid as i32))),
@@ -66,8 +60,7 @@ pub fn reset_signals() {
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;
     // SAFETY: only sets a flag on descriptors; nothing is closed now.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) })
-        .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
 /// Closes every descriptor from `first` on, whoever thinks to own it: for a fork that will never return to the
@@ -111,13 +104,7 @@ pub fn pidfd_open(pid: i32) -> io::Result<std::os::fd::OwnedFd> {
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     // SAFETY: a null siginfo is allowed and means the default one.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            number,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), number, std::ptr::null::<libc::siginfo_t>(), 0)
     })
     .map(drop)
 }
@@ -131,34 +118,19 @@ pub fn signal_number(name: &str) -> Option<i32> {
     let upper = name.to_ascii_uppercase();
     let short = upper.strip_prefix("SIG").unwrap_or(&upper);
     let realtime = |rest: &str| {
-        if rest.is_empty() {
-            Some(0)
-        } else {
-            rest.parse::<i32>().ok()
-        }
+        if rest.is_empty() { Some(0) } else { rest.parse::<i32>().ok() }
     };
     if let Some(rest) = short.strip_prefix("RTMIN") {
-        return realtime(rest)
-            .map(|n| 34 + n)
-            .filter(|n| (34..=64).contains(n));
+        return realtime(rest).map(|n| 34 + n).filter(|n| (34..=64).contains(n));
     }
     if let Some(rest) = short.strip_prefix("RTMAX") {
-        return realtime(rest)
-            .map(|n| 64 + n)
-            .filter(|n| (34..=64).contains(n));
+        return realtime(rest).map(|n| 64 + n).filter(|n| (34..=64).contains(n));
     }
-    format!("SIG{short}")
-        .parse::<nix::sys::signal::Signal>()
-        .ok()
-        .map(|s| s as i32)
+    format!("SIG{short}").parse::<nix::sys::signal::Signal>().ok().map(|s| s as i32)
 }
 
 pub(crate) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result < 0 {
-        Err(Errno::last().into())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(Errno::last().into()) } else { Ok(result) }
 }
 
 #[cfg(test)]

@@ -113,11 +113,7 @@ fn write_go(types: &Types, ty: TypeId, value: Option<&Value>, out: &mut Vec<u8>)
                 }
             }
             if s.preserve_unknown {
-                for (k, v) in members
-                    .into_iter()
-                    .flat_map(sorted)
-                    .filter(|m| s.field(m.0).is_none())
-                {
+                for (k, v) in members.into_iter().flat_map(sorted).filter(|m| s.field(m.0).is_none()) {
                     if std::mem::replace(&mut comma, true) {
                         out.push(b',');
                     }

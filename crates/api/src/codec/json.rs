@@ -7,15 +7,12 @@
 
 pub use super::encode::{canonical, go_order};
 use super::scalar::{
-    canonical_quantity, format_duration, format_micro_time, format_time, parse_duration,
-    parse_time, time_error,
+    canonical_quantity, format_duration, format_micro_time, format_time, parse_duration, parse_time, time_error,
 };
 use crate::facts::{Union, facts};
 use base64::Engine;
 use meta::schema::{Field, Shape, Struct, TypeId, Types};
-use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
@@ -38,12 +35,8 @@ pub struct Decoded {
 impl Decoded {
     /// What `fieldValidation=Strict` answers, or `None` when there is nothing to complain about.
     pub fn strict_error(&self) -> Option<DecodeError> {
-        (!self.problems.is_empty()).then(|| {
-            DecodeError::Strict(format!(
-                "strict decoding error: {}",
-                self.problems.join(", ")
-            ))
-        })
+        (!self.problems.is_empty())
+            .then(|| DecodeError::Strict(format!("strict decoding error: {}", self.problems.join(", "))))
     }
 }
 
@@ -73,9 +66,7 @@ impl DecodeError {
 pub fn decode(types: &Types, ty: TypeId, bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let mut cx = Cx::new(types);
     let mut de = serde_json::Deserializer::from_slice(bytes);
-    let result = Seed { cx: &mut cx, ty }
-        .deserialize(&mut de)
-        .and_then(|v| de.end().map(|()| v));
+    let result = Seed { cx: &mut cx, ty }.deserialize(&mut de).and_then(|v| de.end().map(|()| v));
     cx.finish(result, syntax_error)
 }
 
@@ -96,14 +87,8 @@ pub fn type_meta(bytes: &[u8]) -> Result<(String, String), DecodeError> {
         kind: Option<String>,
     }
     match serde_json::from_slice::<TypeMeta>(bytes) {
-        Ok(t) => Ok((
-            t.api_version.unwrap_or_default(),
-            t.kind.unwrap_or_default(),
-        )),
-        Err(e) => Err(DecodeError::Syntax(format!(
-            "couldn't get version/kind; json parse error: {}",
-            syntax_error(e)
-        ))),
+        Ok(t) => Ok((t.api_version.unwrap_or_default(), t.kind.unwrap_or_default())),
+        Err(e) => Err(DecodeError::Syntax(format!("couldn't get version/kind; json parse error: {}", syntax_error(e)))),
     }
 }
 
@@ -161,12 +146,9 @@ impl<'t> Cx<'t> {
         match (result, self.error) {
             (_, Some(message)) => Err(DecodeError::Type(message)),
             (Err(e), None) => Err(syntax(e)),
-            (Ok(value), None) => Ok(Decoded {
-                value,
-                unknown: self.unknown,
-                duplicates: self.duplicates,
-                problems: self.problems,
-            }),
+            (Ok(value), None) => {
+                Ok(Decoded { value, unknown: self.unknown, duplicates: self.duplicates, problems: self.problems })
+            }
         }
     }
 
@@ -226,10 +208,7 @@ impl<'t> Cx<'t> {
             .collect();
         let message = match self.structs.last() {
             Some(s) if !fields.is_empty() => {
-                format!(
-                    "json: cannot unmarshal {got} into Go struct field {s}.{} of type {go}",
-                    fields.join(".")
-                )
+                format!("json: cannot unmarshal {got} into Go struct field {s}.{} of type {go}", fields.join("."))
             }
             _ => format!("json: cannot unmarshal {got} into Go value of type {go}"),
         };
@@ -244,10 +223,7 @@ fn go_type(types: &Types, ty: TypeId) -> String {
         Shape::Struct(_) if t.name.is_empty() => "map[string]interface {}".into(),
         Shape::Struct(_) => {
             let mut parts = t.name.rsplitn(3, '.');
-            let (name, package) = (
-                parts.next().unwrap_or_default(),
-                parts.next().unwrap_or_default(),
-            );
+            let (name, package) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
             format!("{package}.{name}")
         }
         Shape::Map { value, .. } => format!("map[string]{}", go_type(types, *value)),
@@ -303,10 +279,7 @@ impl<'t> Seed<'_, 't> {
                 if n.as_i64().is_some_and(|i| i32::try_from(i).is_ok()) {
                     return Ok(n.into());
                 }
-                self.cx.fail(format!(
-                    "json: cannot unmarshal {} into Go value of type int32",
-                    go_number(&n)
-                ));
+                self.cx.fail(format!("json: cannot unmarshal {} into Go value of type int32", go_number(&n)));
                 Err(E::custom(""))
             }
             Shape::Double => Ok(whole(n).into()),
@@ -332,11 +305,7 @@ impl<'t> Seed<'_, 't> {
 
     fn string<E: serde::de::Error>(self, s: String) -> Result<Value, E> {
         match self.shape() {
-            Shape::String
-            | Shape::Any
-            | Shape::RawExtension
-            | Shape::FieldsV1
-            | Shape::IntOrString => Ok(s.into()),
+            Shape::String | Shape::Any | Shape::RawExtension | Shape::FieldsV1 | Shape::IntOrString => Ok(s.into()),
             Shape::Quantity => self.quantity(s.trim()),
             Shape::Time => match parse_time(&s) {
                 Some(t) => Ok(format_time(t).into()),
@@ -348,8 +317,7 @@ impl<'t> Seed<'_, 't> {
             Shape::MicroTime => match parse_time(&s) {
                 Some(t) => Ok(format_micro_time(t).into()),
                 None => {
-                    self.cx
-                        .fail(time_error(&s, "2006-01-02T15:04:05.000000Z07:00"));
+                    self.cx.fail(time_error(&s, "2006-01-02T15:04:05.000000Z07:00"));
                     Err(E::custom(""))
                 }
             },
@@ -367,12 +335,12 @@ impl<'t> Seed<'_, 't> {
                     Ok(_) => Ok(text.into()),
                     Err(e) => {
                         let at = match e {
-                            base64::DecodeError::InvalidByte(at, _)
-                            | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+                            base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => {
+                                at
+                            }
                             _ => text.len(),
                         };
-                        self.cx
-                            .fail(format!("illegal base64 data at input byte {at}"));
+                        self.cx.fail(format!("illegal base64 data at input byte {at}"));
                         Err(E::custom(""))
                     }
                 }
@@ -385,11 +353,7 @@ impl<'t> Seed<'_, 't> {
     }
 
     /// Decodes the members of a struct. Consumes the map to its end even where fields are unknown.
-    fn structure<'de, A: MapAccess<'de>>(
-        self,
-        s: &'t Struct,
-        mut map: A,
-    ) -> Result<Value, A::Error> {
+    fn structure<'de, A: MapAccess<'de>>(self, s: &'t Struct, mut map: A) -> Result<Value, A::Error> {
         let cx = self.cx;
         let named = !cx.types.get(self.ty).name.is_empty();
         if named {
@@ -406,10 +370,7 @@ impl<'t> Seed<'_, 't> {
                         out.remove(&f.name);
                     }
                     cx.path.push(Segment::Field(&f.name));
-                    let value = map.next_value_seed(Seed {
-                        cx: &mut *cx,
-                        ty: f.ty,
-                    })?;
+                    let value = map.next_value_seed(Seed { cx: &mut *cx, ty: f.ty })?;
                     cx.path.pop();
                     if !dropped(cx.types, f, &value) {
                         out.insert(f.name.clone(), value);
@@ -456,8 +417,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         match self.shape() {
             Shape::Bool | Shape::Any | Shape::RawExtension | Shape::FieldsV1 => Ok(b.into()),
             Shape::IntOrString => {
-                self.cx
-                    .fail("json: cannot unmarshal bool into Go value of type int32".into());
+                self.cx.fail("json: cannot unmarshal bool into Go value of type int32".into());
                 Err(E::custom(""))
             }
             Shape::Quantity => self.quantity(if b { "true" } else { "false" }),
@@ -505,8 +465,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
             Shape::Any => return self.any_then_union(|s| s.visit_seq(seq)),
             Shape::RawExtension | Shape::FieldsV1 => return opaque(self.cx, |s| s.visit_seq(seq)),
             Shape::IntOrString => {
-                self.cx
-                    .fail("json: cannot unmarshal array into Go value of type int32".into());
+                self.cx.fail("json: cannot unmarshal array into Go value of type int32".into());
                 return Err(A::Error::custom(""));
             }
             _ => {
@@ -517,10 +476,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         let mut out = Vec::new();
         loop {
             self.cx.path.push(Segment::Index(out.len()));
-            let next = seq.next_element_seed(Seed {
-                cx: &mut *self.cx,
-                ty: item,
-            })?;
+            let next = seq.next_element_seed(Seed { cx: &mut *self.cx, ty: item })?;
             self.cx.path.pop();
             match next {
                 Some(Value::Null) => out.push(zero(self.cx.types, item)),
@@ -540,16 +496,9 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
                         self.cx.report("duplicate", &key);
                     }
                     self.cx.path.push(Segment::Key(key));
-                    let v = map.next_value_seed(Seed {
-                        cx: &mut *self.cx,
-                        ty: *value,
-                    })?;
+                    let v = map.next_value_seed(Seed { cx: &mut *self.cx, ty: *value })?;
                     if let Some(Segment::Key(key)) = self.cx.path.pop() {
-                        let v = if v.is_null() {
-                            zero(self.cx.types, *value)
-                        } else {
-                            v
-                        };
+                        let v = if v.is_null() { zero(self.cx.types, *value) } else { v };
                         out.insert(key, v);
                     }
                 }
@@ -558,8 +507,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
             Shape::Any => self.any_then_union(|s| s.visit_map(map)),
             Shape::RawExtension | Shape::FieldsV1 => opaque(self.cx, |s| s.visit_map(map)),
             Shape::IntOrString => {
-                self.cx
-                    .fail("json: cannot unmarshal object into Go value of type int32".into());
+                self.cx.fail("json: cannot unmarshal object into Go value of type int32".into());
                 Err(A::Error::custom(""))
             }
             _ => {
@@ -608,31 +556,19 @@ impl<'t> Seed<'_, 't> {
 /// Drops from a union's schema what the schema type doesn't know.
 fn clean_union(union: Union, value: Value) -> Result<Value, DecodeError> {
     let types = crate::facts::types();
-    let Some(schema) =
-        types.named("apiextensions_apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps")
-    else {
+    let Some(schema) = types.named("apiextensions_apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps") else {
         return Ok(value);
     };
-    let wrong =
-        |what: &str| DecodeError::Type(format!("json: cannot unmarshal {what} into a JSON schema"));
+    let wrong = |what: &str| DecodeError::Type(format!("json: cannot unmarshal {what} into a JSON schema"));
     match (union, value) {
         (_, v @ Value::Object(_)) => Ok(decode_value(types, schema, &v)?.value),
         (Union::SchemaOrBool, v @ Value::Bool(_)) => Ok(v),
-        (Union::SchemaOrBool, _) => {
-            Err(DecodeError::Type("boolean or JSON schema expected".into()))
-        }
+        (Union::SchemaOrBool, _) => Err(DecodeError::Type("boolean or JSON schema expected".into())),
         (Union::SchemaOrArray, Value::Array(items)) => Ok(Value::Array(
-            items
-                .iter()
-                .map(|v| decode_value(types, schema, v).map(|d| d.value))
-                .collect::<Result<_, _>>()?,
+            items.iter().map(|v| decode_value(types, schema, v).map(|d| d.value)).collect::<Result<_, _>>()?,
         )),
         (Union::SchemaOrStrings, v @ Value::Array(_)) => {
-            if v.as_array().is_some_and(|a| a.iter().all(Value::is_string)) {
-                Ok(v)
-            } else {
-                Err(wrong("array"))
-            }
+            if v.as_array().is_some_and(|a| a.iter().all(Value::is_string)) { Ok(v) } else { Err(wrong("array")) }
         }
         (_, Value::Null) => Ok(Value::Null),
         (_, _) => Err(wrong("scalar")),
@@ -686,17 +622,10 @@ impl<'t> Visitor<'_> for KeySeed<'t> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Key<'t>, E> {
-        Ok(
-            match self
-                .0
-                .by_name
-                .get(name)
-                .and_then(|i| self.0.fields.get(*i as usize).map(|f| (*i, f)))
-            {
-                Some((i, f)) => Key::Field(i, f),
-                None => Key::Unknown(name.to_string()),
-            },
-        )
+        Ok(match self.0.by_name.get(name).and_then(|i| self.0.fields.get(*i as usize).map(|f| (*i, f))) {
+            Some((i, f)) => Key::Field(i, f),
+            None => Key::Unknown(name.to_string()),
+        })
     }
 }
 
@@ -795,9 +724,7 @@ pub(crate) fn dropped(types: &Types, field: &Field, value: &Value) -> bool {
         Value::Array(a) => a.is_empty(),
         // Differs from upstream: Go writes an empty non-pointer struct out as `{}`. Leaving it out says the same
         // to every reader, and objects from typed and untyped clients become equal.
-        Value::Object(o) => {
-            o.is_empty() && !matches!(types.shape(field.ty), Shape::Any | Shape::RawExtension)
-        }
+        Value::Object(o) => o.is_empty() && !matches!(types.shape(field.ty), Shape::Any | Shape::RawExtension),
     }
 }
 

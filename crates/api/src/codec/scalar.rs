@@ -2,9 +2,7 @@
 
 /// A quantity in its one canonical form, or upstream's complaint.
 pub fn canonical_quantity(text: &str) -> Result<String, String> {
-    meta::quantity::Quantity::parse(text)
-        .map(|q| q.canonical())
-        .map_err(|e| e.to_string())
+    meta::quantity::Quantity::parse(text).map(|q| q.canonical()).map_err(|e| e.to_string())
 }
 
 /// RFC 3339 with any offset, as Go's `time.Parse` takes it.
@@ -21,9 +19,7 @@ pub fn parse_time(text: &str) -> Option<jiff::Timestamp> {
 pub fn format_time(t: jiff::Timestamp) -> String {
     // Down to whole seconds, towards the past, also before 1970.
     let seconds = t.as_nanosecond().div_euclid(1_000_000_000) as i64;
-    jiff::Timestamp::from_second(seconds)
-        .unwrap_or(t)
-        .to_string()
+    jiff::Timestamp::from_second(seconds).unwrap_or(t).to_string()
 }
 
 /// `2026-01-02T03:04:05.000006Z`
@@ -54,9 +50,7 @@ pub fn parse_duration(text: &str) -> Option<i64> {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let number = &rest[..end];
         rest = &rest[end..];
-        let unit_end = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
+        let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
         let unit: i64 = match &rest[..unit_end] {
             "ns" => 1,
             "us" | "µs" | "μs" => 1_000,

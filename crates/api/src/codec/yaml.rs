@@ -18,19 +18,10 @@ pub fn decode(types: &Types, ty: TypeId, bytes: &[u8]) -> Result<Decoded, Decode
     // Upstream's YAML reader reports duplicates before the fields are looked at.
     let mut problems: Vec<String> = duplicates
         .iter()
-        .map(|path| {
-            format!(
-                "yaml: key \"{}\" already set in map",
-                path.rsplit('.').next().unwrap_or(path)
-            )
-        })
+        .map(|path| format!("yaml: key \"{}\" already set in map", path.rsplit('.').next().unwrap_or(path)))
         .collect();
     problems.append(&mut out.problems);
-    Ok(Decoded {
-        duplicates,
-        problems,
-        ..out
-    })
+    Ok(Decoded { duplicates, problems, ..out })
 }
 
 /// A YAML document as the JSON value that it stands for, and the paths of keys that occur twice.
@@ -54,11 +45,9 @@ pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
         with_snippet: false,
         budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
     };
-    serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |de| {
-        AnySeed(&mut cx).deserialize(de)
-    })
-    .map(|value| (value, std::mem::take(&mut cx.duplicates)))
-    .map_err(|e| DecodeError::Syntax(format!("error converting YAML to JSON: yaml: {e}")))
+    serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |de| AnySeed(&mut cx).deserialize(de))
+        .map(|value| (value, std::mem::take(&mut cx.duplicates)))
+        .map_err(|e| DecodeError::Syntax(format!("error converting YAML to JSON: yaml: {e}")))
 }
 
 /// A JSON value as YAML: keys sorted, lists indented no deeper than their key, as kubectl prints them.
@@ -77,11 +66,7 @@ mod tests {
     use serde_json::json;
 
     fn deployment(text: &str) -> Result<Decoded, DecodeError> {
-        decode(
-            types(),
-            types().named("api.apps.v1.Deployment").unwrap(),
-            text.as_bytes(),
-        )
+        decode(types(), types().named("api.apps.v1.Deployment").unwrap(), text.as_bytes())
     }
 
     #[test]
@@ -116,16 +101,9 @@ mod tests {
             got.strict_error().unwrap().to_string(),
             "strict decoding error: yaml: key \"replicas\" already set in map, unknown field \"spec.foo\""
         );
-        assert!(
-            deployment("a: [1")
-                .unwrap_err()
-                .to_string()
-                .starts_with("error converting YAML to JSON: yaml: ")
-        );
+        assert!(deployment("a: [1").unwrap_err().to_string().starts_with("error converting YAML to JSON: yaml: "));
         assert_eq!(
-            deployment("spec:\n  replicas: many\n")
-                .unwrap_err()
-                .to_string(),
+            deployment("spec:\n  replicas: many\n").unwrap_err().to_string(),
             "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
         );
     }

@@ -42,11 +42,7 @@ fn validate_rules(rules: &[Value], path: &Path, errors: &mut Errors) {
                 errors.required(path.child(key), "");
             }
             if all.len() > 1 && all.contains(&"*") && key != "resources" {
-                errors.invalid(
-                    path.child(key),
-                    json!(all),
-                    "if '*' is present, must not specify other values",
-                );
+                errors.invalid(path.child(key), json!(all), "if '*' is present, must not specify other values");
             }
             for (j, v) in all.into_iter().enumerate() {
                 if key == "operations" {
@@ -58,12 +54,7 @@ fn validate_rules(rules: &[Value], path: &Path, errors: &mut Errors) {
         }
         let scope = text(rule, "scope");
         if !scope.is_empty() {
-            values::one_of(
-                scope,
-                &["*", "Cluster", "Namespaced"],
-                path.child("scope"),
-                errors,
-            );
+            values::one_of(scope, &["*", "Cluster", "Namespaced"], path.child("scope"), errors);
         }
     }
 }
@@ -104,11 +95,7 @@ fn webhook_name(name: &str, path: &Path, errors: &mut Errors) {
     }
     values::dns_subdomain(name, path, errors);
     if name.split('.').count() < 3 {
-        errors.invalid(
-            path.clone(),
-            name,
-            "should be a domain with at least three segments separated by dots",
-        );
+        errors.invalid(path.clone(), name, "should be a domain with at least three segments separated by dots");
     }
 }
 
@@ -116,10 +103,7 @@ fn validate_webhook(hook: &Value, mutating: bool, path: &Path, errors: &mut Erro
     webhook_name(text(hook, "name"), &path.child("name"), errors);
     let versions = texts(hook, "admissionReviewVersions");
     if versions.is_empty() {
-        errors.required(
-            path.child("admissionReviewVersions"),
-            "must specify one of v1, v1beta1",
-        );
+        errors.required(path.child("admissionReviewVersions"), "must specify one of v1, v1beta1");
     } else if !versions.iter().any(|v| matches!(*v, "v1" | "v1beta1")) {
         errors.invalid(
             path.child("admissionReviewVersions"),
@@ -128,45 +112,24 @@ fn validate_webhook(hook: &Value, mutating: bool, path: &Path, errors: &mut Erro
         );
     }
     validate_rules(list(hook, "rules"), &path.child("rules"), errors);
-    for (key, supported) in [
-        ("failurePolicy", ["Fail", "Ignore"]),
-        ("matchPolicy", ["Equivalent", "Exact"]),
-    ] {
+    for (key, supported) in [("failurePolicy", ["Fail", "Ignore"]), ("matchPolicy", ["Equivalent", "Exact"])] {
         if has(hook, key) {
             values::one_of(text(hook, key), &supported, path.child(key), errors);
         }
     }
-    values::required_one_of(
-        text(hook, "sideEffects"),
-        &["None", "NoneOnDryRun"],
-        path.child("sideEffects"),
-        errors,
-    );
+    values::required_one_of(text(hook, "sideEffects"), &["None", "NoneOnDryRun"], path.child("sideEffects"), errors);
     if let Some(seconds) = int(hook, "timeoutSeconds")
         && !(1..=30).contains(&seconds)
     {
-        errors.invalid(
-            path.child("timeoutSeconds"),
-            seconds,
-            "the timeout value must be between 1 and 30 seconds",
-        );
+        errors.invalid(path.child("timeoutSeconds"), seconds, "the timeout value must be between 1 and 30 seconds");
     }
     if mutating && has(hook, "reinvocationPolicy") {
         let supported = ["IfNeeded", "Never"];
-        values::one_of(
-            text(hook, "reinvocationPolicy"),
-            &supported,
-            path.child("reinvocationPolicy"),
-            errors,
-        );
+        values::one_of(text(hook, "reinvocationPolicy"), &supported, path.child("reinvocationPolicy"), errors);
     }
     validate_selectors(hook, path, errors);
     validate_match_conditions(hook, path, errors);
-    client_config(
-        field(hook, "clientConfig"),
-        &path.child("clientConfig"),
-        errors,
-    );
+    client_config(field(hook, "clientConfig"), &path.child("clientConfig"), errors);
 }
 
 /// Where a webhook is: a URL or a Service. Shared with conversion webhooks of custom resources.
@@ -187,24 +150,14 @@ pub fn client_config(config: &Value, path: &Path, errors: &mut Errors) {
                     url,
                     "host must be specified; desired format: https://host[/path]",
                 ),
-                Some(host) if host.contains('@') => errors.invalid(
-                    path.child("url"),
-                    url,
-                    "user information is not permitted in the URL",
-                ),
+                Some(host) if host.contains('@') => {
+                    errors.invalid(path.child("url"), url, "user information is not permitted in the URL")
+                }
                 Some(_) if url.contains('#') => {
-                    errors.invalid(
-                        path.child("url"),
-                        url,
-                        "fragments are not permitted in the URL",
-                    );
+                    errors.invalid(path.child("url"), url, "fragments are not permitted in the URL");
                 }
                 Some(_) if url.contains('?') => {
-                    errors.invalid(
-                        path.child("url"),
-                        url,
-                        "query parameters are not permitted in the URL",
-                    );
+                    errors.invalid(path.child("url"), url, "query parameters are not permitted in the URL");
                 }
                 Some(_) => {}
             }
@@ -219,11 +172,7 @@ pub fn client_config(config: &Value, path: &Path, errors: &mut Errors) {
             if let Some(port) = int(service, "port")
                 && !(1..=65535).contains(&port)
             {
-                errors.invalid(
-                    path.child("port"),
-                    port,
-                    "port is not valid: must be between 1 and 65535, inclusive",
-                );
+                errors.invalid(path.child("port"), port, "port is not valid: must be between 1 and 65535, inclusive");
             }
             let p = text(service, "path");
             if !p.is_empty() && !p.starts_with('/') {
@@ -280,20 +229,12 @@ macro_rules! webhooks {
             }
 
             fn columns(&self) -> &'static [Column] {
-                const COLUMNS: &[Column] = &[
-                    NAME,
-                    column("Webhooks", "integer", 0),
-                    column("Age", "string", 0),
-                ];
+                const COLUMNS: &[Column] = &[NAME, column("Webhooks", "integer", 0), column("Age", "string", 0)];
                 COLUMNS
             }
 
             fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
-                vec![
-                    columns::name(obj),
-                    json!(list(obj, "webhooks").len()),
-                    columns::age_cell(obj, now),
-                ]
+                vec![columns::name(obj), json!(list(obj, "webhooks").len()), columns::age_cell(obj, now)]
             }
         }
     };
@@ -306,12 +247,7 @@ webhooks!(ValidatingWebhookConfiguration, false);
 fn validate_policy(obj: &Value, errors: &mut Errors) {
     let (spec, path) = (field(obj, "spec"), Path::new("spec"));
     if has(spec, "failurePolicy") {
-        values::one_of(
-            text(spec, "failurePolicy"),
-            &["Fail", "Ignore"],
-            path.child("failurePolicy"),
-            errors,
-        );
+        values::one_of(text(spec, "failurePolicy"), &["Fail", "Ignore"], path.child("failurePolicy"), errors);
     }
     let param = field(spec, "paramKind");
     if param.is_object() {
@@ -329,16 +265,8 @@ fn validate_policy(obj: &Value, errors: &mut Errors) {
         if list(constraints, "resourceRules").is_empty() {
             errors.required(at.child("resourceRules"), "");
         }
-        validate_rules(
-            list(constraints, "resourceRules"),
-            &at.child("resourceRules"),
-            errors,
-        );
-        validate_rules(
-            list(constraints, "excludeResourceRules"),
-            &at.child("excludeResourceRules"),
-            errors,
-        );
+        validate_rules(list(constraints, "resourceRules"), &at.child("resourceRules"), errors);
+        validate_rules(list(constraints, "excludeResourceRules"), &at.child("excludeResourceRules"), errors);
         validate_selectors(constraints, &at, errors);
     }
     validate_match_conditions(spec, &path, errors);
@@ -372,11 +300,7 @@ fn default_policy(obj: &mut Value) {
 fn param_kind(obj: &Value) -> Value {
     let param = at(obj, &["spec", "paramKind"]);
     if param.is_object() {
-        json!(format!(
-            "{}/{}",
-            text(param, "apiVersion"),
-            text(param, "kind")
-        ))
+        json!(format!("{}/{}", text(param, "apiVersion"), text(param, "kind")))
     } else {
         json!("<unset>")
     }
@@ -401,12 +325,7 @@ impl Strategy for ValidatingAdmissionPolicy {
                 errors.required(path.child("expression"), "expression is not specified");
             }
             if has(v, "reason") {
-                let reasons = [
-                    "Forbidden",
-                    "Invalid",
-                    "RequestEntityTooLarge",
-                    "Unauthorized",
-                ];
+                let reasons = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
                 values::one_of(text(v, "reason"), &reasons, path.child("reason"), errors);
             }
         }
@@ -414,10 +333,7 @@ impl Strategy for ValidatingAdmissionPolicy {
             let path = path.child("auditAnnotations").index(i);
             values::qualified_name(text(a, "key"), &path.child("key"), errors);
             if text(a, "valueExpression").trim().is_empty() {
-                errors.required(
-                    path.child("valueExpression"),
-                    "valueExpression is not specified",
-                );
+                errors.required(path.child("valueExpression"), "valueExpression is not specified");
             }
         }
     }
@@ -431,23 +347,14 @@ impl Strategy for ValidatingAdmissionPolicy {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Validations", "integer", 0),
-            column("ParamKind", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] =
+            &[NAME, column("Validations", "integer", 0), column("ParamKind", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let count = list_at(obj, &["spec", "validations"]).len();
-        vec![
-            columns::name(obj),
-            json!(count),
-            param_kind(obj),
-            columns::age_cell(obj, now),
-        ]
+        vec![columns::name(obj), json!(count), param_kind(obj), columns::age_cell(obj, now)]
     }
 }
 
@@ -464,39 +371,23 @@ impl Strategy for MutatingAdmissionPolicy {
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
         let mutations = list(spec, "mutations");
         if mutations.is_empty() {
-            errors.required(
-                path.child("mutations"),
-                "mutations must contain at least one item",
-            );
+            errors.required(path.child("mutations"), "mutations must contain at least one item");
         }
         for (i, m) in mutations.iter().enumerate() {
             let path = path.child("mutations").index(i);
             let kind = text(m, "patchType");
-            values::required_one_of(
-                kind,
-                &["ApplyConfiguration", "JSONPatch"],
-                path.child("patchType"),
-                errors,
-            );
+            values::required_one_of(kind, &["ApplyConfiguration", "JSONPatch"], path.child("patchType"), errors);
             let key = match kind {
                 "ApplyConfiguration" => "applyConfiguration",
                 "JSONPatch" => "jsonPatch",
                 _ => continue,
             };
             if text_at(m, &[key, "expression"]).trim().is_empty() {
-                errors.required(
-                    path.child(key).child("expression"),
-                    "expression is not specified",
-                );
+                errors.required(path.child(key).child("expression"), "expression is not specified");
             }
         }
         let supported = ["IfNeeded", "Never"];
-        values::required_one_of(
-            text(spec, "reinvocationPolicy"),
-            &supported,
-            path.child("reinvocationPolicy"),
-            errors,
-        );
+        values::required_one_of(text(spec, "reinvocationPolicy"), &supported, path.child("reinvocationPolicy"), errors);
     }
 
     fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
@@ -508,23 +399,14 @@ impl Strategy for MutatingAdmissionPolicy {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Mutations", "integer", 0),
-            column("ParamKind", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] =
+            &[NAME, column("Mutations", "integer", 0), column("ParamKind", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let count = list_at(obj, &["spec", "mutations"]).len();
-        vec![
-            columns::name(obj),
-            json!(count),
-            param_kind(obj),
-            columns::age_cell(obj, now),
-        ]
+        vec![columns::name(obj), json!(count), param_kind(obj), columns::age_cell(obj, now)]
     }
 }
 
@@ -537,14 +419,8 @@ fn validate_binding(obj: &Value, errors: &mut Errors) {
     let param = field(spec, "paramRef");
     if param.is_object() {
         let path = path.child("paramRef");
-        match (
-            text(param, "name").is_empty(),
-            field(param, "selector").is_object(),
-        ) {
-            (false, true) => errors.forbidden(
-                path.child("name"),
-                "name and selector are mutually exclusive",
-            ),
+        match (text(param, "name").is_empty(), field(param, "selector").is_object()) {
+            (false, true) => errors.forbidden(path.child("name"), "name and selector are mutually exclusive"),
             (true, false) => errors.required(path, "one of name or selector must be specified"),
             _ => {}
         }
@@ -554,16 +430,8 @@ fn validate_binding(obj: &Value, errors: &mut Errors) {
     }
     let resources = field(spec, "matchResources");
     let path = path.child("matchResources");
-    validate_rules(
-        list(resources, "resourceRules"),
-        &path.child("resourceRules"),
-        errors,
-    );
-    validate_rules(
-        list(resources, "excludeResourceRules"),
-        &path.child("excludeResourceRules"),
-        errors,
-    );
+    validate_rules(list(resources, "resourceRules"), &path.child("resourceRules"), errors);
+    validate_rules(list(resources, "excludeResourceRules"), &path.child("excludeResourceRules"), errors);
     validate_selectors(resources, &path, errors);
 }
 
@@ -575,20 +443,11 @@ fn binding_row(obj: &Value, now: Now) -> Vec<Value> {
         ("", name) => format!("*/{name}"),
         (namespace, name) => format!("{namespace}/{name}"),
     };
-    vec![
-        columns::name(obj),
-        json!(text_at(obj, &["spec", "policyName"])),
-        json!(shown),
-        columns::age_cell(obj, now),
-    ]
+    vec![columns::name(obj), json!(text_at(obj, &["spec", "policyName"])), json!(shown), columns::age_cell(obj, now)]
 }
 
-const BINDING_COLUMNS: &[Column] = &[
-    NAME,
-    column("PolicyName", "string", 0),
-    column("ParamRef", "string", 0),
-    column("Age", "string", 0),
-];
+const BINDING_COLUMNS: &[Column] =
+    &[NAME, column("PolicyName", "string", 0), column("ParamRef", "string", 0), column("Age", "string", 0)];
 
 fn default_binding(obj: &mut Value) {
     if let Some(m) = object_at_mut(obj, &["spec", "matchResources"]) {
@@ -603,10 +462,7 @@ impl Strategy for ValidatingAdmissionPolicyBinding {
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         validate_binding(obj, errors);
-        let (actions, path) = (
-            texts(field(obj, "spec"), "validationActions"),
-            Path::new("spec.validationActions"),
-        );
+        let (actions, path) = (texts(field(obj, "spec"), "validationActions"), Path::new("spec.validationActions"));
         if actions.is_empty() {
             errors.required(path.clone(), "at least one validation action is required");
         }
@@ -680,9 +536,7 @@ mod tests {
 
     #[test]
     fn webhooks_get_upstreams_defaults() {
-        let obj = created(&webhook(
-            r#","clientConfig":{"service":{"name":"s","namespace":"n"}}"#,
-        ));
+        let obj = created(&webhook(r#","clientConfig":{"service":{"name":"s","namespace":"n"}}"#));
         assert_eq!(
             obj["webhooks"][0],
             json!({"name":"a.example.com","sideEffects":"None","admissionReviewVersions":["v1"],
@@ -695,10 +549,7 @@ mod tests {
 
     #[test]
     fn broken_webhooks_are_refused() {
-        check_create(
-            &webhook(r#","clientConfig":{"url":"https://h/p"}"#),
-            expect![[""]],
-        );
+        check_create(&webhook(r#","clientConfig":{"url":"https://h/p"}"#), expect![[""]]);
         check_create(
             &webhook(r#","clientConfig":{"url":"http://h"},"timeoutSeconds":31"#),
             expect![[r#"
@@ -714,10 +565,7 @@ mod tests {
         "#]],
         );
         check_create(
-            &webhook("")
-                .replace("a.example.com", "a")
-                .replace("None", "Some")
-                .replace("\"v1\"", "\"v2\""),
+            &webhook("").replace("a.example.com", "a").replace("None", "Some").replace("\"v1\"", "\"v2\""),
             expect![[r#"
             webhooks[0].name: Invalid value: "a": should be a domain with at least three segments separated by dots
             webhooks[0].admissionReviewVersions: Invalid value: ["v2"]: must include at least one of v1, v1beta1

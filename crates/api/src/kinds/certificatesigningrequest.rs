@@ -40,20 +40,13 @@ const EXPIRATION_SECONDS_MIN: i64 = 600;
 
 /// Base64 of PEM to PEM, where the label is the one wanted.
 fn pem(encoded: &str, label: &str) -> bool {
-    base64::engine::general_purpose::STANDARD
-        .decode(encoded)
-        .ok()
-        .and_then(|b| String::from_utf8(b).ok())
-        .is_some_and(|t| {
-            t.contains(&format!("-----BEGIN {label}-----"))
-                && t.contains(&format!("-----END {label}-----"))
-        })
+    base64::engine::general_purpose::STANDARD.decode(encoded).ok().and_then(|b| String::from_utf8(b).ok()).is_some_and(
+        |t| t.contains(&format!("-----BEGIN {label}-----")) && t.contains(&format!("-----END {label}-----")),
+    )
 }
 
 fn condition<'a>(obj: &'a Value, kind: &str) -> Option<&'a Value> {
-    list_at(obj, &["status", "conditions"])
-        .iter()
-        .find(|c| text(c, "type") == kind)
+    list_at(obj, &["status", "conditions"]).iter().find(|c| text(c, "type") == kind)
 }
 
 fn conditions(obj: &Value, errors: &mut Errors) {
@@ -72,20 +65,11 @@ fn conditions(obj: &Value, errors: &mut Errors) {
             "Approved" | "Denied" | "Failed" => {
                 values::required_one_of(status, &["True"], path.child("status"), errors)
             }
-            _ => values::required_one_of(
-                status,
-                &["True", "False", "Unknown"],
-                path.child("status"),
-                errors,
-            ),
+            _ => values::required_one_of(status, &["True", "False", "Unknown"], path.child("status"), errors),
         }
     }
     if seen.contains(&"Approved") && seen.contains(&"Denied") {
-        errors.invalid(
-            path,
-            "Denied",
-            "Approved and Denied conditions are mutually exclusive",
-        );
+        errors.invalid(path, "Denied", "Approved and Denied conditions are mutually exclusive");
     }
 }
 
@@ -98,22 +82,14 @@ impl Strategy for CertificateSigningRequest {
         if let Some(spec) = ensure_object(obj, "spec")
             && list(spec, "usages").is_empty()
         {
-            set(
-                spec,
-                "usages",
-                json!(["digital signature", "key encipherment"]),
-            );
+            set(spec, "usages", json!(["digital signature", "key encipherment"]));
         }
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
         if !pem(text(spec, "request"), "CERTIFICATE REQUEST") {
-            errors.invalid(
-                path.child("request"),
-                text(spec, "request"),
-                "PEM block type must be CERTIFICATE REQUEST",
-            );
+            errors.invalid(path.child("request"), text(spec, "request"), "PEM block type must be CERTIFICATE REQUEST");
         }
         let mut seen = Vec::new();
         for (i, usage) in texts(spec, "usages").into_iter().enumerate() {
@@ -129,11 +105,7 @@ impl Strategy for CertificateSigningRequest {
             _ if signer.is_empty() => errors.required(at, ""),
             _ if signer.len() > SIGNER_NAME_BYTES_MAX => errors.too_long(at, SIGNER_NAME_BYTES_MAX),
             _ if signer == "kubernetes.io/legacy-unknown" => {
-                errors.invalid(
-                    at,
-                    signer,
-                    "the legacy signerName is not allowed via this API version",
-                );
+                errors.invalid(at, signer, "the legacy signerName is not allowed via this API version");
             }
             Some((domain, rest)) if domain.contains('.') && !rest.is_empty() => {
                 values::dns_subdomain(domain, &at, errors);
@@ -189,12 +161,7 @@ impl Strategy for CertificateSigningRequest {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        values::immutable(
-            field(new, "spec"),
-            field(old, "spec"),
-            Path::new("spec"),
-            errors,
-        );
+        values::immutable(field(new, "spec"), field(old, "spec"), Path::new("spec"), errors);
         conditions(new, errors);
     }
 
@@ -208,19 +175,12 @@ impl Strategy for CertificateSigningRequest {
         if !of(old).is_empty() {
             errors.forbidden(path, "updates may not set certificate content");
         } else if !pem(of(new), "CERTIFICATE") {
-            errors.invalid(
-                path,
-                "<certificate data>",
-                "must contain at least one CERTIFICATE PEM block",
-            );
+            errors.invalid(path, "<certificate data>", "must contain at least one CERTIFICATE PEM block");
         }
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
-        vec![(
-            "spec.signerName",
-            text_at(obj, &["spec", "signerName"]).to_string(),
-        )]
+        vec![("spec.signerName", text_at(obj, &["spec", "signerName"]).to_string())]
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -237,9 +197,7 @@ impl Strategy for CertificateSigningRequest {
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let spec = field(obj, "spec");
-        let duration = int(spec, "expirationSeconds")
-            .map(human_duration)
-            .unwrap_or_default();
+        let duration = int(spec, "expirationSeconds").map(human_duration).unwrap_or_default();
         let mut shown = match (condition(obj, "Approved"), condition(obj, "Denied")) {
             (_, Some(_)) => "Denied",
             (Some(_), None) => "Approved",
@@ -279,18 +237,9 @@ mod tests {
             )
         };
         let good = "-----BEGIN CERTIFICATE REQUEST-----\nx\n-----END CERTIFICATE REQUEST-----\n";
+        check_create(&csr(good, r#""signerName":"kubernetes.io/kube-apiserver-client""#), expect![[""]]);
         check_create(
-            &csr(
-                good,
-                r#""signerName":"kubernetes.io/kube-apiserver-client""#,
-            ),
-            expect![[""]],
-        );
-        check_create(
-            &csr(
-                "junk",
-                r#""signerName":"nobody","expirationSeconds":5,"usages":["client auth","client auth","fun"]"#,
-            ),
+            &csr("junk", r#""signerName":"nobody","expirationSeconds":5,"usages":["client auth","client auth","fun"]"#),
             expect![[r#"
                 spec.request: Invalid value: "anVuaw==": PEM block type must be CERTIFICATE REQUEST
                 spec.usages[1]: Duplicate value: "client auth"
@@ -304,7 +253,8 @@ mod tests {
     #[test]
     fn only_the_approval_subresource_decides() {
         let old = json!({"status":{"conditions":[{"type":"Denied","status":"True"}]}});
-        let mut new = json!({"status":{"conditions":[{"type":"Approved","status":"True"},{"type":"Failed","status":"True"}]}});
+        let mut new =
+            json!({"status":{"conditions":[{"type":"Approved","status":"True"},{"type":"Failed","status":"True"}]}});
         CertificateSigningRequest.prepare_status_update(&mut new, &old);
         assert_eq!(
             new,

@@ -8,10 +8,7 @@ use serde_json::{Value, json};
 pub const NAME_AND_CREATED: &[Column] = &[NAME, column("Created At", "date", 0)];
 
 pub fn name_and_created(obj: &Value) -> Vec<Value> {
-    vec![
-        name(obj),
-        at(obj, &["metadata", "creationTimestamp"]).clone(),
-    ]
+    vec![name(obj), at(obj, &["metadata", "creationTimestamp"]).clone()]
 }
 
 /// `metadata.name`
@@ -25,11 +22,7 @@ pub fn age_cell(obj: &Value, now: Now) -> Value {
 
 /// The text, or `<none>`.
 pub fn or_none(s: &str) -> Value {
-    if s.is_empty() {
-        json!("<none>")
-    } else {
-        json!(s)
-    }
+    if s.is_empty() { json!("<none>") } else { json!(s) }
 }
 
 pub fn or_unset(v: &Value) -> Value {
@@ -47,23 +40,14 @@ pub fn number(v: &Value, key: &str) -> Value {
 /// Names and images of a pod spec's containers, each joined by commas.
 pub fn containers_and_images(pod_spec: &Value) -> [Value; 2] {
     let all = list(pod_spec, "containers");
-    let join = |key| {
-        all.iter()
-            .map(|c| text(c, key))
-            .collect::<Vec<_>>()
-            .join(",")
-    };
+    let join = |key| all.iter().map(|c| text(c, key)).collect::<Vec<_>>().join(",");
     [json!(join("name")), json!(join("image"))]
 }
 
 /// `a=b,c=d`, or `<none>`.
 pub fn labels(map: &Value) -> Value {
-    let all: Vec<String> = map
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or("")))
-        .collect();
+    let all: Vec<String> =
+        map.as_object().into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or(""))).collect();
     or_none(&all.join(","))
 }
 
@@ -78,15 +62,10 @@ pub fn at_most(items: &[String], max: usize, empty: &str) -> String {
 
 /// `RWO,ROX`, without repeats and in upstream's order.
 pub fn access_modes(modes: &[&str]) -> String {
-    [
-        ("ReadWriteOnce", "RWO"),
-        ("ReadOnlyMany", "ROX"),
-        ("ReadWriteMany", "RWX"),
-        ("ReadWriteOncePod", "RWOP"),
-    ]
-    .iter()
-    .filter(|(long, _)| modes.contains(long))
-    .map(|m| m.1)
-    .collect::<Vec<_>>()
-    .join(",")
+    [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")]
+        .iter()
+        .filter(|(long, _)| modes.contains(long))
+        .map(|m| m.1)
+        .collect::<Vec<_>>()
+        .join(",")
 }

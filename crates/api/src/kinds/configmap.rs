@@ -25,12 +25,7 @@ impl Strategy for ConfigMap {
             size += v.as_str().map_or(0, str::len);
         }
         for (k, v) in entries(obj, "binaryData") {
-            values::each(
-                errors,
-                &Path::new("binaryData").key(k),
-                k,
-                meta::names::config_map_key(k),
-            );
+            values::each(errors, &Path::new("binaryData").key(k), k, meta::names::config_map_key(k));
             size += decoded_len(v.as_str().unwrap_or(""));
         }
         if size > SIZE_MAX {
@@ -45,21 +40,13 @@ impl Strategy for ConfigMap {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Data", "integer", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("Data", "integer", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let count = entries(obj, "data").count() + entries(obj, "binaryData").count();
-        vec![
-            columns::name(obj),
-            json!(count),
-            columns::age_cell(obj, now),
-        ]
+        vec![columns::name(obj), json!(count), columns::age_cell(obj, now)]
     }
 }
 

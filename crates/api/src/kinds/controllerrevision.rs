@@ -19,28 +19,17 @@ impl Strategy for ControllerRevision {
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         self.validate_create(new, errors);
-        values::immutable(
-            field(new, "data"),
-            field(old, "data"),
-            Path::new("data"),
-            errors,
-        );
+        values::immutable(field(new, "data"), field(old, "data"), Path::new("data"), errors);
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Controller", "string", 0),
-            column("Revision", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] =
+            &[NAME, column("Controller", "string", 0), column("Revision", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
-        let owner = list_at(obj, &["metadata", "ownerReferences"])
-            .iter()
-            .find(|r| flag(r, "controller"));
+        let owner = list_at(obj, &["metadata", "ownerReferences"]).iter().find(|r| flag(r, "controller"));
         let controller = owner.map_or(String::new(), |o| {
             let kind = text(o, "kind").to_lowercase();
             match text(o, "apiVersion").split_once('/') {

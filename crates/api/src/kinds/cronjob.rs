@@ -33,22 +33,14 @@ impl Strategy for CronJob {
         // A Job's name is this one and an 11-character suffix.
         let name = text_at(obj, &["metadata", "name"]);
         if name.len() > 52 {
-            errors.invalid(
-                Path::new("metadata.name"),
-                name,
-                "must be no more than 52 characters",
-            );
+            errors.invalid(Path::new("metadata.name"), name, "must be no more than 52 characters");
         }
         let schedule = text(spec, "schedule");
         let p = path.child("schedule");
         if schedule.is_empty() {
             errors.required(p, "");
         } else if schedule.contains("TZ") {
-            errors.invalid(
-                p,
-                schedule,
-                "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
-            );
+            errors.invalid(p, schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
         } else if let Err(e) = cron::check(schedule) {
             errors.invalid(p, schedule, e);
         }
@@ -58,23 +50,18 @@ impl Strategy for CronJob {
             if zone.is_empty() {
                 errors.invalid(p, zone, "timeZone must be nil or non-empty string");
             } else if zone.eq_ignore_ascii_case("local") {
-                errors.invalid(p, zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
+                errors.invalid(
+                    p,
+                    zone,
+                    "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+                );
             } else if jiff::tz::TimeZone::get(zone).is_err() {
                 errors.invalid(p, zone, format!("unknown time zone {zone}"));
             }
         }
         let supported = ["Allow", "Forbid", "Replace"];
-        values::required_one_of(
-            text(spec, "concurrencyPolicy"),
-            &supported,
-            path.child("concurrencyPolicy"),
-            errors,
-        );
-        let counts = [
-            "startingDeadlineSeconds",
-            "successfulJobsHistoryLimit",
-            "failedJobsHistoryLimit",
-        ];
+        values::required_one_of(text(spec, "concurrencyPolicy"), &supported, path.child("concurrencyPolicy"), errors);
+        let counts = ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"];
         workload::non_negative(spec, &counts, &path, errors);
         let template = field(spec, "jobTemplate");
         let p = path.child("jobTemplate");
@@ -96,14 +83,8 @@ impl Strategy for CronJob {
         let mut found = Errors::default();
         self.validate_create(new, &mut found);
         // An old schedule that newer rules refuse may stay as it is.
-        let kept = same(
-            at(new, &["spec", "schedule"]),
-            at(old, &["spec", "schedule"]),
-        );
-        let zone = same(
-            at(new, &["spec", "timeZone"]),
-            at(old, &["spec", "timeZone"]),
-        );
+        let kept = same(at(new, &["spec", "schedule"]), at(old, &["spec", "schedule"]));
+        let zone = same(at(new, &["spec", "timeZone"]), at(old, &["spec", "timeZone"]));
         found.0.retain(|e| {
             !(kept && e.path.as_str() == "spec.schedule"
                 || zone && e.path.as_str() == "spec.timeZone"

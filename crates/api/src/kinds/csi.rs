@@ -31,12 +31,7 @@ impl Strategy for CSIDriver {
             return;
         };
         fill(spec, "attachRequired", true);
-        for key in [
-            "podInfoOnMount",
-            "storageCapacity",
-            "requiresRepublish",
-            "seLinuxMount",
-        ] {
+        for key in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
             fill(spec, key, false);
         }
         fill(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
@@ -46,26 +41,12 @@ impl Strategy for CSIDriver {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        driver_name(
-            text_at(obj, &["metadata", "name"]),
-            &Path::new("metadata.name"),
-            errors,
-        );
+        driver_name(text_at(obj, &["metadata", "name"]), &Path::new("metadata.name"), errors);
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
         let policies = ["ReadWriteOnceWithFSType", "File", "None"];
-        values::required_one_of(
-            text(spec, "fsGroupPolicy"),
-            &policies,
-            path.child("fsGroupPolicy"),
-            errors,
-        );
+        values::required_one_of(text(spec, "fsGroupPolicy"), &policies, path.child("fsGroupPolicy"), errors);
         for (i, mode) in texts(spec, "volumeLifecycleModes").into_iter().enumerate() {
-            values::one_of(
-                mode,
-                &["Persistent", "Ephemeral"],
-                path.child("volumeLifecycleModes").index(i),
-                errors,
-            );
+            values::one_of(mode, &["Persistent", "Ephemeral"], path.child("volumeLifecycleModes").index(i), errors);
         }
         let mut audiences = Vec::new();
         for (i, request) in list(spec, "tokenRequests").iter().enumerate() {
@@ -121,21 +102,11 @@ impl Strategy for CSIDriver {
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let spec = field(obj, "spec");
-        let audiences: Vec<&str> = list(spec, "tokenRequests")
-            .iter()
-            .map(|r| text(r, "audience"))
-            .collect();
-        let tokens = if audiences.is_empty() {
-            "<unset>".to_string()
-        } else {
-            audiences.join(",")
-        };
+        let audiences: Vec<&str> = list(spec, "tokenRequests").iter().map(|r| text(r, "audience")).collect();
+        let tokens = if audiences.is_empty() { "<unset>".to_string() } else { audiences.join(",") };
         vec![
             columns::name(obj),
-            json!(
-                int(spec, "attachRequired").is_none()
-                    && field(spec, "attachRequired") != &json!(false)
-            ),
+            json!(int(spec, "attachRequired").is_none() && field(spec, "attachRequired") != &json!(false)),
             json!(flag(spec, "podInfoOnMount")),
             json!(flag(spec, "storageCapacity")),
             json!(tokens),
@@ -160,11 +131,7 @@ impl Strategy for CSINode {
             match text(driver, "nodeID") {
                 "" => errors.required(path.child("nodeID"), ""),
                 id if id.len() > NODE_ID_BYTES_MAX => {
-                    errors.invalid(
-                        path.child("nodeID"),
-                        id,
-                        format!("must be {NODE_ID_BYTES_MAX} characters or less"),
-                    );
+                    errors.invalid(path.child("nodeID"), id, format!("must be {NODE_ID_BYTES_MAX} characters or less"));
                 }
                 _ => {}
             }
@@ -177,11 +144,7 @@ impl Strategy for CSINode {
                 }
                 keys.push(key);
             }
-            values::non_negative(
-                at(driver, &["allocatable", "count"]),
-                path.child("allocatable.count"),
-                errors,
-            );
+            values::non_negative(at(driver, &["allocatable", "count"]), path.child("allocatable.count"), errors);
         }
     }
 
@@ -189,14 +152,10 @@ impl Strategy for CSINode {
         self.validate_create(new, errors);
         // A driver may come and go, but not change while it is there.
         for driver in list_at(new, &["spec", "drivers"]) {
-            let before = list_at(old, &["spec", "drivers"])
-                .iter()
-                .find(|d| text(d, "name") == text(driver, "name"));
+            let before = list_at(old, &["spec", "drivers"]).iter().find(|d| text(d, "name") == text(driver, "name"));
             for key in ["nodeID", "topologyKeys"] {
                 if before.is_some_and(|b| !same(field(b, key), field(driver, key))) {
-                    let path = Path::new("spec.drivers")
-                        .key(text(driver, "name"))
-                        .child(key);
+                    let path = Path::new("spec.drivers").key(text(driver, "name")).child(key);
                     errors.invalid(path, field(driver, key).clone(), values::IMMUTABLE);
                 }
             }
@@ -204,21 +163,13 @@ impl Strategy for CSINode {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Drivers", "integer", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("Drivers", "integer", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let drivers = list_at(obj, &["spec", "drivers"]).len();
-        vec![
-            columns::name(obj),
-            json!(drivers),
-            columns::age_cell(obj, now),
-        ]
+        vec![columns::name(obj), json!(drivers), columns::age_cell(obj, now)]
     }
 }
 
@@ -248,11 +199,7 @@ impl Strategy for CSIStorageCapacity {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("StorageClassName", "string", 0),
-            column("Capacity", "string", 0),
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("StorageClassName", "string", 0), column("Capacity", "string", 0)];
         COLUMNS
     }
 
@@ -261,10 +208,6 @@ impl Strategy for CSIStorageCapacity {
             "" => "<unset>",
             c => c,
         };
-        vec![
-            columns::name(obj),
-            json!(text(obj, "storageClassName")),
-            json!(capacity),
-        ]
+        vec![columns::name(obj), json!(text(obj, "storageClassName")), json!(capacity)]
     }
 }

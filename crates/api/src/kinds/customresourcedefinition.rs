@@ -19,10 +19,8 @@ const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "str
 
 /// Every storage version that there ever was, until a migration takes it out of `status`.
 fn remember_storage_version(obj: &mut Value) {
-    let stored = list_at(obj, &["spec", "versions"])
-        .iter()
-        .find(|v| flag(v, "storage"))
-        .map(|v| text(v, "name").to_string());
+    let stored =
+        list_at(obj, &["spec", "versions"]).iter().find(|v| flag(v, "storage")).map(|v| text(v, "name").to_string());
     let Some(stored) = stored else { return };
     let Some(status) = ensure_object(obj, "status") else {
         return;
@@ -49,9 +47,7 @@ impl Strategy for CustomResourceDefinition {
         if !has(spec, "conversion") {
             set(spec, "conversion", json!({"strategy": "None"}));
         }
-        if let Some(service) =
-            object_at_mut(spec, &["conversion", "webhook", "clientConfig", "service"])
-        {
+        if let Some(service) = object_at_mut(spec, &["conversion", "webhook", "clientConfig", "service"]) {
             fill(service, "port", 443);
         }
     }
@@ -69,9 +65,7 @@ impl Strategy for CustomResourceDefinition {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         validate(obj, errors);
         let group = text_at(obj, &["spec", "group"]);
-        let protected = PROTECTED.iter().any(|p| group.ends_with(p))
-            || group == "k8s.io"
-            || group == "kubernetes.io";
+        let protected = PROTECTED.iter().any(|p| group.ends_with(p)) || group == "k8s.io" || group == "kubernetes.io";
         let approved = text(at(obj, &["metadata", "annotations"]), APPROVED_ANNOTATION);
         if protected && approved.is_empty() {
             errors.required(
@@ -93,18 +87,10 @@ impl Strategy for CustomResourceDefinition {
         }
         for keys in fixed {
             let of = |v| at(field(v, "spec"), keys);
-            values::immutable(
-                of(new),
-                of(old),
-                Path::new("spec").child(&keys.join(".")),
-                errors,
-            );
+            values::immutable(of(new), of(old), Path::new("spec").child(&keys.join(".")), errors);
         }
         let served = list_at(new, &["spec", "versions"]);
-        for (i, stored) in texts(field(new, "status"), "storedVersions")
-            .into_iter()
-            .enumerate()
-        {
+        for (i, stored) in texts(field(new, "status"), "storedVersions").into_iter().enumerate() {
             if !served.iter().any(|v| text(v, "name") == stored) {
                 let detail = format!(
                     "missing from spec.versions; {stored} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {stored} and removes {stored} from status.storedVersions"
@@ -121,18 +107,11 @@ impl Strategy for CustomResourceDefinition {
             errors.invalid(path, json!([]), "must have at least one stored version");
             return;
         }
-        let current = list_at(new, &["spec", "versions"])
-            .iter()
-            .find(|v| flag(v, "storage"))
-            .map(|v| text(v, "name"));
+        let current = list_at(new, &["spec", "versions"]).iter().find(|v| flag(v, "storage")).map(|v| text(v, "name"));
         if let Some(current) = current
             && !stored.contains(&current)
         {
-            errors.invalid(
-                path,
-                json!(stored),
-                format!("must have the storage version {current}"),
-            );
+            errors.invalid(path, json!(stored), format!("must have the storage version {current}"));
         }
     }
 
@@ -146,10 +125,7 @@ impl Strategy for CustomResourceDefinition {
     }
 
     fn row(&self, obj: &Value, _now: Now) -> Vec<Value> {
-        vec![
-            columns::name(obj),
-            at(obj, &["metadata", "creationTimestamp"]).clone(),
-        ]
+        vec![columns::name(obj), at(obj, &["metadata", "creationTimestamp"]).clone()]
     }
 }
 
@@ -169,19 +145,10 @@ fn validate(obj: &Value, errors: &mut Errors) {
     } else {
         values::dns_subdomain(group, &path.child("group"), errors);
         if !group.contains('.') {
-            errors.invalid(
-                path.child("group"),
-                group,
-                "should be a domain with at least one dot",
-            );
+            errors.invalid(path.child("group"), group, "should be a domain with at least one dot");
         }
     }
-    values::required_one_of(
-        text(spec, "scope"),
-        &["Cluster", "Namespaced"],
-        path.child("scope"),
-        errors,
-    );
+    values::required_one_of(text(spec, "scope"), &["Cluster", "Namespaced"], path.child("scope"), errors);
     if flag(spec, "preserveUnknownFields") {
         errors.invalid(
             path.child("preserveUnknownFields"),
@@ -195,12 +162,7 @@ fn validate(obj: &Value, errors: &mut Errors) {
 }
 
 fn validate_names(names: &Value, path: &Path, errors: &mut Errors) {
-    for (key, lower) in [
-        ("plural", true),
-        ("singular", true),
-        ("kind", false),
-        ("listKind", false),
-    ] {
+    for (key, lower) in [("plural", true), ("singular", true), ("kind", false), ("listKind", false)] {
         let name = text(names, key);
         if name.is_empty() {
             if key != "singular" {
@@ -209,24 +171,11 @@ fn validate_names(names: &Value, path: &Path, errors: &mut Errors) {
             continue;
         }
         // Kinds are DNS labels too, but for the case of their letters.
-        let checked = if lower {
-            name.to_string()
-        } else {
-            name.to_lowercase()
-        };
-        values::each(
-            errors,
-            &path.child(key),
-            name,
-            meta::names::dns1035_label(&checked),
-        );
+        let checked = if lower { name.to_string() } else { name.to_lowercase() };
+        values::each(errors, &path.child(key), name, meta::names::dns1035_label(&checked));
     }
     if !text(names, "kind").is_empty() && text(names, "kind") == text(names, "listKind") {
-        errors.invalid(
-            path.child("listKind"),
-            text(names, "listKind"),
-            "kind and listKind may not be the same",
-        );
+        errors.invalid(path.child("listKind"), text(names, "listKind"), "kind and listKind may not be the same");
     }
     for key in ["shortNames", "categories"] {
         for (i, name) in texts(names, key).into_iter().enumerate() {
@@ -244,19 +193,12 @@ fn validate_versions(versions: &[Value], path: &Path, errors: &mut Errors) {
             errors.invalid(path.child("name"), name, "must be unique");
         }
         seen.push(name);
-        let (schema, at) = (
-            at(v, &["schema", "openAPIV3Schema"]),
-            path.child("schema.openAPIV3Schema"),
-        );
+        let (schema, at) = (at(v, &["schema", "openAPIV3Schema"]), path.child("schema.openAPIV3Schema"));
         if !schema.is_object() {
             errors.required(at, "schemas are required");
         } else {
             if text(schema, "type") != "object" {
-                errors.invalid(
-                    at.child("type"),
-                    text(schema, "type"),
-                    "must be object at the root",
-                );
+                errors.invalid(at.child("type"), text(schema, "type"), "must be object at the root");
             }
             structural(schema, Some(Level::Root), &at, 0, errors);
         }
@@ -275,11 +217,7 @@ fn validate_versions(versions: &[Value], path: &Path, errors: &mut Errors) {
                     }
                 } else if !value.starts_with(under) || value.contains(['[', ']']) {
                     let detail = format!("should be a json path under {under}");
-                    errors.invalid(
-                        path.child(key),
-                        value,
-                        detail.trim_end_matches('.').to_string(),
-                    );
+                    errors.invalid(path.child(key), value, detail.trim_end_matches('.').to_string());
                 }
             }
         }
@@ -292,11 +230,9 @@ fn validate_versions(versions: &[Value], path: &Path, errors: &mut Errors) {
             values::required_one_of(text(c, "type"), &types, path.child("type"), errors);
             match text(c, "jsonPath") {
                 "" => errors.required(path.child("jsonPath"), ""),
-                p if !p.starts_with('.') => errors.invalid(
-                    path.child("jsonPath"),
-                    p,
-                    "must be a simple json path starting with .",
-                ),
+                p if !p.starts_with('.') => {
+                    errors.invalid(path.child("jsonPath"), p, "must be a simple json path starting with .")
+                }
                 _ => {}
             }
         }
@@ -304,11 +240,7 @@ fn validate_versions(versions: &[Value], path: &Path, errors: &mut Errors) {
     match versions.iter().filter(|v| flag(v, "storage")).count() {
         _ if versions.is_empty() => errors.required(path.clone(), "must have at least one version"),
         1 => {}
-        _ => errors.invalid(
-            path.clone(),
-            json!(seen),
-            "must have exactly one version marked as storage version",
-        ),
+        _ => errors.invalid(path.clone(), json!(seen), "must have exactly one version marked as storage version"),
     }
 }
 
@@ -317,26 +249,14 @@ fn at_scale(version: &Value) -> &Value {
 }
 
 fn validate_conversion(conversion: &Value, path: &Path, errors: &mut Errors) {
-    values::required_one_of(
-        text(conversion, "strategy"),
-        &["None", "Webhook"],
-        path.child("strategy"),
-        errors,
-    );
+    values::required_one_of(text(conversion, "strategy"), &["None", "Webhook"], path.child("strategy"), errors);
     let webhook = field(conversion, "webhook");
     match (text(conversion, "strategy"), webhook.is_object()) {
         ("Webhook", false) => {
-            errors.required(
-                path.child("webhook.clientConfig"),
-                "required when strategy is set to Webhook",
-            );
+            errors.required(path.child("webhook.clientConfig"), "required when strategy is set to Webhook");
         }
         ("Webhook", true) => {
-            client_config(
-                field(webhook, "clientConfig"),
-                &path.child("webhook.clientConfig"),
-                errors,
-            );
+            client_config(field(webhook, "clientConfig"), &path.child("webhook.clientConfig"), errors);
             let versions = texts(webhook, "conversionReviewVersions");
             if !versions.iter().any(|v| matches!(*v, "v1" | "v1beta1")) {
                 errors.invalid(
@@ -346,10 +266,7 @@ fn validate_conversion(conversion: &Value, path: &Path, errors: &mut Errors) {
                 );
             }
         }
-        (_, true) => errors.forbidden(
-            path.child("webhook"),
-            "should not be set when strategy is not set to Webhook",
-        ),
+        (_, true) => errors.forbidden(path.child("webhook"), "should not be set when strategy is not set to Webhook"),
         _ => {}
     }
 }
@@ -364,13 +281,7 @@ enum Level {
 
 /// The rules of structural schemas (KEP-1693): every node says its type, and nothing is said twice.
 /// `level` is `None` below `anyOf` and its like, where nodes may only restrict.
-fn structural(
-    schema: &Value,
-    level: Option<Level>,
-    path: &Path,
-    depth: usize,
-    errors: &mut Errors,
-) {
+fn structural(schema: &Value, level: Option<Level>, path: &Path, depth: usize, errors: &mut Errors) {
     if depth > DEPTH_MAX {
         errors.invalid(path.clone(), Value::Null, "must not nest deeper");
         return;
@@ -391,23 +302,16 @@ fn structural(
             },
         ),
         Some(_) if int_or_string && !kind.is_empty() => {
-            errors.invalid(
-                path.child("type"),
-                kind,
-                "must be empty if x-kubernetes-int-or-string is true",
-            );
+            errors.invalid(path.child("type"), kind, "must be empty if x-kubernetes-int-or-string is true");
         }
         None if !kind.is_empty() && !int_or_string => {
             errors.forbidden(path.child("type"), "must be empty to be structural")
         }
         _ => {}
     }
-    for (key, allowed) in [
-        ("$ref", false),
-        ("definitions", false),
-        ("dependencies", false),
-        ("patternProperties", false),
-    ] {
+    for (key, allowed) in
+        [("$ref", false), ("definitions", false), ("dependencies", false), ("patternProperties", false)]
+    {
         if has(schema, key) && !allowed {
             errors.forbidden(path.child(key), format!("{key} is not supported"));
         }
@@ -420,41 +324,25 @@ fn structural(
     }
     let additional = field(schema, "additionalProperties");
     if additional == &json!(false) {
-        errors.forbidden(
-            path.child("additionalProperties"),
-            "additionalProperties cannot be set to false",
-        );
+        errors.forbidden(path.child("additionalProperties"), "additionalProperties cannot be set to false");
     }
     if !additional.is_null() && entries(schema, "properties").next().is_some() {
-        errors.forbidden(
-            path.child("additionalProperties"),
-            "additionalProperties and properties are mutual exclusive",
-        );
+        errors
+            .forbidden(path.child("additionalProperties"), "additionalProperties and properties are mutual exclusive");
     }
     let items = field(schema, "items");
     if items.is_array() {
-        errors.forbidden(
-            path.child("items"),
-            "items must be a schema object and not an array",
-        );
+        errors.forbidden(path.child("items"), "items must be a schema object and not an array");
     }
     if kind == "array" && items.is_null() && level.is_some() {
         errors.required(path.child("items"), "must be specified");
     }
     if preserve && level.is_some() && !matches!(kind, "" | "object") {
-        errors.invalid(
-            path.child("type"),
-            kind,
-            "must be object if x-kubernetes-preserve-unknown-fields is true",
-        );
+        errors.invalid(path.child("type"), kind, "must be object if x-kubernetes-preserve-unknown-fields is true");
     }
     if flag(schema, "x-kubernetes-embedded-resource") {
         if kind != "object" {
-            errors.invalid(
-                path.child("type"),
-                kind,
-                "must be object if x-kubernetes-embedded-resource is true",
-            );
+            errors.invalid(path.child("type"), kind, "must be object if x-kubernetes-embedded-resource is true");
         }
         if entries(schema, "properties").next().is_none() && !preserve {
             errors.required(
@@ -468,46 +356,20 @@ fn structural(
         && let Err(e) = regex::Regex::new(pattern)
     {
         let why = e.to_string();
-        let why = why
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .trim_start_matches("error: ");
-        errors.invalid(
-            path.child("pattern"),
-            pattern,
-            format!("must be a valid regular expression, but isn't: {why}"),
-        );
+        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        errors.invalid(path.child("pattern"), pattern, format!("must be a valid regular expression, but isn't: {why}"));
     }
     list_type(schema, kind, path, errors);
 
     for (name, child) in entries(schema, "properties") {
         let below = level.map(|_| Level::Property);
-        structural(
-            child,
-            below,
-            &path.child("properties").key(name),
-            depth + 1,
-            errors,
-        );
+        structural(child, below, &path.child("properties").key(name), depth + 1, errors);
     }
     if additional.is_object() {
-        structural(
-            additional,
-            level.map(|_| Level::Property),
-            &path.child("additionalProperties"),
-            depth + 1,
-            errors,
-        );
+        structural(additional, level.map(|_| Level::Property), &path.child("additionalProperties"), depth + 1, errors);
     }
     if items.is_object() {
-        structural(
-            items,
-            level.map(|_| Level::Item),
-            &path.child("items"),
-            depth + 1,
-            errors,
-        );
+        structural(items, level.map(|_| Level::Item), &path.child("items"), depth + 1, errors);
     }
     for key in ["allOf", "anyOf", "oneOf"] {
         for (i, child) in list(schema, key).iter().enumerate() {
@@ -520,13 +382,7 @@ fn structural(
         }
     }
     if field(schema, "not").is_object() {
-        structural(
-            field(schema, "not"),
-            None,
-            &path.child("not"),
-            depth + 1,
-            errors,
-        );
+        structural(field(schema, "not"), None, &path.child("not"), depth + 1, errors);
     }
 }
 
@@ -536,18 +392,9 @@ fn list_type(schema: &Value, kind: &str, path: &Path, errors: &mut Errors) {
     let keys = texts(schema, "x-kubernetes-list-map-keys");
     if !list_type.is_empty() {
         if kind != "array" {
-            errors.invalid(
-                path.child("type"),
-                kind,
-                "must be array if x-kubernetes-list-type is specified",
-            );
+            errors.invalid(path.child("type"), kind, "must be array if x-kubernetes-list-type is specified");
         }
-        values::one_of(
-            list_type,
-            &["atomic", "map", "set"],
-            path.child("x-kubernetes-list-type"),
-            errors,
-        );
+        values::one_of(list_type, &["atomic", "map", "set"], path.child("x-kubernetes-list-type"), errors);
     }
     if list_type == "map" {
         if keys.is_empty() {
@@ -562,8 +409,7 @@ fn list_type(schema: &Value, kind: &str, path: &Path, errors: &mut Errors) {
             let at = path.child("x-kubernetes-list-map-keys").index(i);
             if !property.is_object() {
                 errors.invalid(at, *key, "entries must all be names of item properties");
-            } else if !texts(item, "required").contains(key) && field(property, "default").is_null()
-            {
+            } else if !texts(item, "required").contains(key) && field(property, "default").is_null() {
                 errors.required(
                     path.child("items.properties").key(key).child("default"),
                     "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
@@ -571,26 +417,15 @@ fn list_type(schema: &Value, kind: &str, path: &Path, errors: &mut Errors) {
             }
         }
     } else if !keys.is_empty() {
-        errors.forbidden(
-            path.child("x-kubernetes-list-map-keys"),
-            "must be empty if x-kubernetes-list-type is not map",
-        );
+        errors
+            .forbidden(path.child("x-kubernetes-list-map-keys"), "must be empty if x-kubernetes-list-type is not map");
     }
     let map_type = text(schema, "x-kubernetes-map-type");
     if !map_type.is_empty() {
         if kind != "object" {
-            errors.invalid(
-                path.child("type"),
-                kind,
-                "must be object if x-kubernetes-map-type is specified",
-            );
+            errors.invalid(path.child("type"), kind, "must be object if x-kubernetes-map-type is specified");
         }
-        values::one_of(
-            map_type,
-            &["atomic", "granular"],
-            path.child("x-kubernetes-map-type"),
-            errors,
-        );
+        values::one_of(map_type, &["atomic", "granular"], path.child("x-kubernetes-map-type"), errors);
     }
 }
 
@@ -669,8 +504,7 @@ mod tests {
         "#]],
         );
         check_create(
-            &old.replace("\"storage\":true", "\"storage\":false")
-                .replace("example.com", "k8s.io"),
+            &old.replace("\"storage\":true", "\"storage\":false").replace("example.com", "k8s.io"),
             expect![[r#"
             spec.versions: Invalid value: ["v1"]: must have exactly one version marked as storage version
             metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111

@@ -37,9 +37,8 @@ impl Strategy for DaemonSet {
 
     fn prepare_update(&self, new: &mut Value, old: &Value, _has_status: bool) {
         copy_field(new, old, "status");
-        let was = at(old, &["metadata", "annotations", TEMPLATE_GENERATION])
-            .as_str()
-            .and_then(|s| s.parse::<i64>().ok());
+        let was =
+            at(old, &["metadata", "annotations", TEMPLATE_GENERATION]).as_str().and_then(|s| s.parse::<i64>().ok());
         let was = was.unwrap_or(0);
         let template = |o| at(o, &["spec", "template"]).clone();
         let changed = !same(&template(new), &template(old));
@@ -60,17 +59,8 @@ impl Strategy for DaemonSet {
         }
         podspec::pod_template(field(spec, "template"), &path.child("template"), errors);
         workload::always_restarted(spec, "DaemonSet", &path, errors);
-        workload::non_negative(
-            spec,
-            &["minReadySeconds", "revisionHistoryLimit"],
-            &path,
-            errors,
-        );
-        update_strategy(
-            field(spec, "updateStrategy"),
-            &path.child("updateStrategy"),
-            errors,
-        );
+        workload::non_negative(spec, &["minReadySeconds", "revisionHistoryLimit"], &path, errors);
+        update_strategy(field(spec, "updateStrategy"), &path.child("updateStrategy"), errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
@@ -96,10 +86,7 @@ impl Strategy for DaemonSet {
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        pod::spec_warnings(
-            at(new, &["spec", "template", "spec"]),
-            &Path::new("spec.template.spec"),
-        )
+        pod::spec_warnings(at(new, &["spec", "template", "spec"]), &Path::new("spec.template.spec"))
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -159,8 +146,7 @@ fn update_strategy(u: &Value, path: &Path, errors: &mut Errors) {
                 errors.required(p, "");
                 return;
             }
-            let (unavailable, surge) =
-                (field(rolling, "maxUnavailable"), field(rolling, "maxSurge"));
+            let (unavailable, surge) = (field(rolling, "maxUnavailable"), field(rolling, "maxSurge"));
             let zero = |v: &Value| v.is_null() || v.as_i64().or(values::percent(v)) == Some(0);
             for (key, v) in [("maxUnavailable", unavailable), ("maxSurge", surge)] {
                 if !v.is_null() {

@@ -35,12 +35,7 @@ impl Strategy for Deployment {
         workload::required_selector(spec, "deployment", &path, errors);
         workload::template(spec, "ReplicaSet", &path, errors);
         strategy(field(spec, "strategy"), &path.child("strategy"), errors);
-        workload::non_negative(
-            spec,
-            &["minReadySeconds", "revisionHistoryLimit"],
-            &path,
-            errors,
-        );
+        workload::non_negative(spec, &["minReadySeconds", "revisionHistoryLimit"], &path, errors);
         if let Some(deadline) = int(spec, "progressDeadlineSeconds") {
             let p = path.child("progressDeadlineSeconds");
             values::non_negative(field(spec, "progressDeadlineSeconds"), p.clone(), errors);
@@ -70,14 +65,7 @@ impl Strategy for Deployment {
         ];
         workload::non_negative(s, &counts, &p, errors);
         for key in ["updatedReplicas", "readyReplicas", "availableReplicas"] {
-            workload::not_greater(
-                s,
-                key,
-                "replicas",
-                "cannot be greater than status.replicas",
-                &p,
-                errors,
-            );
+            workload::not_greater(s, key, "replicas", "cannot be greater than status.replicas", &p, errors);
         }
         workload::not_greater(
             s,
@@ -91,10 +79,7 @@ impl Strategy for Deployment {
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        pod::spec_warnings(
-            at(new, &["spec", "template", "spec"]),
-            &Path::new("spec.template.spec"),
-        )
+        pod::spec_warnings(at(new, &["spec", "template", "spec"]), &Path::new("spec.template.spec"))
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -116,11 +101,7 @@ impl Strategy for Deployment {
         let [containers, images] = columns::containers_and_images(at(spec, &["template", "spec"]));
         vec![
             columns::name(obj),
-            json!(format!(
-                "{}/{}",
-                int(status, "readyReplicas").unwrap_or(0),
-                int(spec, "replicas").unwrap_or(0)
-            )),
+            json!(format!("{}/{}", int(status, "readyReplicas").unwrap_or(0), int(spec, "replicas").unwrap_or(0))),
             columns::number(status, "updatedReplicas"),
             columns::number(status, "availableReplicas"),
             columns::age_cell(obj, now),
@@ -137,10 +118,7 @@ impl Strategy for Deployment {
     // Annotations carry what the rollout is about (pause, revision, change-cause), so they count.
     fn bumps_generation(&self, new: &Value, old: &Value) -> bool {
         !same(field(new, "spec"), field(old, "spec"))
-            || !same(
-                at(new, &["metadata", "annotations"]),
-                at(old, &["metadata", "annotations"]),
-            )
+            || !same(at(new, &["metadata", "annotations"]), at(old, &["metadata", "annotations"]))
     }
 
     fn scale(&self) -> Option<ScalePaths> {
@@ -162,8 +140,7 @@ fn strategy(s: &Value, path: &Path, errors: &mut Errors) {
                 errors.required(p, "this should be defaulted and never be nil");
                 return;
             }
-            let (unavailable, surge) =
-                (field(rolling, "maxUnavailable"), field(rolling, "maxSurge"));
+            let (unavailable, surge) = (field(rolling, "maxUnavailable"), field(rolling, "maxSurge"));
             values::int_or_percent(unavailable, &p.child("maxUnavailable"), errors);
             values::int_or_percent(surge, &p.child("maxSurge"), errors);
             let zero = |v: &Value| v.as_i64().or(values::percent(v)) == Some(0);

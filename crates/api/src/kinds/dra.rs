@@ -53,15 +53,11 @@ fn validate_request(request: &Value, path: &Path, errors: &mut Errors) {
     validate_selectors(request, path, errors);
     let count = int(request, "count").unwrap_or(0);
     match text(request, "allocationMode") {
-        "ExactCount" if count <= 0 => {
-            errors.invalid(path.child("count"), count, "must be greater than zero")
-        }
+        "ExactCount" if count <= 0 => errors.invalid(path.child("count"), count, "must be greater than zero"),
         "ExactCount" => {}
-        "All" if count != 0 => errors.invalid(
-            path.child("count"),
-            count,
-            "must not be specified when allocationMode is 'All'",
-        ),
+        "All" if count != 0 => {
+            errors.invalid(path.child("count"), count, "must not be specified when allocationMode is 'All'")
+        }
         "All" => {}
         mode => errors.not_supported(path.child("allocationMode"), mode, &["All", "ExactCount"]),
     }
@@ -84,7 +80,11 @@ fn validate_claim(spec: &Value, path: &Path, errors: &mut Errors) {
         let (exactly, first) = (field(request, "exactly"), list(request, "firstAvailable"));
         match (exactly.is_object(), first.is_empty()) {
             (false, true) => errors.required(path, "exactly one of `exactly` or `firstAvailable` is required"),
-            (true, false) => errors.invalid(path, Value::Null, "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set"),
+            (true, false) => errors.invalid(
+                path,
+                Value::Null,
+                "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set",
+            ),
             (true, true) => validate_request(exactly, &path.child("exactly"), errors),
             (false, false) => {
                 for (j, sub) in first.iter().enumerate() {
@@ -119,11 +119,7 @@ impl Strategy for DeviceClass {
             let at = path.child("config").index(i).child("opaque");
             match field(c, "opaque") {
                 Value::Object(_) => {
-                    csi::driver_name(
-                        text_at(c, &["opaque", "driver"]),
-                        &at.child("driver"),
-                        errors,
-                    );
+                    csi::driver_name(text_at(c, &["opaque", "driver"]), &at.child("driver"), errors);
                 }
                 _ => errors.required(at, ""),
             }
@@ -159,12 +155,7 @@ impl Strategy for ResourceClaim {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        values::immutable(
-            field(new, "spec"),
-            field(old, "spec"),
-            Path::new("spec"),
-            errors,
-        );
+        values::immutable(field(new, "spec"), field(old, "spec"), Path::new("spec"), errors);
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
@@ -172,35 +163,19 @@ impl Strategy for ResourceClaim {
         let allocated = field(status, "allocation").is_object();
         let path = Path::new("status");
         if !list(status, "reservedFor").is_empty() && !allocated {
-            errors.forbidden(
-                path.child("reservedFor"),
-                "may not be specified when `allocated` is not set",
-            );
+            errors.forbidden(path.child("reservedFor"), "may not be specified when `allocated` is not set");
         }
         let before = at(old, &["status", "allocation"]);
         if before.is_object() && allocated {
-            values::immutable(
-                field(status, "allocation"),
-                before,
-                path.child("allocation"),
-                errors,
-            );
+            values::immutable(field(status, "allocation"), before, path.child("allocation"), errors);
         }
-        if before.is_object() && !allocated && !list_at(new, &["status", "reservedFor"]).is_empty()
-        {
-            errors.forbidden(
-                path.child("allocation"),
-                "deallocation not allowed while the claim is in use",
-            );
+        if before.is_object() && !allocated && !list_at(new, &["status", "reservedFor"]).is_empty() {
+            errors.forbidden(path.child("allocation"), "deallocation not allowed while the claim is in use");
         }
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("State", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("State", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
@@ -220,11 +195,7 @@ impl Strategy for ResourceClaim {
                 states.push("reserved");
             }
         }
-        vec![
-            columns::name(obj),
-            json!(states.join(",")),
-            columns::age_cell(obj, now),
-        ]
+        vec![columns::name(obj), json!(states.join(",")), columns::age_cell(obj, now)]
     }
 }
 
@@ -240,12 +211,7 @@ impl Strategy for ResourceClaimTemplate {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        values::immutable(
-            field(new, "spec"),
-            field(old, "spec"),
-            Path::new("spec"),
-            errors,
-        );
+        values::immutable(field(new, "spec"), field(old, "spec"), Path::new("spec"), errors);
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -267,11 +233,7 @@ impl Strategy for ResourceSlice {
         }
         if int(pool, "resourceSliceCount").unwrap_or(0) <= 0 {
             let n = int(pool, "resourceSliceCount").unwrap_or(0);
-            errors.invalid(
-                path.child("pool.resourceSliceCount"),
-                n,
-                "must be greater than zero",
-            );
+            errors.invalid(path.child("pool.resourceSliceCount"), n, "must be greater than zero");
         }
         let targets = [
             !text(spec, "nodeName").is_empty(),
@@ -297,10 +259,7 @@ impl Strategy for ResourceSlice {
         }
         let mut names = Vec::new();
         for (i, d) in devices.iter().enumerate() {
-            let (at, name) = (
-                path.child("devices").index(i).child("name"),
-                text(d, "name"),
-            );
+            let (at, name) = (path.child("devices").index(i).child("name"), text(d, "name"));
             values::dns_label(name, &at, errors);
             if names.contains(&name) {
                 errors.duplicate(at, name);
@@ -313,12 +272,7 @@ impl Strategy for ResourceSlice {
         self.validate_create(new, errors);
         for keys in [["driver"].as_slice(), &["pool", "name"], &["nodeName"]] {
             let of = |v| at(field(v, "spec"), keys);
-            values::immutable(
-                of(new),
-                of(old),
-                Path::new("spec").child(&keys.join(".")),
-                errors,
-            );
+            values::immutable(of(new), of(old), Path::new("spec").child(&keys.join(".")), errors);
         }
     }
 
@@ -328,10 +282,7 @@ impl Strategy for ResourceSlice {
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
         vec![
-            (
-                "spec.nodeName",
-                text_at(obj, &["spec", "nodeName"]).to_string(),
-            ),
+            ("spec.nodeName", text_at(obj, &["spec", "nodeName"]).to_string()),
             ("spec.driver", text_at(obj, &["spec", "driver"]).to_string()),
         ]
     }
@@ -404,16 +355,9 @@ mod tests {
 
     #[test]
     fn states_of_a_claim() {
-        let state =
-            |obj: Value| ResourceClaim.row(&obj, Now(jiff::Timestamp::UNIX_EPOCH))[1].clone();
+        let state = |obj: Value| ResourceClaim.row(&obj, Now(jiff::Timestamp::UNIX_EPOCH))[1].clone();
         assert_eq!(state(json!({})), "pending");
-        assert_eq!(
-            state(json!({"status":{"allocation":{},"reservedFor":[{}]}})),
-            "allocated,reserved"
-        );
-        assert_eq!(
-            state(json!({"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}})),
-            "deleted"
-        );
+        assert_eq!(state(json!({"status":{"allocation":{},"reservedFor":[{}]}})), "allocated,reserved");
+        assert_eq!(state(json!({"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}})), "deleted");
     }
 }

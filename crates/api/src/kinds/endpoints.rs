@@ -43,18 +43,9 @@ impl Strategy for Endpoints {
                 }
                 values::port_number(int(port, "port").unwrap_or(0), p.child("port"), errors);
                 let protocols = ["SCTP", "TCP", "UDP"];
-                values::required_one_of(
-                    text(port, "protocol"),
-                    &protocols,
-                    p.child("protocol"),
-                    errors,
-                );
+                values::required_one_of(text(port, "protocol"), &protocols, p.child("protocol"), errors);
                 if has(port, "appProtocol") {
-                    values::qualified_name(
-                        text(port, "appProtocol"),
-                        &p.child("appProtocol"),
-                        errors,
-                    );
+                    values::qualified_name(text(port, "appProtocol"), &p.child("appProtocol"), errors);
                 }
             }
         }
@@ -65,18 +56,11 @@ impl Strategy for Endpoints {
     }
 
     fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
-        vec![
-            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
-                .to_string(),
-        ]
+        vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_string()]
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Endpoints", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("Endpoints", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
@@ -93,19 +77,11 @@ impl Strategy for Endpoints {
                 let port = int(p, "port").unwrap_or(0);
                 for a in list(s, "addresses") {
                     let ip = text(a, "ip");
-                    all.push(if ip.contains(':') {
-                        format!("[{ip}]:{port}")
-                    } else {
-                        format!("{ip}:{port}")
-                    });
+                    all.push(if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") });
                 }
             }
         }
-        vec![
-            columns::name(obj),
-            json!(columns::at_most(&all, 3, "<none>")),
-            columns::age_cell(obj, now),
-        ]
+        vec![columns::name(obj), json!(columns::at_most(&all, 3, "<none>")), columns::age_cell(obj, now)]
     }
 
     fn allow_create_on_update(&self) -> bool {

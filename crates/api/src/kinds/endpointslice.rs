@@ -24,12 +24,7 @@ impl Strategy for EndpointSlice {
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let kind = text(obj, "addressType");
-        values::required_one_of(
-            kind,
-            &["FQDN", "IPv4", "IPv6"],
-            Path::new("addressType"),
-            errors,
-        );
+        values::required_one_of(kind, &["FQDN", "IPv4", "IPv6"], Path::new("addressType"), errors);
         let endpoints = list(obj, "endpoints");
         if endpoints.len() > ENDPOINTS_MAX {
             errors.too_many(Path::new("endpoints"), endpoints.len(), ENDPOINTS_MAX);
@@ -56,12 +51,7 @@ impl Strategy for EndpointSlice {
                 values::port_number(n, p.child("port"), errors);
             }
             let protocols = ["SCTP", "TCP", "UDP"];
-            values::required_one_of(
-                text(port, "protocol"),
-                &protocols,
-                p.child("protocol"),
-                errors,
-            );
+            values::required_one_of(text(port, "protocol"), &protocols, p.child("protocol"), errors);
             if has(port, "appProtocol") {
                 values::qualified_name(text(port, "appProtocol"), &p.child("appProtocol"), errors);
             }
@@ -70,12 +60,7 @@ impl Strategy for EndpointSlice {
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         self.validate_create(new, errors);
-        values::immutable(
-            field(new, "addressType"),
-            field(old, "addressType"),
-            Path::new("addressType"),
-            errors,
-        );
+        values::immutable(field(new, "addressType"), field(old, "addressType"), Path::new("addressType"), errors);
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -98,11 +83,8 @@ impl Strategy for EndpointSlice {
                 (None, name) => name.to_string(),
             })
             .collect();
-        let addresses: Vec<String> = list(obj, "endpoints")
-            .iter()
-            .flat_map(|e| texts(e, "addresses"))
-            .map(str::to_string)
-            .collect();
+        let addresses: Vec<String> =
+            list(obj, "endpoints").iter().flat_map(|e| texts(e, "addresses")).map(str::to_string).collect();
         vec![
             columns::name(obj),
             json!(text(obj, "addressType")),
@@ -118,12 +100,8 @@ impl Strategy for EndpointSlice {
 
     // A slice has no spec: any of its own fields counts, and so do labels and annotations.
     fn bumps_generation(&self, new: &Value, old: &Value) -> bool {
-        ["addressType", "endpoints", "ports"]
-            .iter()
-            .any(|k| !same(field(new, k), field(old, k)))
-            || ["labels", "annotations"]
-                .iter()
-                .any(|k| !same(at(new, &["metadata", k]), at(old, &["metadata", k])))
+        ["addressType", "endpoints", "ports"].iter().any(|k| !same(field(new, k), field(old, k)))
+            || ["labels", "annotations"].iter().any(|k| !same(at(new, &["metadata", k]), at(old, &["metadata", k])))
     }
 }
 

@@ -24,22 +24,12 @@ const COLUMNS: &[Column] = &[
     column("Message", "string", 0),
     column("First Seen", "string", 1),
     column("Count", "string", 1),
-    Column {
-        name: "Name",
-        kind: "string",
-        format: "name",
-        description: "",
-        priority: 1,
-    },
+    Column { name: "Name", kind: "string", format: "name", description: "", priority: 1 },
 ];
 
 /// The field under its core name or its events.k8s.io name.
 fn either<'a>(obj: &'a Value, core: &str, new: &str) -> &'a Value {
-    if has(obj, core) {
-        field(obj, core)
-    } else {
-        field(obj, new)
-    }
+    if has(obj, core) { field(obj, core) } else { field(obj, new) }
 }
 
 fn object(obj: &Value) -> &Value {
@@ -106,11 +96,7 @@ impl Strategy for EventsEvent {
             }
         }
         if int(obj, "deprecatedCount").is_some_and(|n| n != 0) {
-            errors.invalid(
-                Path::new("count"),
-                field(obj, "deprecatedCount").clone(),
-                "needs to be unset",
-            );
+            errors.invalid(Path::new("count"), field(obj, "deprecatedCount").clone(), "needs to be unset");
         }
     }
 
@@ -145,18 +131,10 @@ fn namespace(obj: &Value, key: &str, errors: &mut Errors) {
     if of.is_empty() {
         // Things outside of namespaces have their events in `default`.
         if own != "default" && own != "kube-system" && !own.is_empty() {
-            errors.invalid(
-                Path::new("involvedObject.namespace"),
-                of,
-                "does not match event.namespace",
-            );
+            errors.invalid(Path::new("involvedObject.namespace"), of, "does not match event.namespace");
         }
     } else if of != own {
-        errors.invalid(
-            Path::new("involvedObject.namespace"),
-            of,
-            "does not match event.namespace",
-        );
+        errors.invalid(Path::new("involvedObject.namespace"), of, "does not match event.namespace");
     }
 }
 
@@ -168,11 +146,7 @@ fn reporting(obj: &Value, controller_key: &str, errors: &mut Errors) {
     } else {
         values::qualified_name(controller, &p, errors);
     }
-    for (key, required) in [
-        ("reportingInstance", true),
-        ("action", true),
-        ("reason", true),
-    ] {
+    for (key, required) in [("reportingInstance", true), ("action", true), ("reason", true)] {
         let v = text(obj, key);
         if v.is_empty() && required {
             errors.required(Path::new(key), "");
@@ -192,9 +166,7 @@ fn source(obj: &Value) -> &Value {
 }
 
 fn controller(obj: &Value) -> &str {
-    either(obj, "reportingComponent", "reportingController")
-        .as_str()
-        .unwrap_or("")
+    either(obj, "reportingComponent", "reportingController").as_str().unwrap_or("")
 }
 
 fn fields(obj: &Value) -> Vec<(&'static str, String)> {
@@ -208,14 +180,8 @@ fn fields(obj: &Value) -> Vec<(&'static str, String)> {
         ("involvedObject.namespace", text(o, "namespace").to_string()),
         ("involvedObject.name", text(o, "name").to_string()),
         ("involvedObject.uid", text(o, "uid").to_string()),
-        (
-            "involvedObject.apiVersion",
-            text(o, "apiVersion").to_string(),
-        ),
-        (
-            "involvedObject.resourceVersion",
-            text(o, "resourceVersion").to_string(),
-        ),
+        ("involvedObject.apiVersion", text(o, "apiVersion").to_string()),
+        ("involvedObject.resourceVersion", text(o, "resourceVersion").to_string()),
         ("involvedObject.fieldPath", text(o, "fieldPath").to_string()),
         ("reason", text(obj, "reason").to_string()),
         ("reportingComponent", controller(obj).to_string()),
@@ -227,20 +193,10 @@ fn fields(obj: &Value) -> Vec<(&'static str, String)> {
 fn row(obj: &Value, now: Now) -> Vec<Value> {
     let first = either(obj, "firstTimestamp", "deprecatedFirstTimestamp");
     let last = either(obj, "lastTimestamp", "deprecatedLastTimestamp");
-    let first_seen = if first.is_null() {
-        since(field(obj, "eventTime"), now)
-    } else {
-        since(first, now)
-    };
+    let first_seen = if first.is_null() { since(field(obj, "eventTime"), now) } else { since(first, now) };
     let series = field(obj, "series");
-    let mut last_seen = if last.is_null() {
-        first_seen.clone()
-    } else {
-        since(last, now)
-    };
-    let mut count = either(obj, "count", "deprecatedCount")
-        .as_i64()
-        .unwrap_or(0);
+    let mut last_seen = if last.is_null() { first_seen.clone() } else { since(last, now) };
+    let mut count = either(obj, "count", "deprecatedCount").as_i64().unwrap_or(0);
     if !series.is_null() {
         last_seen = since(field(series, "lastObservedTime"), now);
         count = int(series, "count").unwrap_or(0);
@@ -262,11 +218,7 @@ fn row(obj: &Value, now: Now) -> Vec<Value> {
         "" => text(obj, "reportingInstance"),
         h => h,
     };
-    let from = if host.is_empty() {
-        component.to_string()
-    } else {
-        format!("{component}, {host}")
-    };
+    let from = if host.is_empty() { component.to_string() } else { format!("{component}, {host}") };
     vec![
         json!(last_seen),
         json!(text(obj, "type")),

@@ -30,11 +30,7 @@ impl Strategy for FlowSchema {
         let precedence = int(spec, "matchingPrecedence").unwrap_or(0);
         let exempt = text_at(obj, &["metadata", "name"]) == "exempt";
         if precedence <= 0 {
-            errors.invalid(
-                path.child("matchingPrecedence"),
-                precedence,
-                "must be a positive value",
-            );
+            errors.invalid(path.child("matchingPrecedence"), precedence, "must be a positive value");
         } else if precedence > PRECEDENCE_MAX {
             let detail = format!("must not be greater than {PRECEDENCE_MAX}");
             errors.invalid(path.child("matchingPrecedence"), precedence, detail);
@@ -54,20 +50,12 @@ impl Strategy for FlowSchema {
         let method = field(spec, "distinguisherMethod");
         if method.is_object() {
             let supported = ["ByNamespace", "ByUser"];
-            values::one_of(
-                text(method, "type"),
-                &supported,
-                path.child("distinguisherMethod.type"),
-                errors,
-            );
+            values::one_of(text(method, "type"), &supported, path.child("distinguisherMethod.type"), errors);
         }
         for (i, rule) in list(spec, "rules").iter().enumerate() {
             let path = path.child("rules").index(i);
             if list(rule, "subjects").is_empty() {
-                errors.required(
-                    path.child("subjects"),
-                    "subjects must contain at least one value",
-                );
+                errors.required(path.child("subjects"), "subjects must contain at least one value");
             }
             for (j, s) in list(rule, "subjects").iter().enumerate() {
                 let path = path.child("subjects").index(j);
@@ -77,26 +65,16 @@ impl Strategy for FlowSchema {
                     "Group" => "group",
                     "ServiceAccount" => "serviceAccount",
                     _ => {
-                        errors.not_supported(
-                            path.child("kind"),
-                            kind,
-                            &["Group", "ServiceAccount", "User"],
-                        );
+                        errors.not_supported(path.child("kind"), kind, &["Group", "ServiceAccount", "User"]);
                         continue;
                     }
                 };
                 if text_at(s, &[key, "name"]).is_empty() {
-                    errors.required(
-                        path.child(key),
-                        format!("{key} is required when subject kind is '{kind}'"),
-                    );
+                    errors.required(path.child(key), format!("{key} is required when subject kind is '{kind}'"));
                 }
             }
             if list(rule, "resourceRules").is_empty() && list(rule, "nonResourceRules").is_empty() {
-                errors.required(
-                    path.clone(),
-                    "at least one of resourceRules and nonResourceRules has to be non-empty",
-                );
+                errors.required(path.clone(), "at least one of resourceRules and nonResourceRules has to be non-empty");
             }
             for (j, r) in list(rule, "resourceRules").iter().enumerate() {
                 let path = path.child("resourceRules").index(j);
@@ -186,10 +164,7 @@ impl Strategy for PriorityLevelConfiguration {
         values::required_one_of(kind, &["Exempt", "Limited"], path.child("type"), errors);
         for (other, key) in [("Limited", "exempt"), ("Exempt", "limited")] {
             if kind == other && has(spec, key) {
-                errors.forbidden(
-                    path.child(key),
-                    format!("must be nil if the type is {other}"),
-                );
+                errors.forbidden(path.child(key), format!("must be nil if the type is {other}"));
             }
         }
         let limited = field(spec, "limited");
@@ -209,50 +184,26 @@ impl Strategy for PriorityLevelConfiguration {
         if let Some(percent) = int(limited, "lendablePercent")
             && !(0..=100).contains(&percent)
         {
-            errors.invalid(
-                path.child("lendablePercent"),
-                percent,
-                values::between(0, 100),
-            );
+            errors.invalid(path.child("lendablePercent"), percent, values::between(0, 100));
         }
-        values::non_negative(
-            field(limited, "borrowingLimitPercent"),
-            path.child("borrowingLimitPercent"),
-            errors,
-        );
+        values::non_negative(field(limited, "borrowingLimitPercent"), path.child("borrowingLimitPercent"), errors);
         let (response, path) = (field(limited, "limitResponse"), path.child("limitResponse"));
-        values::required_one_of(
-            text(response, "type"),
-            &["Queue", "Reject"],
-            path.child("type"),
-            errors,
-        );
+        values::required_one_of(text(response, "type"), &["Queue", "Reject"], path.child("type"), errors);
         let queuing = field(response, "queuing");
         match (text(response, "type"), queuing.is_object()) {
-            ("Reject", true) => errors.forbidden(
-                path.child("queuing"),
-                "must be nil if limited.limitResponse.type is not Limited",
-            ),
+            ("Reject", true) => {
+                errors.forbidden(path.child("queuing"), "must be nil if limited.limitResponse.type is not Limited")
+            }
             ("Queue", false) => {
-                errors.required(
-                    path.child("queuing"),
-                    "must not be empty if limited.limitResponse.type is Limited",
-                );
+                errors.required(path.child("queuing"), "must not be empty if limited.limitResponse.type is Limited");
             }
             ("Queue", true) => {
                 let path = path.child("queuing");
-                let (queues, hand) = (
-                    int(queuing, "queues").unwrap_or(0),
-                    int(queuing, "handSize").unwrap_or(0),
-                );
+                let (queues, hand) = (int(queuing, "queues").unwrap_or(0), int(queuing, "handSize").unwrap_or(0));
                 if queues <= 0 {
                     errors.invalid(path.child("queues"), queues, "must be positive");
                 } else if queues > QUEUES_MAX {
-                    errors.invalid(
-                        path.child("queues"),
-                        queues,
-                        format!("must not be greater than {QUEUES_MAX}"),
-                    );
+                    errors.invalid(path.child("queues"), queues, format!("must not be greater than {QUEUES_MAX}"));
                 }
                 if hand <= 0 {
                     errors.invalid(path.child("handSize"), hand, "must be positive");

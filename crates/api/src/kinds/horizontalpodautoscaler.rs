@@ -19,11 +19,7 @@ impl Strategy for HorizontalPodAutoscaler {
         fill(spec, "minReplicas", 1);
         if !v1 && list(spec, "metrics").is_empty() {
             let target = json!({"type": "Utilization", "averageUtilization": 80});
-            set(
-                spec,
-                "metrics",
-                json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]),
-            );
+            set(spec, "metrics", json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]));
         }
         let Some(behavior) = object_mut(spec, "behavior") else {
             return;
@@ -32,11 +28,7 @@ impl Strategy for HorizontalPodAutoscaler {
         if let Some(up) = ensure_object(behavior, "scaleUp") {
             fill(up, "stabilizationWindowSeconds", 0);
             fill(up, "selectPolicy", "Max");
-            fill(
-                up,
-                "policies",
-                json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, percent.clone()]),
-            );
+            fill(up, "policies", json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, percent.clone()]));
         }
         if let Some(down) = ensure_object(behavior, "scaleDown") {
             fill(down, "selectPolicy", "Max");
@@ -46,26 +38,15 @@ impl Strategy for HorizontalPodAutoscaler {
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        let (min, max) = (
-            int(spec, "minReplicas").unwrap_or(1),
-            int(spec, "maxReplicas").unwrap_or(0),
-        );
+        let (min, max) = (int(spec, "minReplicas").unwrap_or(1), int(spec, "maxReplicas").unwrap_or(0));
         if min < 1 {
-            errors.invalid(
-                path.child("minReplicas"),
-                min,
-                "must be greater than or equal to 1",
-            );
+            errors.invalid(path.child("minReplicas"), min, "must be greater than or equal to 1");
         }
         if max < 1 {
             errors.invalid(path.child("maxReplicas"), max, "must be greater than 0");
         }
         if has(spec, "minReplicas") && max < min {
-            errors.invalid(
-                path.child("maxReplicas"),
-                max,
-                "must be greater than or equal to `minReplicas`",
-            );
+            errors.invalid(path.child("maxReplicas"), max, "must be greater than or equal to `minReplicas`");
         }
         let target = field(spec, "scaleTargetRef");
         let p = path.child("scaleTargetRef");
@@ -75,13 +56,7 @@ impl Strategy for HorizontalPodAutoscaler {
                 v => values::path_segment(v, &p.child(key), errors),
             }
         }
-        let kinds = [
-            "ContainerResource",
-            "External",
-            "Object",
-            "Pods",
-            "Resource",
-        ];
+        let kinds = ["ContainerResource", "External", "Object", "Pods", "Resource"];
         for (i, m) in list(spec, "metrics").iter().enumerate() {
             let p = path.child("metrics").index(i);
             let kind = text(m, "type");
@@ -114,33 +89,19 @@ impl Strategy for HorizontalPodAutoscaler {
                     errors.invalid(p, n, "must be less than or equal to 3600");
                 }
             }
-            values::one_of(
-                text(rules, "selectPolicy"),
-                &["Disabled", "Max", "Min"],
-                p.child("selectPolicy"),
-                errors,
-            );
+            values::one_of(text(rules, "selectPolicy"), &["Disabled", "Max", "Min"], p.child("selectPolicy"), errors);
             if list(rules, "policies").is_empty() {
                 errors.required(p.child("policies"), "must specify at least one Policy");
             }
             for (i, policy) in list(rules, "policies").iter().enumerate() {
                 let p = p.child("policies").index(i);
-                values::one_of(
-                    text(policy, "type"),
-                    &["Percent", "Pods"],
-                    p.child("type"),
-                    errors,
-                );
+                values::one_of(text(policy, "type"), &["Percent", "Pods"], p.child("type"), errors);
                 for (key, max) in [("value", i64::MAX), ("periodSeconds", 1800)] {
                     let n = int(policy, key).unwrap_or(0);
                     if n <= 0 {
                         errors.invalid(p.child(key), n, "must be greater than zero");
                     } else if n > max {
-                        errors.invalid(
-                            p.child(key),
-                            n,
-                            format!("must be less than or equal to {max}"),
-                        );
+                        errors.invalid(p.child(key), n, format!("must be less than or equal to {max}"));
                     }
                 }
             }
@@ -197,26 +158,20 @@ fn targets(spec: &Value, status: &Value) -> String {
                 _ => "resource",
             };
             let target = at(m, &[key, "target"]);
-            let current = list(status, "currentMetrics")
-                .get(i)
-                .map_or(&Value::Null, |c| at(c, &[key, "current"]));
+            let current = list(status, "currentMetrics").get(i).map_or(&Value::Null, |c| at(c, &[key, "current"]));
             let value = |v: &Value, key: &str| match field(v, key) {
                 Value::Null => None,
                 Value::String(s) => Some(s.clone()),
                 n if key == "averageUtilization" => Some(format!("{n}%")),
                 n => Some(n.to_string()),
             };
-            let mode = ["averageUtilization", "averageValue", "value"]
-                .into_iter()
-                .find(|k| has(target, k))
-                .unwrap_or("value");
+            let mode =
+                ["averageUtilization", "averageValue", "value"].into_iter().find(|k| has(target, k)).unwrap_or("value");
             let prefix = match kind {
                 "Resource" | "ContainerResource" => format!("{}: ", text(field(m, key), "name")),
                 _ => String::new(),
             };
-            let average = if mode == "averageValue"
-                && !["Resource", "ContainerResource", "Pods"].contains(&kind)
-            {
+            let average = if mode == "averageValue" && !["Resource", "ContainerResource", "Pods"].contains(&kind) {
                 " (avg)"
             } else {
                 ""

@@ -12,18 +12,11 @@ pub struct Ingress;
 
 impl Strategy for Ingress {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let annotation = text_at(
-            obj,
-            &["metadata", "annotations", "kubernetes.io/ingress.class"],
-        );
+        let annotation = text_at(obj, &["metadata", "annotations", "kubernetes.io/ingress.class"]);
         let class = text_at(obj, &["spec", "ingressClassName"]);
         if !annotation.is_empty() && !class.is_empty() && annotation != class {
             let p = Path::new("metadata.annotations.kubernetes.io/ingress.class");
-            errors.invalid(
-                p,
-                annotation,
-                "must match `ingressClassName` when both are specified",
-            );
+            errors.invalid(p, annotation, "must match `ingressClassName` when both are specified");
         }
         spec(field(obj, "spec"), errors);
     }
@@ -46,32 +39,18 @@ impl Strategy for Ingress {
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let spec = field(obj, "spec");
-        let hosts: Vec<String> = list(spec, "rules")
-            .iter()
-            .map(|r| text(r, "host"))
-            .filter(|h| !h.is_empty())
-            .map(str::to_string)
-            .collect();
+        let hosts: Vec<String> =
+            list(spec, "rules").iter().map(|r| text(r, "host")).filter(|h| !h.is_empty()).map(str::to_string).collect();
         let addresses: Vec<&str> = list_at(obj, &["status", "loadBalancer", "ingress"])
             .iter()
-            .map(|i| {
-                if text(i, "ip").is_empty() {
-                    text(i, "hostname")
-                } else {
-                    text(i, "ip")
-                }
-            })
+            .map(|i| if text(i, "ip").is_empty() { text(i, "hostname") } else { text(i, "ip") })
             .collect();
         vec![
             columns::name(obj),
             columns::or_none(text(spec, "ingressClassName")),
             json!(columns::at_most(&hosts, 3, "*")),
             json!(addresses.join(",")),
-            json!(if list(spec, "tls").is_empty() {
-                "80"
-            } else {
-                "80, 443"
-            }),
+            json!(if list(spec, "tls").is_empty() { "80" } else { "80, 443" }),
             columns::age_cell(obj, now),
         ]
     }
@@ -88,11 +67,7 @@ fn spec(spec: &Value, errors: &mut Errors) {
         errors.invalid(path.clone(), spec.clone(), text);
     }
     if has(spec, "defaultBackend") {
-        backend(
-            field(spec, "defaultBackend"),
-            &path.child("defaultBackend"),
-            errors,
-        );
+        backend(field(spec, "defaultBackend"), &path.child("defaultBackend"), errors);
     }
     for (i, r) in list(spec, "rules").iter().enumerate() {
         let p = path.child("rules").index(i);
@@ -120,11 +95,7 @@ fn spec(spec: &Value, errors: &mut Errors) {
         }
     }
     if has(spec, "ingressClassName") {
-        values::dns_subdomain(
-            text(spec, "ingressClassName"),
-            &path.child("ingressClassName"),
-            errors,
-        );
+        values::dns_subdomain(text(spec, "ingressClassName"), &path.child("ingressClassName"), errors);
     }
 }
 
@@ -176,11 +147,7 @@ fn http_path(entry: &Value, path: &Path, errors: &mut Errors) {
 fn backend(b: &Value, path: &Path, errors: &mut Errors) {
     let (service, resource) = (field(b, "service"), field(b, "resource"));
     match (service.is_null(), resource.is_null()) {
-        (false, false) => errors.invalid(
-            path.clone(),
-            "",
-            "cannot set both resource and service backends",
-        ),
+        (false, false) => errors.invalid(path.clone(), "", "cannot set both resource and service backends"),
         (true, true) => errors.required(path.clone(), "resource or service backend is required"),
         (true, false) => {
             for key in ["kind", "name"] {

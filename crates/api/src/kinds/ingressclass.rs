@@ -45,21 +45,14 @@ impl Strategy for IngressClass {
                 }
             }
             let (scope, namespace) = (text(parameters, "scope"), text(parameters, "namespace"));
-            values::required_one_of(
-                scope,
-                &["Cluster", "Namespace"],
-                path.child("scope"),
-                errors,
-            );
+            values::required_one_of(scope, &["Cluster", "Namespace"], path.child("scope"), errors);
             match (scope, namespace) {
-                ("Namespace", "") => errors.required(
-                    path.child("namespace"),
-                    "`parameters.scope` is set to 'Namespace'",
-                ),
-                ("Cluster", n) if !n.is_empty() => errors.forbidden(
-                    path.child("namespace"),
-                    "`parameters.scope` is set to 'Cluster'",
-                ),
+                ("Namespace", "") => {
+                    errors.required(path.child("namespace"), "`parameters.scope` is set to 'Namespace'")
+                }
+                ("Cluster", n) if !n.is_empty() => {
+                    errors.forbidden(path.child("namespace"), "`parameters.scope` is set to 'Cluster'")
+                }
                 _ => {}
             }
         }
@@ -76,22 +69,14 @@ impl Strategy for IngressClass {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Controller", "string", 0),
-            column("Parameters", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] =
+            &[NAME, column("Controller", "string", 0), column("Parameters", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let parameters = at(obj, &["spec", "parameters"]);
-        let shown = match (
-            text(parameters, "kind"),
-            text(parameters, "apiGroup"),
-            text(parameters, "name"),
-        ) {
+        let shown = match (text(parameters, "kind"), text(parameters, "apiGroup"), text(parameters, "name")) {
             ("", ..) => String::new(),
             (kind, "", name) => format!("{kind}/{name}"),
             (kind, group, name) => format!("{kind}.{group}/{name}"),

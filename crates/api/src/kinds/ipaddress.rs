@@ -20,11 +20,7 @@ impl Strategy for IPAddress {
         let name = text_at(obj, &["metadata", "name"]);
         match meta::names::parse_ip(name) {
             Some(ip) if ip.to_string() == name => {}
-            _ => errors.invalid(
-                Path::new("metadata.name"),
-                name,
-                "must be a valid IP address in canonical form",
-            ),
+            _ => errors.invalid(Path::new("metadata.name"), name, "must be a valid IP address in canonical form"),
         }
         let (parent, path) = (at(obj, &["spec", "parentRef"]), Path::new("spec.parentRef"));
         if !parent.is_object() {
@@ -47,57 +43,34 @@ impl Strategy for IPAddress {
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         let parent = |v| at(v, &["spec", "parentRef"]);
-        values::immutable(
-            parent(new),
-            parent(old),
-            Path::new("spec").child("parentRef"),
-            errors,
-        );
+        values::immutable(parent(new), parent(old), Path::new("spec").child("parentRef"), errors);
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
         let parent = at(obj, &["spec", "parentRef"]);
         vec![
             ("spec.parentRef.group", text(parent, "group").to_string()),
-            (
-                "spec.parentRef.resource",
-                text(parent, "resource").to_string(),
-            ),
-            (
-                "spec.parentRef.namespace",
-                text(parent, "namespace").to_string(),
-            ),
+            ("spec.parentRef.resource", text(parent, "resource").to_string()),
+            ("spec.parentRef.namespace", text(parent, "namespace").to_string()),
             ("spec.parentRef.name", text(parent, "name").to_string()),
         ]
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("ParentRef", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("ParentRef", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let parent = at(obj, &["spec", "parentRef"]);
         let (resource, group) = (text(parent, "resource"), text(parent, "group"));
-        let mut shown = if group.is_empty() {
-            resource.to_string()
-        } else {
-            format!("{resource}.{group}")
-        };
+        let mut shown = if group.is_empty() { resource.to_string() } else { format!("{resource}.{group}") };
         for part in [text(parent, "namespace"), text(parent, "name")] {
             if !part.is_empty() {
                 shown = format!("{shown}/{part}");
             }
         }
-        vec![
-            columns::name(obj),
-            json!(shown),
-            columns::age_cell(obj, now),
-        ]
+        vec![columns::name(obj), json!(shown), columns::age_cell(obj, now)]
     }
 }
 
@@ -107,11 +80,7 @@ impl Strategy for ServiceCIDR {
         match cidrs.len() {
             0 => errors.required(path.clone(), "at least one CIDR required"),
             1 | 2 => {}
-            _ => errors.invalid(
-                path.clone(),
-                Value::Array(cidrs.to_vec()),
-                "may only hold up to 2 values",
-            ),
+            _ => errors.invalid(path.clone(), Value::Array(cidrs.to_vec()), "may only hold up to 2 values"),
         }
         let mut families = Vec::new();
         for (i, cidr) in cidrs.iter().enumerate() {
@@ -130,35 +99,20 @@ impl Strategy for ServiceCIDR {
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         self.validate_create(new, errors);
-        let (n, o) = (
-            list_at(new, &["spec", "cidrs"]),
-            list_at(old, &["spec", "cidrs"]),
-        );
+        let (n, o) = (list_at(new, &["spec", "cidrs"]), list_at(old, &["spec", "cidrs"]));
         // A second family may be added; what is there stays.
         if !n.starts_with(o) {
-            errors.invalid(
-                Path::new("spec.cidrs"),
-                Value::Array(n.to_vec()),
-                values::IMMUTABLE,
-            );
+            errors.invalid(Path::new("spec.cidrs"), Value::Array(n.to_vec()), values::IMMUTABLE);
         }
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("CIDRs", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("CIDRs", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let cidrs = texts(field(obj, "spec"), "cidrs").join(",");
-        vec![
-            columns::name(obj),
-            json!(cidrs),
-            columns::age_cell(obj, now),
-        ]
+        vec![columns::name(obj), json!(cidrs), columns::age_cell(obj, now)]
     }
 }

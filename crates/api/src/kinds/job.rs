@@ -33,11 +33,7 @@ impl Strategy for Job {
         fill(spec, "backoffLimit", if per_index { i32::MAX } else { 6 });
         fill(spec, "completionMode", "NonIndexed");
         fill(spec, "suspend", false);
-        let policy = if has(spec, "podFailurePolicy") {
-            "Failed"
-        } else {
-            "TerminatingOrFailed"
-        };
+        let policy = if has(spec, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
         fill(spec, "podReplacementPolicy", policy);
         if let Some(p) = object_mut(spec, "podFailurePolicy") {
             for rule in items_mut(p, "rules") {
@@ -63,19 +59,13 @@ impl Strategy for Job {
             .and_then(|t| ensure_object(t, "metadata"))
             .and_then(|m| ensure_object(m, "labels"))
         {
-            for (key, value) in [
-                ("controller-uid", &uid),
-                ("job-name", &name),
-                (UID_LABEL, &uid),
-                (NAME_LABEL, &name),
-            ] {
+            for (key, value) in [("controller-uid", &uid), ("job-name", &name), (UID_LABEL, &uid), (NAME_LABEL, &name)]
+            {
                 // A different value shows that the user wanted a selector of their own; validation says so.
                 fill(labels, key, value.as_str());
             }
         }
-        if let Some(m) =
-            ensure_object(spec, "selector").and_then(|s| ensure_object(s, "matchLabels"))
-        {
+        if let Some(m) = ensure_object(spec, "selector").and_then(|s| ensure_object(s, "matchLabels")) {
             fill(m, UID_LABEL, uid);
         }
     }
@@ -102,13 +92,8 @@ impl Strategy for Job {
             let name = format!("{}-{last}", text_at(obj, &["metadata", "name"]));
             let mut messages = meta::names::dns1123_label(&name);
             if let Some(m) = messages.pop() {
-                let text =
-                    format!("will not able to create pod with invalid DNS label: {name}: {m}");
-                errors.invalid(
-                    Path::new("metadata.name"),
-                    text_at(obj, &["metadata", "name"]),
-                    text,
-                );
+                let text = format!("will not able to create pod with invalid DNS label: {name}: {m}");
+                errors.invalid(Path::new("metadata.name"), text_at(obj, &["metadata", "name"]), text);
             }
         }
     }
@@ -116,23 +101,16 @@ impl Strategy for Job {
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         let (n, o, path) = (field(new, "spec"), field(old, "spec"), Path::new("spec"));
         spec(n, &path, errors);
-        for key in [
-            "selector",
-            "completionMode",
-            "podFailurePolicy",
-            "backoffLimitPerIndex",
-            "managedBy",
-            "successPolicy",
-        ] {
+        for key in
+            ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
+        {
             values::immutable(field(n, key), field(o, key), path.child(key), errors);
         }
         template_update(new, old, &path, errors);
         if !same(field(n, "completions"), field(o, "completions")) {
             let value = field(n, "completions").clone();
             let indexed = text(n, "completionMode") == "Indexed";
-            let elastic = |s: &Value| {
-                int(s, "completions").is_some() && int(s, "completions") == int(s, "parallelism")
-            };
+            let elastic = |s: &Value| int(s, "completions").is_some() && int(s, "completions") == int(s, "parallelism");
             if !indexed || int(n, "completions").is_none() || int(o, "completions").is_none() {
                 errors.invalid(path.child("completions"), value, values::IMMUTABLE);
             } else if !elastic(n) {
@@ -144,25 +122,14 @@ impl Strategy for Job {
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         let (s, p) = (field(new, "status"), Path::new("status"));
-        workload::non_negative(
-            s,
-            &["active", "succeeded", "failed", "ready", "terminating"],
-            &p,
-            errors,
-        );
+        workload::non_negative(s, &["active", "succeeded", "failed", "ready", "terminating"], &p, errors);
         let finished = |o: &Value, kind: &str| {
-            list_at(o, &["status", "conditions"])
-                .iter()
-                .any(|c| text(c, "type") == kind && text(c, "status") == "True")
+            list_at(o, &["status", "conditions"]).iter().any(|c| text(c, "type") == kind && text(c, "status") == "True")
         };
         for kind in ["Complete", "Failed", "FailureTarget", "SuccessCriteriaMet"] {
             if finished(old, kind) && !finished(new, kind) {
                 let p = p.child("conditions");
-                errors.invalid(
-                    p,
-                    kind,
-                    format!("cannot disable the terminal {kind}=True condition"),
-                );
+                errors.invalid(p, kind, format!("cannot disable the terminal {kind}=True condition"));
             }
         }
         if finished(new, "Complete") && finished(new, "Failed") {
@@ -175,19 +142,11 @@ impl Strategy for Job {
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        pod::spec_warnings(
-            at(new, &["spec", "template", "spec"]),
-            &Path::new("spec.template.spec"),
-        )
+        pod::spec_warnings(at(new, &["spec", "template", "spec"]), &Path::new("spec.template.spec"))
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
-        vec![(
-            "status.successful",
-            int(field(obj, "status"), "succeeded")
-                .unwrap_or(0)
-                .to_string(),
-        )]
+        vec![("status.successful", int(field(obj, "status"), "succeeded").unwrap_or(0).to_string())]
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -208,10 +167,7 @@ impl Strategy for Job {
         let (spec, status) = (field(obj, "spec"), field(obj, "status"));
         let [containers, images] = columns::containers_and_images(at(spec, &["template", "spec"]));
         let succeeded = int(status, "succeeded").unwrap_or(0);
-        let completions = match (
-            int(spec, "completions"),
-            int(spec, "parallelism").unwrap_or(0),
-        ) {
+        let completions = match (int(spec, "completions"), int(spec, "parallelism").unwrap_or(0)) {
             (Some(n), _) => format!("{succeeded}/{n}"),
             (None, p) if p > 1 => format!("{succeeded}/1 of {p}"),
             _ => format!("{succeeded}/1"),
@@ -219,9 +175,7 @@ impl Strategy for Job {
         let time = |key| text(status, key).parse::<jiff::Timestamp>().ok();
         let duration = match (time("startTime"), time("completionTime")) {
             (None, _) => String::new(),
-            (Some(start), end) => {
-                human_duration(end.unwrap_or(now.0).as_second() - start.as_second())
-            }
+            (Some(start), end) => human_duration(end.unwrap_or(now.0).as_second() - start.as_second()),
         };
         vec![
             columns::name(obj),
@@ -246,9 +200,7 @@ impl Strategy for Job {
 
 fn state(job: &Value) -> &'static str {
     let has_condition = |kind: &str| {
-        list_at(job, &["status", "conditions"])
-            .iter()
-            .any(|c| text(c, "type") == kind && text(c, "status") == "True")
+        list_at(job, &["status", "conditions"]).iter().any(|c| text(c, "type") == kind && text(c, "status") == "True")
     };
     if has_condition("Complete") {
         "Complete"
@@ -282,22 +234,13 @@ fn generated_selector(job: &Value, errors: &mut Errors) {
     ] {
         match labels.get(key).and_then(Value::as_str) {
             None => errors.required(path.key(key), format!("must be '{want}'")),
-            Some(have) if have != want => {
-                errors.invalid(path.clone(), labels.clone(), format!("must be '{want}'"))
-            }
+            Some(have) if have != want => errors.invalid(path.clone(), labels.clone(), format!("must be '{want}'")),
             Some(_) => {}
         }
     }
     let uid = text_at(job, &["metadata", "uid"]);
-    if !selector::matches(
-        field(sp, "selector"),
-        &json!({UID_LABEL: uid, "controller-uid": uid}),
-    ) {
-        errors.invalid(
-            Path::new("spec.selector"),
-            field(sp, "selector").clone(),
-            "`selector` not auto-generated",
-        );
+    if !selector::matches(field(sp, "selector"), &json!({UID_LABEL: uid, "controller-uid": uid})) {
+        errors.invalid(Path::new("spec.selector"), field(sp, "selector").clone(), "`selector` not auto-generated");
     }
 }
 
@@ -315,12 +258,7 @@ pub fn spec(sp: &Value, path: &Path, errors: &mut Errors) {
     workload::non_negative(sp, &counts, path, errors);
     let mode = text(sp, "completionMode");
     if !mode.is_empty() {
-        values::one_of(
-            mode,
-            &["NonIndexed", "Indexed"],
-            path.child("completionMode"),
-            errors,
-        );
+        values::one_of(mode, &["NonIndexed", "Indexed"], path.child("completionMode"), errors);
     }
     if mode == "Indexed" {
         if !has(sp, "completions") {
@@ -336,11 +274,7 @@ pub fn spec(sp: &Value, path: &Path, errors: &mut Errors) {
     } else {
         for key in ["backoffLimitPerIndex", "maxFailedIndexes"] {
             if has(sp, key) {
-                errors.invalid(
-                    path.child(key),
-                    field(sp, key).clone(),
-                    "requires indexed completion mode",
-                );
+                errors.invalid(path.child(key), field(sp, key).clone(), "requires indexed completion mode");
             }
         }
         if has(sp, "successPolicy") {
@@ -365,19 +299,13 @@ pub fn spec(sp: &Value, path: &Path, errors: &mut Errors) {
     let p = path.child("template.spec.restartPolicy");
     match restart {
         "" | "Always" => errors.required(p, "valid values: \"OnFailure\", \"Never\""),
-        "OnFailure" if has(sp, "podFailurePolicy") => errors.invalid(
-            p,
-            restart,
-            "only \"Never\" is supported when podFailurePolicy is specified",
-        ),
+        "OnFailure" if has(sp, "podFailurePolicy") => {
+            errors.invalid(p, restart, "only \"Never\" is supported when podFailurePolicy is specified")
+        }
         "OnFailure" | "Never" => {}
         other => errors.not_supported(p, other, &["OnFailure", "Never"]),
     }
-    failure_policy(
-        field(sp, "podFailurePolicy"),
-        &path.child("podFailurePolicy"),
-        errors,
-    );
+    failure_policy(field(sp, "podFailurePolicy"), &path.child("podFailurePolicy"), errors);
 }
 
 fn failure_policy(policy: &Value, path: &Path, errors: &mut Errors) {
@@ -389,10 +317,7 @@ fn failure_policy(policy: &Value, path: &Path, errors: &mut Errors) {
         let p = path.child("rules").index(i);
         let supported = ["Count", "FailIndex", "FailJob", "Ignore"];
         values::required_one_of(text(rule, "action"), &supported, p.child("action"), errors);
-        let (codes, conditions) = (
-            has(rule, "onExitCodes"),
-            !list(rule, "onPodConditions").is_empty(),
-        );
+        let (codes, conditions) = (has(rule, "onExitCodes"), !list(rule, "onPodConditions").is_empty());
         if codes && conditions {
             let text = "specifying both OnExitCodes and OnPodConditions is not supported";
             errors.invalid(p.clone(), rule.clone(), text);
@@ -403,29 +328,16 @@ fn failure_policy(policy: &Value, path: &Path, errors: &mut Errors) {
         if codes {
             let c = field(rule, "onExitCodes");
             let p = p.child("onExitCodes");
-            values::required_one_of(
-                text(c, "operator"),
-                &["In", "NotIn"],
-                p.child("operator"),
-                errors,
-            );
+            values::required_one_of(text(c, "operator"), &["In", "NotIn"], p.child("operator"), errors);
             let vs = list(c, "values");
             if vs.is_empty() {
-                errors.invalid(
-                    p.child("values"),
-                    Value::Array(vec![]),
-                    "at least one value is required",
-                );
+                errors.invalid(p.child("values"), Value::Array(vec![]), "at least one value is required");
             } else if vs.len() > 255 {
                 errors.too_many(p.child("values"), vs.len(), 255);
             }
             for (j, v) in vs.iter().enumerate() {
                 if text(c, "operator") == "In" && v.as_i64() == Some(0) {
-                    errors.invalid(
-                        p.child("values").index(j),
-                        0,
-                        "must not be 0 for the In operator",
-                    );
+                    errors.invalid(p.child("values").index(j), 0, "must not be 0 for the In operator");
                 }
                 if vs.iter().take(j).any(|o| o == v) {
                     errors.duplicate(p.child("values").index(j), v.clone());

@@ -17,27 +17,15 @@ impl Strategy for Lease {
         {
             errors.invalid(p.child("leaseDurationSeconds"), n, "must be greater than 0");
         }
-        values::non_negative(
-            field(spec, "leaseTransitions"),
-            p.child("leaseTransitions"),
-            errors,
-        );
+        values::non_negative(field(spec, "leaseTransitions"), p.child("leaseTransitions"), errors);
         if has(spec, "strategy") {
             let strategy = text(spec, "strategy");
             if !strategy.contains('/') {
-                values::one_of(
-                    strategy,
-                    &["OldestEmulationVersion"],
-                    p.child("strategy"),
-                    errors,
-                );
+                values::one_of(strategy, &["OldestEmulationVersion"], p.child("strategy"), errors);
             }
         }
         if has(spec, "preferredHolder") && text(spec, "strategy").is_empty() {
-            errors.forbidden(
-                p.child("preferredHolder"),
-                "may only be specified when `strategy` is set",
-            );
+            errors.forbidden(p.child("preferredHolder"), "may only be specified when `strategy` is set");
         }
     }
 
@@ -46,20 +34,12 @@ impl Strategy for Lease {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Holder", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("Holder", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
-        vec![
-            columns::name(obj),
-            json!(text_at(obj, &["spec", "holderIdentity"])),
-            columns::age_cell(obj, now),
-        ]
+        vec![columns::name(obj), json!(text_at(obj, &["spec", "holderIdentity"])), columns::age_cell(obj, now)]
     }
 
     fn allow_create_on_update(&self) -> bool {

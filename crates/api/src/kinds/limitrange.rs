@@ -20,11 +20,7 @@ impl Strategy for LimitRange {
                 continue;
             }
             // Downwards: max gives default, default gives the default request, min where neither does.
-            for (to, from) in [
-                ("default", "max"),
-                ("defaultRequest", "default"),
-                ("defaultRequest", "min"),
-            ] {
+            for (to, from) in [("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min")] {
                 let Some(source) = field(item, from).as_object().cloned() else {
                     continue;
                 };
@@ -50,13 +46,7 @@ impl Strategy for LimitRange {
             if items.iter().take(i).any(|o| text(o, "type") == kind) {
                 errors.duplicate(p.child("type"), kind);
             }
-            for key in [
-                "max",
-                "min",
-                "default",
-                "defaultRequest",
-                "maxLimitRequestRatio",
-            ] {
+            for key in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
                 resource_list(field(item, key), &p.child(key), errors);
             }
             if kind == "Pod" {
@@ -100,39 +90,18 @@ impl Strategy for LimitRange {
 fn ordered(item: &Value, path: &Path, errors: &mut Errors) {
     for (low, high, words) in [
         ("min", "max", ("min value", "max value")),
-        (
-            "min",
-            "defaultRequest",
-            ("min value", "default request value"),
-        ),
-        (
-            "defaultRequest",
-            "max",
-            ("default request value", "max value"),
-        ),
-        (
-            "defaultRequest",
-            "default",
-            ("default request value", "default limit value"),
-        ),
+        ("min", "defaultRequest", ("min value", "default request value")),
+        ("defaultRequest", "max", ("default request value", "max value")),
+        ("defaultRequest", "default", ("default request value", "default limit value")),
         ("min", "default", ("min value", "default value")),
         ("default", "max", ("default value", "max value")),
     ] {
         for (name, l) in entries(item, low) {
-            let (Some(a), Some(b)) = (
-                parse_quantity(l),
-                parse_quantity(field(field(item, high), name)),
-            ) else {
+            let (Some(a), Some(b)) = (parse_quantity(l), parse_quantity(field(field(item, high), name))) else {
                 continue;
             };
             if a > b {
-                let text = format!(
-                    "{} {} is greater than {} {}",
-                    words.0,
-                    a.canonical(),
-                    words.1,
-                    b.canonical()
-                );
+                let text = format!("{} {} is greater than {} {}", words.0, a.canonical(), words.1, b.canonical());
                 // Upstream files the fault under the lower bound, but for the default against max.
                 errors.invalid(path.child(low).key(name), a.canonical(), text);
             }

@@ -7,11 +7,11 @@ use crate::strategy::{ScalePaths, Strategy};
 use std::sync::Arc;
 
 // One `pub mod` line per file, sorted.
-#[cfg(test)]
-mod checks;
 pub mod admissionregistration;
 pub mod apiservice;
 pub mod certificatesigningrequest;
+#[cfg(test)]
+mod checks;
 pub mod columns;
 pub mod configmap;
 pub mod controllerrevision;
@@ -76,11 +76,7 @@ struct Row {
 
 macro_rules! row {
     ($group:literal, $kind:literal, $strategy:expr) => {
-        Row {
-            group: $group,
-            kind: $kind,
-            make: || Arc::new($strategy),
-        }
+        Row { group: $group, kind: $kind, make: || Arc::new($strategy) }
     };
 }
 

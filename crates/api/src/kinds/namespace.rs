@@ -17,8 +17,7 @@ impl Strategy for Namespace {
         let name = text_at(obj, &["metadata", "name"]).to_string();
         // With `generateName` the name comes later; the defaults run again then.
         if !name.is_empty()
-            && let Some(labels) =
-                ensure_object(obj, "metadata").and_then(|m| ensure_object(m, "labels"))
+            && let Some(labels) = ensure_object(obj, "metadata").and_then(|m| ensure_object(m, "labels"))
         {
             set(labels, NAME_LABEL, name);
         }
@@ -59,28 +58,14 @@ impl Strategy for Namespace {
         let p = Path::new("status.phase");
         if has(field(old, "metadata"), "deletionTimestamp") {
             if phase != "Terminating" {
-                errors.invalid(
-                    p,
-                    phase,
-                    "may only be 'Terminating' if `deletionTimestamp` is not empty",
-                );
+                errors.invalid(p, phase, "may only be 'Terminating' if `deletionTimestamp` is not empty");
             }
         } else if phase != "Active" {
-            errors.invalid(
-                p,
-                phase,
-                "may only be 'Active' if `deletionTimestamp` is empty",
-            );
+            errors.invalid(p, phase, "may only be 'Active' if `deletionTimestamp` is empty");
         }
     }
 
-    fn validate_subresource_update(
-        &self,
-        subresource: &str,
-        new: &Value,
-        _old: &Value,
-        errors: &mut Errors,
-    ) {
+    fn validate_subresource_update(&self, subresource: &str, new: &Value, _old: &Value, errors: &mut Errors) {
         if subresource == "finalize" {
             finalize(new, errors);
         }
@@ -89,27 +74,16 @@ impl Strategy for Namespace {
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
         let phase = text_at(obj, &["status", "phase"]).to_string();
         // Upstream knows the namespace's own name under the short key, too.
-        vec![
-            ("status.phase", phase),
-            ("name", text_at(obj, &["metadata", "name"]).to_string()),
-        ]
+        vec![("status.phase", phase), ("name", text_at(obj, &["metadata", "name"]).to_string())]
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Status", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("Status", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
-        vec![
-            columns::name(obj),
-            json!(text_at(obj, &["status", "phase"])),
-            columns::age_cell(obj, now),
-        ]
+        vec![columns::name(obj), json!(text_at(obj, &["status", "phase"])), columns::age_cell(obj, now)]
     }
 
     fn name_rule(&self) -> NameRule {
@@ -127,10 +101,6 @@ fn finalize(new: &Value, errors: &mut Errors) {
 fn finalizer(f: &str, path: &Path, errors: &mut Errors) {
     values::qualified_name(f, path, errors);
     if !f.contains('/') && !["kubernetes", "orphan", "foregroundDeletion"].contains(&f) {
-        errors.invalid(
-            path.clone(),
-            f,
-            "name is neither a standard finalizer name nor is it fully qualified",
-        );
+        errors.invalid(path.clone(), f, "name is neither a standard finalizer name nor is it fully qualified");
     }
 }

@@ -23,25 +23,13 @@ impl Strategy for NetworkPolicy {
         }
         if list(spec, "policyTypes").is_empty() {
             let both = !list(spec, "egress").is_empty();
-            set(
-                spec,
-                "policyTypes",
-                if both {
-                    json!(["Ingress", "Egress"])
-                } else {
-                    json!(["Ingress"])
-                },
-            );
+            set(spec, "policyTypes", if both { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) });
         }
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        selector::label_selector(
-            field(spec, "podSelector"),
-            &path.child("podSelector"),
-            errors,
-        );
+        selector::label_selector(field(spec, "podSelector"), &path.child("podSelector"), errors);
         for (key, peers) in [("ingress", "from"), ("egress", "to")] {
             for (i, rule) in list(spec, key).iter().enumerate() {
                 let p = path.child(key).index(i);
@@ -56,20 +44,11 @@ impl Strategy for NetworkPolicy {
         let types = texts(spec, "policyTypes");
         if types.len() > 2 {
             let text = "may not specify more than two policyTypes";
-            errors.invalid(
-                path.child("policyTypes"),
-                field(spec, "policyTypes").clone(),
-                text,
-            );
+            errors.invalid(path.child("policyTypes"), field(spec, "policyTypes").clone(), text);
             return;
         }
         for (i, t) in types.iter().enumerate() {
-            values::one_of(
-                t,
-                &["Egress", "Ingress"],
-                path.child("policyTypes").index(i),
-                errors,
-            );
+            values::one_of(t, &["Egress", "Ingress"], path.child("policyTypes").index(i), errors);
         }
     }
 
@@ -78,21 +57,13 @@ impl Strategy for NetworkPolicy {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Pod-Selector", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("Pod-Selector", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let shown = selector::shown(at(obj, &["spec", "podSelector"]));
-        vec![
-            columns::name(obj),
-            json!(shown),
-            columns::age_cell(obj, now),
-        ]
+        vec![columns::name(obj), json!(shown), columns::age_cell(obj, now)]
     }
 
     fn has_generation(&self) -> bool {
@@ -101,35 +72,19 @@ impl Strategy for NetworkPolicy {
 }
 
 fn policy_port(port: &Value, path: &Path, errors: &mut Errors) {
-    values::one_of(
-        text(port, "protocol"),
-        &["SCTP", "TCP", "UDP"],
-        path.child("protocol"),
-        errors,
-    );
+    values::one_of(text(port, "protocol"), &["SCTP", "TCP", "UDP"], path.child("protocol"), errors);
     let (first, last) = (field(port, "port"), field(port, "endPort"));
     if first.is_null() {
         if !last.is_null() {
-            errors.required(
-                path.child("port"),
-                "must be specified when `endPort` is specified",
-            );
+            errors.required(path.child("port"), "must be specified when `endPort` is specified");
         }
         return;
     }
     values::port_or_name(first, path.child("port"), errors);
     if let Some(end) = last.as_i64() {
         match first.as_i64() {
-            None => errors.invalid(
-                path.child("endPort"),
-                end,
-                "may not be specified when `port` is non-numeric",
-            ),
-            Some(n) if end < n => errors.invalid(
-                path.child("endPort"),
-                end,
-                "must be greater than or equal to `port`",
-            ),
+            None => errors.invalid(path.child("endPort"), end, "may not be specified when `port` is non-numeric"),
+            Some(n) if end < n => errors.invalid(path.child("endPort"), end, "must be greater than or equal to `port`"),
             Some(_) => values::port_number(end, path.child("endPort"), errors),
         }
     }
@@ -147,10 +102,7 @@ fn policy_peer(peer: &Value, path: &Path, errors: &mut Errors) {
     if !block.is_null() {
         let p = path.child("ipBlock");
         if peers > 0 {
-            errors.forbidden(
-                path.clone(),
-                "may not specify both ipBlock and another peer",
-            );
+            errors.forbidden(path.clone(), "may not specify both ipBlock and another peer");
         }
         peers += 1;
         let cidr = text(block, "cidr");
@@ -162,8 +114,7 @@ fn policy_peer(peer: &Value, path: &Path, errors: &mut Errors) {
         for (i, e) in texts(block, "except").iter().enumerate() {
             let p = p.child("except").index(i);
             values::each(errors, &p, e, meta::names::cidr(e));
-            if let (Some(outer), Some(inner)) =
-                (meta::names::parse_cidr(cidr), meta::names::parse_cidr(e))
+            if let (Some(outer), Some(inner)) = (meta::names::parse_cidr(cidr), meta::names::parse_cidr(e))
                 && (!outer.contains(&inner) || outer.prefix_len() >= inner.prefix_len())
             {
                 errors.invalid(p, *e, format!("must be a strict subset of `{cidr}`"));

@@ -12,13 +12,7 @@ pub struct Node;
 impl Strategy for Node {
     fn defaults(&self, obj: &mut Value) {
         if let Some(spec) = object_mut(obj, "spec") {
-            mirror_first(
-                spec,
-                "podCIDR",
-                "podCIDRs",
-                |one| json!(one),
-                |first| first.as_str(),
-            );
+            mirror_first(spec, "podCIDR", "podCIDRs", |one| json!(one), |first| first.as_str());
         }
         let Some(status) = object_mut(obj, "status") else {
             return;
@@ -33,22 +27,14 @@ impl Strategy for Node {
     fn prepare_create(&self, _obj: &mut Value, _has_status: bool) {}
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        taints(
-            list_at(obj, &["spec", "taints"]),
-            &Path::new("spec.taints"),
-            errors,
-        );
+        taints(list_at(obj, &["spec", "taints"]), &Path::new("spec.taints"), errors);
         let cidrs = texts(field(obj, "spec"), "podCIDRs");
         for (i, c) in cidrs.iter().enumerate() {
             values::cidr(c, &Path::new("spec.podCIDRs").index(i), errors);
         }
         if cidrs.len() > 2 {
             let text = "may specify no more than one CIDR for each IP family";
-            errors.invalid(
-                Path::new("spec.podCIDRs"),
-                at(obj, &["spec", "podCIDRs"]).clone(),
-                text,
-            );
+            errors.invalid(Path::new("spec.podCIDRs"), at(obj, &["spec", "podCIDRs"]).clone(), text);
         }
         status(obj, errors);
     }
@@ -72,14 +58,7 @@ impl Strategy for Node {
         // What is left of the spec may not change.
         let rest = |s: &Value| {
             let mut s = s.clone();
-            for key in [
-                "podCIDR",
-                "podCIDRs",
-                "providerID",
-                "taints",
-                "unschedulable",
-                "configSource",
-            ] {
+            for key in ["podCIDR", "podCIDRs", "providerID", "taints", "unschedulable", "configSource"] {
                 remove(&mut s, key);
             }
             s
@@ -97,10 +76,7 @@ impl Strategy for Node {
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
-        vec![(
-            "spec.unschedulable",
-            flag(field(obj, "spec"), "unschedulable").to_string(),
-        )]
+        vec![("spec.unschedulable", flag(field(obj, "spec"), "unschedulable").to_string())]
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -122,9 +98,7 @@ impl Strategy for Node {
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let info = at(obj, &["status", "nodeInfo"]);
         let address = |kind: &str| {
-            let found = list_at(obj, &["status", "addresses"])
-                .iter()
-                .find(|a| text(a, "type") == kind);
+            let found = list_at(obj, &["status", "addresses"]).iter().find(|a| text(a, "type") == kind);
             columns::or_none(found.map_or("", |a| text(a, "address")))
         };
         let known = |key| match text(info, key) {
@@ -147,9 +121,7 @@ impl Strategy for Node {
 }
 
 fn state(node: &Value) -> String {
-    let ready = list_at(node, &["status", "conditions"])
-        .iter()
-        .find(|c| text(c, "type") == "Ready");
+    let ready = list_at(node, &["status", "conditions"]).iter().find(|c| text(c, "type") == "Ready");
     let mut out = match ready {
         None => "Unknown",
         Some(c) if text(c, "status") == "True" => "Ready",
@@ -188,24 +160,14 @@ fn taints(taints: &[Value], path: &Path, errors: &mut Errors) {
         values::required_one_of(text(t, "effect"), &supported, p.child("effect"), errors);
         let key = |t: &Value| (text(t, "key").to_string(), text(t, "effect").to_string());
         if taints.iter().take(i).any(|o| key(o) == key(t)) {
-            values::push(
-                errors,
-                Reason::Duplicate,
-                p,
-                t.clone(),
-                "taints must be unique by key and effect pair",
-            );
+            values::push(errors, Reason::Duplicate, p, t.clone(), "taints must be unique by key and effect pair");
         }
     }
 }
 
 fn status(node: &Value, errors: &mut Errors) {
     for key in ["capacity", "allocatable"] {
-        podspec::resource_list(
-            at(node, &["status", key]),
-            &Path::new("status").child(key),
-            errors,
-        );
+        podspec::resource_list(at(node, &["status", key]), &Path::new("status").child(key), errors);
     }
     let addresses = list_at(node, &["status", "addresses"]);
     for (i, a) in addresses.iter().enumerate() {

@@ -66,12 +66,7 @@ impl Strategy for PersistentVolume {
         }
         let supported = ["Delete", "Recycle", "Retain"];
         let policy = text(spec, "persistentVolumeReclaimPolicy");
-        values::one_of(
-            policy,
-            &supported,
-            path.child("persistentVolumeReclaimPolicy"),
-            errors,
-        );
+        values::one_of(policy, &supported, path.child("persistentVolumeReclaimPolicy"), errors);
         for (i, (kind, s)) in sources(spec).iter().enumerate() {
             let p = path.child(kind);
             if i > 0 {
@@ -93,10 +88,7 @@ impl Strategy for PersistentVolume {
                 values::no_backsteps(text(s, "path"), &p.child("path"), errors);
             }
             if *kind == "local" && !has(spec, "nodeAffinity") {
-                errors.required(
-                    Path::new("metadata.annotations"),
-                    "Local volume requires node affinity",
-                );
+                errors.required(Path::new("metadata.annotations"), "Local volume requires node affinity");
             }
             if *kind == "hostPath" && text(s, "path") == "/" && policy == "Recycle" {
                 let text = "may not be 'recycle' for a hostPath mount of '/'";
@@ -111,12 +103,7 @@ impl Strategy for PersistentVolume {
             values::dns_subdomain(class, &path.child("storageClassName"), errors);
         }
         if has(spec, "volumeMode") {
-            values::one_of(
-                text(spec, "volumeMode"),
-                &["Block", "Filesystem"],
-                path.child("volumeMode"),
-                errors,
-            );
+            values::one_of(text(spec, "volumeMode"), &["Block", "Filesystem"], path.child("volumeMode"), errors);
         }
         let affinity = field(spec, "nodeAffinity");
         if !affinity.is_null() {
@@ -137,19 +124,9 @@ impl Strategy for PersistentVolume {
             let text = "spec.persistentvolumesource is immutable after creation";
             errors.forbidden(p.child("persistentvolumesource"), text);
         }
-        values::immutable(
-            field(n, "volumeMode"),
-            field(o, "volumeMode"),
-            p.child("volumeMode"),
-            errors,
-        );
+        values::immutable(field(n, "volumeMode"), field(o, "volumeMode"), p.child("volumeMode"), errors);
         if has(o, "nodeAffinity") {
-            values::immutable(
-                field(n, "nodeAffinity"),
-                field(o, "nodeAffinity"),
-                p.child("nodeAffinity"),
-                errors,
-            );
+            values::immutable(field(n, "nodeAffinity"), field(o, "nodeAffinity"), p.child("nodeAffinity"), errors);
         }
     }
 
@@ -181,17 +158,10 @@ impl Strategy for PersistentVolume {
         let deleting = has(field(obj, "metadata"), "deletionTimestamp");
         vec![
             columns::name(obj),
-            json!(persistentvolumeclaim::quantity(at(
-                spec,
-                &["capacity", "storage"]
-            ))),
+            json!(persistentvolumeclaim::quantity(at(spec, &["capacity", "storage"]))),
             json!(columns::access_modes(&texts(spec, "accessModes"))),
             json!(text(spec, "persistentVolumeReclaimPolicy")),
-            json!(if deleting {
-                "Terminating"
-            } else {
-                text(status, "phase")
-            }),
+            json!(if deleting { "Terminating" } else { text(status, "phase") }),
             json!(claim),
             json!(text(spec, "storageClassName")),
             columns::or_unset(field(spec, "volumeAttributesClassName")),

@@ -10,12 +10,7 @@ use serde_json::{Value, json};
 
 pub struct PersistentVolumeClaim;
 
-pub const ACCESS_MODES: &[&str] = &[
-    "ReadOnlyMany",
-    "ReadWriteMany",
-    "ReadWriteOnce",
-    "ReadWriteOncePod",
-];
+pub const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
 /// Also for templates in StatefulSets.
 pub fn defaults(obj: &mut Value) {
@@ -30,10 +25,7 @@ pub fn defaults(obj: &mut Value) {
 
 /// `dataSource` and `dataSourceRef` mirror each other where both kinds of reference can say it.
 fn data_source(spec: &mut Value) {
-    let (source, reference) = (
-        field(spec, "dataSource").clone(),
-        field(spec, "dataSourceRef").clone(),
-    );
+    let (source, reference) = (field(spec, "dataSource").clone(), field(spec, "dataSourceRef").clone());
     if !source.is_null() && reference.is_null() {
         set(spec, "dataSourceRef", source);
     } else if source.is_null() && !reference.is_null() && text(&reference, "namespace").is_empty() {
@@ -112,20 +104,13 @@ impl Strategy for PersistentVolumeClaim {
         let deleting = has(field(obj, "metadata"), "deletionTimestamp");
         let bound = !text(spec, "volumeName").is_empty();
         let (capacity, modes) = if bound {
-            (
-                quantity(at(status, &["capacity", "storage"])),
-                columns::access_modes(&texts(status, "accessModes")),
-            )
+            (quantity(at(status, &["capacity", "storage"])), columns::access_modes(&texts(status, "accessModes")))
         } else {
             (String::new(), String::new())
         };
         vec![
             columns::name(obj),
-            json!(if deleting {
-                "Terminating"
-            } else {
-                text(status, "phase")
-            }),
+            json!(if deleting { "Terminating" } else { text(status, "phase") }),
             json!(text(spec, "volumeName")),
             json!(capacity),
             json!(modes),
@@ -143,14 +128,7 @@ pub fn quantity(v: &Value) -> String {
 
 /// The class by field or by the annotation of old.
 fn class(obj: &Value) -> &str {
-    match text_at(
-        obj,
-        &[
-            "metadata",
-            "annotations",
-            "volume.beta.kubernetes.io/storage-class",
-        ],
-    ) {
+    match text_at(obj, &["metadata", "annotations", "volume.beta.kubernetes.io/storage-class"]) {
         "" => text_at(obj, &["spec", "storageClassName"]),
         old => old,
     }
@@ -164,16 +142,10 @@ pub fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
     let p = path.child("resources").key("storage");
     match parse_quantity(storage) {
         None if storage.is_null() => errors.required(p, ""),
-        None => errors.invalid(
-            path.child("resources.requests").key("storage"),
-            storage.clone(),
-            "must be a quantity",
-        ),
-        Some(q) if q.sign() <= 0 => errors.invalid(
-            path.child("resources").key("storage"),
-            q.canonical(),
-            "must be greater than zero",
-        ),
+        None => errors.invalid(path.child("resources.requests").key("storage"), storage.clone(), "must be a quantity"),
+        Some(q) if q.sign() <= 0 => {
+            errors.invalid(path.child("resources").key("storage"), q.canonical(), "must be greater than zero")
+        }
         Some(_) => {}
     }
     let class = text(spec, "storageClassName");
@@ -181,12 +153,7 @@ pub fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
         values::dns_subdomain(class, &path.child("storageClassName"), errors);
     }
     if has(spec, "volumeMode") {
-        values::one_of(
-            text(spec, "volumeMode"),
-            &["Block", "Filesystem"],
-            path.child("volumeMode"),
-            errors,
-        );
+        values::one_of(text(spec, "volumeMode"), &["Block", "Filesystem"], path.child("volumeMode"), errors);
     }
     for key in ["dataSource", "dataSourceRef"] {
         let d = field(spec, key);

@@ -54,10 +54,7 @@ impl Strategy for Pod {
             errors.forbidden(path.child("ephemeralContainers"), "cannot be set on create");
         }
         if !list(spec, "schedulingGates").is_empty() && !text(spec, "nodeName").is_empty() {
-            errors.forbidden(
-                path.child("nodeName"),
-                "cannot be set until all schedulingGates have been cleared",
-            );
+            errors.forbidden(path.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
         }
     }
 
@@ -69,13 +66,7 @@ impl Strategy for Pod {
         update::status(new, old, errors);
     }
 
-    fn validate_subresource_update(
-        &self,
-        subresource: &str,
-        new: &Value,
-        old: &Value,
-        errors: &mut Errors,
-    ) {
+    fn validate_subresource_update(&self, subresource: &str, new: &Value, old: &Value, errors: &mut Errors) {
         match subresource {
             "resize" => update::resize(new, old, errors),
             "ephemeralcontainers" => update::ephemeral_containers(new, old, errors),
@@ -99,10 +90,7 @@ impl Strategy for Pod {
             ("spec.restartPolicy", spec("restartPolicy")),
             ("spec.schedulerName", spec("schedulerName")),
             ("spec.serviceAccountName", spec("serviceAccountName")),
-            (
-                "spec.hostNetwork",
-                flag(field(obj, "spec"), "hostNetwork").to_string(),
-            ),
+            ("spec.hostNetwork", flag(field(obj, "spec"), "hostNetwork").to_string()),
             ("status.phase", status("phase")),
             ("status.podIP", ip),
             ("status.nominatedNodeName", status("nominatedNodeName")),
@@ -157,10 +145,7 @@ fn merge_match_label_keys(obj: &mut Value) {
             for f in found {
                 if !list(selector, "matchExpressions").contains(&f) {
                     fill(selector, "matchExpressions", json!([]));
-                    if let Some(l) = selector
-                        .get_mut("matchExpressions")
-                        .and_then(Value::as_array_mut)
-                    {
+                    if let Some(l) = selector.get_mut("matchExpressions").and_then(Value::as_array_mut) {
                         l.push(f);
                     }
                 }
@@ -192,12 +177,7 @@ pub fn spec_warnings(spec: &Value, path: &Path) -> Vec<String> {
     let mut out = Vec::new();
     for (i, t) in list_at(
         spec,
-        &[
-            "affinity",
-            "nodeAffinity",
-            "requiredDuringSchedulingIgnoredDuringExecution",
-            "nodeSelectorTerms",
-        ],
+        &["affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"],
     )
     .iter()
     .enumerate()
@@ -206,15 +186,10 @@ pub fn spec_warnings(spec: &Value, path: &Path) -> Vec<String> {
             let p = path
                 .child("affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms")
                 .index(i);
-            out.push(format!(
-                "{p}: an empty node selector term matches no objects"
-            ));
+            out.push(format!("{p}: an empty node selector term matches no objects"));
         }
     }
-    for key in entries(spec, "nodeSelector")
-        .map(|e| e.0)
-        .collect::<Vec<_>>()
-    {
+    for key in entries(spec, "nodeSelector").map(|e| e.0).collect::<Vec<_>>() {
         let replacement = match key {
             "beta.kubernetes.io/arch" => "kubernetes.io/arch",
             "beta.kubernetes.io/os" => "kubernetes.io/os",
@@ -224,21 +199,12 @@ pub fn spec_warnings(spec: &Value, path: &Path) -> Vec<String> {
             _ => continue,
         };
         let p = path.child("nodeSelector").key(key);
-        out.push(format!(
-            "{p}: deprecated since v1.14; use \"{replacement}\" instead"
-        ));
+        out.push(format!("{p}: deprecated since v1.14; use \"{replacement}\" instead"));
     }
     for (i, alias) in list(spec, "hostAliases").iter().enumerate() {
         let ip = text(alias, "ip");
-        if list(spec, "hostAliases")
-            .iter()
-            .take(i)
-            .any(|o| text(o, "ip") == ip)
-        {
-            out.push(format!(
-                "{}: duplicate ip \"{ip}\"",
-                path.child("hostAliases").index(i).child("ip")
-            ));
+        if list(spec, "hostAliases").iter().take(i).any(|o| text(o, "ip") == ip) {
+            out.push(format!("{}: duplicate ip \"{ip}\"", path.child("hostAliases").index(i).child("ip")));
         }
     }
     let secrets = list(spec, "imagePullSecrets");
@@ -254,10 +220,7 @@ pub fn spec_warnings(spec: &Value, path: &Path) -> Vec<String> {
     for (i, v) in list(spec, "volumes").iter().enumerate() {
         let p = path.child("volumes").index(i);
         for (kind, text) in [
-            (
-                "gitRepo",
-                "deprecated in v1.11, and disabled by default in v1.33+",
-            ),
+            ("gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
             ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
             ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
             ("flocker", "deprecated in v1.22, non-functional in v1.25+"),

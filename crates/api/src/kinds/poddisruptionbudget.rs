@@ -25,12 +25,7 @@ impl Strategy for PodDisruptionBudget {
         selector::label_selector(field(spec, "selector"), &path.child("selector"), errors);
         let policy = "unhealthyPodEvictionPolicy";
         if has(spec, policy) {
-            values::one_of(
-                text(spec, policy),
-                &["AlwaysAllow", "IfHealthyBudget"],
-                path.child(policy),
-                errors,
-            );
+            values::one_of(text(spec, policy), &["AlwaysAllow", "IfHealthyBudget"], path.child(policy), errors);
         }
     }
 
@@ -39,12 +34,7 @@ impl Strategy for PodDisruptionBudget {
     }
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        let counts = [
-            "disruptionsAllowed",
-            "currentHealthy",
-            "desiredHealthy",
-            "expectedPods",
-        ];
+        let counts = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
         workload::non_negative(field(new, "status"), &counts, &Path::new("status"), errors);
     }
 

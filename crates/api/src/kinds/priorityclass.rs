@@ -11,10 +11,8 @@ pub struct PriorityClass;
 
 /// The highest value that users may give; above are the system's own classes.
 const USER_MAX: i64 = 1_000_000_000;
-const SYSTEM: [(&str, i64); 2] = [
-    ("system-cluster-critical", 2 * USER_MAX),
-    ("system-node-critical", 2 * USER_MAX + 1000),
-];
+const SYSTEM: [(&str, i64); 2] =
+    [("system-cluster-critical", 2 * USER_MAX), ("system-node-critical", 2 * USER_MAX + 1000)];
 
 impl Strategy for PriorityClass {
     fn defaults(&self, obj: &mut Value) {
@@ -36,7 +34,9 @@ impl Strategy for PriorityClass {
             if !why.is_empty() {
                 errors.forbidden(
                     Path::new("metadata.name"),
-                    format!("priority class names with 'system-' prefix are reserved for system use only. error: {why}"),
+                    format!(
+                        "priority class names with 'system-' prefix are reserved for system use only. error: {why}"
+                    ),
                 );
             }
         } else if value > USER_MAX {
@@ -45,12 +45,7 @@ impl Strategy for PriorityClass {
         }
         if has(obj, "preemptionPolicy") {
             let supported = ["PreemptLowerPriority", "Never"];
-            values::one_of(
-                text(obj, "preemptionPolicy"),
-                &supported,
-                Path::new("preemptionPolicy"),
-                errors,
-            );
+            values::one_of(text(obj, "preemptionPolicy"), &supported, Path::new("preemptionPolicy"), errors);
         }
     }
 

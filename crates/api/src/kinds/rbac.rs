@@ -72,11 +72,7 @@ macro_rules! binding {
             fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
                 binding(new, $namespaced, errors);
                 if !same(field(new, "roleRef"), field(old, "roleRef")) {
-                    errors.invalid(
-                        Path::new("roleRef"),
-                        field(new, "roleRef").clone(),
-                        "cannot change roleRef",
-                    );
+                    errors.invalid(Path::new("roleRef"), field(new, "roleRef").clone(), "cannot change roleRef");
                 }
             }
 
@@ -111,32 +107,19 @@ pub fn policy_rule(rule: &Value, namespaced: bool, path: &Path, errors: &mut Err
     if !list(rule, "nonResourceURLs").is_empty() {
         let p = path.child("nonResourceURLs");
         if namespaced {
-            errors.invalid(
-                p.clone(),
-                urls.clone(),
-                "namespaced rules cannot apply to non-resource URLs",
-            );
+            errors.invalid(p.clone(), urls.clone(), "namespaced rules cannot apply to non-resource URLs");
         }
-        if ["apiGroups", "resources", "resourceNames"]
-            .iter()
-            .any(|k| !list(rule, k).is_empty())
-        {
+        if ["apiGroups", "resources", "resourceNames"].iter().any(|k| !list(rule, k).is_empty()) {
             let text = "rules cannot apply to both regular resources and non-resource URLs";
             errors.invalid(p, urls.clone(), text);
         }
         return;
     }
     if list(rule, "apiGroups").is_empty() {
-        errors.required(
-            path.child("apiGroups"),
-            "resource rules must supply at least one api group",
-        );
+        errors.required(path.child("apiGroups"), "resource rules must supply at least one api group");
     }
     if list(rule, "resources").is_empty() {
-        errors.required(
-            path.child("resources"),
-            "resource rules must supply at least one resource",
-        );
+        errors.required(path.child("resources"), "resource rules must supply at least one resource");
     }
 }
 
@@ -148,10 +131,7 @@ fn aggregation(obj: &Value, errors: &mut Errors) {
     let p = Path::new("aggregationRule.clusterRoleSelectors");
     let selectors = list(rule, "clusterRoleSelectors");
     if selectors.is_empty() {
-        errors.required(
-            p.clone(),
-            "at least one clusterRoleSelector required if aggregationRule is non-nil",
-        );
+        errors.required(p.clone(), "at least one clusterRoleSelector required if aggregationRule is non-nil");
     }
     for (i, s) in selectors.iter().enumerate() {
         selector::label_selector(s, &p.index(i), errors);
@@ -172,17 +152,8 @@ fn binding_defaults(obj: &mut Value) {
 fn binding(obj: &Value, namespaced: bool, errors: &mut Errors) {
     let role = field(obj, "roleRef");
     let p = Path::new("roleRef");
-    values::one_of(
-        text(role, "apiGroup"),
-        &[GROUP],
-        p.child("apiGroup"),
-        errors,
-    );
-    let kinds: &[&str] = if namespaced {
-        &["Role", "ClusterRole"]
-    } else {
-        &["ClusterRole"]
-    };
+    values::one_of(text(role, "apiGroup"), &[GROUP], p.child("apiGroup"), errors);
+    let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
     values::one_of(text(role, "kind"), kinds, p.child("kind"), errors);
     match text(role, "name") {
         "" => errors.required(p.child("name"), ""),
@@ -209,11 +180,7 @@ fn subject(s: &Value, namespaced: bool, path: &Path, errors: &mut Errors) {
             }
         }
         "User" | "Group" => values::one_of(group, &[GROUP], path.child("apiGroup"), errors),
-        other => errors.not_supported(
-            path.child("kind"),
-            other,
-            &["ServiceAccount", "User", "Group"],
-        ),
+        other => errors.not_supported(path.child("kind"), other, &["ServiceAccount", "User", "Group"]),
     }
 }
 

@@ -47,19 +47,11 @@ impl Strategy for ReplicaSet {
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        pod::spec_warnings(
-            at(new, &["spec", "template", "spec"]),
-            &Path::new("spec.template.spec"),
-        )
+        pod::spec_warnings(at(new, &["spec", "template", "spec"]), &Path::new("spec.template.spec"))
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
-        vec![(
-            "status.replicas",
-            int(field(obj, "status"), "replicas")
-                .unwrap_or(0)
-                .to_string(),
-        )]
+        vec![("status.replicas", int(field(obj, "status"), "replicas").unwrap_or(0).to_string())]
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -67,11 +59,7 @@ impl Strategy for ReplicaSet {
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
-        row(
-            obj,
-            json!(selector::shown(at(obj, &["spec", "selector"]))),
-            now,
-        )
+        row(obj, json!(selector::shown(at(obj, &["spec", "selector"]))), now)
     }
 
     fn has_generation(&self) -> bool {
@@ -96,23 +84,9 @@ pub fn status(s: &Value, errors: &mut Errors) {
     ];
     workload::non_negative(s, &counts, &p, errors);
     for key in ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
-        workload::not_greater(
-            s,
-            key,
-            "replicas",
-            "cannot be greater than status.replicas",
-            &p,
-            errors,
-        );
+        workload::not_greater(s, key, "replicas", "cannot be greater than status.replicas", &p, errors);
     }
-    workload::not_greater(
-        s,
-        "availableReplicas",
-        "readyReplicas",
-        "cannot be greater than readyReplicas",
-        &p,
-        errors,
-    );
+    workload::not_greater(s, "availableReplicas", "readyReplicas", "cannot be greater than readyReplicas", &p, errors);
 }
 
 pub fn row(obj: &Value, selector: Value, now: Now) -> Vec<Value> {

@@ -64,12 +64,7 @@ impl Strategy for ReplicationController {
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
-        vec![(
-            "status.replicas",
-            int(field(obj, "status"), "replicas")
-                .unwrap_or(0)
-                .to_string(),
-        )]
+        vec![("status.replicas", int(field(obj, "status"), "replicas").unwrap_or(0).to_string())]
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -27,36 +27,18 @@ impl Strategy for ResourceQuota {
         let scopes = texts(spec, "scopes");
         for s in &scopes {
             if !SCOPES.contains(s) {
-                errors.invalid(
-                    path.child("scopes"),
-                    field(spec, "scopes").clone(),
-                    "unsupported scope",
-                );
+                errors.invalid(path.child("scopes"), field(spec, "scopes").clone(), "unsupported scope");
             }
         }
-        for pair in [
-            ["BestEffort", "NotBestEffort"],
-            ["Terminating", "NotTerminating"],
-        ] {
+        for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
             if pair.iter().all(|p| scopes.contains(p)) {
-                errors.invalid(
-                    path.child("scopes"),
-                    field(spec, "scopes").clone(),
-                    "conflicting scopes",
-                );
+                errors.invalid(path.child("scopes"), field(spec, "scopes").clone(), "conflicting scopes");
             }
         }
-        for (i, e) in list_at(spec, &["scopeSelector", "matchExpressions"])
-            .iter()
-            .enumerate()
-        {
+        for (i, e) in list_at(spec, &["scopeSelector", "matchExpressions"]).iter().enumerate() {
             let p = path.child("scopeSelector.matchExpressions").index(i);
             if !SCOPES.contains(&text(e, "scopeName")) {
-                errors.invalid(
-                    p.child("scopeName"),
-                    text(e, "scopeName"),
-                    "unsupported scope",
-                );
+                errors.invalid(p.child("scopeName"), text(e, "scopeName"), "unsupported scope");
             }
             match text(e, "operator") {
                 "In" | "NotIn" if list(e, "values").is_empty() => {
@@ -70,9 +52,7 @@ impl Strategy for ResourceQuota {
                         errors.invalid(p.child("values"), field(e, "values").clone(), text);
                     }
                 }
-                other => {
-                    errors.invalid(p.child("operator"), other, "not a valid selector operator")
-                }
+                other => errors.invalid(p.child("operator"), other, "not a valid selector operator"),
             }
         }
     }
@@ -80,10 +60,7 @@ impl Strategy for ResourceQuota {
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         self.validate_create(new, errors);
         let scopes = |o| {
-            let mut s: Vec<String> = texts(field(o, "spec"), "scopes")
-                .iter()
-                .map(|s| s.to_string())
-                .collect();
+            let mut s: Vec<String> = texts(field(o, "spec"), "scopes").iter().map(|s| s.to_string()).collect();
             s.sort();
             s
         };
@@ -95,21 +72,13 @@ impl Strategy for ResourceQuota {
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
         for key in ["hard", "used"] {
-            resource_list(
-                at(new, &["status", key]),
-                &Path::new("status").child(key),
-                errors,
-            );
+            resource_list(at(new, &["status", key]), &Path::new("status").child(key), errors);
         }
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Request", "string", 0),
-            column("Limit", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] =
+            &[NAME, column("Request", "string", 0), column("Limit", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
@@ -129,11 +98,6 @@ impl Strategy for ResourceQuota {
                 .collect();
             json!(all.join(", "))
         };
-        vec![
-            columns::name(obj),
-            shown(false),
-            shown(true),
-            columns::age_cell(obj, now),
-        ]
+        vec![columns::name(obj), shown(false), shown(true), columns::age_cell(obj, now)]
     }
 }

@@ -19,36 +19,19 @@ impl Strategy for RuntimeClass {
                 errors.invalid(path, quantity.clone(), values::NEGATIVE);
             }
         }
-        labels::labels(
-            at(obj, &["scheduling", "nodeSelector"]),
-            &Path::new("scheduling.nodeSelector"),
-            errors,
-        );
+        labels::labels(at(obj, &["scheduling", "nodeSelector"]), &Path::new("scheduling.nodeSelector"), errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        values::immutable(
-            field(new, "handler"),
-            field(old, "handler"),
-            Path::new("handler"),
-            errors,
-        );
+        values::immutable(field(new, "handler"), field(old, "handler"), Path::new("handler"), errors);
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Handler", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("Handler", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
-        vec![
-            columns::name(obj),
-            json!(text(obj, "handler")),
-            columns::age_cell(obj, now),
-        ]
+        vec![columns::name(obj), json!(text(obj, "handler")), columns::age_cell(obj, now)]
     }
 }

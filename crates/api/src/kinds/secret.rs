@@ -15,10 +15,8 @@ impl Strategy for Secret {
     fn defaults(&self, obj: &mut Value) {
         fill_zero(obj, "type", "Opaque");
         // `stringData` is write-only: it goes over `data` and is not kept.
-        let plain: Vec<(String, String)> = pairs(obj, "stringData")
-            .into_iter()
-            .map(|(k, v)| (k.to_string(), STANDARD.encode(v)))
-            .collect();
+        let plain: Vec<(String, String)> =
+            pairs(obj, "stringData").into_iter().map(|(k, v)| (k.to_string(), STANDARD.encode(v))).collect();
         remove(obj, "stringData");
         if !plain.is_empty()
             && let Some(data) = ensure_object(obj, "data")
@@ -74,12 +72,7 @@ impl Strategy for Secret {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        values::immutable(
-            field(new, "type"),
-            field(old, "type"),
-            Path::new("type"),
-            errors,
-        );
+        values::immutable(field(new, "type"), field(old, "type"), Path::new("type"), errors);
         configmap::frozen(new, old, &["data"], errors);
         self.validate_create(new, errors);
     }
@@ -89,12 +82,8 @@ impl Strategy for Secret {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Type", "string", 0),
-            column("Data", "integer", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] =
+            &[NAME, column("Type", "string", 0), column("Data", "integer", 0), column("Age", "string", 0)];
         COLUMNS
     }
 

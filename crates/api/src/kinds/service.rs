@@ -19,11 +19,7 @@ fn kind(spec: &Value) -> &str {
 }
 
 fn headless(spec: &Value) -> bool {
-    texts(spec, "clusterIPs")
-        .first()
-        .copied()
-        .unwrap_or(text(spec, "clusterIP"))
-        == "None"
+    texts(spec, "clusterIPs").first().copied().unwrap_or(text(spec, "clusterIP")) == "None"
 }
 
 fn needs_cluster_ip(spec: &Value) -> bool {
@@ -32,8 +28,7 @@ fn needs_cluster_ip(spec: &Value) -> bool {
 
 fn needs_node_port(spec: &Value) -> bool {
     kind(spec) == "NodePort"
-        || kind(spec) == "LoadBalancer"
-            && field(spec, "allocateLoadBalancerNodePorts").as_bool() != Some(false)
+        || kind(spec) == "LoadBalancer" && field(spec, "allocateLoadBalancerNodePorts").as_bool() != Some(false)
 }
 
 fn needs_health_check_port(spec: &Value) -> bool {
@@ -55,8 +50,7 @@ impl Strategy for Service {
         match text(spec, "sessionAffinity") {
             "None" => remove(spec, "sessionAffinityConfig"),
             "ClientIP" => {
-                if let Some(c) = ensure_object(spec, "sessionAffinityConfig")
-                    .and_then(|c| ensure_object(c, "clientIP"))
+                if let Some(c) = ensure_object(spec, "sessionAffinityConfig").and_then(|c| ensure_object(c, "clientIP"))
                 {
                     fill(c, "timeoutSeconds", AFFINITY_SECONDS);
                 }
@@ -113,26 +107,18 @@ impl Strategy for Service {
             let (nips, oips) = (texts(n, "clusterIPs"), texts(o, "clusterIPs"));
             let p = Path::new("spec.clusterIPs");
             match (nips.first(), oips.first()) {
-                (None, Some(_)) => errors.invalid(
-                    p.clone(),
-                    field(n, "clusterIPs").clone(),
-                    "primary clusterIP can not be unset",
-                ),
-                (Some(a), Some(b)) if a != b && !b.is_empty() => errors.invalid(
-                    p.index(0),
-                    field(n, "clusterIPs").clone(),
-                    "may not change once set",
-                ),
+                (None, Some(_)) => {
+                    errors.invalid(p.clone(), field(n, "clusterIPs").clone(), "primary clusterIP can not be unset")
+                }
+                (Some(a), Some(b)) if a != b && !b.is_empty() => {
+                    errors.invalid(p.index(0), field(n, "clusterIPs").clone(), "may not change once set")
+                }
                 _ => {}
             }
             if let (Some(a), Some(b)) = (nips.get(1), oips.get(1))
                 && a != b
             {
-                errors.invalid(
-                    p.index(1),
-                    field(n, "clusterIPs").clone(),
-                    "may not change once set",
-                );
+                errors.invalid(p.index(1), field(n, "clusterIPs").clone(), "may not change once set");
             }
         }
         service(new, errors);
@@ -142,10 +128,7 @@ impl Strategy for Service {
         let ingress = list_at(new, &["status", "loadBalancer", "ingress"]);
         let p = Path::new("status.loadBalancer.ingress");
         if !ingress.is_empty() && text_at(new, &["spec", "type"]) != "LoadBalancer" {
-            errors.forbidden(
-                p.clone(),
-                "may only be used when `spec.type` is \"LoadBalancer\"",
-            );
+            errors.forbidden(p.clone(), "may only be used when `spec.type` is \"LoadBalancer\"");
         }
         for (i, entry) in ingress.iter().enumerate() {
             let (ip, host) = (text(entry, "ip"), text(entry, "hostname"));
@@ -155,11 +138,7 @@ impl Strategy for Service {
             if !host.is_empty() {
                 values::dns_subdomain(host, &p.index(i).child("hostname"), errors);
                 if host.parse::<std::net::IpAddr>().is_ok() {
-                    errors.invalid(
-                        p.index(i).child("hostname"),
-                        host,
-                        "must be a DNS name, not an IP address",
-                    );
+                    errors.invalid(p.index(i).child("hostname"), host, "must be a DNS name, not an IP address");
                 }
             }
         }
@@ -167,10 +146,7 @@ impl Strategy for Service {
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
         vec![
-            (
-                "spec.clusterIP",
-                text_at(obj, &["spec", "clusterIP"]).to_string(),
-            ),
+            ("spec.clusterIP", text_at(obj, &["spec", "clusterIP"]).to_string()),
             ("spec.type", text_at(obj, &["spec", "type"]).to_string()),
         ]
     }
@@ -190,10 +166,7 @@ impl Strategy for Service {
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let spec = field(obj, "spec");
-        let cluster_ip = texts(spec, "clusterIPs")
-            .first()
-            .copied()
-            .unwrap_or(text(spec, "clusterIP"));
+        let cluster_ip = texts(spec, "clusterIPs").first().copied().unwrap_or(text(spec, "clusterIP"));
         vec![
             columns::name(obj),
             json!(kind(spec)),
@@ -229,23 +202,13 @@ fn external_ip(service: &Value) -> String {
         "LoadBalancer" => {
             let mut all: Vec<&str> = list_at(service, &["status", "loadBalancer", "ingress"])
                 .iter()
-                .map(|i| {
-                    if text(i, "ip").is_empty() {
-                        text(i, "hostname")
-                    } else {
-                        text(i, "ip")
-                    }
-                })
+                .map(|i| if text(i, "ip").is_empty() { text(i, "hostname") } else { text(i, "ip") })
                 .filter(|s| !s.is_empty())
                 .collect();
             all.sort_unstable();
             all.dedup();
             all.extend(texts(spec, "externalIPs"));
-            if all.is_empty() {
-                "<pending>".to_string()
-            } else {
-                all.join(",")
-            }
+            if all.is_empty() { "<pending>".to_string() } else { all.join(",") }
         }
         "ExternalName" => text(spec, "externalName").to_string(),
         _ => "<unknown>".to_string(),
@@ -263,11 +226,7 @@ fn ports_cell(spec: &Value) -> String {
             }
         })
         .collect();
-    if all.is_empty() {
-        "<none>".to_string()
-    } else {
-        all.join(",")
-    }
+    if all.is_empty() { "<none>".to_string() } else { all.join(",") }
 }
 
 /// `clusterIP` and `clusterIPs[0]` are one value; a client that knows only one of them is right about it.
@@ -275,10 +234,7 @@ fn normalize_cluster_ips(obj: &mut Value, old: Option<&Value>) {
     let Some(spec) = object_mut(obj, "spec") else {
         return;
     };
-    let (ip, ips) = (
-        text(spec, "clusterIP").to_string(),
-        texts(spec, "clusterIPs").len(),
-    );
+    let (ip, ips) = (text(spec, "clusterIP").to_string(), texts(spec, "clusterIPs").len());
     match old {
         None => {
             if !ip.is_empty() && ips == 0 {
@@ -312,8 +268,7 @@ fn keep_allocated(spec: &mut Value, old: &Value) {
         if text(spec, "clusterIP").is_empty() {
             copy_field(spec, old, "clusterIP");
         }
-        if list(spec, "clusterIPs").is_empty() && text(spec, "clusterIP") == text(old, "clusterIP")
-        {
+        if list(spec, "clusterIPs").is_empty() && text(spec, "clusterIP") == text(old, "clusterIP") {
             copy_field(spec, old, "clusterIPs");
         }
     }
@@ -325,17 +280,14 @@ fn keep_allocated(spec: &mut Value, old: &Value) {
         }
     }
     if needs_node_port(spec) && needs_node_port(old) {
-        let mut used: Vec<i64> = list(spec, "ports")
-            .iter()
-            .filter_map(|p| int(p, "nodePort"))
-            .collect();
+        let mut used: Vec<i64> = list(spec, "ports").iter().filter_map(|p| int(p, "nodePort")).collect();
         for p in items_mut(spec, "ports") {
             if int(p, "nodePort").unwrap_or(0) != 0 {
                 continue;
             }
-            let was = list(old, "ports").iter().find(|o| {
-                text(o, "protocol") == text(p, "protocol") && int(o, "port") == int(p, "port")
-            });
+            let was = list(old, "ports")
+                .iter()
+                .find(|o| text(o, "protocol") == text(p, "protocol") && int(o, "port") == int(p, "port"));
             if let Some(n) = was.and_then(|o| int(o, "nodePort"))
                 && n != 0
                 && !used.contains(&n)
@@ -345,10 +297,7 @@ fn keep_allocated(spec: &mut Value, old: &Value) {
             }
         }
     }
-    if needs_health_check_port(spec)
-        && needs_health_check_port(old)
-        && is_zero(field(spec, "healthCheckNodePort"))
-    {
+    if needs_health_check_port(spec) && needs_health_check_port(old) && is_zero(field(spec, "healthCheckNodePort")) {
         copy_field(spec, old, "healthCheckNodePort");
     }
 }
@@ -363,36 +312,18 @@ fn drop_type_dependent(spec: &mut Value, old: &Value) {
         }
     }
     if needs_node_port(old) && !needs_node_port(spec) {
-        let before: Vec<Option<i64>> = list(old, "ports")
-            .iter()
-            .map(|p| int(p, "nodePort"))
-            .collect();
-        let after: Vec<Option<i64>> = list(spec, "ports")
-            .iter()
-            .map(|p| int(p, "nodePort"))
-            .collect();
+        let before: Vec<Option<i64>> = list(old, "ports").iter().map(|p| int(p, "nodePort")).collect();
+        let after: Vec<Option<i64>> = list(spec, "ports").iter().map(|p| int(p, "nodePort")).collect();
         if before == after {
             items_mut(spec, "ports").for_each(|p| remove(p, "nodePort"));
         }
     }
     let drop_when = [
-        (
-            needs_health_check_port(old) && !needs_health_check_port(spec),
-            "healthCheckNodePort",
-        ),
+        (needs_health_check_port(old) && !needs_health_check_port(spec), "healthCheckNodePort"),
         (external(old) && !external(spec), "externalTrafficPolicy"),
-        (
-            needs_cluster_ip(old) && !needs_cluster_ip(spec),
-            "internalTrafficPolicy",
-        ),
-        (
-            kind(old) == "LoadBalancer" && kind(spec) != "LoadBalancer",
-            "allocateLoadBalancerNodePorts",
-        ),
-        (
-            kind(old) == "LoadBalancer" && kind(spec) != "LoadBalancer",
-            "loadBalancerClass",
-        ),
+        (needs_cluster_ip(old) && !needs_cluster_ip(spec), "internalTrafficPolicy"),
+        (kind(old) == "LoadBalancer" && kind(spec) != "LoadBalancer", "allocateLoadBalancerNodePorts"),
+        (kind(old) == "LoadBalancer" && kind(spec) != "LoadBalancer", "loadBalancerClass"),
     ];
     for (drop, key) in drop_when {
         if drop && same(field(spec, key), field(old, key)) {
@@ -475,12 +406,7 @@ fn port<'a>(p: &'a Value, named: bool, names: &mut Vec<&'a str>, path: &Path, er
         names.push(name);
     }
     values::port_number(int(p, "port").unwrap_or(0), path.child("port"), errors);
-    values::required_one_of(
-        text(p, "protocol"),
-        &["SCTP", "TCP", "UDP"],
-        path.child("protocol"),
-        errors,
-    );
+    values::required_one_of(text(p, "protocol"), &["SCTP", "TCP", "UDP"], path.child("protocol"), errors);
     values::port_or_name(field(p, "targetPort"), path.child("targetPort"), errors);
     if has(p, "appProtocol") {
         values::qualified_name(text(p, "appProtocol"), &path.child("appProtocol"), errors);
@@ -493,12 +419,7 @@ fn port<'a>(p: &'a Value, named: bool, names: &mut Vec<&'a str>, path: &Path, er
 
 fn affinity(spec: &Value, path: &Path, errors: &mut Errors) {
     let kind = text(spec, "sessionAffinity");
-    values::required_one_of(
-        kind,
-        &["ClientIP", "None"],
-        path.child("sessionAffinity"),
-        errors,
-    );
+    values::required_one_of(kind, &["ClientIP", "None"], path.child("sessionAffinity"), errors);
     let config = field(spec, "sessionAffinityConfig");
     let p = path.child("sessionAffinityConfig");
     if kind == "ClientIP" {
@@ -527,18 +448,10 @@ fn cluster_ips(spec: &Value, path: &Path, errors: &mut Errors) {
     } else if let Some(first) = ips.first()
         && *first != ip
     {
-        errors.invalid(
-            p.clone(),
-            field(spec, "clusterIPs").clone(),
-            "first value must match `clusterIP`",
-        );
+        errors.invalid(p.clone(), field(spec, "clusterIPs").clone(), "first value must match `clusterIP`");
     }
     if ips.len() > 2 {
-        errors.invalid(
-            p.clone(),
-            field(spec, "clusterIPs").clone(),
-            "may only hold up to 2 values",
-        );
+        errors.invalid(p.clone(), field(spec, "clusterIPs").clone(), "may only hold up to 2 values");
     }
     for (i, ip) in ips.iter().enumerate() {
         if i > 0 && *ip == "None" {
@@ -569,12 +482,7 @@ fn cluster_ips(spec: &Value, path: &Path, errors: &mut Errors) {
     }
     if has(spec, "ipFamilyPolicy") {
         let supported = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-        values::one_of(
-            text(spec, "ipFamilyPolicy"),
-            &supported,
-            path.child("ipFamilyPolicy"),
-            errors,
-        );
+        values::one_of(text(spec, "ipFamilyPolicy"), &supported, path.child("ipFamilyPolicy"), errors);
     }
 }
 
@@ -582,25 +490,14 @@ fn port_uniqueness(kind: &str, ports: &[Value], path: &Path, errors: &mut Errors
     for (i, p) in ports.iter().enumerate() {
         let node = int(p, "nodePort").unwrap_or(0);
         if node != 0 && kind == "ClusterIP" {
-            errors.forbidden(
-                path.index(i).child("nodePort"),
-                "may not be used when `type` is 'ClusterIP'",
-            );
+            errors.forbidden(path.index(i).child("nodePort"), "may not be used when `type` is 'ClusterIP'");
         }
-        let before = || {
-            ports
-                .iter()
-                .take(i)
-                .filter(|o| text(o, "protocol") == text(p, "protocol"))
-        };
+        let before = || ports.iter().take(i).filter(|o| text(o, "protocol") == text(p, "protocol"));
         if node != 0 && before().any(|o| int(o, "nodePort") == Some(node)) {
             errors.duplicate(path.index(i).child("nodePort"), node);
         }
         if before().any(|o| int(o, "port") == int(p, "port")) {
-            errors.duplicate(
-                path.index(i),
-                json!({"port": field(p, "port"), "protocol": text(p, "protocol")}),
-            );
+            errors.duplicate(path.index(i), json!({"port": field(p, "port"), "protocol": text(p, "protocol")}));
         }
     }
 }
@@ -617,20 +514,13 @@ fn load_balancer(spec: &Value, path: &Path, errors: &mut Errors) {
         values::each(errors, &p.index(i), r, meta::names::cidr(r.trim()));
     }
     if is && !has(spec, "allocateLoadBalancerNodePorts") {
-        errors.required(
-            path.child("allocateLoadBalancerNodePorts"),
-            "field is required when `type` is LoadBalancer",
-        );
+        errors.required(path.child("allocateLoadBalancerNodePorts"), "field is required when `type` is LoadBalancer");
     } else if !is && has(spec, "allocateLoadBalancerNodePorts") {
         errors.forbidden(path.child("allocateLoadBalancerNodePorts"), ONLY);
     }
     if has(spec, "loadBalancerClass") {
         if is {
-            values::qualified_name(
-                text(spec, "loadBalancerClass"),
-                &path.child("loadBalancerClass"),
-                errors,
-            );
+            values::qualified_name(text(spec, "loadBalancerClass"), &path.child("loadBalancerClass"), errors);
         } else {
             errors.forbidden(path.child("loadBalancerClass"), ONLY);
         }
@@ -645,36 +535,21 @@ fn traffic_policies(spec: &Value, path: &Path, errors: &mut Errors) {
             errors.required(p, "");
         }
     } else if !external(spec) {
-        errors.invalid(
-            p,
-            outer,
-            "may only be set for externally-accessible services",
-        );
+        errors.invalid(p, outer, "may only be set for externally-accessible services");
     } else {
         values::one_of(outer, &["Cluster", "Local"], p, errors);
     }
     let health = int(spec, "healthCheckNodePort").unwrap_or(0);
     if health != 0 && !needs_health_check_port(spec) {
-        let text =
-            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        let text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         errors.invalid(path.child("healthCheckNodePort"), health, text);
     }
     if needs_cluster_ip(spec) {
         let inner = text(spec, "internalTrafficPolicy");
-        values::required_one_of(
-            inner,
-            &["Cluster", "Local"],
-            path.child("internalTrafficPolicy"),
-            errors,
-        );
+        values::required_one_of(inner, &["Cluster", "Local"], path.child("internalTrafficPolicy"), errors);
     }
     if has(spec, "trafficDistribution") {
         let supported = ["PreferClose", "PreferSameNode", "PreferSameZone"];
-        values::one_of(
-            text(spec, "trafficDistribution"),
-            &supported,
-            path.child("trafficDistribution"),
-            errors,
-        );
+        values::one_of(text(spec, "trafficDistribution"), &supported, path.child("trafficDistribution"), errors);
     }
 }

@@ -54,38 +54,18 @@ impl Strategy for StatefulSet {
         match text(spec, "podManagementPolicy") {
             "" => errors.required(path.child("podManagementPolicy"), ""),
             "OrderedReady" | "Parallel" => {}
-            other => errors.invalid(
-                path.child("podManagementPolicy"),
-                other,
-                "must be 'OrderedReady' or 'Parallel'",
-            ),
+            other => errors.invalid(path.child("podManagementPolicy"), other, "must be 'OrderedReady' or 'Parallel'"),
         }
-        update_strategy(
-            field(spec, "updateStrategy"),
-            &path.child("updateStrategy"),
-            errors,
-        );
+        update_strategy(field(spec, "updateStrategy"), &path.child("updateStrategy"), errors);
         let retention = field(spec, "persistentVolumeClaimRetentionPolicy");
         for key in ["whenDeleted", "whenScaled"] {
             if has(retention, key) {
-                let p = path
-                    .child("persistentVolumeClaimRetentionPolicy")
-                    .child(key);
+                let p = path.child("persistentVolumeClaimRetentionPolicy").child(key);
                 values::one_of(text(retention, key), &["Retain", "Delete"], p, errors);
             }
         }
-        workload::non_negative(
-            spec,
-            &["replicas", "minReadySeconds", "revisionHistoryLimit"],
-            &path,
-            errors,
-        );
-        workload::non_negative(
-            field(spec, "ordinals"),
-            &["start"],
-            &path.child("ordinals"),
-            errors,
-        );
+        workload::non_negative(spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], &path, errors);
+        workload::non_negative(field(spec, "ordinals"), &["start"], &path.child("ordinals"), errors);
         workload::required_selector(spec, "statefulset", &path, errors);
         workload::template_without_spec(spec, "StatefulSet", &path, errors);
         let service = text(spec, "serviceName");
@@ -120,20 +100,8 @@ impl Strategy for StatefulSet {
             "collisionCount",
         ];
         workload::non_negative(s, &counts, &p, errors);
-        for key in [
-            "readyReplicas",
-            "currentReplicas",
-            "updatedReplicas",
-            "availableReplicas",
-        ] {
-            workload::not_greater(
-                s,
-                key,
-                "replicas",
-                "cannot be greater than status.replicas",
-                &p,
-                errors,
-            );
+        for key in ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"] {
+            workload::not_greater(s, key, "replicas", "cannot be greater than status.replicas", &p, errors);
         }
         workload::not_greater(
             s,
@@ -147,10 +115,7 @@ impl Strategy for StatefulSet {
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        let mut out = pod::spec_warnings(
-            at(new, &["spec", "template", "spec"]),
-            &Path::new("spec.template.spec"),
-        );
+        let mut out = pod::spec_warnings(at(new, &["spec", "template", "spec"]), &Path::new("spec.template.spec"));
         if int(field(new, "spec"), "revisionHistoryLimit").is_some_and(|n| n < 0) {
             out.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_string());
         }
@@ -173,11 +138,7 @@ impl Strategy for StatefulSet {
         let [containers, images] = columns::containers_and_images(at(spec, &["template", "spec"]));
         vec![
             columns::name(obj),
-            json!(format!(
-                "{}/{}",
-                int(status, "readyReplicas").unwrap_or(0),
-                int(spec, "replicas").unwrap_or(0)
-            )),
+            json!(format!("{}/{}", int(status, "readyReplicas").unwrap_or(0), int(spec, "replicas").unwrap_or(0))),
             columns::age_cell(obj, now),
             containers,
             images,
@@ -204,11 +165,7 @@ fn update_strategy(u: &Value, path: &Path, errors: &mut Errors) {
         "" => errors.required(path.clone(), ""),
         "OnDelete" => {
             if !rolling.is_null() {
-                errors.invalid(
-                    p,
-                    rolling.clone(),
-                    "only allowed for updateStrategy 'RollingUpdate'",
-                );
+                errors.invalid(p, rolling.clone(), "only allowed for updateStrategy 'RollingUpdate'");
             }
         }
         "RollingUpdate" => {
@@ -223,10 +180,6 @@ fn update_strategy(u: &Value, path: &Path, errors: &mut Errors) {
                 values::not_more_than_100_percent(max, &p, errors);
             }
         }
-        _ => errors.invalid(
-            path.clone(),
-            u.clone(),
-            "must be 'RollingUpdate' or 'OnDelete'",
-        ),
+        _ => errors.invalid(path.clone(), u.clone(), "must be 'RollingUpdate' or 'OnDelete'"),
     }
 }

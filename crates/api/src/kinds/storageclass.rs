@@ -9,10 +9,8 @@ use serde_json::{Value, json};
 
 pub struct StorageClass;
 
-const DEFAULT_ANNOTATIONS: [&str; 2] = [
-    "storageclass.kubernetes.io/is-default-class",
-    "storageclass.beta.kubernetes.io/is-default-class",
-];
+const DEFAULT_ANNOTATIONS: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
 
 impl Strategy for StorageClass {
     fn defaults(&self, obj: &mut Value) {
@@ -23,12 +21,7 @@ impl Strategy for StorageClass {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         match text(obj, "provisioner") {
             "" => errors.required(Path::new("provisioner"), ""),
-            p => values::each(
-                errors,
-                &Path::new("provisioner"),
-                p,
-                meta::names::qualified_name(&p.to_lowercase()),
-            ),
+            p => values::each(errors, &Path::new("provisioner"), p, meta::names::qualified_name(&p.to_lowercase())),
         }
         let mut size = 0;
         for (k, v) in pairs(obj, "parameters") {
@@ -40,19 +33,9 @@ impl Strategy for StorageClass {
         if size > 256 * 1024 {
             errors.too_long(Path::new("parameters"), 256 * 1024);
         }
-        values::required_one_of(
-            text(obj, "reclaimPolicy"),
-            &["Delete", "Retain"],
-            Path::new("reclaimPolicy"),
-            errors,
-        );
+        values::required_one_of(text(obj, "reclaimPolicy"), &["Delete", "Retain"], Path::new("reclaimPolicy"), errors);
         let modes = ["Immediate", "WaitForFirstConsumer"];
-        values::required_one_of(
-            text(obj, "volumeBindingMode"),
-            &modes,
-            Path::new("volumeBindingMode"),
-            errors,
-        );
+        values::required_one_of(text(obj, "volumeBindingMode"), &modes, Path::new("volumeBindingMode"), errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
@@ -79,16 +62,10 @@ impl Strategy for StorageClass {
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let annotations = at(obj, &["metadata", "annotations"]);
-        let default = DEFAULT_ANNOTATIONS
-            .iter()
-            .any(|a| text(annotations, a) == "true");
+        let default = DEFAULT_ANNOTATIONS.iter().any(|a| text(annotations, a) == "true");
         let name = text_at(obj, &["metadata", "name"]);
         vec![
-            json!(if default {
-                format!("{name} (default)")
-            } else {
-                name.to_string()
-            }),
+            json!(if default { format!("{name} (default)") } else { name.to_string() }),
             json!(text(obj, "provisioner")),
             json!(text(obj, "reclaimPolicy")),
             json!(text(obj, "volumeBindingMode")),

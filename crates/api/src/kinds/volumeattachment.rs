@@ -18,10 +18,7 @@ impl Strategy for VolumeAttachment {
             node => values::dns_subdomain(node, &path.child("nodeName"), errors),
         }
         let source = field(spec, "source");
-        match (
-            has(source, "inlineVolumeSpec"),
-            has(source, "persistentVolumeName"),
-        ) {
+        match (has(source, "inlineVolumeSpec"), has(source, "persistentVolumeName")) {
             (false, false) => errors.required(
                 path.child("source"),
                 "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
@@ -31,22 +28,15 @@ impl Strategy for VolumeAttachment {
                 "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
             ),
             (false, true) if text(source, "persistentVolumeName").is_empty() => {
-                errors.required(
-                    path.child("source.persistentVolumeName"),
-                    "must specify non empty persistentVolumeName",
-                );
+                errors
+                    .required(path.child("source.persistentVolumeName"), "must specify non empty persistentVolumeName");
             }
             _ => {}
         }
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        values::immutable(
-            field(new, "spec"),
-            field(old, "spec"),
-            Path::new("spec"),
-            errors,
-        );
+        values::immutable(field(new, "spec"), field(old, "spec"), Path::new("spec"), errors);
     }
 
     fn columns(&self) -> &'static [Column] {

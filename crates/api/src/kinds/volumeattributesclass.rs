@@ -15,10 +15,7 @@ impl Strategy for VolumeAttributesClass {
         csi::driver_name(text(obj, "driverName"), &Path::new("driverName"), errors);
         let parameters = pairs(obj, "parameters");
         if parameters.is_empty() {
-            errors.required(
-                Path::new("parameters"),
-                "must contain at least one key/value pair",
-            );
+            errors.required(Path::new("parameters"), "must contain at least one key/value pair");
         }
         if parameters.iter().any(|p| p.0.is_empty()) {
             errors.invalid(Path::new("parameters"), "", "field can not be empty.");
@@ -34,26 +31,14 @@ impl Strategy for VolumeAttributesClass {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("DriverName", "string", 0),
-            column("Age", "string", 0),
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("DriverName", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let name = text_at(obj, &["metadata", "name"]);
         let default = text(at(obj, &["metadata", "annotations"]), DEFAULT_ANNOTATION) == "true";
-        let shown = if default {
-            format!("{name} (default)")
-        } else {
-            name.to_string()
-        };
-        vec![
-            json!(shown),
-            json!(text(obj, "driverName")),
-            columns::age_cell(obj, now),
-        ]
+        let shown = if default { format!("{name} (default)") } else { name.to_string() };
+        vec![json!(shown), json!(text(obj, "driverName")), columns::age_cell(obj, now)]
     }
 }

@@ -41,24 +41,16 @@ pub fn list_at<'a>(v: &'a Value, keys: &[&str]) -> &'a [Value] {
 
 /// A list of strings; other items read as empty strings, so that positions stay right.
 pub fn texts<'a>(v: &'a Value, key: &str) -> Vec<&'a str> {
-    list(v, key)
-        .iter()
-        .map(|i| i.as_str().unwrap_or(""))
-        .collect()
+    list(v, key).iter().map(|i| i.as_str().unwrap_or("")).collect()
 }
 
 /// The pairs of a map of strings, in key order.
 pub fn pairs<'a>(v: &'a Value, key: &str) -> Vec<(&'a str, &'a str)> {
-    entries(v, key)
-        .map(|(k, v)| (k, v.as_str().unwrap_or("")))
-        .collect()
+    entries(v, key).map(|(k, v)| (k, v.as_str().unwrap_or(""))).collect()
 }
 
 pub fn entries<'a>(v: &'a Value, key: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
-    field(v, key)
-        .as_object()
-        .into_iter()
-        .flat_map(|m| m.iter().map(|(k, v)| (k.as_str(), v)))
+    field(v, key).as_object().into_iter().flat_map(|m| m.iter().map(|(k, v)| (k.as_str(), v)))
 }
 
 pub fn int(v: &Value, key: &str) -> Option<i64> {
@@ -88,9 +80,7 @@ pub fn same(a: &Value, b: &Value) -> bool {
             x.iter().all(|(k, v)| same(v, y.get(k).unwrap_or(&NULL)))
                 && y.iter().all(|(k, v)| x.contains_key(k) || is_empty(v))
         }
-        (Value::Array(x), Value::Array(y)) => {
-            x.len() == y.len() && x.iter().zip(y).all(|(a, b)| same(a, b))
-        }
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(a, b)| same(a, b)),
         _ => a == b || (is_empty(a) && is_empty(b)),
     }
 }
@@ -138,13 +128,7 @@ pub fn remove(v: &mut Value, key: &str) {
 
 /// Keeps a field and the first item of its plural the same (`podIP` and `podIPs`). Where they differ, the
 /// singular is right, since older clients know only that.
-pub fn mirror_first(
-    v: &mut Value,
-    one: &str,
-    many: &str,
-    item: fn(&str) -> Value,
-    of: fn(&Value) -> Option<&str>,
-) {
+pub fn mirror_first(v: &mut Value, one: &str, many: &str, item: fn(&str) -> Value, of: fn(&Value) -> Option<&str>) {
     let single = text(v, one).to_string();
     let first = list(v, many).first().and_then(of).unwrap_or("").to_string();
     if single.is_empty() {
@@ -180,11 +164,7 @@ pub fn object_at_mut<'a>(v: &'a mut Value, keys: &[&str]) -> Option<&'a mut Valu
 }
 
 pub fn items_mut<'a>(v: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
-    v.get_mut(key)
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-        .filter(|v| v.is_object())
+    v.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten().filter(|v| v.is_object())
 }
 
 pub fn map_mut<'a>(v: &'a mut Value, key: &str) -> Option<&'a mut Map<String, Value>> {

@@ -13,12 +13,7 @@ pub fn object_meta(obj: &Value, namespaced: bool, rule: NameRule, errors: &mut E
     let path = Path::new("metadata");
     let generate = text(m, "generateName");
     if !generate.is_empty() {
-        values::each(
-            errors,
-            &path.child("generateName"),
-            generate,
-            names::prefix_of(rule_fn(rule), generate),
-        );
+        values::each(errors, &path.child("generateName"), generate, names::prefix_of(rule_fn(rule), generate));
     }
     let name = text(m, "name");
     if name.is_empty() {
@@ -47,10 +42,7 @@ pub fn object_meta_update(new: &Value, old: &Value, errors: &mut Errors) {
     finalizers(n, &path.child("finalizers"), errors);
     if has(o, "deletionTimestamp") {
         let before = texts(o, "finalizers");
-        let added: Vec<&str> = texts(n, "finalizers")
-            .into_iter()
-            .filter(|f| !before.contains(f))
-            .collect();
+        let added: Vec<&str> = texts(n, "finalizers").into_iter().filter(|f| !before.contains(f)).collect();
         if !added.is_empty() {
             let quoted: Vec<String> = added.iter().map(|f| format!("{f:?}")).collect();
             errors.forbidden(
@@ -62,21 +54,12 @@ pub fn object_meta_update(new: &Value, old: &Value, errors: &mut Errors) {
             );
         }
     }
-    let (gn, go) = (
-        field(n, "generation").as_i64().unwrap_or(0),
-        field(o, "generation").as_i64().unwrap_or(0),
-    );
+    let (gn, go) = (field(n, "generation").as_i64().unwrap_or(0), field(o, "generation").as_i64().unwrap_or(0));
     if gn < go {
         errors.invalid(path.child("generation"), gn, "must not be decremented");
     }
     // A client that leaves these out (or replays an old creationTimestamp) gets the stored values from the engine.
-    for key in [
-        "name",
-        "namespace",
-        "uid",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-    ] {
+    for key in ["name", "namespace", "uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         if has(n, key) {
             values::immutable(field(n, key), field(o, key), path.child(key), errors);
         }
@@ -89,30 +72,14 @@ fn shared(m: &Value, path: &Path, errors: &mut Errors) {
     values::non_negative(field(m, "generation"), path.child("generation"), errors);
     labels::labels(field(m, "labels"), &path.child("labels"), errors);
     labels::annotations(field(m, "annotations"), &path.child("annotations"), errors);
-    owner_references(
-        field(m, "ownerReferences"),
-        &path.child("ownerReferences"),
-        errors,
-    );
-    managed_fields(
-        list(m, "managedFields"),
-        &path.child("managedFields"),
-        errors,
-    );
+    owner_references(field(m, "ownerReferences"), &path.child("ownerReferences"), errors);
+    managed_fields(list(m, "managedFields"), &path.child("managedFields"), errors);
 }
 
 /// Labels and annotations of a pod template, whose name is free.
 pub fn template_meta(template: &Value, path: &Path, errors: &mut Errors) {
-    labels::labels(
-        at(template, &["metadata", "labels"]),
-        &path.child("labels"),
-        errors,
-    );
-    labels::annotations(
-        at(template, &["metadata", "annotations"]),
-        &path.child("annotations"),
-        errors,
-    );
+    labels::labels(at(template, &["metadata", "labels"]), &path.child("labels"), errors);
+    labels::annotations(at(template, &["metadata", "annotations"]), &path.child("annotations"), errors);
 }
 
 fn owner_references(refs: &Value, path: &Path, errors: &mut Errors) {
@@ -120,11 +87,7 @@ fn owner_references(refs: &Value, path: &Path, errors: &mut Errors) {
     for r in refs.as_array().into_iter().flatten() {
         let (version, kind) = (text(r, "apiVersion"), text(r, "kind"));
         if version.rsplit('/').next().unwrap_or("").is_empty() {
-            errors.invalid(
-                path.child("apiVersion"),
-                version,
-                "version must not be empty",
-            );
+            errors.invalid(path.child("apiVersion"), version, "version must not be empty");
         }
         for key in ["kind", "name", "uid"] {
             if text(r, key).is_empty() {
@@ -132,11 +95,7 @@ fn owner_references(refs: &Value, path: &Path, errors: &mut Errors) {
             }
         }
         if version == "v1" && kind == "Event" {
-            errors.invalid(
-                path.clone(),
-                r.clone(),
-                "/v1, Kind=Event is disallowed from being an owner",
-            );
+            errors.invalid(path.clone(), r.clone(), "/v1, Kind=Event is disallowed from being an owner");
         }
         if flag(r, "controller") {
             let this = format!("{kind}/{}", text(r, "name"));
@@ -159,8 +118,7 @@ fn finalizers(m: &Value, path: &Path, errors: &mut Errors) {
     let all = texts(m, "finalizers");
     for (i, f) in all.iter().enumerate() {
         let messages = names::qualified_name(f);
-        let qualified =
-            f.contains('/') || ["kubernetes", "orphan", "foregroundDeletion"].contains(f);
+        let qualified = f.contains('/') || ["kubernetes", "orphan", "foregroundDeletion"].contains(f);
         if messages.is_empty() && !qualified {
             let text = "name is neither a standard finalizer name nor is it fully qualified";
             errors.invalid(path.index(i), *f, text);
@@ -178,11 +136,7 @@ fn managed_fields(entries: &[Value], path: &Path, errors: &mut Errors) {
         let path = path.index(i);
         let operation = text(e, "operation");
         if operation != "Apply" && operation != "Update" {
-            errors.invalid(
-                path.child("operation"),
-                operation,
-                "must be `Apply` or `Update`",
-            );
+            errors.invalid(path.child("operation"), operation, "must be `Apply` or `Update`");
         }
         let fields_type = text(e, "fieldsType");
         if !fields_type.is_empty() && fields_type != "FieldsV1" {

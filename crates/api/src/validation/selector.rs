@@ -8,11 +8,7 @@ use serde_json::Value;
 
 /// The structure of a selector. Values of labels are checked too, as for every new object.
 pub fn label_selector(selector: &Value, path: &Path, errors: &mut Errors) {
-    super::labels::labels(
-        field(selector, "matchLabels"),
-        &path.child("matchLabels"),
-        errors,
-    );
+    super::labels::labels(field(selector, "matchLabels"), &path.child("matchLabels"), errors);
     for (i, e) in list(selector, "matchExpressions").iter().enumerate() {
         requirement(e, &path.child("matchExpressions").index(i), errors);
     }
@@ -24,10 +20,7 @@ fn requirement(e: &Value, path: &Path, errors: &mut Errors) {
     match text(e, "operator") {
         "In" | "NotIn" => {
             if values.is_empty() {
-                errors.required(
-                    values_path.clone(),
-                    "must be specified when `operator` is 'In' or 'NotIn'",
-                );
+                errors.required(values_path.clone(), "must be specified when `operator` is 'In' or 'NotIn'");
             }
         }
         "Exists" | "DoesNotExist" => {
@@ -38,11 +31,7 @@ fn requirement(e: &Value, path: &Path, errors: &mut Errors) {
                 );
             }
         }
-        other => errors.invalid(
-            path.child("operator"),
-            other,
-            "not a valid selector operator",
-        ),
+        other => errors.invalid(path.child("operator"), other, "not a valid selector operator"),
     }
     values::qualified_name(text(e, "key"), &path.child("key"), errors);
     for (i, v) in values.iter().enumerate() {
@@ -52,8 +41,7 @@ fn requirement(e: &Value, path: &Path, errors: &mut Errors) {
 
 /// An empty selector: neither labels nor expressions.
 pub fn is_empty(selector: &Value) -> bool {
-    entries(selector, "matchLabels").next().is_none()
-        && list(selector, "matchExpressions").is_empty()
+    entries(selector, "matchLabels").next().is_none() && list(selector, "matchExpressions").is_empty()
 }
 
 /// Whether labels (a map) match. An empty selector matches everything, a null one nothing.

@@ -92,19 +92,8 @@ pub fn immutable(new: &Value, old: &Value, path: Path, errors: &mut Errors) {
 }
 
 /// A `Duplicate`/`Invalid`… with a detail that the short constructors lack.
-pub fn push(
-    errors: &mut Errors,
-    reason: Reason,
-    path: Path,
-    value: impl Into<Value>,
-    detail: impl Into<String>,
-) {
-    errors.0.push(Error {
-        reason,
-        path,
-        value: value.into(),
-        detail: detail.into(),
-    });
+pub fn push(errors: &mut Errors, reason: Reason, path: Path, value: impl Into<Value>, detail: impl Into<String>) {
+    errors.0.push(Error { reason, path, value: value.into(), detail: detail.into() });
 }
 
 /// A path inside a volume: relative and without `..` elements.
@@ -132,21 +121,13 @@ pub fn local_file_path(value: &str, path: &Path, errors: &mut Errors) {
 /// An IPv4 or IPv6 address in Go's reading (no leading zeros).
 pub fn ip(value: &str, path: &Path, errors: &mut Errors) {
     if value.parse::<std::net::IpAddr>().is_err() {
-        errors.invalid(
-            path.clone(),
-            value,
-            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-        );
+        errors.invalid(path.clone(), value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
     }
 }
 
 pub fn cidr(value: &str, path: &Path, errors: &mut Errors) {
     if value.parse::<ipnet::IpNet>().is_err() {
-        errors.invalid(
-            path.clone(),
-            value,
-            "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-        );
+        errors.invalid(path.clone(), value, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
     }
 }
 
@@ -156,39 +137,20 @@ pub fn non_special_ip(value: &str, path: &Path, errors: &mut Errors) {
         return;
     };
     if ip.is_unspecified() {
-        errors.invalid(
-            path.clone(),
-            value,
-            format!("may not be unspecified ({value})"),
-        );
+        errors.invalid(path.clone(), value, format!("may not be unspecified ({value})"));
     }
     if ip.is_loopback() {
-        errors.invalid(
-            path.clone(),
-            value,
-            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
-        );
+        errors.invalid(path.clone(), value, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
     }
     let (link_local, link_local_multicast) = match ip {
         std::net::IpAddr::V4(a) => (a.is_link_local(), a.octets()[..3] == [224, 0, 0]),
-        std::net::IpAddr::V6(a) => (
-            a.segments()[0] & 0xffc0 == 0xfe80,
-            a.segments()[0] & 0xff0f == 0xff02,
-        ),
+        std::net::IpAddr::V6(a) => (a.segments()[0] & 0xffc0 == 0xfe80, a.segments()[0] & 0xff0f == 0xff02),
     };
     if link_local {
-        errors.invalid(
-            path.clone(),
-            value,
-            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
-        );
+        errors.invalid(path.clone(), value, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
     }
     if link_local_multicast {
-        errors.invalid(
-            path.clone(),
-            value,
-            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
-        );
+        errors.invalid(path.clone(), value, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
     }
 }
 
@@ -211,11 +173,7 @@ pub fn int_or_percent(v: &Value, path: &Path, errors: &mut Errors) {
             }
         }
         Value::Number(_) => non_negative(v, path.clone(), errors),
-        other => errors.invalid(
-            path.clone(),
-            other.clone(),
-            "must be an integer or percentage (e.g '5%%')",
-        ),
+        other => errors.invalid(path.clone(), other.clone(), "must be an integer or percentage (e.g '5%%')"),
     }
 }
 

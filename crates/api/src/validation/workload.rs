@@ -15,11 +15,7 @@ pub fn required_selector(spec: &Value, owner: &str, path: &Path, errors: &mut Er
     }
     selector::label_selector(s, &p, errors);
     if selector::is_empty(s) {
-        errors.invalid(
-            p,
-            s.clone(),
-            format!("empty selector is invalid for {owner}"),
-        );
+        errors.invalid(p, s.clone(), format!("empty selector is invalid for {owner}"));
     }
 }
 
@@ -28,12 +24,7 @@ pub fn template(spec: &Value, owner: &str, path: &Path, errors: &mut Errors) {
     let s = field(spec, "selector");
     // No selector at all selects nothing, so it doesn't match either.
     if s.is_null() || !selector::is_empty(s) {
-        matches_template(
-            selector::matches(s, at(spec, &["template", "metadata", "labels"])),
-            spec,
-            path,
-            errors,
-        );
+        matches_template(selector::matches(s, at(spec, &["template", "metadata", "labels"])), spec, path, errors);
     }
     podspec::pod_template(field(spec, "template"), &path.child("template"), errors);
     always_restarted(spec, owner, path, errors);
@@ -45,12 +36,7 @@ pub fn template_without_spec(spec: &Value, owner: &str, path: &Path, errors: &mu
     let s = field(spec, "selector");
     // No selector at all selects nothing, so it doesn't match either.
     if s.is_null() || !selector::is_empty(s) {
-        matches_template(
-            selector::matches(s, at(spec, &["template", "metadata", "labels"])),
-            spec,
-            path,
-            errors,
-        );
+        matches_template(selector::matches(s, at(spec, &["template", "metadata", "labels"])), spec, path, errors);
     }
     super::objectmeta::template_meta(field(spec, "template"), &path.child("template"), errors);
     always_restarted(spec, owner, path, errors);
@@ -68,11 +54,7 @@ pub fn always_restarted(spec: &Value, owner: &str, path: &Path, errors: &mut Err
     let pod = at(spec, &["template", "spec"]);
     let policy = text(pod, "restartPolicy");
     if policy != "Always" && !policy.is_empty() {
-        errors.not_supported(
-            path.child("template.spec.restartPolicy"),
-            policy,
-            &["Always"],
-        );
+        errors.not_supported(path.child("template.spec.restartPolicy"), policy, &["Always"]);
     }
     if has(pod, "activeDeadlineSeconds") {
         let text = format!("activeDeadlineSeconds in {owner} is not Supported");
@@ -87,14 +69,7 @@ pub fn non_negative(v: &Value, keys: &[&str], path: &Path, errors: &mut Errors) 
 }
 
 /// Counts in a status that may not exceed others: `(bigger than, what)`.
-pub fn not_greater(
-    status: &Value,
-    key: &str,
-    than: &str,
-    text: &str,
-    path: &Path,
-    errors: &mut Errors,
-) {
+pub fn not_greater(status: &Value, key: &str, than: &str, text: &str, path: &Path, errors: &mut Errors) {
     let n = int(status, key).unwrap_or(0);
     if n > int(status, than).unwrap_or(0) {
         errors.invalid(path.child(key), n, text);

@@ -198,7 +198,11 @@ impl Plugin for ResourceQuota {
         }
         let _one = self.charging.lock().await;
         if let Err(e) = self.give_back(a).await {
-            tracing::warn!(namespace = a.namespace, error = e.message, "a charge of a quota was not given back; the next recount will");
+            tracing::warn!(
+                namespace = a.namespace,
+                error = e.message,
+                "a charge of a quota was not given back; the next recount will"
+            );
         }
     }
 }

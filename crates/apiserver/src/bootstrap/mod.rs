@@ -361,7 +361,8 @@ mod tests {
         moved.advertise_addresses = vec!["192.0.2.8".parse().unwrap()];
         for desired in objects(&moved) {
             let before = objects(&options()).into_iter().find(|o| {
-                o["kind"] == desired["kind"] && o["metadata"]["name"] == desired["metadata"]["name"]
+                o["kind"] == desired["kind"]
+                    && o["metadata"]["name"] == desired["metadata"]["name"]
                     && o["metadata"]["namespace"] == desired["metadata"]["namespace"]
             });
             let action = plan(before.as_ref(), &desired);

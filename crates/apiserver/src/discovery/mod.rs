@@ -17,11 +17,9 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// `Content-Type` of the aggregated form.
-pub const AGGREGATED_V2: &str =
-    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+pub const AGGREGATED_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 /// `Content-Type` of the aggregated form that clients before 1.30 ask for.
-pub const AGGREGATED_V2BETA1: &str =
-    "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+pub const AGGREGATED_V2BETA1: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 
 /// The aggregated form that an `Accept` header asks for, `v2` or `v2beta1`, if any: the first that we know, as
 /// clients list them in the order of their wish.
@@ -76,10 +74,7 @@ const GROUP_PRIORITY: &[(&str, i32)] = &[
 
 /// `groupPriorityMinimum` of a group.
 pub fn group_priority(group: &str) -> i32 {
-    GROUP_PRIORITY
-        .iter()
-        .find(|g| g.0 == group)
-        .map_or(1000, |g| g.1)
+    GROUP_PRIORITY.iter().find(|g| g.0 == group).map_or(1000, |g| g.1)
 }
 
 /// Sorts versions as Kubernetes does: `v10`, `v2`, `v1`, `v3beta1`, `v1alpha1`, then anything else by name.
@@ -87,9 +82,7 @@ pub fn group_priority(group: &str) -> i32 {
 pub fn version_priority(version: &str) -> impl Ord + use<> {
     fn parse(v: &str) -> Option<(u8, u32, u32)> {
         let rest = v.strip_prefix('v')?;
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let major = rest[..end].parse().ok()?;
         let rest = &rest[end..];
         let (stage, minor) = match (rest.strip_prefix("beta"), rest.strip_prefix("alpha")) {
@@ -108,11 +101,7 @@ pub fn version_priority(version: &str) -> impl Ord + use<> {
 
 /// Names of all groups but core's, in order of priority.
 fn group_names(rows: &[Arc<Resource>]) -> Vec<&str> {
-    let mut names: Vec<&str> = rows
-        .iter()
-        .map(|r| r.group.as_str())
-        .filter(|g| !g.is_empty())
-        .collect();
+    let mut names: Vec<&str> = rows.iter().map(|r| r.group.as_str()).filter(|g| !g.is_empty()).collect();
     names.sort_unstable_by_key(|g| (Reverse(group_priority(g)), *g));
     names.dedup();
     names
@@ -120,11 +109,7 @@ fn group_names(rows: &[Arc<Resource>]) -> Vec<&str> {
 
 /// Versions of a group, the preferred one first.
 fn versions<'a>(rows: &'a [Arc<Resource>], group: &str) -> Vec<&'a str> {
-    let mut out: Vec<&str> = rows
-        .iter()
-        .filter(|r| r.group == group)
-        .map(|r| r.version.as_str())
-        .collect();
+    let mut out: Vec<&str> = rows.iter().filter(|r| r.group == group).map(|r| r.version.as_str()).collect();
     out.sort_by_cached_key(|v| version_priority(v));
     out.dedup();
     out
@@ -154,10 +139,7 @@ fn group_body(rows: &[Arc<Resource>], name: &str) -> Option<Map<String, Value>> 
 
 /// `/apis`
 pub fn group_list(rows: &[Arc<Resource>]) -> Value {
-    let groups: Vec<Map<String, Value>> = group_names(rows)
-        .into_iter()
-        .filter_map(|g| group_body(rows, g))
-        .collect();
+    let groups: Vec<Map<String, Value>> = group_names(rows).into_iter().filter_map(|g| group_body(rows, g)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
@@ -172,10 +154,7 @@ pub fn group(rows: &[Arc<Resource>], name: &str) -> Option<Value> {
 /// `/api/v1` and `/apis/G/V`; `None` where nothing of the version is served.
 pub fn resource_list(rows: &[Arc<Resource>], group: &str, version: &str) -> Option<Value> {
     let mut resources: Vec<(String, Value)> = Vec::new();
-    let mut served = rows
-        .iter()
-        .filter(|r| r.group == group && r.version == version)
-        .peekable();
+    let mut served = rows.iter().filter(|r| r.group == group && r.version == version).peekable();
     let group_version = served.peek()?.api_version();
     for r in served {
         resources.push((r.plural.clone(), resource(r)));
@@ -186,8 +165,7 @@ pub fn resource_list(rows: &[Arc<Resource>], group: &str, version: &str) -> Opti
     }
     resources.sort_by(|a, b| a.0.cmp(&b.0));
     let resources: Vec<Value> = resources.into_iter().map(|r| r.1).collect();
-    let mut out =
-        json!({"kind": "APIResourceList", "groupVersion": group_version, "resources": resources});
+    let mut out = json!({"kind": "APIResourceList", "groupVersion": group_version, "resources": resources});
     if !group.is_empty() {
         out["apiVersion"] = "v1".into();
     }
@@ -209,8 +187,7 @@ fn resource(r: &Resource) -> Value {
         out["categories"] = json!(r.categories);
     }
     if r.has_verb("create") && r.has_verb("get") {
-        out["storageVersionHash"] =
-            storage_version_hash(&r.storage.0, &r.storage.1, &r.kind).into();
+        out["storageVersionHash"] = storage_version_hash(&r.storage.0, &r.storage.1, &r.kind).into();
     }
     out
 }
@@ -241,10 +218,7 @@ pub fn storage_version_hash(group: &str, version: &str, kind: &str) -> String {
 /// `/api` (`core`) and `/apis` in the aggregated form (`v2` or `v2beta1`): everything in one answer.
 pub fn aggregated(rows: &[Arc<Resource>], core: bool, version: &str) -> Value {
     let names = if core { vec![""] } else { group_names(rows) };
-    let items: Vec<Value> = names
-        .into_iter()
-        .map(|g| aggregated_group(rows, g))
-        .collect();
+    let items: Vec<Value> = names.into_iter().map(|g| aggregated_group(rows, g)).collect();
     json!({
         "kind": "APIGroupDiscoveryList",
         "apiVersion": format!("apidiscovery.k8s.io/{version}"),
@@ -257,23 +231,14 @@ fn aggregated_group(rows: &[Arc<Resource>], group: &str) -> Value {
     let versions: Vec<Value> = versions(rows, group)
         .into_iter()
         .map(|v| {
-            let mut resources: Vec<&Arc<Resource>> = rows
-                .iter()
-                .filter(|r| r.group == group && r.version == v)
-                .collect();
+            let mut resources: Vec<&Arc<Resource>> =
+                rows.iter().filter(|r| r.group == group && r.version == v).collect();
             resources.sort_by(|a, b| a.plural.cmp(&b.plural));
-            let resources: Vec<Value> = resources
-                .into_iter()
-                .map(|r| aggregated_resource(r))
-                .collect();
+            let resources: Vec<Value> = resources.into_iter().map(|r| aggregated_resource(r)).collect();
             json!({"version": v, "resources": resources, "freshness": "Current"})
         })
         .collect();
-    let metadata = if group.is_empty() {
-        json!({})
-    } else {
-        json!({"name": group})
-    };
+    let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
     json!({"metadata": metadata, "versions": versions})
 }
 
@@ -329,97 +294,31 @@ mod tests {
     fn groups_come_in_upstreams_order_and_prefer_the_newest_stable_version() {
         let rows = builtin();
         let list = group_list(&rows);
-        let names: Vec<&str> = list["groups"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(|g| g["name"].as_str())
-            .collect();
-        assert_eq!(
-            names[..4],
-            [
-                "apiregistration.k8s.io",
-                "apps",
-                "events.k8s.io",
-                "authentication.k8s.io"
-            ]
-        );
-        assert_eq!(
-            group(&rows, "autoscaling").unwrap()["preferredVersion"]["groupVersion"],
-            "autoscaling/v2"
-        );
+        let names: Vec<&str> = list["groups"].as_array().unwrap().iter().filter_map(|g| g["name"].as_str()).collect();
+        assert_eq!(names[..4], ["apiregistration.k8s.io", "apps", "events.k8s.io", "authentication.k8s.io"]);
+        assert_eq!(group(&rows, "autoscaling").unwrap()["preferredVersion"]["groupVersion"], "autoscaling/v2");
         assert_eq!(group(&rows, "nope"), None);
-        let mut v = vec![
-            "v1",
-            "foo",
-            "v1alpha1",
-            "v10",
-            "v2",
-            "v11alpha2",
-            "v3beta1",
-            "v10beta3",
-            "v1b",
-            "v11beta2",
-        ];
+        let mut v = vec!["v1", "foo", "v1alpha1", "v10", "v2", "v11alpha2", "v3beta1", "v10beta3", "v1b", "v11beta2"];
         v.sort_by_cached_key(|v| version_priority(v));
-        assert_eq!(
-            v,
-            [
-                "v10",
-                "v2",
-                "v1",
-                "v11beta2",
-                "v10beta3",
-                "v3beta1",
-                "v11alpha2",
-                "v1alpha1",
-                "foo",
-                "v1b"
-            ]
-        );
+        assert_eq!(v, ["v10", "v2", "v1", "v11beta2", "v10beta3", "v3beta1", "v11alpha2", "v1alpha1", "foo", "v1b"]);
     }
 
     #[test]
     fn a_version_lists_resources_and_subresources() {
         let rows = builtin();
         let list = resource_list(&rows, "apps", "v1").unwrap();
-        let names: Vec<&str> = list["resources"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(|r| r["name"].as_str())
-            .collect();
-        assert_eq!(
-            names[..4],
-            [
-                "controllerrevisions",
-                "daemonsets",
-                "daemonsets/status",
-                "deployments"
-            ]
-        );
-        let scale = list["resources"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|r| r["name"] == "deployments/scale")
-            .unwrap();
+        let names: Vec<&str> =
+            list["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
+        assert_eq!(names[..4], ["controllerrevisions", "daemonsets", "daemonsets/status", "deployments"]);
+        let scale = list["resources"].as_array().unwrap().iter().find(|r| r["name"] == "deployments/scale").unwrap();
         assert_eq!(
             *scale,
             json!({"name":"deployments/scale","singularName":"","namespaced":true,"group":"autoscaling","version":"v1",
                 "kind":"Scale","verbs":["get","patch","update"]})
         );
         let core = resource_list(&rows, "", "v1").unwrap();
-        assert_eq!(
-            (&core["groupVersion"], core.get("apiVersion")),
-            (&json!("v1"), None)
-        );
-        let pod = core["resources"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|r| r["name"] == "pods")
-            .unwrap();
+        assert_eq!((&core["groupVersion"], core.get("apiVersion")), (&json!("v1"), None));
+        let pod = core["resources"].as_array().unwrap().iter().find(|r| r["name"] == "pods").unwrap();
         assert_eq!(
             *pod,
             json!({"name":"pods","singularName":"pod","namespaced":true,"kind":"Pod","shortNames":["po"],
@@ -441,15 +340,8 @@ mod tests {
             .find(|r| r["resource"] == "pods")
             .unwrap();
         assert_eq!(pods["scope"], "Namespaced");
-        assert!(
-            pods["subresources"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .any(|s| s["subresource"] == "eviction"
-                    && s["responseKind"]
-                        == json!({"group":"policy","version":"v1","kind":"Eviction"}))
-        );
+        assert!(pods["subresources"].as_array().unwrap().iter().any(|s| s["subresource"] == "eviction"
+            && s["responseKind"] == json!({"group":"policy","version":"v1","kind":"Eviction"})));
         let all = aggregated(&rows, false, "v2beta1");
         assert_eq!(all["items"][1]["metadata"]["name"], "apps");
     }
@@ -461,16 +353,9 @@ mod tests {
         assert_eq!(wants_aggregated(kubectl), Some("v2"));
         assert_eq!(wants_aggregated("application/json, */*"), None);
         assert_eq!(
-            wants_aggregated(
-                "application/json; g=apidiscovery.k8s.io; v=v2beta1; as=APIGroupDiscoveryList"
-            ),
+            wants_aggregated("application/json; g=apidiscovery.k8s.io; v=v2beta1; as=APIGroupDiscoveryList"),
             Some("v2beta1")
         );
-        assert_eq!(
-            wants_aggregated(
-                "application/json;g=apidiscovery.k8s.io;v=v9;as=APIGroupDiscoveryList"
-            ),
-            None
-        );
+        assert_eq!(wants_aggregated("application/json;g=apidiscovery.k8s.io;v=v9;as=APIGroupDiscoveryList"), None);
     }
 }

@@ -43,11 +43,7 @@ fn custom_name(group: &str, version: &str, kind: &str) -> String {
 
 impl Definitions {
     pub fn new(flavor: Flavor) -> Self {
-        Definitions {
-            flavor,
-            done: BTreeMap::new(),
-            queue: Vec::new(),
-        }
+        Definitions { flavor, done: BTreeMap::new(), queue: Vec::new() }
     }
 
     fn reference(&self, name: &str) -> Value {
@@ -89,9 +85,7 @@ impl Definitions {
     /// A reference to the body of a merge, JSON or apply patch.
     pub fn patch(&mut self) -> Value {
         let name = definition_name(&format!("{META}Patch"));
-        self.done
-            .entry(name.clone())
-            .or_insert_with(|| json!({"type": "object"}));
+        self.done.entry(name.clone()).or_insert_with(|| json!({"type": "object"}));
         self.reference(&name)
     }
 
@@ -112,9 +106,7 @@ impl Definitions {
     /// A reference to lists of a row's objects.
     pub fn list(&mut self, r: &Resource) -> Value {
         if builtin(r) {
-            return self
-                .kind(&r.group, &r.version, &r.list_kind)
-                .unwrap_or_else(|| json!({"type": "object"}));
+            return self.kind(&r.group, &r.version, &r.list_kind).unwrap_or_else(|| json!({"type": "object"}));
         }
         let name = custom_name(&r.group, &r.version, &r.list_kind);
         if !self.done.contains_key(&name) {
@@ -161,9 +153,7 @@ impl Definitions {
         }
         let metadata = self.wrap(self.flavor, |d| d.meta("ObjectMeta"));
         // Where anything goes, kubectl mustn't complain about fields that aren't here.
-        if schema.get("properties").is_some()
-            || schema["x-kubernetes-preserve-unknown-fields"] != true
-        {
+        if schema.get("properties").is_some() || schema["x-kubernetes-preserve-unknown-fields"] != true {
             if !schema["properties"].is_object() {
                 schema["properties"] = json!({});
             }
@@ -172,8 +162,7 @@ impl Definitions {
             schema["properties"]["metadata"] = metadata;
         }
         schema["type"] = "object".into();
-        schema["x-kubernetes-group-version-kind"] =
-            json!([{"group": r.group, "version": r.version, "kind": r.kind}]);
+        schema["x-kubernetes-group-version-kind"] = json!([{"group": r.group, "version": r.version, "kind": r.kind}]);
         schema
     }
 
@@ -258,12 +247,7 @@ impl Definitions {
         if !properties.is_empty() {
             out["properties"] = Value::Object(properties);
         }
-        let mut required: Vec<&str> = s
-            .fields
-            .iter()
-            .filter(|f| f.required)
-            .map(|f| f.name.as_str())
-            .collect();
+        let mut required: Vec<&str> = s.fields.iter().filter(|f| f.required).map(|f| f.name.as_str()).collect();
         required.sort_unstable();
         if !required.is_empty() {
             out["required"] = json!(required);
@@ -287,11 +271,8 @@ impl Definitions {
                 // Nothing may stand beside a reference in v3.
                 out = json!({"allOf": [out]});
             }
-            let strategy = if out["x-kubernetes-patch-strategy"] == "merge" {
-                "merge,retainKeys"
-            } else {
-                "retainKeys"
-            };
+            let strategy =
+                if out["x-kubernetes-patch-strategy"] == "merge" { "merge,retainKeys" } else { "retainKeys" };
             out["x-kubernetes-patch-strategy"] = strategy.into();
         }
         out
@@ -313,10 +294,7 @@ fn structural_to_v2(schema: &Value) -> Value {
     };
     let mut out = Map::new();
     let flag = |name: &str| old.get(name) == Some(&Value::Bool(true));
-    let (nullable, any) = (
-        flag("nullable"),
-        flag("x-kubernetes-preserve-unknown-fields"),
-    );
+    let (nullable, any) = (flag("nullable"), flag("x-kubernetes-preserve-unknown-fields"));
     let int_or_string = flag("x-kubernetes-int-or-string");
     for (k, v) in old {
         let value = match k.as_str() {
@@ -325,11 +303,7 @@ fn structural_to_v2(schema: &Value) -> Value {
             "type" if nullable || int_or_string || any => continue,
             "properties" | "items" | "required" if nullable || any => continue,
             "properties" => Value::Object(
-                v.as_object()
-                    .into_iter()
-                    .flatten()
-                    .map(|(k, v)| (k.clone(), structural_to_v2(v)))
-                    .collect(),
+                v.as_object().into_iter().flatten().map(|(k, v)| (k.clone(), structural_to_v2(v))).collect(),
             ),
             "items" | "additionalProperties" => structural_to_v2(v),
             _ => v.clone(),

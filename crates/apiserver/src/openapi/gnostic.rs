@@ -55,11 +55,7 @@ const DOCUMENT: &[Member] = &[
     m("paths", 8, As::Named(2, PATH_ITEM)),
     m("definitions", 9, As::Named(1, SCHEMA)),
 ];
-const INFO: &[Member] = &[
-    m("title", 1, As::Text),
-    m("version", 2, As::Text),
-    m("description", 3, As::Text),
-];
+const INFO: &[Member] = &[m("title", 1, As::Text), m("version", 2, As::Text), m("description", 3, As::Text)];
 const PATH_ITEM: &[Member] = &[
     m("get", 2, As::Message(OPERATION)),
     m("put", 3, As::Message(OPERATION)),
@@ -166,9 +162,7 @@ fn nested(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
 
 /// `Any`, whose field 2 is YAML.
 fn any(out: &mut Vec<u8>, number: u32, value: &Value) {
-    nested(out, number, |out| {
-        bytes(out, 2, format!("{value}\n").as_bytes())
-    });
+    nested(out, number, |out| bytes(out, 2, format!("{value}\n").as_bytes()));
 }
 
 fn text(value: &Value) -> &str {
@@ -218,26 +212,18 @@ fn write(member: &Member, value: &Value, out: &mut Vec<u8>) {
         As::NamedSchemas => write(&m("properties", number, As::Named(1, SCHEMA)), value, out),
         As::Named(inner, members) => nested(out, number, |out| {
             for (k, v) in value.as_object().into_iter().flatten() {
-                named(out, inner, k, |out| {
-                    nested(out, 2, |out| message(members, v, out))
-                });
+                named(out, inner, k, |out| nested(out, 2, |out| message(members, v, out)));
             }
         }),
         As::TypeItem => nested(out, number, |out| match value {
             Value::String(s) => bytes(out, 1, s.as_bytes()),
-            v => v
-                .as_array()
-                .into_iter()
-                .flatten()
-                .for_each(|v| bytes(out, 1, text(v).as_bytes())),
+            v => v.as_array().into_iter().flatten().for_each(|v| bytes(out, 1, text(v).as_bytes())),
         }),
         As::SchemaOrBool => nested(out, number, |out| match value {
             Value::Bool(b) => out.extend_from_slice(&[2 << 3, u8::from(*b)]),
             schema => nested(out, 1, |out| message(SCHEMA, schema, out)),
         }),
-        As::Items => nested(out, number, |out| {
-            nested(out, 1, |out| message(SCHEMA, value, out))
-        }),
+        As::Items => nested(out, number, |out| nested(out, 1, |out| message(SCHEMA, value, out))),
         As::Parameters => items().for_each(|p| nested(out, number, |out| parameter(p, out))),
         As::Responses => nested(out, number, |out| responses(value.as_object(), out)),
     }
@@ -254,12 +240,8 @@ fn named(out: &mut Vec<u8>, number: u32, name: &str, write: impl FnOnce(&mut Vec
 fn parameter(p: &Value, out: &mut Vec<u8>) {
     nested(out, 1, |out| match text(&p["in"]) {
         "body" => nested(out, 1, |out| message(BODY_PARAMETER, p, out)),
-        "path" => nested(out, 2, |out| {
-            nested(out, 4, |out| message(PATH_PARAMETER, p, out))
-        }),
-        _ => nested(out, 2, |out| {
-            nested(out, 3, |out| message(QUERY_PARAMETER, p, out))
-        }),
+        "path" => nested(out, 2, |out| nested(out, 4, |out| message(PATH_PARAMETER, p, out))),
+        _ => nested(out, 2, |out| nested(out, 3, |out| message(QUERY_PARAMETER, p, out))),
     });
 }
 
@@ -272,9 +254,7 @@ fn responses(codes: Option<&Map<String, Value>>, out: &mut Vec<u8>) {
                     bytes(out, 1, text(&response["description"]).as_bytes());
                     if let Some(schema) = response.get("schema") {
                         // `SchemaItem{schema}`
-                        nested(out, 2, |out| {
-                            nested(out, 1, |out| message(SCHEMA, schema, out))
-                        });
+                        nested(out, 2, |out| nested(out, 1, |out| message(SCHEMA, schema, out)));
                     }
                 });
             });

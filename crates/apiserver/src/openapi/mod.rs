@@ -35,11 +35,7 @@ pub struct Document {
 
 impl Document {
     fn new(content_type: &'static str, body: Vec<u8>) -> Document {
-        Document {
-            content_type,
-            etag: etag(&body),
-            body: body.into(),
-        }
+        Document { content_type, etag: etag(&body), body: body.into() }
     }
 }
 
@@ -66,25 +62,14 @@ pub struct Cache(Mutex<HashMap<String, Cached>>);
 
 impl Cache {
     /// The document of a path, built unless it is there and still true.
-    fn get(
-        &self,
-        path: &str,
-        rows: &[Arc<Resource>],
-        build: impl FnOnce() -> Document,
-    ) -> Document {
+    fn get(&self, path: &str, rows: &[Arc<Resource>], build: impl FnOnce() -> Document) -> Document {
         if let Some(c) = self.0.lock().get(path)
             && c.fits(rows)
         {
             return c.document.clone();
         }
         let document = build();
-        self.0.lock().insert(
-            path.to_string(),
-            Cached {
-                rows: rows.to_vec(),
-                document: document.clone(),
-            },
-        );
+        self.0.lock().insert(path.to_string(), Cached { rows: rows.to_vec(), document: document.clone() });
         document
     }
 }
@@ -93,17 +78,12 @@ impl Cache {
 pub fn v2(cache: &Cache, rows: &[Arc<Resource>], accept: &str) -> Result<Document> {
     let protobuf = accept.split(',').any(|r| {
         let media_type = r.split(';').next().unwrap_or("").trim();
-        media_type == V2_PROTOBUF
-            || media_type == "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+        media_type == V2_PROTOBUF || media_type == "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
     });
     Ok(if protobuf {
-        cache.get("v2.pb", rows, || {
-            Document::new(V2_PROTOBUF, gnostic::encode(&v2_value(rows)))
-        })
+        cache.get("v2.pb", rows, || Document::new(V2_PROTOBUF, gnostic::encode(&v2_value(rows))))
     } else {
-        cache.get("v2", rows, || {
-            Document::new(JSON, v2_value(rows).to_string().into_bytes())
-        })
+        cache.get("v2", rows, || Document::new(JSON, v2_value(rows).to_string().into_bytes()))
     })
 }
 
@@ -133,9 +113,7 @@ pub fn v3(cache: &Cache, rows: &[Arc<Resource>], path: &str, _accept: &str) -> O
 }
 
 fn v3_document(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> Document {
-    cache.get(path, rows, || {
-        Document::new(JSON, v3_value(rows).to_string().into_bytes())
-    })
+    cache.get(path, rows, || Document::new(JSON, v3_value(rows).to_string().into_bytes()))
 }
 
 /// Built-in documents only change with the program, so their hash needs no document.
@@ -144,15 +122,7 @@ fn v3_hash(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> String {
         return v3_document(cache, path, rows).etag;
     }
     let names: Vec<&str> = rows.iter().map(|r| r.plural.as_str()).collect();
-    etag(
-        format!(
-            "{}\0{path}\0{}\0{}",
-            env!("CARGO_PKG_VERSION"),
-            api::facts::VERSION,
-            names.join(",")
-        )
-        .as_bytes(),
-    )
+    etag(format!("{}\0{path}\0{}\0{}", env!("CARGO_PKG_VERSION"), api::facts::VERSION, names.join(",")).as_bytes())
 }
 
 fn group_versions(rows: &[Arc<Resource>]) -> BTreeMap<String, Vec<Arc<Resource>>> {

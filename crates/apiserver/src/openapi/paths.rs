@@ -4,11 +4,7 @@ use super::definitions::{Definitions, Flavor};
 use api::catalogue::{Resource, Subresource};
 use serde_json::{Map, Value, json};
 
-const BODIES: [&str; 3] = [
-    "application/json",
-    "application/yaml",
-    "application/vnd.kubernetes.protobuf",
-];
+const BODIES: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 const PATCHES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -21,109 +17,49 @@ type Parameter = (&'static str, &'static str, &'static str);
 
 const PRETTY: Parameter = ("pretty", "string", "If 'true', the output is indented.");
 const LIST: &[Parameter] = &[
-    (
-        "allowWatchBookmarks",
-        "boolean",
-        "Asks for BOOKMARK events in a watch.",
-    ),
-    (
-        "continue",
-        "string",
-        "Where an earlier, limited list stopped.",
-    ),
+    ("allowWatchBookmarks", "boolean", "Asks for BOOKMARK events in a watch."),
+    ("continue", "string", "Where an earlier, limited list stopped."),
     ("fieldSelector", "string", "Restricts the list by fields."),
     ("labelSelector", "string", "Restricts the list by labels."),
     ("limit", "integer", "At most so many objects in one answer."),
-    (
-        "resourceVersion",
-        "string",
-        "The version that the answer must be as fresh as.",
-    ),
-    (
-        "resourceVersionMatch",
-        "string",
-        "How resourceVersion is applied: Exact or NotOlderThan.",
-    ),
-    (
-        "sendInitialEvents",
-        "boolean",
-        "Starts a watch with the objects that exist, then a bookmark.",
-    ),
+    ("resourceVersion", "string", "The version that the answer must be as fresh as."),
+    ("resourceVersionMatch", "string", "How resourceVersion is applied: Exact or NotOlderThan."),
+    ("sendInitialEvents", "boolean", "Starts a watch with the objects that exist, then a bookmark."),
     ("timeoutSeconds", "integer", "Bounds the time of the call."),
-    (
-        "watch",
-        "boolean",
-        "Streams changes instead of returning a list.",
-    ),
+    ("watch", "boolean", "Streams changes instead of returning a list."),
 ];
 const WRITE: &[Parameter] = &[
     ("dryRun", "string", "'All' runs every step but the commit."),
-    (
-        "fieldManager",
-        "string",
-        "Who makes these changes; at most 128 printable characters.",
-    ),
-    (
-        "fieldValidation",
-        "string",
-        "What to do with unknown and duplicate fields: Ignore, Warn or Strict.",
-    ),
+    ("fieldManager", "string", "Who makes these changes; at most 128 printable characters."),
+    ("fieldValidation", "string", "What to do with unknown and duplicate fields: Ignore, Warn or Strict."),
 ];
-const FORCE: Parameter = (
-    "force",
-    "boolean",
-    "Takes conflicting fields over; apply patches only.",
-);
+const FORCE: Parameter = ("force", "boolean", "Takes conflicting fields over; apply patches only.");
 const DELETE: &[Parameter] = &[
     ("dryRun", "string", "'All' runs every step but the commit."),
-    (
-        "gracePeriodSeconds",
-        "integer",
-        "Seconds before the object is deleted; zero is at once.",
-    ),
+    ("gracePeriodSeconds", "integer", "Seconds before the object is deleted; zero is at once."),
     (
         "ignoreStoreReadErrorWithClusterBreakingPotential",
         "boolean",
         "Deletes an object that can't be read from storage, without its finalizers.",
     ),
-    (
-        "orphanDependents",
-        "boolean",
-        "Deprecated; propagationPolicy says more.",
-    ),
-    (
-        "propagationPolicy",
-        "string",
-        "What becomes of dependents: Orphan, Background or Foreground.",
-    ),
+    ("orphanDependents", "boolean", "Deprecated; propagationPolicy says more."),
+    ("propagationPolicy", "string", "What becomes of dependents: Orphan, Background or Foreground."),
 ];
 
 /// `api/v1`, `apis/apps/v1`
 pub fn root(r: &Resource) -> String {
-    if r.group.is_empty() {
-        format!("api/{}", r.version)
-    } else {
-        format!("apis/{}/{}", r.group, r.version)
-    }
+    if r.group.is_empty() { format!("api/{}", r.version) } else { format!("apis/{}/{}", r.group, r.version) }
 }
 
 /// `AppsV1`, `CoreV1`, as operation ids have it.
 fn group_version_id(r: &Resource) -> String {
-    let group = r
-        .group
-        .split('.')
-        .next()
-        .filter(|g| !g.is_empty())
-        .unwrap_or("core");
+    let group = r.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
     capitalized(group) + &capitalized(&r.version)
 }
 
 fn capitalized(s: &str) -> String {
     let mut chars = s.chars();
-    chars
-        .next()
-        .map(|c| c.to_uppercase().chain(chars).collect())
-        .unwrap_or_default()
+    chars.next().map(|c| c.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// One operation, before it is written in the words of v2 or v3.
@@ -146,18 +82,13 @@ struct Operation<'a> {
 
 const OK: &[(&str, &str)] = &[("200", "OK")];
 const OK_CREATED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created")];
-const OK_CREATED_ACCEPTED: &[(&str, &str)] =
-    &[("200", "OK"), ("201", "Created"), ("202", "Accepted")];
+const OK_CREATED_ACCEPTED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created"), ("202", "Accepted")];
 const OK_ACCEPTED: &[(&str, &str)] = &[("200", "OK"), ("202", "Accepted")];
 
 /// Adds a row's paths.
 pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Map<String, Value>) {
     let root = format!("/{}", root(r));
-    let scope = if r.namespaced {
-        format!("{root}/namespaces/{{namespace}}")
-    } else {
-        root.clone()
-    };
+    let scope = if r.namespaced { format!("{root}/namespaces/{{namespace}}") } else { root.clone() };
     let collection = format!("{scope}/{}", r.plural);
     let item = format!("{collection}/{{name}}");
     let scoped = if r.namespaced { "Namespaced" } else { "" };
@@ -181,15 +112,7 @@ pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Map<String, Value>)
     }
     if r.has_verb("create") {
         let object = defs.object(r);
-        ops.push(write(
-            "post",
-            "post",
-            "create",
-            kind,
-            WRITE,
-            object,
-            OK_CREATED_ACCEPTED,
-        ));
+        ops.push(write("post", "post", "create", kind, WRITE, object, OK_CREATED_ACCEPTED));
     }
     if r.has_verb("deletecollection") {
         let mut query = LIST.to_vec();
@@ -216,9 +139,7 @@ pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Map<String, Value>)
     }
     if r.has_verb("update") {
         let object = defs.object(r);
-        ops.push(write(
-            "put", "put", "replace", kind, WRITE, object, OK_CREATED,
-        ));
+        ops.push(write("put", "put", "replace", kind, WRITE, object, OK_CREATED));
     }
     if r.has_verb("patch") {
         let (patch, object) = (defs.patch(), defs.object(r));
@@ -241,42 +162,15 @@ pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Map<String, Value>)
 
     if r.namespaced && r.has_verb("list") {
         let list = get("list", "list", LIST, defs.list(r));
-        put_path(
-            r,
-            defs,
-            paths,
-            &format!("{root}/{}", r.plural),
-            "",
-            &r.kind,
-            "ForAllNamespaces",
-            vec![list],
-        );
+        put_path(r, defs, paths, &format!("{root}/{}", r.plural), "", &r.kind, "ForAllNamespaces", vec![list]);
     }
 
     for s in &r.subresources {
         let ops = subresource(r, s, defs);
         let suffix = capitalized(&s.name);
-        put_path(
-            r,
-            defs,
-            paths,
-            &format!("{item}/{}", s.name),
-            scoped,
-            &r.kind,
-            &suffix,
-            ops.clone(),
-        );
+        put_path(r, defs, paths, &format!("{item}/{}", s.name), scoped, &r.kind, &suffix, ops.clone());
         if s.connect && s.name == "proxy" {
-            put_path(
-                r,
-                defs,
-                paths,
-                &format!("{item}/proxy/{{path}}"),
-                scoped,
-                &r.kind,
-                "ProxyWithPath",
-                ops,
-            );
+            put_path(r, defs, paths, &format!("{item}/proxy/{{path}}"), scoped, &r.kind, "ProxyWithPath", ops);
         }
     }
 }
@@ -303,11 +197,7 @@ fn write<'a>(
     }
 }
 
-fn patch_operation<'a>(
-    kind: (&'a str, &'a str, &'a str),
-    patch: Value,
-    object: Value,
-) -> Operation<'a> {
+fn patch_operation<'a>(kind: (&'a str, &'a str, &'a str), patch: Value, object: Value) -> Operation<'a> {
     let mut query = WRITE.to_vec();
     query.push(FORCE);
     Operation {
@@ -323,18 +213,10 @@ fn patch_operation<'a>(
     }
 }
 
-fn subresource<'a>(
-    r: &'a Resource,
-    s: &'a Subresource,
-    defs: &mut Definitions,
-) -> Vec<Operation<'a>> {
+fn subresource<'a>(r: &'a Resource, s: &'a Subresource, defs: &mut Definitions) -> Vec<Operation<'a>> {
     let kind = (s.group.as_str(), s.version.as_str(), s.kind.as_str());
     let same = kind == (r.group.as_str(), r.version.as_str(), r.kind.as_str());
-    let object = if same {
-        Some(defs.object(r))
-    } else {
-        defs.kind(kind.0, kind.1, kind.2)
-    };
+    let object = if same { Some(defs.object(r)) } else { defs.kind(kind.0, kind.1, kind.2) };
     let object = object.unwrap_or_else(|| json!({"type": "object"}));
     let mut out = Vec::new();
     for verb in &s.verbs {
@@ -373,24 +255,8 @@ fn subresource<'a>(
                 answer: (s.name != "log").then(|| object.clone()),
                 codes: OK,
             },
-            ("create", _) => write(
-                "post",
-                "post",
-                "create",
-                kind,
-                WRITE,
-                object.clone(),
-                OK_CREATED_ACCEPTED,
-            ),
-            ("update", _) => write(
-                "put",
-                "put",
-                "replace",
-                kind,
-                WRITE,
-                object.clone(),
-                OK_CREATED,
-            ),
+            ("create", _) => write("post", "post", "create", kind, WRITE, object.clone(), OK_CREATED_ACCEPTED),
+            ("update", _) => write("put", "put", "replace", kind, WRITE, object.clone(), OK_CREATED),
             ("patch", _) => patch_operation(kind, defs.patch(), object.clone()),
             _ => continue,
         });
@@ -398,10 +264,7 @@ fn subresource<'a>(
     out
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call site's worth of names for an operation's id"
-)]
+#[expect(clippy::too_many_arguments, reason = "one call site's worth of names for an operation's id")]
 fn put_path(
     r: &Resource,
     defs: &mut Definitions,
@@ -417,12 +280,7 @@ fn put_path(
     }
     let mut out = Map::new();
     let tag = {
-        let group = r
-            .group
-            .split('.')
-            .next()
-            .filter(|g| !g.is_empty())
-            .unwrap_or("core");
+        let group = r.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
         format!("{group}_{}", r.version)
     };
     for op in ops {
@@ -432,23 +290,14 @@ fn put_path(
     let mut parameters = Vec::new();
     for (name, what) in [
         ("name", format!("name of the {kind}")),
-        (
-            "namespace",
-            "object name and auth scope, such as for teams and projects".to_string(),
-        ),
+        ("namespace", "object name and auth scope, such as for teams and projects".to_string()),
         ("path", "path to the resource".to_string()),
     ] {
         if path.contains(&format!("{{{name}}}")) {
             parameters.push(parameter(defs.flavor, "path", name, "string", &what));
         }
     }
-    parameters.push(parameter(
-        defs.flavor,
-        "query",
-        PRETTY.0,
-        PRETTY.1,
-        PRETTY.2,
-    ));
+    parameters.push(parameter(defs.flavor, "query", PRETTY.0, PRETTY.1, PRETTY.2));
     out.insert("parameters".to_string(), parameters.into());
     paths.insert(path.to_string(), Value::Object(out));
 }
@@ -472,11 +321,7 @@ fn parameter(flavor: Flavor, place: &str, name: &str, ty: &str, what: &str) -> V
 
 fn operation(defs: &mut Definitions, op: Operation<'_>, id: &str, tag: &str) -> Value {
     let flavor = defs.flavor;
-    let mut parameters: Vec<Value> = op
-        .query
-        .iter()
-        .map(|p| parameter(flavor, "query", p.0, p.1, p.2))
-        .collect();
+    let mut parameters: Vec<Value> = op.query.iter().map(|p| parameter(flavor, "query", p.0, p.1, p.2)).collect();
     let mut out = json!({
         "operationId": id,
         "tags": [tag],
@@ -488,14 +333,8 @@ fn operation(defs: &mut Definitions, op: Operation<'_>, id: &str, tag: &str) -> 
     match flavor {
         Flavor::V2 => {
             for (code, text) in op.codes {
-                let schema = op
-                    .answer
-                    .clone()
-                    .unwrap_or_else(|| json!({"type": "string"}));
-                responses.insert(
-                    code.to_string(),
-                    json!({"description": text, "schema": schema}),
-                );
+                let schema = op.answer.clone().unwrap_or_else(|| json!({"type": "string"}));
+                responses.insert(code.to_string(), json!({"description": text, "schema": schema}));
             }
             if let Some(body) = op.body {
                 let mut p = json!({"name": "body", "in": "body", "schema": body});
@@ -504,45 +343,23 @@ fn operation(defs: &mut Definitions, op: Operation<'_>, id: &str, tag: &str) -> 
                 }
                 parameters.insert(0, p);
             }
-            let consumes: &[&str] = if op.consumes.is_empty() {
-                &["*/*"]
-            } else {
-                op.consumes
-            };
+            let consumes: &[&str] = if op.consumes.is_empty() { &["*/*"] } else { op.consumes };
             out["consumes"] = json!(consumes);
-            out["produces"] = if op.answer.is_some() {
-                json!(BODIES)
-            } else {
-                json!(["*/*"])
-            };
+            out["produces"] = if op.answer.is_some() { json!(BODIES) } else { json!(["*/*"]) };
             out["schemes"] = json!(["https"]);
         }
         Flavor::V3 => {
             for (code, text) in op.codes {
                 let content: Map<String, Value> = match &op.answer {
-                    Some(schema) => BODIES
-                        .iter()
-                        .map(|b| (b.to_string(), json!({"schema": schema})))
-                        .collect(),
-                    None => [("*/*".to_string(), json!({"schema": {"type": "string"}}))]
-                        .into_iter()
-                        .collect(),
+                    Some(schema) => BODIES.iter().map(|b| (b.to_string(), json!({"schema": schema}))).collect(),
+                    None => [("*/*".to_string(), json!({"schema": {"type": "string"}}))].into_iter().collect(),
                 };
-                responses.insert(
-                    code.to_string(),
-                    json!({"description": text, "content": content}),
-                );
+                responses.insert(code.to_string(), json!({"description": text, "content": content}));
             }
             if let Some(body) = op.body {
-                let types: &[&str] = if op.method == "patch" {
-                    op.consumes
-                } else {
-                    &["*/*"]
-                };
-                let content: Map<String, Value> = types
-                    .iter()
-                    .map(|t| (t.to_string(), json!({"schema": body})))
-                    .collect();
+                let types: &[&str] = if op.method == "patch" { op.consumes } else { &["*/*"] };
+                let content: Map<String, Value> =
+                    types.iter().map(|t| (t.to_string(), json!({"schema": body}))).collect();
                 out["requestBody"] = json!({"content": content});
                 if !optional_body {
                     out["requestBody"]["required"] = true.into();

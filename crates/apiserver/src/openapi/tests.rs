@@ -14,10 +14,7 @@ impl Strategy for Custom {
 
 fn custom(schema: Option<Value>) -> Arc<Resource> {
     let mut types = Types::default();
-    let text = types.push(Type {
-        name: String::new(),
-        shape: Shape::String,
-    });
+    let text = types.push(Type { name: String::new(), shape: Shape::String });
     let field = Field {
         name: "bar".into(),
         ty: text,
@@ -35,9 +32,7 @@ fn custom(schema: Option<Value>) -> Arc<Resource> {
             ..Default::default()
         }),
     });
-    let pods = api::catalogue::find(&builtin(), "", "v1", "pods")
-        .unwrap()
-        .clone();
+    let pods = api::catalogue::find(&builtin(), "", "v1", "pods").unwrap().clone();
     Arc::new(Resource {
         group: "stable.example.com".into(),
         version: "v1".into(),
@@ -103,22 +98,12 @@ fn kubectl_finds_what_it_applies_by() {
         json!({"group": "apps", "version": "v1", "kind": "Deployment"})
     );
     for p in ["dryRun", "fieldValidation", "fieldManager", "force"] {
-        assert!(
-            patch["parameters"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .any(|q| q["name"] == p),
-            "{p}"
-        );
+        assert!(patch["parameters"].as_array().unwrap().iter().any(|q| q["name"] == p), "{p}");
     }
     let schemas = &doc["components"]["schemas"];
     let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(
-        (
-            &containers["x-kubernetes-patch-merge-key"],
-            &containers["x-kubernetes-patch-strategy"]
-        ),
+        (&containers["x-kubernetes-patch-merge-key"], &containers["x-kubernetes-patch-strategy"]),
         (&json!("name"), &json!("merge"))
     );
     assert_eq!(
@@ -147,16 +132,9 @@ fn operation_ids_are_unique() {
         .flat_map(|p| p.as_object().unwrap().values())
         .filter_map(|o| o.get("operationId")?.as_str())
         .collect();
-    assert!(
-        ids.contains(&"createAppsV1NamespacedDeployment")
-            && ids.contains(&"listCoreV1PodForAllNamespaces")
-    );
+    assert!(ids.contains(&"createAppsV1NamespacedDeployment") && ids.contains(&"listCoreV1PodForAllNamespaces"));
     ids.sort_unstable();
-    let twice: Vec<_> = ids
-        .windows(2)
-        .filter(|w| w[0] == w[1])
-        .map(|w| w[0])
-        .collect();
+    let twice: Vec<_> = ids.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
     assert_eq!(twice, Vec::<&str>::new());
 }
 
@@ -169,21 +147,12 @@ fn custom_resources_are_published_with_their_descriptions() {
     let doc = v3_json(&rows, "apis/stable.example.com/v1");
     let foo = &doc["components"]["schemas"]["com.example.stable.v1.Foo"];
     assert_eq!(foo["description"], "Foo CRD for Testing");
-    assert_eq!(
-        foo["properties"]["spec"]["properties"]["a"]["type"],
-        "string"
-    );
+    assert_eq!(foo["properties"]["spec"]["properties"]["a"]["type"], "string");
     assert!(foo["properties"]["metadata"]["allOf"][0]["$ref"].is_string());
     let doc = v2_value(&rows);
     let foo = &doc["definitions"]["com.example.stable.v1.Foo"];
-    assert_eq!(
-        foo["properties"]["spec"],
-        json!({"description": "Specification of Foo"})
-    );
-    assert_eq!(
-        foo["properties"]["port"],
-        json!({"x-kubernetes-int-or-string": true})
-    );
+    assert_eq!(foo["properties"]["spec"], json!({"description": "Specification of Foo"}));
+    assert_eq!(foo["properties"]["port"], json!({"x-kubernetes-int-or-string": true}));
     assert!(doc["definitions"]["com.example.stable.v1.FooList"]["properties"]["items"].is_object());
 }
 
@@ -194,24 +163,12 @@ fn the_cache_follows_the_rows_and_hashes_follow_the_documents() {
     let first: Value = serde_json::from_slice(&v3_index(&cache, &rows).body).unwrap();
     rows.push(custom(None));
     let second: Value = serde_json::from_slice(&v3_index(&cache, &rows).body).unwrap();
-    let url = |v: &Value, path: &str| {
-        v["paths"][path]["serverRelativeURL"]
-            .as_str()
-            .map(String::from)
-    };
+    let url = |v: &Value, path: &str| v["paths"][path]["serverRelativeURL"].as_str().map(String::from);
     assert_eq!(url(&first, "apis/apps/v1"), url(&second, "apis/apps/v1"));
     let before = url(&second, "apis/stable.example.com/v1").unwrap();
-    assert!(
-        before.ends_with(
-            &v3(&cache, &rows, "apis/stable.example.com/v1", "")
-                .unwrap()
-                .etag
-        )
-    );
+    assert!(before.ends_with(&v3(&cache, &rows, "apis/stable.example.com/v1", "").unwrap().etag));
     rows.pop();
-    rows.push(custom(Some(
-        json!({"type": "object", "description": "new"}),
-    )));
+    rows.push(custom(Some(json!({"type": "object", "description": "new"}))));
     let third: Value = serde_json::from_slice(&v3_index(&cache, &rows).body).unwrap();
     assert_ne!(before, url(&third, "apis/stable.example.com/v1").unwrap());
     assert!(v3(&cache, &rows, "apis/nope/v1", "").is_none());
@@ -264,31 +221,17 @@ fn walk<'a>(mut bytes: &'a [u8], path: &[u32]) -> Option<&'a [u8]> {
 #[test]
 fn kubectl_reads_v2_as_protobuf() {
     let rows = builtin();
-    let document = v2(
-        &Cache::default(),
-        &rows,
-        "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
-    )
-    .unwrap();
+    let document = v2(&Cache::default(), &rows, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf").unwrap();
     assert_eq!(document.content_type, V2_PROTOBUF);
     let body = &document.body;
     let text = |path: &[u32]| walk(body, path).map(|b| String::from_utf8_lossy(b).into_owned());
     assert_eq!(text(&[1]).as_deref(), Some("2.0"));
     assert_eq!(text(&[2, 1]).as_deref(), Some("Kubernetes"));
     // What the first patch says of itself.
-    assert_eq!(
-        text(&[8, 2, 2, 8, 13, 1]).as_deref(),
-        Some("x-kubernetes-action")
-    );
-    assert_eq!(
-        text(&[8, 2, 2, 8, 13, 2, 2]).as_deref(),
-        Some("\"patch\"\n")
-    );
+    assert_eq!(text(&[8, 2, 2, 8, 13, 1]).as_deref(), Some("x-kubernetes-action"));
+    assert_eq!(text(&[8, 2, 2, 8, 13, 2, 2]).as_deref(), Some("\"patch\"\n"));
     // A query parameter of a patch, behind its body.
-    assert_eq!(
-        text(&[8, 2, 2, 8, 8, 1, 2, 3, 4]).as_deref(),
-        Some("dryRun")
-    );
+    assert_eq!(text(&[8, 2, 2, 8, 8, 1, 2, 3, 4]).as_deref(), Some("dryRun"));
     // The name of the first definition, and its type.
     assert!(text(&[9, 1, 1]).unwrap().starts_with("io.k8s.api."));
     assert_eq!(text(&[9, 1, 2, 22, 1]).as_deref(), Some("object"));

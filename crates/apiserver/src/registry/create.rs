@@ -24,7 +24,9 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
     let options = json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"});
 
     let meta = metadata(&mut object);
-    for owned_by_server in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"] {
+    for owned_by_server in
+        ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"]
+    {
         meta.remove(owned_by_server);
     }
     meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());

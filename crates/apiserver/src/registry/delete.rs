@@ -47,7 +47,9 @@ impl DeleteOptions {
         let orphan = body["orphanDependents"].as_bool().or(call.options.orphan_dependents);
         o.propagation = match (policy.as_deref(), orphan) {
             (Some(_), Some(_)) => {
-                return Err(invalid("propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set"));
+                return Err(invalid(
+                    "propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set",
+                ));
             }
             (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
             (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
@@ -212,10 +214,14 @@ pub async fn remove(call: &mut Call<'_>, name: &str, options: &DeleteOptions) ->
         give_way(lost).await;
         let entry = store.get(&key).ok_or_else(|| call.not_found(name))?;
         let old = call.decode(&entry);
-        if let Some(uid) = &options.uid && *uid != text(&old, "uid") {
+        if let Some(uid) = &options.uid
+            && *uid != text(&old, "uid")
+        {
             return Err(uid_conflict(&row, name, uid, &text(&old, "uid")));
         }
-        if let Some(rv) = &options.resource_version && *rv != text(&old, "resourceVersion") {
+        if let Some(rv) = &options.resource_version
+            && *rv != text(&old, "resourceVersion")
+        {
             return Err(Status::conflict(
                 &row.group,
                 &row.plural,
@@ -234,7 +240,11 @@ pub async fn remove(call: &mut Call<'_>, name: &str, options: &DeleteOptions) ->
                 if call.options.dry_run {
                     return Ok(Answer::ok(new));
                 }
-                match store.update(&key, call.encode(&new), entry.mod_revision, call.ttl()).await.map_err(store_error)? {
+                match store
+                    .update(&key, call.encode(&new), entry.mod_revision, call.ttl())
+                    .await
+                    .map_err(store_error)?
+                {
                     Cas::Done { entry, .. } => return Ok(Answer::Entry(entry)),
                     Cas::Conflict(_) => continue,
                 }
@@ -265,7 +275,13 @@ fn with_revision(call: &Call<'_>, entry: &Entry, revision: u64) -> Value {
 /// A few kinds answer the object that is gone, the rest a Status.
 fn removed(row: &api::catalogue::Resource, old: &Value) -> Answer {
     const ANSWER_THE_OBJECT: [&str; 7] = [
-        "pods", "services", "persistentvolumes", "persistentvolumeclaims", "podtemplates", "serviceaccounts", "resourcequotas",
+        "pods",
+        "services",
+        "persistentvolumes",
+        "persistentvolumeclaims",
+        "podtemplates",
+        "serviceaccounts",
+        "resourcequotas",
     ];
     if row.group.is_empty() && ANSWER_THE_OBJECT.contains(&row.plural.as_str()) {
         return Answer::ok(old.clone());

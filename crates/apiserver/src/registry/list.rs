@@ -39,7 +39,10 @@ impl Token {
         let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
         let v: Value = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
         if v["v"] != "meta.k8s.io/v1" {
-            return Err(bad(&format!("server does not recognize this encoded version {:?}", v["v"].as_str().unwrap_or(""))));
+            return Err(bad(&format!(
+                "server does not recognize this encoded version {:?}",
+                v["v"].as_str().unwrap_or("")
+            )));
         }
         let start = v["start"].as_str().unwrap_or_default().to_string();
         if start.is_empty() {
@@ -118,9 +121,7 @@ pub async fn select(call: &Call<'_>) -> Result<Listing> {
     }
 
     if selection.is_all() {
-        let page = store
-            .list(&prefix, &ListOptions { start_after, limit: o.limit, revision })
-            .map_err(store_error)?;
+        let page = store.list(&prefix, &ListOptions { start_after, limit: o.limit, revision }).map_err(store_error)?;
         let token = match page.entries.last() {
             Some(last) if page.remaining > 0 => next_token(&prefix, last, page.revision),
             _ => String::new(),

@@ -37,10 +37,8 @@ pub struct Catalogue {
 
 impl Catalogue {
     pub fn new(rows: Vec<Arc<Resource>>) -> Catalogue {
-        let by_path = rows
-            .iter()
-            .map(|r| ((r.group.clone(), r.version.clone(), r.plural.clone()), r.clone()))
-            .collect();
+        let by_path =
+            rows.iter().map(|r| ((r.group.clone(), r.version.clone(), r.plural.clone()), r.clone())).collect();
         Catalogue { rows, by_path }
     }
 
@@ -88,7 +86,10 @@ pub struct Call<'a> {
 /// What the engine answers.
 pub enum Answer {
     /// An object in the row's version; 200, or 201 when created.
-    Object { code: u16, value: Value },
+    Object {
+        code: u16,
+        value: Value,
+    },
     /// A stored object as it is; the bytes are spliced, not encoded.
     Entry(Entry),
     List(list::Listing),

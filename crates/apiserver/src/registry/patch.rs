@@ -41,7 +41,12 @@ impl PatchType {
 }
 
 /// `body` is YAML for apply, else JSON; it has been parsed, not yet looked at.
-pub async fn patch(mut call: Call<'_>, subresource: &str, patch_type: PatchType, body: Value) -> Result<(Answer, Vec<String>)> {
+pub async fn patch(
+    mut call: Call<'_>,
+    subresource: &str,
+    patch_type: PatchType,
+    body: Value,
+) -> Result<(Answer, Vec<String>)> {
     let name = call.info.name.clone();
     if patch_type == PatchType::Apply {
         return apply(call, subresource, &name, body).await;
@@ -49,7 +54,11 @@ pub async fn patch(mut call: Call<'_>, subresource: &str, patch_type: PatchType,
     if call.options.force.is_some() {
         let mut errors = Errors::default();
         errors.forbidden(Path::new("force"), "may not be specified for non-apply patch");
-        return Err(Status::new(422, "Invalid", format!("PatchOptions.meta.k8s.io \"\" is invalid: {}", errors.joined())));
+        return Err(Status::new(
+            422,
+            "Invalid",
+            format!("PatchOptions.meta.k8s.io \"\" is invalid: {}", errors.joined()),
+        ));
     }
     if patch_type == PatchType::Strategic && !std::sync::Arc::ptr_eq(&call.row.types, api::facts::types()) {
         // Custom resources don't say how their lists merge, as in upstream.
@@ -98,13 +107,19 @@ async fn apply(mut call: Call<'_>, subresource: &str, name: &str, body: Value) -
     if call.options.field_manager.is_empty() {
         let mut errors = Errors::default();
         errors.required(Path::new("fieldManager"), "is required for apply patch");
-        return Err(Status::new(422, "Invalid", format!("PatchOptions.meta.k8s.io \"\" is invalid: {}", errors.joined())));
+        return Err(Status::new(
+            422,
+            "Invalid",
+            format!("PatchOptions.meta.k8s.io \"\" is invalid: {}", errors.joined()),
+        ));
     }
     let row = call.row.clone();
     let (applied, warnings) = crate::wire::conform(&row, body, call.options.field_validation)?;
     call.warnings.extend(warnings);
     if applied["apiVersion"].as_str().is_none() || applied["kind"].as_str().is_none() {
-        return Err(Status::bad_request("error decoding patch: apiVersion and kind must be set in an applied configuration"));
+        return Err(Status::bad_request(
+            "error decoding patch: apiVersion and kind must be set in an applied configuration",
+        ));
     }
     create::check_kind(&applied, &row.api_version(), &row.kind)?;
     let given = create::text(&applied, "name");
@@ -138,7 +153,10 @@ async fn apply(mut call: Call<'_>, subresource: &str, name: &str, body: Value) -
                 &row.group,
                 &row.plural,
                 name,
-                format!("uid mismatch: the provided object specified uid {}, and no existing object was found", create::text(&applied, "uid")),
+                format!(
+                    "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                    create::text(&applied, "uid")
+                ),
             ));
         }
         let first = managed::apply(&call, None, &applied, subresource)?;

@@ -16,9 +16,7 @@ impl Selection {
     pub fn parse(row: &Resource, labels: &str, fields: &str) -> Result<Selection> {
         let labels = match labels.trim() {
             "" => None,
-            text => Some(
-                Selector::parse(text).map_err(Status::bad_request)?,
-            ),
+            text => Some(Selector::parse(text).map_err(Status::bad_request)?),
         };
         let fields = match fields.trim() {
             "" => None,
@@ -29,9 +27,7 @@ impl Selection {
                     let name = term.field.as_str();
                     let standard = name == "metadata.name" || (name == "metadata.namespace" && row.namespaced);
                     if !standard && !known.iter().any(|(k, _)| *k == name) {
-                        return Err(Status::bad_request(format!(
-                            "field label not supported: {name}"
-                        )));
+                        return Err(Status::bad_request(format!("field label not supported: {name}")));
                     }
                 }
                 Some(parsed)
@@ -46,16 +42,13 @@ impl Selection {
 
     /// The one object that `metadata.name=x` asks for.
     pub fn single_name(&self) -> Option<&str> {
-        self.fields
-            .as_ref()?
-            .terms
-            .iter()
-            .find(|t| t.field == "metadata.name" && !t.not)
-            .map(|t| t.value.as_str())
+        self.fields.as_ref()?.terms.iter().find(|t| t.field == "metadata.name" && !t.not).map(|t| t.value.as_str())
     }
 
     pub fn matches(&self, facets: &Facets) -> bool {
-        if let Some(l) = &self.labels && !l.matches(&facets.labels) {
+        if let Some(l) = &self.labels
+            && !l.matches(&facets.labels)
+        {
             return false;
         }
         if let Some(f) = &self.fields {

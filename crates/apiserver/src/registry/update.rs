@@ -42,7 +42,13 @@ pub async fn update(mut call: Call<'_>, subresource: &str, object: Value) -> Res
 }
 
 /// The transaction: read, transform, prepare, admit, validate, compare and swap.
-pub async fn write(call: &mut Call<'_>, name: &str, subresource: &str, by: managed::By, transform: &Transform<'_>) -> Result<Value> {
+pub async fn write(
+    call: &mut Call<'_>,
+    name: &str,
+    subresource: &str,
+    by: managed::By,
+    transform: &Transform<'_>,
+) -> Result<Value> {
     let row = call.row.clone();
     let key = call.key(name);
     let store = call.registry.store.clone();
@@ -151,11 +157,7 @@ fn check_preconditions(call: &Call<'_>, name: &str, new: &Value, old: &Value, su
         None | Some(0) => {
             if !row.strategy.allow_unconditional_update() && subresource.is_empty() {
                 let mut errors = Errors::default();
-                errors.invalid(
-                    Path::new("metadata.resourceVersion"),
-                    0,
-                    "must be specified for an update",
-                );
+                errors.invalid(Path::new("metadata.resourceVersion"), 0, "must be specified for an update");
                 return Err(Status::invalid(&row.group, &row.kind, name, &errors));
             }
             Ok(())
@@ -181,8 +183,15 @@ pub fn uid_conflict_of(resource: &str, name: &str, asked: &str, actual: &str) ->
 fn keep_server_owned(new: &mut Value, old: &Value) {
     let meta = metadata(new);
     for field in [
-        "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink",
-        "resourceVersion", "namespace", "name",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "selfLink",
+        "resourceVersion",
+        "namespace",
+        "name",
     ] {
         match old["metadata"].get(field) {
             Some(v) => meta.insert(field.into(), v.clone()),
@@ -252,7 +261,11 @@ fn copy_path(to: &mut Value, from: &Value, path: &[&str]) {
         target = &mut target[*p];
     }
     if let Some(o) = target.as_object_mut() {
-        if source.is_null() { o.remove(*last) } else { o.insert((*last).to_string(), source.clone()) };
+        if source.is_null() {
+            o.remove(*last)
+        } else {
+            o.insert((*last).to_string(), source.clone())
+        };
     }
 }
 

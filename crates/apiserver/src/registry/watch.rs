@@ -22,7 +22,10 @@ pub enum Frame {
     /// The last version, with the revision of its deletion.
     Deleted(Entry, Revision),
     /// `initial`: ends the initial events of a streaming list.
-    Bookmark { revision: Revision, initial: bool },
+    Bookmark {
+        revision: Revision,
+        initial: bool,
+    },
     Error(Status),
 }
 
@@ -60,8 +63,8 @@ pub async fn watch(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
     let selection = Selection::parse(&call.row, &o.label_selector, &o.field_selector)?;
     let store = call.registry.store.clone();
     let asked = parse_version(&o.resource_version)?;
-    let initial = o.send_initial_events == Some(true)
-        || (o.send_initial_events.is_none() && matches!(asked, None | Some(0)));
+    let initial =
+        o.send_initial_events == Some(true) || (o.send_initial_events.is_none() && matches!(asked, None | Some(0)));
 
     let mut ready = VecDeque::new();
     let after = if initial {
@@ -189,9 +192,8 @@ impl Stream {
 
     /// How a change looks through the selector: leaving it is a deletion, entering it an addition.
     fn frame(&self, event: Event) -> Option<Frame> {
-        let matches = |e: &Entry| {
-            self.selection.is_all() || self.selection.matches(&Facets::stored(&self.row, &self.storage, e))
-        };
+        let matches =
+            |e: &Entry| self.selection.is_all() || self.selection.matches(&Facets::stored(&self.row, &self.storage, e));
         match event.change {
             Change::Put { entry, prev } => {
                 let before = prev.as_ref().is_some_and(matches);

@@ -56,11 +56,14 @@ pub async fn assign(call: &mut Call<'_>, name: &str, binding: &Value) -> Result<
                 new["metadata"]["annotations"][k] = v.clone();
             }
         }
-        set_condition(&mut new, &json!({
-            "type": "PodScheduled", "status": "True", "lastProbeTime": null,
-            "lastTransitionTime": create::now_seconds(),
-            "observedGeneration": old["metadata"]["generation"],
-        }));
+        set_condition(
+            &mut new,
+            &json!({
+                "type": "PodScheduled", "status": "True", "lastProbeTime": null,
+                "lastTransitionTime": create::now_seconds(),
+                "observedGeneration": old["metadata"]["generation"],
+            }),
+        );
         Ok(new)
     };
     update::write(call, name, "binding", managed::By::Update, &transform).await?;
@@ -75,7 +78,9 @@ pub fn set_condition(object: &mut Value, condition: &Value) {
         object["status"]["conditions"] = json!([]);
     }
     let mut condition = condition.clone();
-    if condition["observedGeneration"].is_null() && let Some(c) = condition.as_object_mut() {
+    if condition["observedGeneration"].is_null()
+        && let Some(c) = condition.as_object_mut()
+    {
         c.remove("observedGeneration");
     }
     let Some(list) = object["status"]["conditions"].as_array_mut() else { return };

@@ -40,7 +40,8 @@ pub async fn connect(mut call: Call<'_>, request: Request<Body>, proxy: &Proxy) 
             // The kubelet speaks plain text; clients read a Status.
             if sub == "log" && !response.status().is_success() {
                 let code = response.status().as_u16();
-                let text = axum::body::to_bytes(response.into_body(), KUBELET_ERROR_BYTES_MAX).await.unwrap_or_default();
+                let text =
+                    axum::body::to_bytes(response.into_body(), KUBELET_ERROR_BYTES_MAX).await.unwrap_or_default();
                 return Err(log_failure(code, &String::from_utf8_lossy(&text)));
             }
             Ok(response)
@@ -140,9 +141,8 @@ fn node_of(call: &Call<'_>, pod: &Value) -> Result<Target> {
 /// Where a node's kubelet listens.
 fn kubelet_target(node: &Value, name: &str) -> Result<Target> {
     let addresses = node["status"]["addresses"].as_array().cloned().unwrap_or_default();
-    let of = |kind: &str| {
-        addresses.iter().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str()).map(String::from)
-    };
+    let of =
+        |kind: &str| addresses.iter().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str()).map(String::from);
     let host = ["InternalIP", "ExternalIP", "Hostname"].iter().find_map(|k| of(k)).ok_or_else(|| {
         // Differs from upstream, which answers 500: the node will tell its addresses in time.
         Status::unavailable(format!("no preferred addresses found for node {name:?}; known addresses: []"))
@@ -209,7 +209,8 @@ fn choose_container(pod: &Value, asked: &str, pod_name: &str) -> Result<String> 
         [one] => Ok(one.clone()),
         [] => Err(Status::bad_request(format!("pod {pod_name} has no containers"))),
         many => {
-            let mut text = format!("a container name must be specified for pod {pod_name}, choose one of: [{}]", many.join(" "));
+            let mut text =
+                format!("a container name must be specified for pod {pod_name}, choose one of: [{}]", many.join(" "));
             if !init.is_empty() {
                 let _ = write!(text, " or one of the init containers: [{}]", init.join(" "));
             }
@@ -229,7 +230,9 @@ fn service_target(call: &Call<'_>, service: &Value, scheme: &str, port: &str) ->
     let chosen = match port {
         "" if ports.len() == 1 => ports.first(),
         "" => ports.iter().find(|p| p["name"].as_str().unwrap_or("").is_empty()).or(ports.first()),
-        wanted => ports.iter().find(|p| p["name"] == wanted || p["port"].as_u64().map(|n| n.to_string()).as_deref() == Some(wanted)),
+        wanted => ports
+            .iter()
+            .find(|p| p["name"] == wanted || p["port"].as_u64().map(|n| n.to_string()).as_deref() == Some(wanted)),
     };
     let Some(chosen) = chosen else {
         return Err(Status::unavailable(format!("no service port {port:?} found for service {name:?}")));
@@ -296,7 +299,11 @@ mod tests {
     fn exec_parameters_take_the_kubelets_names() {
         let pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {"containers": [{"name": "c"}]}});
         for (sub, query, want) in [
-            ("exec", "command=ls&command=-l+a&stdin=true&stdout=true&tty=false", "/exec/n/p/c?command=ls&command=-l%20a&input=1&output=1"),
+            (
+                "exec",
+                "command=ls&command=-l+a&stdin=true&stdout=true&tty=false",
+                "/exec/n/p/c?command=ls&command=-l%20a&input=1&output=1",
+            ),
             ("log", "follow=true&tailLines=5", "/containerLogs/n/p/c?follow=true&tailLines=5"),
             ("portforward", "ports=80", "/portForward/n/p?ports=80"),
         ] {

@@ -35,10 +35,13 @@ pub async fn evict(mut call: Call<'_>, content_type: &str, request: Request<Body
         let by_eviction = |_: &Call<'_>, old: &Value| {
             let mut new = old.clone();
             create::metadata(&mut new).insert("resourceVersion".into(), "".into());
-            set_condition(&mut new, &json!({
-                "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
-                "message": "Eviction API: evicting", "lastTransitionTime": create::now_seconds(),
-            }));
+            set_condition(
+                &mut new,
+                &json!({
+                    "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+                    "message": "Eviction API: evicting", "lastTransitionTime": create::now_seconds(),
+                }),
+            );
             Ok(new)
         };
         if !call.options.dry_run {
@@ -78,17 +81,16 @@ async fn spend_budget(call: &Call<'_>, pod: &Value) -> Result<()> {
         let ready = pod["status"]["conditions"]
             .as_array()
             .is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"));
-        let healthy_enough = status["currentHealthy"].as_i64().unwrap_or(0) >= status["desiredHealthy"].as_i64().unwrap_or(0)
+        let healthy_enough = status["currentHealthy"].as_i64().unwrap_or(0)
+            >= status["desiredHealthy"].as_i64().unwrap_or(0)
             && status["desiredHealthy"].as_i64().unwrap_or(0) > 0;
         if !ready && (budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || healthy_enough) {
             return Ok(());
         }
         let name = create::text(&budget, "name");
         let refuse = |message: String| {
-            let mut s = Status::too_many_requests(
-                "Cannot evict pod as it would violate the pod's disruption budget.",
-                0,
-            );
+            let mut s =
+                Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0);
             if let Some(d) = s.details.as_mut() {
                 d.causes.push(Cause { reason: "DisruptionBudget".into(), message, field: String::new() });
             }

@@ -46,13 +46,21 @@ pub async fn dispatch(call: Call<'_>, request: Request<Body>, backends: Backends
         (_, _, "scale") => scale::scale(call, &content_type, request).await.map(done),
         ("", "pods", "binding") => binding::bind(call, &content_type, request).await.map(done),
         ("", "pods", "eviction") => eviction::evict(call, &content_type, request).await.map(done),
-        ("", "serviceaccounts", "token") => token::create(call, &content_type, request, backends.tokens).await.map(done),
+        ("", "serviceaccounts", "token") => {
+            token::create(call, &content_type, request, backends.tokens).await.map(done)
+        }
         _ => match verb.as_str() {
             "get" => get::get(call).await.map(done),
             "update" => {
                 let bytes = wire::read(request.into_body()).await?;
                 let (mut object, warnings) = wire::decode(
-                    &row.types, row.type_id, &row.kind, &row.version, &content_type, &bytes, call.options.field_validation,
+                    &row.types,
+                    row.type_id,
+                    &row.kind,
+                    &row.version,
+                    &content_type,
+                    &bytes,
+                    call.options.field_validation,
                 )?;
                 let mut call = call;
                 call.warnings.extend(warnings);
@@ -85,7 +93,12 @@ pub async fn patch_body(kind: PatchType, request: Request<Body>) -> Result<serde
 }
 
 /// Decodes a body of a kind that isn't the row's own (Scale, Binding, Eviction, TokenRequest).
-pub async fn body_of(call: &mut Call<'_>, type_name: &str, content_type: &str, request: Request<Body>) -> Result<serde_json::Value> {
+pub async fn body_of(
+    call: &mut Call<'_>,
+    type_name: &str,
+    content_type: &str,
+    request: Request<Body>,
+) -> Result<serde_json::Value> {
     let bytes = wire::read(request.into_body()).await?;
     decode_as(call, type_name, content_type, &bytes)
 }

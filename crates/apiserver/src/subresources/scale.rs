@@ -34,7 +34,9 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
     let body: Value = match patch {
         None => decode_as(&mut call, TYPE, content_type, &bytes)?,
         Some(PatchType::Apply) => api::codec::yaml::parse(&bytes).map_err(|e| Status::bad_request(e.to_string()))?.0,
-        Some(_) => serde_json::from_slice(&bytes).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?,
+        Some(_) => {
+            serde_json::from_slice(&bytes).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?
+        }
     };
     let transform = |_: &Call<'_>, old: &Value| {
         let present = of(old, &paths);

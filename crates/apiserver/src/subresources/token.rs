@@ -2,8 +2,8 @@
 
 use super::body_of;
 use crate::admission::Operation;
-use crate::registry::{Answer, Call, store_error};
 use crate::reader::Reader;
+use crate::registry::{Answer, Call, store_error};
 use crate::tokens::TokenIssuer;
 use axum::body::Body;
 use http::Request;

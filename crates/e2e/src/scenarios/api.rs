@@ -23,7 +23,13 @@ impl Api {
         Ok(Api { connection, maps: format!("/api/v1/namespaces/{namespace}/configmaps") })
     }
 
-    async fn send(&mut self, method: &str, path: &str, content_type: &str, body: impl Into<bytes::Bytes>) -> Result<Reply> {
+    async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: impl Into<bytes::Bytes>,
+    ) -> Result<Reply> {
         self.connection.send(method, path, &[("content-type", content_type), ("accept", JSON)], body).await
     }
 
@@ -127,7 +133,11 @@ pub fn lists(c: &Cluster) -> Result<()> {
         api.send("DELETE", &format!("{maps}?labelSelector=half%3D1"), JSON, "").await?;
         let now = api.get(&maps).await?["items"].as_array().map_or(0, Vec::len);
         let then = api.get(&format!("{maps}?resourceVersion={at}&resourceVersionMatch=Exact")).await?;
-        ensure!((now, then["items"].as_array().map_or(0, Vec::len)) == (6, 8), "deletecollection left {now}; history had {}", then["items"]);
+        ensure!(
+            (now, then["items"].as_array().map_or(0, Vec::len)) == (6, 8),
+            "deletecollection left {now}; history had {}",
+            then["items"]
+        );
         for (query, code, text) in [
             ("resourceVersion=0", 200, "ConfigMapList"),
             ("resourceVersion=99999999", 504, "Too large resource version: 99999999"),
@@ -165,7 +175,10 @@ pub fn watches(c: &Cluster) -> Result<()> {
             (from(&start, "&fieldSelector=metadata.name%3Db"), &["ADDED b"]),
             (String::new(), &["ADDED b"]),
             ("resourceVersion=0".into(), &["ADDED b"]),
-            ("sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true".into(), &["ADDED b", "BOOKMARK -"]),
+            (
+                "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true".into(),
+                &["ADDED b", "BOOKMARK -"],
+            ),
         ] {
             let got = api.watch(&query).await?;
             ensure!(got == want, "watch {query}: {got:?}, not {want:?}");
@@ -196,8 +209,13 @@ pub fn keeps_writers_apart(c: &Cluster) -> Result<()> {
         seen["data"]["k"] = "second".into();
         let r = api.send("PUT", &path, JSON, seen.to_string()).await?;
         ensure!(r.code == 409 && r.json()["reason"] == "Conflict", "{}", r.text());
-        ensure!(r.text().contains("the object has been modified; please apply your changes to the latest version"), "{}", r.text());
-        let r = api.patch("m", MERGE, json!({"metadata": {"resourceVersion": version(&seen)}, "data": {"k": "x"}})).await?;
+        ensure!(
+            r.text().contains("the object has been modified; please apply your changes to the latest version"),
+            "{}",
+            r.text()
+        );
+        let r =
+            api.patch("m", MERGE, json!({"metadata": {"resourceVersion": version(&seen)}, "data": {"k": "x"}})).await?;
         ensure!(r.code == 409, "a patch with an old resourceVersion: {}", r.text());
         seen["metadata"]["resourceVersion"] = "".into();
         let r = api.send("PUT", &path, JSON, seen.to_string()).await?;
@@ -238,30 +256,142 @@ pub fn refuses(c: &Cluster) -> Result<()> {
         let rows: &[(&str, &str, &str, &str, u16, &str, &str)] = &[
             ("POST", &maps, JSON, "{bad", 400, "BadRequest", "invalid JSON"),
             ("POST", &maps, JSON, "", 400, "BadRequest", "unexpected end of JSON input"),
-            ("POST", &maps, "text/plain", "x", 415, "UnsupportedMediaType", "the body of the request was in an unknown format"),
-            ("POST", &maps, JSON, r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x"}}"#, 400, "BadRequest", "cannot be handled as a ConfigMap"),
-            ("POST", &maps, JSON, r#"{"apiVersion":"v2","metadata":{"name":"x"}}"#, 400, "BadRequest", "does not match the expected API version (v1)"),
+            (
+                "POST",
+                &maps,
+                "text/plain",
+                "x",
+                415,
+                "UnsupportedMediaType",
+                "the body of the request was in an unknown format",
+            ),
+            (
+                "POST",
+                &maps,
+                JSON,
+                r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x"}}"#,
+                400,
+                "BadRequest",
+                "cannot be handled as a ConfigMap",
+            ),
+            (
+                "POST",
+                &maps,
+                JSON,
+                r#"{"apiVersion":"v2","metadata":{"name":"x"}}"#,
+                400,
+                "BadRequest",
+                "does not match the expected API version (v1)",
+            ),
             ("POST", &maps, JSON, r#"{"metadata":{}}"#, 422, "Invalid", "name or generateName is required"),
             ("POST", &maps, JSON, r#"{"metadata":{"name":"A"}}"#, 422, "Invalid", "a lowercase RFC 1123 subdomain"),
-            ("POST", &maps, JSON, r#"{"metadata":{"name":"x","namespace":"other"}}"#, 400, "BadRequest", "does not match the namespace sent on the request"),
-            ("POST", &maps, JSON, r#"{"metadata":{"name":"x","resourceVersion":"1"}}"#, 400, "BadRequest", "resourceVersion should not be set on objects to be created"),
-            ("POST", &maps, JSON, r#"{"metadata":{"name":"there"}}"#, 409, "AlreadyExists", "configmaps \"there\" already exists"),
-            ("POST", &maps, JSON, r#"{"metadata":{"name":"x"},"data":{"a":1}}"#, 400, "BadRequest", "cannot unmarshal number into Go struct field ConfigMap.data of type string"),
+            (
+                "POST",
+                &maps,
+                JSON,
+                r#"{"metadata":{"name":"x","namespace":"other"}}"#,
+                400,
+                "BadRequest",
+                "does not match the namespace sent on the request",
+            ),
+            (
+                "POST",
+                &maps,
+                JSON,
+                r#"{"metadata":{"name":"x","resourceVersion":"1"}}"#,
+                400,
+                "BadRequest",
+                "resourceVersion should not be set on objects to be created",
+            ),
+            (
+                "POST",
+                &maps,
+                JSON,
+                r#"{"metadata":{"name":"there"}}"#,
+                409,
+                "AlreadyExists",
+                "configmaps \"there\" already exists",
+            ),
+            (
+                "POST",
+                &maps,
+                JSON,
+                r#"{"metadata":{"name":"x"},"data":{"a":1}}"#,
+                400,
+                "BadRequest",
+                "cannot unmarshal number into Go struct field ConfigMap.data of type string",
+            ),
             ("POST", &maps, JSON, r#"{"metadata":{"name":"x"},"data":{"a/b":"1"}}"#, 422, "Invalid", "data[a/b]"),
-            ("POST", "/api/v1/namespaces/nowhere-at-all/configmaps", JSON, r#"{"metadata":{"name":"x"}}"#, 404, "NotFound", "namespaces \"nowhere-at-all\" not found"),
-            ("PUT", &one, JSON, r#"{"metadata":{"name":"else"}}"#, 400, "BadRequest", "does not match the name on the URL (there)"),
-            ("PUT", &format!("{maps}/x"), JSON, r#"{"metadata":{"name":"x"}}"#, 404, "NotFound", "configmaps \"x\" not found"),
-            ("PUT", &one, JSON, r#"{"metadata":{"name":"there","uid":"other"}}"#, 409, "Conflict", "UID in precondition: other"),
+            (
+                "POST",
+                "/api/v1/namespaces/nowhere-at-all/configmaps",
+                JSON,
+                r#"{"metadata":{"name":"x"}}"#,
+                404,
+                "NotFound",
+                "namespaces \"nowhere-at-all\" not found",
+            ),
+            (
+                "PUT",
+                &one,
+                JSON,
+                r#"{"metadata":{"name":"else"}}"#,
+                400,
+                "BadRequest",
+                "does not match the name on the URL (there)",
+            ),
+            (
+                "PUT",
+                &format!("{maps}/x"),
+                JSON,
+                r#"{"metadata":{"name":"x"}}"#,
+                404,
+                "NotFound",
+                "configmaps \"x\" not found",
+            ),
+            (
+                "PUT",
+                &one,
+                JSON,
+                r#"{"metadata":{"name":"there","uid":"other"}}"#,
+                409,
+                "Conflict",
+                "UID in precondition: other",
+            ),
             ("PUT", &maps, JSON, "{}", 405, "MethodNotAllowed", "the server does not allow this method"),
             ("POST", &one, JSON, "{}", 405, "MethodNotAllowed", "the server does not allow this method"),
             ("PATCH", &one, JSON, "{}", 415, "UnsupportedMediaType", "application/merge-patch+json"),
-            ("PATCH", &one, APPLY, r#"{"apiVersion":"v1","kind":"ConfigMap"}"#, 422, "Invalid", "fieldManager: Required value"),
-            ("PATCH", &format!("{one}?force=true"), MERGE, "{}", 422, "Invalid", "may not be specified for non-apply patch"),
+            (
+                "PATCH",
+                &one,
+                APPLY,
+                r#"{"apiVersion":"v1","kind":"ConfigMap"}"#,
+                422,
+                "Invalid",
+                "fieldManager: Required value",
+            ),
+            (
+                "PATCH",
+                &format!("{one}?force=true"),
+                MERGE,
+                "{}",
+                422,
+                "Invalid",
+                "may not be specified for non-apply patch",
+            ),
             ("POST", &format!("{maps}?dryRun=Some"), JSON, r#"{"metadata":{"name":"x"}}"#, 422, "Invalid", "dryRun"),
             ("DELETE", &one, JSON, r#"{"preconditions":{"uid":"other"}}"#, 409, "Conflict", "Precondition failed: UID"),
             ("DELETE", &format!("{one}?propagationPolicy=Some"), JSON, "", 422, "Invalid", "propagationPolicy"),
             ("GET", "/api/v1/nothing", JSON, "", 404, "NotFound", "the server could not find the requested resource"),
-            ("GET", &format!("{one}/status"), JSON, "", 404, "NotFound", "the server could not find the requested resource"),
+            (
+                "GET",
+                &format!("{one}/status"),
+                JSON,
+                "",
+                404,
+                "NotFound",
+                "the server could not find the requested resource",
+            ),
         ];
         for (method, path, content_type, body, code, reason, text) in rows {
             let r = api.send(method, path, content_type, body.to_string()).await?;
@@ -280,10 +410,21 @@ pub fn refuses(c: &Cluster) -> Result<()> {
             let told: Vec<_> = r.headers.get_all("warning").iter().filter_map(|v| v.to_str().ok()).collect();
             ensure!(r.code == code && told.len() == warnings, "{mode}: {} {told:?} {}", r.code, r.text());
             if mode == "Strict" {
-                ensure!(r.text().contains(r#"strict decoding error: duplicate field \"data.a\", unknown field \"dat\""#), "{}", r.text());
+                ensure!(
+                    r.text().contains(r#"strict decoding error: duplicate field \"data.a\", unknown field \"dat\""#),
+                    "{}",
+                    r.text()
+                );
             }
         }
-        let r = api.send("POST", &maps, JSON, json!({"metadata": {"name": "big"}, "data": {"a": "x".repeat(2 << 20)}}).to_string()).await?;
+        let r = api
+            .send(
+                "POST",
+                &maps,
+                JSON,
+                json!({"metadata": {"name": "big"}, "data": {"a": "x".repeat(2 << 20)}}).to_string(),
+            )
+            .await?;
         ensure!(r.code == 422 && r.text().contains("Too long"), "2 MiB: {}", r.code);
         let r = api.send("POST", &maps, JSON, vec![b' '; 4 << 20]).await?;
         ensure!(r.code == 413 && r.json()["reason"] == "RequestEntityTooLarge", "4 MiB: {} {}", r.code, r.text());
@@ -308,15 +449,25 @@ pub fn speaks_all_formats(c: &Cluster) -> Result<()> {
         ensure!(r.code == 200 && r.json()["data"]["k"] == "v" && version(&r.json()) == before, "{}", r.text());
         let list = api.get_as(&maps, "application/vnd.kubernetes.protobuf,application/json").await?;
         ensure!(list.body.starts_with(b"k8s\0"), "a list should be protobuf");
-        let watch = api.get_as(&format!("{maps}?watch=1&timeoutSeconds=1"), "application/vnd.kubernetes.protobuf;stream=watch").await?;
-        let length = watch.body.get(..4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).unwrap_or_default();
-        ensure!(length > 10 && watch.body.len() > length, "a watch frame has its length before it: {:?}", watch.body.get(..8));
+        let watch = api
+            .get_as(&format!("{maps}?watch=1&timeoutSeconds=1"), "application/vnd.kubernetes.protobuf;stream=watch")
+            .await?;
+        let length =
+            watch.body.get(..4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).unwrap_or_default();
+        ensure!(
+            length > 10 && watch.body.len() > length,
+            "a watch frame has its length before it: {:?}",
+            watch.body.get(..8)
+        );
 
         let table = api.get_as(&maps, "application/json;as=Table;v=v1;g=meta.k8s.io").await?.json();
         let row = table["rows"].as_array().and_then(|r| r.iter().find(|r| r["cells"][0] == "m")).context("no row")?;
         ensure!(row["cells"][1] == 1 && row["object"]["kind"] == "PartialObjectMetadata", "{row}");
         ensure!(table["columnDefinitions"][0]["name"] == "Name", "{table}");
-        let whole = api.get_as(&format!("{one}?includeObject=Object"), "application/json;as=Table;v=v1;g=meta.k8s.io").await?.json();
+        let whole = api
+            .get_as(&format!("{one}?includeObject=Object"), "application/json;as=Table;v=v1;g=meta.k8s.io")
+            .await?
+            .json();
         ensure!(whole["rows"][0]["object"]["data"]["k"] == "v", "{whole}");
         let part = api.get_as(&maps, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io").await?.json();
         ensure!(part["kind"] == "PartialObjectMetadataList" && part["items"][0].get("data").is_none(), "{part}");
@@ -325,7 +476,11 @@ pub fn speaks_all_formats(c: &Cluster) -> Result<()> {
 
         let gzip = [("accept", "*/*"), ("accept-encoding", "gzip")];
         let r = api.connection.send("GET", "/openapi/v2", &gzip, "").await?;
-        ensure!(r.headers.get("content-encoding").is_some_and(|v| v == "gzip") && r.body.starts_with(&[0x1f, 0x8b]), "{:?}", r.headers);
+        ensure!(
+            r.headers.get("content-encoding").is_some_and(|v| v == "gzip") && r.body.starts_with(&[0x1f, 0x8b]),
+            "{:?}",
+            r.headers
+        );
         let small = api.connection.send("GET", &one, &gzip, "").await?;
         ensure!(small.headers.get("content-encoding").is_none(), "small answers aren't worth it");
         Ok(())
@@ -341,14 +496,22 @@ pub fn keeps_its_promises(c: &Cluster) -> Result<()> {
         api.make("held", json!({"metadata": {"finalizers": ["example.com/hold"]}})).await?;
         let r = api.send("DELETE", &at("held"), JSON, "").await?;
         ensure!(r.code == 200 && !r.json()["metadata"]["deletionTimestamp"].is_null(), "{}", r.text());
-        let r = api.patch("held", MERGE, json!({"metadata": {"finalizers": ["example.com/hold", "example.com/more"]}})).await?;
-        ensure!(r.code == 422 && r.text().contains("no new finalizers can be added if the object is being deleted"), "{}", r.text());
+        let r = api
+            .patch("held", MERGE, json!({"metadata": {"finalizers": ["example.com/hold", "example.com/more"]}}))
+            .await?;
+        ensure!(
+            r.code == 422 && r.text().contains("no new finalizers can be added if the object is being deleted"),
+            "{}",
+            r.text()
+        );
         let r = api.patch("held", MERGE, json!({"metadata": {"finalizers": null}})).await?;
         ensure!(r.code == 200, "{}", r.text());
         ensure!(api.get_as(&at("held"), JSON).await?.code == 404, "its last finalizer went, it should have gone too");
 
         // Dry runs answer as the real thing and leave nothing.
-        for (method, path, body) in [("POST", maps.clone(), r#"{"metadata":{"name":"dry"}}"#), ("DELETE", at("kube-root-ca.crt"), "")] {
+        for (method, path, body) in
+            [("POST", maps.clone(), r#"{"metadata":{"name":"dry"}}"#), ("DELETE", at("kube-root-ca.crt"), "")]
+        {
             let r = api.send(method, &format!("{path}?dryRun=All"), JSON, body).await?;
             ensure!(r.code < 300, "{}", r.text());
         }
@@ -361,15 +524,32 @@ pub fn keeps_its_promises(c: &Cluster) -> Result<()> {
 
         // Field owners: of an update, of applies, after a conflict, and when a field is given up.
         let secrets = maps.replace("configmaps", "secrets");
-        let r = api.send("POST", &format!("{secrets}?fieldManager=me"), JSON, r#"{"metadata":{"name":"s"},"stringData":{"p":"q"}}"#).await?.json();
+        let r = api
+            .send(
+                "POST",
+                &format!("{secrets}?fieldManager=me"),
+                JSON,
+                r#"{"metadata":{"name":"s"},"stringData":{"p":"q"}}"#,
+            )
+            .await?
+            .json();
         ensure!(r["data"]["p"] == "cQ==" && r.get("stringData").is_none(), "{r}");
         ensure!(r["metadata"]["managedFields"][0]["fieldsV1"]["f:data"]["f:p"].is_object(), "{r}");
         let apply = |a: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": a}});
         let r = api.patch("shared?fieldManager=one", APPLY, apply("1")).await?;
         ensure!(r.code == 201, "{}", r.text());
         let r = api.patch("shared?fieldManager=two", APPLY, apply("2")).await?;
-        ensure!(r.code == 409 && r.json()["message"] == "Apply failed with 1 conflict: conflict with \"one\": .data.a", "{}", r.text());
-        ensure!(r.json()["details"]["causes"][0] == json!({"reason": "FieldManagerConflict", "message": "conflict with \"one\"", "field": ".data.a"}), "{}", r.text());
+        ensure!(
+            r.code == 409 && r.json()["message"] == "Apply failed with 1 conflict: conflict with \"one\": .data.a",
+            "{}",
+            r.text()
+        );
+        ensure!(
+            r.json()["details"]["causes"][0]
+                == json!({"reason": "FieldManagerConflict", "message": "conflict with \"one\"", "field": ".data.a"}),
+            "{}",
+            r.text()
+        );
         let r = api.patch("shared?fieldManager=two&force=true", APPLY, apply("2")).await?;
         let owned = r.json()["metadata"]["managedFields"].clone();
         ensure!(r.code == 200 && owned.as_array().is_some_and(|o| o.len() == 1 && o[0]["manager"] == "two"), "{owned}");
@@ -389,19 +569,41 @@ pub fn keeps_its_promises(c: &Cluster) -> Result<()> {
         });
         let r = api.send("POST", &deployments, JSON, body.to_string()).await?.json();
         ensure!(r["status"] == json!({}) && r["metadata"]["generation"] == 1, "{r}");
-        let r = api.send("PUT", &format!("{deployments}/d/scale"), JSON, r#"{"metadata":{"name":"d"},"spec":{"replicas":1}}"#).await?.json();
+        let r = api
+            .send("PUT", &format!("{deployments}/d/scale"), JSON, r#"{"metadata":{"name":"d"},"spec":{"replicas":1}}"#)
+            .await?
+            .json();
         ensure!(r["kind"] == "Scale" && r["spec"]["replicas"] == 1 && r["status"]["selector"] == "a=b", "{r}");
         let d = api.get(&format!("{deployments}/d")).await?;
         ensure!(d["metadata"]["generation"] == 2, "scaling is a change of the spec: {}", d["metadata"]);
 
         let r = api.get_as("/apis", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList").await?;
         let found = r.json();
-        let apps = found["items"].as_array().and_then(|i| i.iter().find(|g| g["metadata"]["name"] == "apps")).context("no apps")?;
-        let kinds: Vec<&str> = apps["versions"][0]["resources"].as_array().into_iter().flatten().filter_map(|r| r["resource"].as_str()).collect();
+        let apps = found["items"]
+            .as_array()
+            .and_then(|i| i.iter().find(|g| g["metadata"]["name"] == "apps"))
+            .context("no apps")?;
+        let kinds: Vec<&str> = apps["versions"][0]["resources"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|r| r["resource"].as_str())
+            .collect();
         ensure!(found["kind"] == "APIGroupDiscoveryList" && kinds.contains(&"deployments"), "{kinds:?}");
         let etag = r.headers.get("etag").and_then(|v| v.to_str().ok()).map(String::from);
         if let Some(etag) = etag {
-            let again = api.connection.send("GET", "/apis", &[("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"), ("if-none-match", &etag)], "").await?;
+            let again = api
+                .connection
+                .send(
+                    "GET",
+                    "/apis",
+                    &[
+                        ("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
+                        ("if-none-match", &etag),
+                    ],
+                    "",
+                )
+                .await?;
             ensure!(again.code == 304, "the same ETag: {}", again.code);
         }
         Ok(())

@@ -52,7 +52,9 @@ pub fn the_cluster_lives_in_etcd(c: &Cluster) -> Result<()> {
     c.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
     let ip = c.kubectl(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"])?;
     let answers = || {
-        c.wait(Duration::from_secs(20), "the Service to answer", || Ok(c.run(&["curl", "-sf", "-m", "3", &format!("http://{ip}/")])?.ok))
+        c.wait(Duration::from_secs(20), "the Service to answer", || {
+            Ok(c.run(&["curl", "-sf", "-m", "3", &format!("http://{ip}/")])?.ok)
+        })
     };
     answers()?;
     c.kubectl(&["scale", "deployment/web", "--replicas=3"])?;

@@ -1,8 +1,8 @@
 //! The scenarios, in the order in which they run.
 
+mod api;
 pub mod bad_input;
 pub mod etcd;
-mod api;
 pub mod fuzz;
 mod kubectl;
 mod namespace;
@@ -19,15 +19,27 @@ use crate::{On, Scenario};
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "shop/answers through its Service", on: On::Shared, run: shop::answers },
     Scenario { name: "shop/spreads requests over replicas", on: On::Shared, run: shop::spreads },
-    Scenario { name: "shop/scales and rolls out without a failed request", on: On::Shared, run: shop::rolls_out_under_load },
+    Scenario {
+        name: "shop/scales and rolls out without a failed request",
+        on: On::Shared,
+        run: shop::rolls_out_under_load,
+    },
     Scenario { name: "shop/heals killed containers and deleted pods", on: On::Shared, run: shop::heals },
     Scenario { name: "shop/keeps its data when redis is replaced", on: On::Shared, run: shop::keeps_data },
-    Scenario { name: "kubectl/creates with every generator, and describes", on: On::Shared, run: kubectl::creates_and_describes },
+    Scenario {
+        name: "kubectl/creates with every generator, and describes",
+        on: On::Shared,
+        run: kubectl::creates_and_describes,
+    },
     Scenario { name: "kubectl/lists every kind as a table", on: On::Shared, run: kubectl::lists_every_kind },
     Scenario { name: "kubectl/takes an object of every kind", on: On::Shared, run: kubectl::takes_every_kind },
     Scenario { name: "kubectl/selects, sorts, formats, watches", on: On::Shared, run: kubectl::selects_and_formats },
     Scenario { name: "kubectl/applies, diffs, replaces, prunes", on: On::Shared, run: kubectl::applies },
-    Scenario { name: "kubectl/applies on the server, with conflicts", on: On::Shared, run: kubectl::applies_on_the_server },
+    Scenario {
+        name: "kubectl/applies on the server, with conflicts",
+        on: On::Shared,
+        run: kubectl::applies_on_the_server,
+    },
     Scenario { name: "kubectl/patches, edits, labels, sets", on: On::Shared, run: kubectl::patches_and_edits },
     Scenario { name: "kubectl/rolls out, undoes, pauses, scales", on: On::Shared, run: kubectl::rolls_out },
     Scenario { name: "kubectl/deletes: grace, waiting, cascades", on: On::Shared, run: kubectl::deletes },
@@ -44,21 +56,69 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "streams/port-forward", on: On::Shared, run: streams::port_forward },
     Scenario { name: "streams/run and debug", on: On::Shared, run: streams::run_and_debug },
     Scenario { name: "network/pods, Services and names", on: On::Shared, run: network::reaches },
-    Scenario { name: "restart/containers outlive the server", on: On::Own, run: restart::containers_outlive_the_server },
+    Scenario {
+        name: "restart/containers outlive the server",
+        on: On::Own,
+        run: restart::containers_outlive_the_server,
+    },
     Scenario { name: "restart/reset leaves nothing", on: On::Empty, run: restart::reset_leaves_nothing },
-    Scenario { name: "bad input/manifests are refused as upstream does", on: On::Shared, run: bad_input::manifests_are_refused_as_upstream_does },
-    Scenario { name: "bad input/requests are refused with reasons", on: On::Shared, run: bad_input::requests_are_refused_with_reasons },
+    Scenario {
+        name: "bad input/manifests are refused as upstream does",
+        on: On::Shared,
+        run: bad_input::manifests_are_refused_as_upstream_does,
+    },
+    Scenario {
+        name: "bad input/requests are refused with reasons",
+        on: On::Shared,
+        run: bad_input::requests_are_refused_with_reasons,
+    },
     Scenario { name: "bad input/broken pods say why", on: On::Shared, run: bad_input::broken_pods_say_why },
     Scenario { name: "security/keys are private", on: On::Shared, run: security::keys_are_private },
-    Scenario { name: "security/nobody sees health and version only", on: On::Shared, run: security::nobody_sees_health_and_version_only },
-    Scenario { name: "security/nodes read what their pods need", on: On::Shared, run: security::nodes_read_what_their_pods_need },
-    Scenario { name: "security/service accounts do what roles say", on: On::Shared, run: security::service_accounts_do_what_roles_say },
-    Scenario { name: "security/pods' tokens are bound to them", on: On::Shared, run: security::pods_tokens_are_bound_to_them },
-    Scenario { name: "robustness/hostile peers disturb nobody", on: On::Shared, run: robustness::hostile_peers_disturb_nobody },
-    Scenario { name: "robustness/bad starts say what to do", on: On::Empty, run: robustness::bad_starts_say_what_to_do },
-    Scenario { name: "robustness/a full disk loses nothing", on: On::Empty, run: robustness::a_full_disk_loses_nothing },
-    Scenario { name: "robustness/a first start on a full disk can be repeated", on: On::Empty, run: robustness::a_first_start_on_a_full_disk_can_be_repeated },
-    Scenario { name: "robustness/kill -9 loses nothing acknowledged", on: On::Empty, run: robustness::kill_9_loses_nothing_acknowledged },
+    Scenario {
+        name: "security/nobody sees health and version only",
+        on: On::Shared,
+        run: security::nobody_sees_health_and_version_only,
+    },
+    Scenario {
+        name: "security/nodes read what their pods need",
+        on: On::Shared,
+        run: security::nodes_read_what_their_pods_need,
+    },
+    Scenario {
+        name: "security/service accounts do what roles say",
+        on: On::Shared,
+        run: security::service_accounts_do_what_roles_say,
+    },
+    Scenario {
+        name: "security/pods' tokens are bound to them",
+        on: On::Shared,
+        run: security::pods_tokens_are_bound_to_them,
+    },
+    Scenario {
+        name: "robustness/hostile peers disturb nobody",
+        on: On::Shared,
+        run: robustness::hostile_peers_disturb_nobody,
+    },
+    Scenario {
+        name: "robustness/bad starts say what to do",
+        on: On::Empty,
+        run: robustness::bad_starts_say_what_to_do,
+    },
+    Scenario {
+        name: "robustness/a full disk loses nothing",
+        on: On::Empty,
+        run: robustness::a_full_disk_loses_nothing,
+    },
+    Scenario {
+        name: "robustness/a first start on a full disk can be repeated",
+        on: On::Empty,
+        run: robustness::a_first_start_on_a_full_disk_can_be_repeated,
+    },
+    Scenario {
+        name: "robustness/kill -9 loses nothing acknowledged",
+        on: On::Empty,
+        run: robustness::kill_9_loses_nothing_acknowledged,
+    },
     Scenario { name: "etcd/the cluster lives in etcd", on: On::Empty, run: etcd::the_cluster_lives_in_etcd },
     Scenario { name: "api/lists in pages, of one revision", on: On::Shared, run: api::lists },
     Scenario { name: "api/watches from any revision", on: On::Shared, run: api::watches },

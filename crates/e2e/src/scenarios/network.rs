@@ -25,13 +25,17 @@ pub fn reaches(c: &Cluster) -> Result<()> {
     let (one, two) = (field("pod one", ".status.podIP")?, field("pod two", ".status.podIP")?);
     let address = field("service web", ".spec.clusterIP")?;
     let node = field("node node1", ".status.addresses[0].address")?;
-    c.wait(PATIENCE, "both endpoints", || Ok(field("endpoints web", ".subsets[0].addresses[*].ip")?.split(' ').count() == 2))?;
+    c.wait(PATIENCE, "both endpoints", || {
+        Ok(field("endpoints web", ".subsets[0].addresses[*].ip")?.split(' ').count() == 2)
+    })?;
 
     // Pod to pod, and from the node.
     ensure!(get(&ns, "one", &format!("http://{two}:8080/"))? == "two\n", "pod to pod");
     ensure!(c.must(&["curl", "-s", "--max-time", "5", &format!("http://{one}:8080/")])? == "one\n", "node to pod");
     // The Service, by address, short name and full name; both endpoints, the asker itself included.
-    for url in [format!("http://{address}/"), "http://web/".into(), format!("http://web.{}.svc.cluster.local/", ns.name())] {
+    for url in
+        [format!("http://{address}/"), "http://web/".into(), format!("http://web.{}.svc.cluster.local/", ns.name())]
+    {
         let mut seen = BTreeSet::new();
         c.wait(PATIENCE, &format!("both pods behind {url}"), || {
             seen.insert(get(&ns, "one", &url)?);
@@ -42,7 +46,10 @@ pub fn reaches(c: &Cluster) -> Result<()> {
         let said = c.must(&["curl", "-s", "--max-time", "5", &url])?;
         ensure!(said == "one\n" || said == "two\n", "{url} from the node: {said:?}");
     }
-    ensure!(matches!(get(&ns, "two", &format!("http://{node}:30177/"))?.as_str(), "one\n" | "two\n"), "NodePort from a pod");
+    ensure!(
+        matches!(get(&ns, "two", &format!("http://{node}:30177/"))?.as_str(), "one\n" | "two\n"),
+        "NodePort from a pod"
+    );
     // One client stays with one pod.
     let mut seen = BTreeSet::new();
     for _ in 0..10 {
@@ -51,7 +58,11 @@ pub fn reaches(c: &Cluster) -> Result<()> {
     ensure!(seen.len() == 1, "sessionAffinity: ClientIP reached {seen:?}");
     // The host's network, and its port into a pod.
     ensure!(field("pod host", ".status.podIP")? == node, "a hostNetwork pod has the node's address");
-    for url in [format!("http://{node}:8099/version"), format!("http://{node}:8097/version"), "http://127.0.0.1:8097/version".into()] {
+    for url in [
+        format!("http://{node}:8099/version"),
+        format!("http://{node}:8097/version"),
+        "http://127.0.0.1:8097/version".into(),
+    ] {
         ensure!(c.must(&["curl", "-s", "--max-time", "5", &url])? == "v1\n", "{url}");
     }
 

@@ -73,8 +73,12 @@ pub fn containers_outlive_the_server(c: &Cluster) -> Result<()> {
     std::thread::sleep(Duration::from_millis(500));
     c.serve(&[])?;
     c.wait_ready()?;
-    c.wait(PATIENCE, "the task's end", || Ok(field(c, "pod task", ".status.containerStatuses[0].state.terminated.exitCode")? == "5"))?;
-    c.wait(PATIENCE, "the victim's restart", || Ok(field(c, "pod victim", ".status.containerStatuses[0].restartCount")? == "1"))?;
+    c.wait(PATIENCE, "the task's end", || {
+        Ok(field(c, "pod task", ".status.containerStatuses[0].state.terminated.exitCode")? == "5")
+    })?;
+    c.wait(PATIENCE, "the victim's restart", || {
+        Ok(field(c, "pod victim", ".status.containerStatuses[0].restartCount")? == "1")
+    })?;
     let last = field(c, "pod victim", ".status.containerStatuses[0].lastState.terminated.exitCode")?;
     ensure!(last == "137", "exit code of the killed container: {last}");
     ensure!(identities(c)? == before, "after kill -9: {}\nbefore: {before}", identities(c)?);

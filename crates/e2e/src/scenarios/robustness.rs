@@ -39,14 +39,34 @@ pub fn bad_starts_say_what_to_do(c: &Cluster) -> Result<()> {
     file("list.yaml", "- a")?;
     file("plain-file", "")?;
     for (what, flags, want) in [
-        ("data directory in use", vec!["--data-dir", &data, "--https-listen-port", "7443", "--kubelet-port", "11250"], "is locked by process"),
-        ("API port in use", vec!["--data-dir", &other, "--kubelet-port", "11250"], "choose another port with --https-listen-port"),
-        ("kubelet port in use", vec!["--data-dir", &other, "--https-listen-port", "7443"], "choose another port with --kubelet-port"),
-        ("data directory is a file", vec!["--data-dir", &path("plain-file"), "--https-listen-port", "7443", "--kubelet-port", "11250"], "failed to make the data directory"),
+        (
+            "data directory in use",
+            vec!["--data-dir", &data, "--https-listen-port", "7443", "--kubelet-port", "11250"],
+            "is locked by process",
+        ),
+        (
+            "API port in use",
+            vec!["--data-dir", &other, "--kubelet-port", "11250"],
+            "choose another port with --https-listen-port",
+        ),
+        (
+            "kubelet port in use",
+            vec!["--data-dir", &other, "--https-listen-port", "7443"],
+            "choose another port with --kubelet-port",
+        ),
+        (
+            "data directory is a file",
+            vec!["--data-dir", &path("plain-file"), "--https-listen-port", "7443", "--kubelet-port", "11250"],
+            "failed to make the data directory",
+        ),
         ("no such configuration file", vec!["--config", "/no/such/file"], "/no/such/file"),
         ("unknown key", vec!["--config", &path("unknown.yaml")], "key \"no-such-flag\" is unknown"),
         ("wrong type", vec!["--config", &path("type.yaml")], "key \"https-listen-port\": invalid value 'abc'"),
-        ("no boolean", vec!["--config", &path("bool.yaml")], "key \"disable-agent\": \"perhaps\" is neither true nor false"),
+        (
+            "no boolean",
+            vec!["--config", &path("bool.yaml")],
+            "key \"disable-agent\": \"perhaps\" is neither true nor false",
+        ),
         ("nested", vec!["--config", &path("nested.yaml")], "key \"https-listen-port\""),
         ("syntax", vec!["--config", &path("syntax.yaml")], "not valid YAML"),
         ("no mapping", vec!["--config", &path("list.yaml")], "must be a mapping"),
@@ -63,7 +83,11 @@ pub fn bad_starts_say_what_to_do(c: &Cluster) -> Result<()> {
         ("unknown part", ["--disable", "all"], "the parts are"),
         ("overlapping ranges", ["--service-cidr", "10.42.0.0/20"], "overlap"),
         ("DNS outside", ["--cluster-dns", "1.2.3.4"], "lies outside --service-cidr"),
-        ("no URL of etcd", ["--datastore-endpoint", "localhost"], "--datastore-endpoint=localhost: must be https://host:port"),
+        (
+            "no URL of etcd",
+            ["--datastore-endpoint", "localhost"],
+            "--datastore-endpoint=localhost: must be https://host:port",
+        ),
         ("no etcd there", ["--datastore-endpoint", "http://127.0.0.1:1"], "failed to reach the datastore"),
         ("mode", ["--write-kubeconfig-mode", "rw"], "is no octal mode"),
     ] {
@@ -248,7 +272,9 @@ pub fn a_full_disk_loses_nothing(c: &Cluster) -> Result<()> {
     // PKI and kubeconfig are inside: the client finds them by way of the mount.
     c.serve(&["--disable-agent"])?;
     c.wait_api()?;
-    let pki = Path::new(&format!("/proc/{}/root", c.server_pid().context("no server")?)).join(data.trim_start_matches('/')).join("pki");
+    let pki = Path::new(&format!("/proc/{}/root", c.server_pid().context("no server")?))
+        .join(data.trim_start_matches('/'))
+        .join("pki");
     let access = c.access_with(&pki)?;
     let (kept, failure) = access.inside(async |a| fill(&mut a.http2(&Who::Admin).await?, "a", 256 << 10, 400).await)?;
     let Some((code, status)) = failure else { bail!("24 MiB took {kept} objects of 256 KiB") };
@@ -257,13 +283,18 @@ pub fn a_full_disk_loses_nothing(c: &Cluster) -> Result<()> {
     access.inside(async |a| {
         let mut api = a.http2(&Who::Admin).await?;
         all_there(&mut api, "a", kept).await?;
-        ensure!(api.get(&format!("/api/v1/namespaces/default/configmaps/a-{kept}")).await?.code == 404, "what was refused is there");
+        ensure!(
+            api.get(&format!("/api/v1/namespaces/default/configmaps/a-{kept}")).await?.code == 404,
+            "what was refused is there"
+        );
         ensure!(api.get("/api/v1/namespaces/default/configmaps").await?.code == 200, "lists fail");
         Ok(())
     })?;
     c.must(&["mount", "-o", "remount,size=96m", &data])?;
     c.wait(Duration::from_secs(20), "writes to be taken again", || {
-        access.inside(async |a| Ok(fill(&mut a.http2(&Who::Admin).await?, "probe", 10, 1).await?.1.is_none_or(|f| f.0 == 409)))
+        access.inside(async |a| {
+            Ok(fill(&mut a.http2(&Who::Admin).await?, "probe", 10, 1).await?.1.is_none_or(|f| f.0 == 409))
+        })
     })?;
     let (more, failure) = access.inside(async |a| fill(&mut a.http2(&Who::Admin).await?, "b", 256 << 10, 20).await)?;
     ensure!(failure.is_none(), "{failure:?}");
@@ -336,9 +367,14 @@ pub fn kill_9_loses_nothing_acknowledged(c: &Cluster) -> Result<()> {
         c.wait_api()?;
         access.inside(async |a| {
             let list = a.http1(&Who::Admin).await?.get("/api/v1/namespaces/default/configmaps").await?.json();
-            let there: std::collections::HashSet<&str> = list["items"].as_array().into_iter().flatten().filter_map(|i| i["metadata"]["name"].as_str()).collect();
+            let there: std::collections::HashSet<&str> =
+                list["items"].as_array().into_iter().flatten().filter_map(|i| i["metadata"]["name"].as_str()).collect();
             for name in &acknowledged {
-                ensure!(there.contains(name.as_str()), "round {round}: {name} was acknowledged and is gone ({} are there)", there.len());
+                ensure!(
+                    there.contains(name.as_str()),
+                    "round {round}: {name} was acknowledged and is gone ({} are there)",
+                    there.len()
+                );
             }
             Ok(())
         })?;
@@ -352,7 +388,11 @@ pub fn kill_9_loses_nothing_acknowledged(c: &Cluster) -> Result<()> {
         let mut last = 0u64;
         let mut told = std::collections::HashMap::new();
         for e in &events {
-            let version: u64 = e["object"]["metadata"]["resourceVersion"].as_str().unwrap_or_default().parse().with_context(|| e.to_string())?;
+            let version: u64 = e["object"]["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap_or_default()
+                .parse()
+                .with_context(|| e.to_string())?;
             ensure!(version > last, "revision {version} after {last}");
             last = version;
             if e["type"] == "ADDED" {

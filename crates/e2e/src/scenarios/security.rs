@@ -12,7 +12,12 @@ use std::time::Duration;
 async fn expect(api: &mut Connection, method: &str, path: &str, body: &Value, code: u16, part: &str) -> Result<Value> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let r = api.send(method, path, &[("content-type", "application/json")], body).await?;
-    ensure!(r.code == code && r.text().contains(part), "{method} {path}: wanted {code} with {part:?}, got {} {}", r.code, r.text());
+    ensure!(
+        r.code == code && r.text().contains(part),
+        "{method} {path}: wanted {code} with {part:?}, got {} {}",
+        r.code,
+        r.text()
+    );
     Ok(r.json())
 }
 
@@ -48,12 +53,29 @@ pub fn nobody_sees_health_and_version_only(c: &Cluster) -> Result<()> {
         for path in ["/livez", "/readyz", "/healthz", "/version"] {
             expect(&mut api, "GET", path, &Value::Null, 200, "").await?;
         }
-        for path in ["/", "/api", "/apis", "/api/v1", "/metrics", "/openapi/v2", "/openapi/v3", "/api/v1/namespaces/default/secrets", "/livez/x", "//version/../api"] {
+        for path in [
+            "/",
+            "/api",
+            "/apis",
+            "/api/v1",
+            "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/api/v1/namespaces/default/secrets",
+            "/livez/x",
+            "//version/../api",
+        ] {
             let r = api.get(path).await?;
-            ensure!(matches!(r.code, 401 | 403 | 404) && r.json()["kind"] == "Status", "{path}: {} {}", r.code, r.text());
+            ensure!(
+                matches!(r.code, 401 | 403 | 404) && r.json()["kind"] == "Status",
+                "{path}: {} {}",
+                r.code,
+                r.text()
+            );
             ensure!(r.code != 404 || !path.starts_with("/api"), "{path}: {}", r.text());
         }
-        expect(&mut api, "POST", "/api/v1/namespaces", &json!({"metadata": {"name": "x"}}), 401, "Unauthorized").await?;
+        expect(&mut api, "POST", "/api/v1/namespaces", &json!({"metadata": {"name": "x"}}), 401, "Unauthorized")
+            .await?;
         let mut api = access.http1(&Who::Token("no-such-token".into())).await?;
         expect(&mut api, "GET", "/api", &Value::Null, 401, "Unauthorized").await?;
         // Certificates that the cluster's CA gave to servers are nobody's.
@@ -98,7 +120,9 @@ pub fn service_accounts_do_what_roles_say(c: &Cluster) -> Result<()> {
     let token = c.kubectl(&["create", "token", "who", "-n", ns])?.trim().to_string();
     let pods = format!("/api/v1/namespaces/{ns}/pods");
     let user = format!("system:serviceaccount:{ns}:who");
-    let refused = format!(r#"pods is forbidden: User \"{user}\" cannot list resource \"pods\" in API group \"\" in the namespace \"{ns}\""#);
+    let refused = format!(
+        r#"pods is forbidden: User \"{user}\" cannot list resource \"pods\" in API group \"\" in the namespace \"{ns}\""#
+    );
     c.access()?.inside(async |access| {
         let mut api = access.http1(&Who::Token(token.clone())).await?;
         expect(&mut api, "GET", "/api", &Value::Null, 200, "").await?;
@@ -108,7 +132,15 @@ pub fn service_accounts_do_what_roles_say(c: &Cluster) -> Result<()> {
     c.kubectl(&["create", "role", "reader", "-n", ns, "--verb=get,list,watch", "--resource=pods"])?;
     c.kubectl(&["create", "rolebinding", "reader", "-n", ns, "--role=reader", &format!("--serviceaccount={ns}:who")])?;
     c.kubectl(&["create", "role", "granter", "-n", ns, "--verb=create", "--resource=roles,rolebindings"])?;
-    c.kubectl(&["create", "rolebinding", "granter", "-n", ns, "--role=granter", &format!("--serviceaccount={ns}:who")])?;
+    c.kubectl(&[
+        "create",
+        "rolebinding",
+        "granter",
+        "-n",
+        ns,
+        "--role=granter",
+        &format!("--serviceaccount={ns}:who"),
+    ])?;
     c.access()?.inside(async |access| {
         let mut api = access.http1(&Who::Token(token.clone())).await?;
         expect(&mut api, "GET", &pods, &Value::Null, 200, "PodList").await?;
@@ -191,12 +223,33 @@ pub fn pods_tokens_are_bound_to_them(c: &Cluster) -> Result<()> {
     let user = format!("system:serviceaccount:{ns}:app");
     access.inside(async |access| {
         let mut api = access.http1(&Who::Token(token.clone())).await?;
-        expect(&mut api, "GET", &format!("/api/v1/namespaces/{ns}/configmaps/kube-root-ca.crt"), &Value::Null, 200, "BEGIN CERTIFICATE").await?;
+        expect(
+            &mut api,
+            "GET",
+            &format!("/api/v1/namespaces/{ns}/configmaps/kube-root-ca.crt"),
+            &Value::Null,
+            200,
+            "BEGIN CERTIFICATE",
+        )
+        .await?;
         expect(&mut api, "GET", &format!("/api/v1/namespaces/{ns}/configmaps"), &Value::Null, 403, "forbidden").await?;
-        expect(&mut api, "GET", "/api/v1/namespaces/default/configmaps/kube-root-ca.crt", &Value::Null, 403, "forbidden").await?;
-        let me = expect(&mut api, "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &json!({}), 201, "").await?;
+        expect(
+            &mut api,
+            "GET",
+            "/api/v1/namespaces/default/configmaps/kube-root-ca.crt",
+            &Value::Null,
+            403,
+            "forbidden",
+        )
+        .await?;
+        let me =
+            expect(&mut api, "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &json!({}), 201, "").await?;
         let extra = &me["status"]["userInfo"]["extra"];
-        ensure!(me["status"]["userInfo"]["username"] == user.as_str() && extra["authentication.kubernetes.io/pod-name"] == json!(["p"]), "{me}");
+        ensure!(
+            me["status"]["userInfo"]["username"] == user.as_str()
+                && extra["authentication.kubernetes.io/pod-name"] == json!(["p"]),
+            "{me}"
+        );
         // Changed in the middle of its signature, it is nobody's.
         let mut forged = token.clone();
         let last = if forged.pop() == Some('A') { 'Q' } else { 'A' };

@@ -136,7 +136,13 @@ pub fn heals(c: &Cluster) -> Result<()> {
     let pid = container_pid(c, &pod)?;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)?;
     c.wait(PATIENCE, "the container to be restarted", || Ok(restarts()?.parse::<u32>()? == before + 1))?;
-    let last = c.kubectl(&["get", "pod", &pod, "-o", "jsonpath={.status.containerStatuses[0].lastState.terminated.exitCode}"])?;
+    let last = c.kubectl(&[
+        "get",
+        "pod",
+        &pod,
+        "-o",
+        "jsonpath={.status.containerStatuses[0].lastState.terminated.exitCode}",
+    ])?;
     ensure!(last == "137", "exit code of the killed container: {last:?}");
     // A deleted pod is replaced by another.
     c.kubectl(&["delete", "pod", &pod, "--wait=false"])?;
@@ -163,9 +169,7 @@ fn container_pid(c: &Cluster, pod: &str) -> Result<i32> {
 
 pub fn keeps_data(c: &Cluster) -> Result<()> {
     deployed(c)?;
-    let number = |text: String| -> Result<u64> {
-        Ok(text.split_whitespace().nth(1).unwrap_or("").parse()?)
-    };
+    let number = |text: String| -> Result<u64> { Ok(text.split_whitespace().nth(1).unwrap_or("").parse()?) };
     let before = number(must_order(c)?)?;
     c.kubectl(&["delete", "pod", "redis-0"])?;
     c.kubectl(&["rollout", "status", "statefulset/redis", "--timeout=60s"])?;

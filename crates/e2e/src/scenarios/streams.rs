@@ -23,16 +23,15 @@ impl Said {
 
 /// kubectl with input and environment of its own.
 fn talk(ns: &Namespace<'_>, args: &[&str], input: &[u8], env: &[(&str, &str)]) -> Result<Said> {
-    let mut child = ns
-        .c
-        .command("timeout")
-        .args(["30", &ns.kubectl_path(), "-n", ns.name()])
-        .args(args)
-        .envs(env.iter().copied())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child =
+        ns.c.command("timeout")
+            .args(["30", &ns.kubectl_path(), "-n", ns.name()])
+            .args(args)
+            .envs(env.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
     let mut stdin = child.stdin.take().context("no stdin")?;
     let input = input.to_vec();
     // A thread: output has to be read while input is written.
@@ -62,7 +61,10 @@ pub fn logs(c: &Cluster) -> Result<()> {
     ensure!(ns.must("logs ticker -c a --since=1h")?.lines().count() == 4, "--since=1h");
     ensure!(ns.must("logs ticker -c a --since-time=2099-01-01T00:00:00Z")?.is_empty(), "--since-time in the future");
     let stamped = ns.must("logs ticker -c a --timestamps")?;
-    ensure!(stamped.lines().all(|l| l.split(' ').next().is_some_and(|t| t.len() == 30 && t.ends_with('Z'))), "{stamped}");
+    ensure!(
+        stamped.lines().all(|l| l.split(' ').next().is_some_and(|t| t.len() == 30 && t.ends_with('Z'))),
+        "{stamped}"
+    );
     ensure!(ns.must("logs ticker --all-containers --prefix")?.contains("[pod/ticker/a] a0"), "--prefix");
     until(&ns, "crash", ".status.containerStatuses[0].state.waiting.reason", "CrashLoopBackOff")?;
     for line in ["logs crash", "logs crash -p"] {
@@ -93,7 +95,13 @@ pub fn exec_attach_cp(c: &Cluster) -> Result<()> {
         ensure!(s.text() == "out\n" && s.err == "err\ncommand terminated with exit code 9\n", "{}{}", s.text(), s.err);
         ensure!(s.code == Some(9), "exit code {:?}", s.code);
         let s = exec(&["cat"], &noise)?;
-        ensure!(s.code == Some(0) && s.err.is_empty() && s.out == noise, "cat: {:?} {} bytes, {}", s.code, s.out.len(), s.err);
+        ensure!(
+            s.code == Some(0) && s.err.is_empty() && s.out == noise,
+            "cat: {:?} {} bytes, {}",
+            s.code,
+            s.out.len(),
+            s.err
+        );
         let s = exec(&["nope"], b"")?;
         ensure!(s.code == Some(1) && s.err.contains("exec: \"nope\": executable file not found in $PATH"), "{}", s.err);
     }
@@ -125,7 +133,11 @@ pub fn port_forward(c: &Cluster) -> Result<()> {
     ns.must("label pod ticker app=ticker")?;
     ns.must("create service clusterip web --tcp=80:8080")?;
     ns.must("patch service web -p '{\"spec\":{\"selector\":{\"app\":\"ticker\"}}}'")?;
-    for (target, port, websocket) in [("pod/ticker", "18080:8080", "true"), ("service/web", "18081:80", "true"), ("pod/ticker", "18082:8080", "false")] {
+    for (target, port, websocket) in [
+        ("pod/ticker", "18080:8080", "true"),
+        ("service/web", "18081:80", "true"),
+        ("pod/ticker", "18082:8080", "false"),
+    ] {
         let local = port.split(':').next().unwrap_or_default();
         let mut child = c
             .command(&c.tools.kubectl)
@@ -152,26 +164,71 @@ pub fn port_forward(c: &Cluster) -> Result<()> {
 pub fn run_and_debug(c: &Cluster) -> Result<()> {
     let ns = Namespace::new(c, "run")?;
     let run = |name: &str, script: &str, input: &str| {
-        let args = ["run", name, "--rm", "-i", "--restart=Never", "--image=shop/backend:v1", "--command", "--", "sh", "-c", script];
+        let args = [
+            "run",
+            name,
+            "--rm",
+            "-i",
+            "--restart=Never",
+            "--image=shop/backend:v1",
+            "--command",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ];
         talk(&ns, &args, input.as_bytes(), &[])
     };
     for i in 0..3 {
         // However soon it ends, its output comes whole, and once.
         let s = run(&format!("quick{i}"), "echo out", "")?;
-        ensure!(s.text().starts_with("out\npod ") && s.text().matches("out").count() == 1, "run: {}{}", s.text(), s.err);
+        ensure!(
+            s.text().starts_with("out\npod ") && s.text().matches("out").count() == 1,
+            "run: {}{}",
+            s.text(),
+            s.err
+        );
         ensure!(s.code == Some(0) && !s.err.contains("couldn't attach"), "run: {:?} {}", s.code, s.err);
     }
     let s = run("code", "read x; echo got $x; exit 3", "word\n")?;
     ensure!(s.text().starts_with("got word\n") && s.code == Some(3), "run: {:?} {}{}", s.code, s.text(), s.err);
     ensure!(!s.err.contains("couldn't attach"), "run: {}", s.err);
-    let said = on_terminal(&ns, "run tty --rm -it --restart=Never --image=shop/backend:v1 --command -- sh -c 'sleep 1; tty; exit 0'")?;
+    let said = on_terminal(
+        &ns,
+        "run tty --rm -it --restart=Never --image=shop/backend:v1 --command -- sh -c 'sleep 1; tty; exit 0'",
+    )?;
     ensure!(said.contains("/dev/pts/0") && said.contains("code=0"), "run -it: {said}");
     ns.must("run target --image=shop/backend:v1")?;
     ns.must("wait --for=condition=Ready pod/target --timeout=30s")?;
-    let s = talk(&ns, &["debug", "target", "-i", "--image=shop/backend:v2", "--target=target", "--", "sh", "-c", "cat /www/version; ps"], b"", &[])?;
-    ensure!(s.code == Some(0) && s.text().contains("v2") && s.text().contains("httpd -f -p 8080"), "debug: {}{}", s.text(), s.err);
+    let s = talk(
+        &ns,
+        &[
+            "debug",
+            "target",
+            "-i",
+            "--image=shop/backend:v2",
+            "--target=target",
+            "--",
+            "sh",
+            "-c",
+            "cat /www/version; ps",
+        ],
+        b"",
+        &[],
+    )?;
+    ensure!(
+        s.code == Some(0) && s.text().contains("v2") && s.text().contains("httpd -f -p 8080"),
+        "debug: {}{}",
+        s.text(),
+        s.err
+    );
     until(&ns, "target", ".status.ephemeralContainerStatuses[0].state.terminated.exitCode", "0")?;
-    let s = talk(&ns, &["debug", "node/node1", "-i", "--image=shop/backend:v1", "--", "cat", "/host/etc/hostname"], b"", &[])?;
+    let s = talk(
+        &ns,
+        &["debug", "node/node1", "-i", "--image=shop/backend:v1", "--", "cat", "/host/etc/hostname"],
+        b"",
+        &[],
+    )?;
     ensure!(s.code == Some(0), "debug of the node: {}{}", s.text(), s.err);
     ns.delete()
 }

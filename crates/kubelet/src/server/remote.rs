@@ -110,7 +110,11 @@ async fn command(
     let chosen = plan::latest(&view.containers, &container);
     // Whoever comes to attach to a short-lived interactive container finds it ended: its log tells the same.
     let replay = chosen
-        .filter(|c| c.state != ContainerState::Created && matches!(kind, Kind::Attach) && waits_for_client(&view.pod, &container))
+        .filter(|c| {
+            c.state != ContainerState::Created
+                && matches!(kind, Kind::Attach)
+                && waits_for_client(&view.pod, &container)
+        })
         .map(|c| PathBuf::from(&c.log_path));
     let id = chosen
         .filter(|c| c.state == ContainerState::Running || replay.is_some())

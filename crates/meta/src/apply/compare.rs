@@ -41,12 +41,7 @@ pub(super) fn compare_as_go(s: &Structure, old: &Value, new: &Value) -> Comparis
 }
 
 fn run(s: &Structure, old: &Value, new: &Value, go: bool) -> Comparison {
-    let mut walk = Walk {
-        s,
-        go,
-        path: Vec::new(),
-        out: Comparison::default(),
-    };
+    let mut walk = Walk { s, go, path: Vec::new(), out: Comparison::default() };
     walk.value(s.root(), Some(old), Some(new));
     walk.out
 }
@@ -54,16 +49,10 @@ fn run(s: &Structure, old: &Value, new: &Value, go: bool) -> Comparison {
 /// Equality of JSON where `1` is `1.0`.
 pub fn value_eq(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Number(x), Value::Number(y)) => {
-            x == y || (x.as_f64() == y.as_f64() && (x.is_f64() || y.is_f64()))
-        }
-        (Value::Array(x), Value::Array(y)) => {
-            x.len() == y.len() && x.iter().zip(y).all(|(a, b)| value_eq(a, b))
-        }
+        (Value::Number(x), Value::Number(y)) => x == y || (x.as_f64() == y.as_f64() && (x.is_f64() || y.is_f64())),
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(a, b)| value_eq(a, b)),
         (Value::Object(x), Value::Object(y)) => {
-            x.len() == y.len()
-                && x.iter()
-                    .all(|(k, v)| y.get(k).is_some_and(|w| value_eq(v, w)))
+            x.len() == y.len() && x.iter().all(|(k, v)| y.get(k).is_some_and(|w| value_eq(v, w)))
         }
         _ => a == b,
     }
@@ -85,20 +74,13 @@ impl Walk<'_> {
         // A deduced node can change its form; then both sides are walked on their own.
         if node_is_open(form, old, new) {
             self.out.modified.insert(&self.path);
-            self.children(
-                Form::Map(Node::Deduced),
-                old.and_then(Value::as_object),
-                new.and_then(Value::as_object),
-            );
+            self.children(Form::Map(Node::Deduced), old.and_then(Value::as_object), new.and_then(Value::as_object));
             return;
         }
         match form {
             Form::Leaf => return self.leaf(old, new),
             Form::Struct(_) | Form::Map(_) => {
-                let (a, b) = (
-                    old.and_then(Value::as_object),
-                    new.and_then(Value::as_object),
-                );
+                let (a, b) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
                 if !self.has_children(form, a) && !self.has_children(form, b) {
                     return self.leaf(old, new);
                 }
@@ -109,11 +91,7 @@ impl Walk<'_> {
                 if a.is_none_or(Vec::is_empty) && b.is_none_or(Vec::is_empty) {
                     return self.leaf(old, new);
                 }
-                if !self.items(
-                    list,
-                    a.map_or(&[], Vec::as_slice),
-                    b.map_or(&[], Vec::as_slice),
-                ) {
+                if !self.items(list, a.map_or(&[], Vec::as_slice), b.map_or(&[], Vec::as_slice)) {
                     return self.leaf(old, new);
                 }
             }
@@ -138,40 +116,20 @@ impl Walk<'_> {
     fn has_children(&self, form: Form, map: Option<&Map<String, Value>>) -> bool {
         let Some(map) = map else { return false };
         match form {
-            Form::Struct(st) if self.go && map.is_empty() => {
-                st.fields.iter().any(|f| self.s.implied(f).is_some())
-            }
+            Form::Struct(st) if self.go && map.is_empty() => st.fields.iter().any(|f| self.s.implied(f).is_some()),
             _ => !map.is_empty(),
         }
     }
 
-    fn children(
-        &mut self,
-        form: Form,
-        old: Option<&Map<String, Value>>,
-        new: Option<&Map<String, Value>>,
-    ) {
-        let mut names: BTreeSet<&str> = old
-            .into_iter()
-            .chain(new)
-            .flat_map(|m| m.keys())
-            .map(String::as_str)
-            .collect();
+    fn children(&mut self, form: Form, old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>) {
+        let mut names: BTreeSet<&str> = old.into_iter().chain(new).flat_map(|m| m.keys()).map(String::as_str).collect();
         if let (true, Form::Struct(st)) = (self.go, form) {
-            names.extend(
-                st.fields
-                    .iter()
-                    .filter(|f| self.s.implied(f).is_some())
-                    .map(|f| f.name.as_str()),
-            );
+            names.extend(st.fields.iter().filter(|f| self.s.implied(f).is_some()).map(|f| f.name.as_str()));
         }
         for name in names {
             let (node, implied) = match form {
                 Form::Struct(st) => match st.field(name) {
-                    Some(f) => (
-                        Node::Typed(f.ty),
-                        if self.go { self.s.implied(f) } else { None },
-                    ),
+                    Some(f) => (Node::Typed(f.ty), if self.go { self.s.implied(f) } else { None }),
                     None => (Node::Deduced, None),
                 },
                 Form::Map(node) => (node, None),
@@ -196,17 +154,9 @@ impl Walk<'_> {
         };
         let elems: BTreeSet<&Elem> = a.keys().chain(b.keys()).collect();
         for elem in elems {
-            let (x, y) = (
-                a.get(elem).map_or(&[][..], Vec::as_slice),
-                b.get(elem).map_or(&[][..], Vec::as_slice),
-            );
+            let (x, y) = (a.get(elem).map_or(&[][..], Vec::as_slice), b.get(elem).map_or(&[][..], Vec::as_slice));
             if x.len() <= 1 && y.len() <= 1 {
-                self.below(
-                    elem.clone(),
-                    Node::Typed(list.item),
-                    x.first().copied(),
-                    y.first().copied(),
-                );
+                self.below(elem.clone(), Node::Typed(list.item), x.first().copied(), y.first().copied());
                 continue;
             }
             // Duplicates, which old objects may have: all items of one identity are one unit.
@@ -225,9 +175,7 @@ impl Walk<'_> {
     fn index<'v>(&self, list: &List, items: &'v [Value]) -> Option<BTreeMap<Elem, Vec<&'v Value>>> {
         let mut out: BTreeMap<Elem, Vec<&Value>> = BTreeMap::new();
         for item in items {
-            out.entry(self.s.identify(list, item).ok()?)
-                .or_default()
-                .push(item);
+            out.entry(self.s.identify(list, item).ok()?).or_default().push(item);
         }
         Some(out)
     }

@@ -36,11 +36,7 @@ fn unchanged_fields(s: &Structure, live: &Value) -> Option<Set> {
     }
     let change = compare(s, &manifest, live);
     let own = field_set_lenient(s, &manifest);
-    Some(
-        own.difference(&change.modified)
-            .difference(&change.added)
-            .difference(&change.removed),
-    )
+    Some(own.difference(&change.modified).difference(&change.added).difference(&change.removed))
 }
 
 /// Writes the applied manifest into the annotation, as client-side apply would have.

@@ -33,11 +33,7 @@ pub struct Manager {
 
 impl Manager {
     pub fn new(name: &str, operation: Operation, api_version: &str, subresource: &str) -> Manager {
-        let api_version = if operation == Operation::Apply {
-            ""
-        } else {
-            api_version
-        };
+        let api_version = if operation == Operation::Apply { "" } else { api_version };
         Manager {
             name: name.to_string(),
             operation,
@@ -102,21 +98,9 @@ impl Managed {
             let api_version = get_str(e, &["apiVersion"]);
             let set = Set::from_fields_v1(e.get("fieldsV1").unwrap_or(&Value::Null))
                 .map_err(|e| format!("error decoding set: {e}"))?;
-            let manager = Manager::new(
-                get_str(e, &["manager"]),
-                operation,
-                api_version,
-                get_str(e, &["subresource"]),
-            );
+            let manager = Manager::new(get_str(e, &["manager"]), operation, api_version, get_str(e, &["subresource"]));
             let time = object::parse_time(get_str(e, &["time"]));
-            out.0.insert(
-                manager,
-                Versioned {
-                    set,
-                    api_version: api_version.to_string(),
-                    time,
-                },
-            );
+            out.0.insert(manager, Versioned { set, api_version: api_version.to_string(), time });
         }
         Ok(out)
     }
@@ -128,20 +112,13 @@ impl Managed {
         }
         let mut entries: Vec<(&Manager, &Versioned)> = self.0.iter().collect();
         entries.sort_by(|(m, v), (n, w)| {
-            (
-                m.operation,
-                v.time.map(Timestamp::as_second),
-                &m.name,
-                &v.api_version,
-                &m.subresource,
-            )
-                .cmp(&(
-                    n.operation,
-                    w.time.map(Timestamp::as_second),
-                    &n.name,
-                    &w.api_version,
-                    &n.subresource,
-                ))
+            (m.operation, v.time.map(Timestamp::as_second), &m.name, &v.api_version, &m.subresource).cmp(&(
+                n.operation,
+                w.time.map(Timestamp::as_second),
+                &n.name,
+                &w.api_version,
+                &n.subresource,
+            ))
         });
         entries
             .into_iter()
@@ -200,10 +177,7 @@ pub fn validate_field_manager(name: &str, path: &FieldPath, errors: &mut Errors)
             errors.invalid(
                 path.clone(),
                 name,
-                format!(
-                    "invalid character {:?} (at position {i})",
-                    c.escape_default().to_string()
-                ),
+                format!("invalid character {:?} (at position {i})", c.escape_default().to_string()),
             );
         }
     }

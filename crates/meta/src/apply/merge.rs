@@ -47,26 +47,12 @@ pub fn merge(
 
     let reset = s.reset_set();
     let me = Manager::new(writer.manager, Operation::Apply, "", writer.subresource);
-    let set = field_set(s, &applied)
-        .map_err(|why| untyped(&applied, &why))?
-        .recursive_difference(&reset);
+    let set = field_set(s, &applied).map_err(|why| untyped(&applied, &why))?.recursive_difference(&reset);
     let mut managed = managed.clone();
-    let last = managed.0.insert(
-        me.clone(),
-        Versioned {
-            set,
-            api_version: writer.api_version.to_string(),
-            time: None,
-        },
-    );
+    let last = managed.0.insert(me.clone(), Versioned { set, api_version: writer.api_version.to_string(), time: None });
 
     let merged = value(s, s.root(), Some(&live), Some(&applied)).unwrap_or(Value::Null);
-    let merged = prune(
-        s,
-        merged,
-        &managed,
-        last.as_ref().map_or(&Set::new(), |l| &l.set),
-    );
+    let merged = prune(s, merged, &managed, last.as_ref().map_or(&Set::new(), |l| &l.set));
 
     let change = compare_as_go(s, &live, &merged).without(&reset);
     let touched = change.added.union(&change.modified);
@@ -77,10 +63,7 @@ pub fn merge(
             .filter(|(manager, _)| **manager != me)
             .flat_map(|(manager, v)| {
                 let paths = v.set.intersection(&touched).paths();
-                paths.into_iter().map(|path| Conflict {
-                    manager: manager.clone(),
-                    path,
-                })
+                paths.into_iter().map(|path| Conflict { manager: manager.clone(), path })
             })
             .collect();
         if !conflicts.is_empty() {
@@ -92,32 +75,19 @@ pub fn merge(
     if let Some(mine) = managed.0.get_mut(&me) {
         mine.set = strip(&mine.set);
         mine.time = match &last {
-            Some(l)
-                if l.set == mine.set
-                    && l.api_version == mine.api_version
-                    && value_eq(&live, &merged) =>
-            {
-                l.time
-            }
+            Some(l) if l.set == mine.set && l.api_version == mine.api_version && value_eq(&live, &merged) => l.time,
             _ => Some(writer.now),
         };
     }
     managed.drop_empty();
-    Ok(Applied {
-        object: merged,
-        managed,
-    })
+    Ok(Applied { object: merged, managed })
 }
 
 /// The applied object doesn't fit its structure.
 // Differs from upstream, which answers 500 without a reason: it's the client who is wrong, and a retry won't help.
 fn untyped(applied: &Value, why: &str) -> Failure {
     let (group, version) = object::split_api_version(object::api_version(applied));
-    let prefix = if group.is_empty() {
-        "/".to_string()
-    } else {
-        format!("{group}/")
-    };
+    let prefix = if group.is_empty() { "/".to_string() } else { format!("{group}/") };
     Status::bad_request(format!(
         "failed to create typed patch object ({}/{}; {prefix}{version}, Kind={}): {why}",
         object::namespace(applied),
@@ -127,12 +97,7 @@ fn untyped(applied: &Value, why: &str) -> Failure {
     .into()
 }
 
-fn value(
-    s: &Structure,
-    node: Node,
-    live: Option<&Value>,
-    applied: Option<&Value>,
-) -> Option<Value> {
+fn value(s: &Structure, node: Node, live: Option<&Value>, applied: Option<&Value>) -> Option<Value> {
     let (Some(l), Some(a)) = (live, applied) else {
         return applied.or(live).cloned();
     };
@@ -147,12 +112,7 @@ fn value(
                 (None, None) => Some(a.clone()),
                 (lm, am) => {
                     let none = Map::new();
-                    Some(Value::Object(map(
-                        s,
-                        node,
-                        lm.unwrap_or(&none),
-                        am.unwrap_or(&none),
-                    )))
+                    Some(Value::Object(map(s, node, lm.unwrap_or(&none), am.unwrap_or(&none))))
                 }
             }
         }
@@ -161,34 +121,21 @@ fn value(
             match (ll.filter(|v| !v.is_empty()), al.filter(|v| !v.is_empty())) {
                 (None, None) => Some(a.clone()),
                 (ll, al) => Some(Value::Array(
-                    items(
-                        s,
-                        list,
-                        ll.map_or(&[], Vec::as_slice),
-                        al.map_or(&[], Vec::as_slice),
-                    )
-                    .unwrap_or_else(|| al.cloned().unwrap_or_default()),
+                    items(s, list, ll.map_or(&[], Vec::as_slice), al.map_or(&[], Vec::as_slice))
+                        .unwrap_or_else(|| al.cloned().unwrap_or_default()),
                 )),
             }
         }
     }
 }
 
-fn map(
-    s: &Structure,
-    node: Node,
-    live: &Map<String, Value>,
-    applied: &Map<String, Value>,
-) -> Map<String, Value> {
+fn map(s: &Structure, node: Node, live: &Map<String, Value>, applied: &Map<String, Value>) -> Map<String, Value> {
     let names: BTreeSet<&String> = live.keys().chain(applied.keys()).collect();
     names
         .into_iter()
         .filter_map(|name| {
             let below = s.below(node, &Elem::field(name));
-            Some((
-                name.clone(),
-                value(s, below, live.get(name), applied.get(name))?,
-            ))
+            Some((name.clone(), value(s, below, live.get(name), applied.get(name))?))
         })
         .collect()
 }
@@ -196,28 +143,19 @@ fn map(
 /// Merges two lists whose items have an identity. Items that both have come in the applied order, the others keep
 /// their place between their neighbours. None when an item has no identity.
 fn items(s: &Structure, list: &List, live: &[Value], applied: &[Value]) -> Option<Vec<Value>> {
-    let identities = |items: &[Value]| -> Option<Vec<Elem>> {
-        items
-            .iter()
-            .map(|item| s.identify(list, item).ok())
-            .collect()
-    };
+    let identities =
+        |items: &[Value]| -> Option<Vec<Elem>> { items.iter().map(|item| s.identify(list, item).ok()).collect() };
     let (live_ids, applied_ids) = (identities(live)?, identities(applied)?);
     let in_live: BTreeMap<&Elem, &Value> = live_ids.iter().zip(live).rev().collect();
     let in_applied: BTreeSet<&Elem> = applied_ids.iter().collect();
     // Items of both, in the order in which they have to come out.
-    let mut shared = applied_ids
-        .iter()
-        .filter(|id| in_live.contains_key(id))
-        .peekable();
+    let mut shared = applied_ids.iter().filter(|id| in_live.contains_key(id)).peekable();
     let mut done: BTreeSet<&Elem> = BTreeSet::new();
     let mut out = Vec::with_capacity(live.len() + applied.len());
     let (mut l, mut a) = (0, 0);
 
     while l < live.len() || a < applied.len() {
-        let meet = live_ids
-            .get(l)
-            .is_some_and(|id| applied_ids.get(a) == Some(id));
+        let meet = live_ids.get(l).is_some_and(|id| applied_ids.get(a) == Some(id));
         if !meet && let Some(id) = live_ids.get(l) {
             if !in_applied.contains(id) {
                 out.push(live[l].clone());
@@ -225,20 +163,13 @@ fn items(s: &Structure, list: &List, live: &[Value], applied: &[Value]) -> Optio
                 continue;
             }
             // Out of turn (it comes when the applied list reaches it) or come already.
-            if done.contains(id)
-                || (a < applied.len() && shared.peek().is_some_and(|next| *next != id))
-            {
+            if done.contains(id) || (a < applied.len() && shared.peek().is_some_and(|next| *next != id)) {
                 l += 1;
                 continue;
             }
         }
         let Some(id) = applied_ids.get(a) else { break };
-        out.extend(value(
-            s,
-            Node::Typed(list.item),
-            in_live.get(id).copied(),
-            Some(&applied[a]),
-        ));
+        out.extend(value(s, Node::Typed(list.item), in_live.get(id).copied(), Some(&applied[a])));
         done.insert(id);
         if shared.peek() == Some(&id) {
             shared.next();

@@ -22,9 +22,7 @@ mod tests;
 
 pub use compare::{Comparison, compare, value_eq};
 pub use last_applied::LAST_APPLIED;
-pub use managed::{
-    Managed, Manager, Operation, Versioned, validate_field_manager, validate_managed_fields,
-};
+pub use managed::{Managed, Manager, Operation, Versioned, validate_field_manager, validate_managed_fields};
 pub use merge::{Applied, merge};
 pub use paths::{Elem, Path, Set};
 pub use structure::Structure;
@@ -78,11 +76,7 @@ impl From<Failure> for Status {
 /// 409 with a `FieldManagerConflict` cause per field, worded as upstream.
 fn conflict_status(conflicts: &[Conflict]) -> Status {
     let message = match conflicts {
-        [one] => format!(
-            "Apply failed with 1 conflict: conflict with {}: {}",
-            one.manager.shown(),
-            one.path
-        ),
+        [one] => format!("Apply failed with 1 conflict: conflict with {}: {}", one.manager.shown(), one.path),
         many => {
             let mut managers: Vec<&Manager> = many.iter().map(|c| &c.manager).collect();
             managers.sort();
@@ -90,17 +84,9 @@ fn conflict_status(conflicts: &[Conflict]) -> Status {
             let mut lines = Vec::new();
             for manager in managers {
                 lines.push(format!("conflicts with {}:", manager.shown()));
-                lines.extend(
-                    many.iter()
-                        .filter(|c| c.manager == *manager)
-                        .map(|c| format!("- {}", c.path)),
-                );
+                lines.extend(many.iter().filter(|c| c.manager == *manager).map(|c| format!("- {}", c.path)));
             }
-            format!(
-                "Apply failed with {} conflicts: {}",
-                many.len(),
-                lines.join("\n")
-            )
+            format!("Apply failed with {} conflicts: {}", many.len(), lines.join("\n"))
         }
     };
     let causes = conflicts
@@ -112,9 +98,6 @@ fn conflict_status(conflicts: &[Conflict]) -> Status {
         })
         .collect();
     let mut status = Status::new(409, "Conflict", message);
-    status.details = Some(Box::new(Details {
-        causes,
-        ..Details::default()
-    }));
+    status.details = Some(Box::new(Details { causes, ..Details::default() }));
     status
 }

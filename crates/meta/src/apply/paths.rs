@@ -25,12 +25,8 @@ impl Elem {
 
     /// Keys in any order; they are sorted here.
     pub fn key<'a>(keys: impl IntoIterator<Item = (&'a str, Value)>) -> Elem {
-        let sorted: BTreeMap<&str, String> =
-            keys.into_iter().map(|(k, v)| (k, canonical(&v))).collect();
-        let parts: Vec<String> = sorted
-            .iter()
-            .map(|(k, v)| format!("{}:{v}", Value::from(*k)))
-            .collect();
+        let sorted: BTreeMap<&str, String> = keys.into_iter().map(|(k, v)| (k, canonical(&v))).collect();
+        let parts: Vec<String> = sorted.iter().map(|(k, v)| format!("{}:{v}", Value::from(*k))).collect();
         Elem::Key(format!("{{{}}}", parts.join(",")))
     }
 
@@ -55,19 +51,12 @@ impl Elem {
         match tag {
             "f" => Ok(Elem::field(rest)),
             "k" => match serde_json::from_str(rest) {
-                Ok(Value::Object(keys)) => {
-                    Ok(Elem::key(keys.iter().map(|(k, v)| (k.as_str(), v.clone()))))
-                }
+                Ok(Value::Object(keys)) => Ok(Elem::key(keys.iter().map(|(k, v)| (k.as_str(), v.clone())))),
                 Ok(_) => Err(format!("key is not an object: {rest}")),
                 Err(e) => Err(e.to_string()),
             },
-            "v" => serde_json::from_str(rest)
-                .map(|v: Value| Elem::value(&v))
-                .map_err(|e| e.to_string()),
-            "i" => rest
-                .parse()
-                .map(Elem::Index)
-                .map_err(|e| format!("{e}: {rest:?}")),
+            "v" => serde_json::from_str(rest).map(|v: Value| Elem::value(&v)).map_err(|e| e.to_string()),
+            "i" => rest.parse().map(Elem::Index).map_err(|e| format!("{e}: {rest:?}")),
             _ => Err(format!("unknown path element type {tag:?}")),
         }
     }
@@ -77,21 +66,14 @@ impl Elem {
 fn canonical(v: &Value) -> String {
     match v {
         Value::Number(n) => match n.as_f64() {
-            Some(f) if !n.is_i64() && !n.is_u64() && f.fract() == 0.0 && f.abs() < 9e15 => {
-                (f as i64).to_string()
-            }
+            Some(f) if !n.is_i64() && !n.is_u64() && f.fract() == 0.0 && f.abs() < 9e15 => (f as i64).to_string(),
             _ => n.to_string(),
         },
-        Value::Array(items) => format!(
-            "[{}]",
-            items.iter().map(canonical).collect::<Vec<_>>().join(",")
-        ),
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
         Value::Object(map) => {
             let sorted: BTreeMap<&String, &Value> = map.iter().collect();
-            let parts: Vec<String> = sorted
-                .iter()
-                .map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), canonical(v)))
-                .collect();
+            let parts: Vec<String> =
+                sorted.iter().map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), canonical(v))).collect();
             format!("{{{}}}", parts.join(","))
         }
         other => other.to_string(),

@@ -27,12 +27,7 @@ pub(super) fn prune(s: &Structure, merged: Value, managed: &Managed, last: &Set)
     // An item that went as a whole may have held fields that the applier never set. They go with it; but what is
     // gone for another reason than our last set comes back.
     let left = named(&field_set_lenient(s, &owned));
-    remove(
-        s,
-        &merged,
-        &everything.difference(&left).intersection(&last),
-        true,
-    )
+    remove(s, &merged, &everything.difference(&left).intersection(&last), true)
 }
 
 /// The value without the members of `set`. Containers that this empties stay with `keep_empty`, else they go, too:
@@ -41,23 +36,14 @@ fn remove(s: &Structure, value: &Value, set: &Set, keep_empty: bool) -> Value {
     remove_below(s, s.root(), value, set, keep_empty).unwrap_or_else(|| Value::Object(Map::new()))
 }
 
-fn remove_below(
-    s: &Structure,
-    node: Node,
-    value: &Value,
-    set: &Set,
-    keep_empty: bool,
-) -> Option<Value> {
+fn remove_below(s: &Structure, node: Node, value: &Value, set: &Set, keep_empty: bool) -> Option<Value> {
     match (s.form(node, value), value) {
         (Form::Struct(_) | Form::Map(_), Value::Object(map)) if !map.is_empty() => {
             let left: Map<String, Value> = map
                 .iter()
                 .filter_map(|(name, v)| {
                     let elem = Elem::field(name);
-                    Some((
-                        name.clone(),
-                        keep_item(s, s.below(node, &elem), &elem, v, set, keep_empty)?,
-                    ))
+                    Some((name.clone(), keep_item(s, s.below(node, &elem), &elem, v, set, keep_empty)?))
                 })
                 .collect();
             (keep_empty || !left.is_empty()).then_some(Value::Object(left))
@@ -76,14 +62,7 @@ fn remove_below(
     }
 }
 
-fn keep_item(
-    s: &Structure,
-    node: Node,
-    elem: &Elem,
-    value: &Value,
-    set: &Set,
-    keep_empty: bool,
-) -> Option<Value> {
+fn keep_item(s: &Structure, node: Node, elem: &Elem, value: &Value, set: &Set, keep_empty: bool) -> Option<Value> {
     if set.members.contains(elem) {
         return None;
     }
@@ -96,20 +75,14 @@ fn keep_item(
 /// Adds every struct field that has members below it as a member itself. Sets name structs only by what they hold,
 /// but to remove a struct it has to be named.
 fn with_named_parents(s: &Structure, node: Node, set: &Set) -> Set {
-    let mut out = Set {
-        members: set.members.clone(),
-        children: Default::default(),
-    };
+    let mut out = Set { members: set.members.clone(), children: Default::default() };
     for (elem, below) in &set.children {
         if let Elem::Field(name) = elem
             && s.is_named_field(node, name)
         {
             out.members.insert(elem.clone());
         }
-        out.children.insert(
-            elem.clone(),
-            with_named_parents(s, s.below(node, elem), below),
-        );
+        out.children.insert(elem.clone(), with_named_parents(s, s.below(node, elem), below));
     }
     out
 }

@@ -19,22 +19,11 @@ pub struct Structure<'a> {
 
 impl<'a> Structure<'a> {
     pub fn new(types: &'a Types, ty: TypeId) -> Structure<'a> {
-        Structure {
-            types,
-            ty,
-            key_default: &|_, _| None,
-            reset: &[],
-        }
+        Structure { types, ty, key_default: &|_, _| None, reset: &[] }
     }
 
-    pub fn with_key_default(
-        self,
-        f: &'a (dyn Fn(TypeId, &str) -> Option<Value> + Sync),
-    ) -> Structure<'a> {
-        Structure {
-            key_default: f,
-            ..self
-        }
+    pub fn with_key_default(self, f: &'a (dyn Fn(TypeId, &str) -> Option<Value> + Sync)) -> Structure<'a> {
+        Structure { key_default: f, ..self }
     }
 
     pub fn with_reset(self, reset: &'a [&'a [&'a str]]) -> Structure<'a> {
@@ -48,12 +37,7 @@ impl<'a> Structure<'a> {
     pub(super) fn reset_set(&self) -> Set {
         let mut set = Set::new();
         for path in self.reset {
-            set.insert(
-                &path
-                    .iter()
-                    .map(|name| Elem::field(*name))
-                    .collect::<Vec<_>>(),
-            );
+            set.insert(&path.iter().map(|name| Elem::field(*name)).collect::<Vec<_>>());
         }
         set
     }
@@ -93,9 +77,7 @@ impl<'a> Structure<'a> {
             return Node::Deduced;
         };
         match (self.types.shape(ty), elem) {
-            (Shape::Struct(s), Elem::Field(name)) => {
-                s.field(name).map_or(Node::Deduced, |f| Node::Typed(f.ty))
-            }
+            (Shape::Struct(s), Elem::Field(name)) => s.field(name).map_or(Node::Deduced, |f| Node::Typed(f.ty)),
             (Shape::Map { value, .. }, Elem::Field(_)) => Node::Typed(*value),
             (Shape::List(l), _) => Node::Typed(l.item),
             _ => Node::Deduced,
@@ -107,34 +89,22 @@ impl<'a> Structure<'a> {
         match &list.topology {
             Topology::Atomic => Err("atomic list has no items with an identity".to_string()),
             Topology::Set => match item {
-                Value::Null => Err(
-                    "associative list without keys has an element that's explicitly null"
-                        .to_string(),
-                ),
-                Value::Object(_) => Err(
-                    "associative list without keys has an element that's a map type".to_string(),
-                ),
-                Value::Array(_) => Err(
-                    "associative list without keys has an element that's a list type".to_string(),
-                ),
+                Value::Null => Err("associative list without keys has an element that's explicitly null".to_string()),
+                Value::Object(_) => Err("associative list without keys has an element that's a map type".to_string()),
+                Value::Array(_) => Err("associative list without keys has an element that's a list type".to_string()),
                 scalar => Ok(Elem::value(scalar)),
             },
             Topology::Map { keys } => {
                 let Value::Object(fields) = item else {
                     return Err(match item {
-                        Value::Null => {
-                            "associative list with keys may not have a null element".to_string()
-                        }
+                        Value::Null => "associative list with keys may not have a null element".to_string(),
                         _ => "associative list with keys may not have non-map elements".to_string(),
                     });
                 };
                 let found: Vec<(&str, Value)> = keys
                     .iter()
                     .filter_map(|key| {
-                        let value = fields
-                            .get(key)
-                            .cloned()
-                            .or_else(|| (self.key_default)(list.item, key))?;
+                        let value = fields.get(key).cloned().or_else(|| (self.key_default)(list.item, key))?;
                         Some((key.as_str(), value))
                     })
                     .collect();
@@ -153,8 +123,7 @@ impl<'a> Structure<'a> {
     /// What a Go struct has in its JSON where ours has nothing: embedded structs are written even when empty, and
     /// nil lists without `omitempty` as null. Upstream compares such objects, and so must we.
     pub(super) fn implied(&self, field: &Field) -> Option<&'static Value> {
-        static EMPTY: std::sync::LazyLock<Value> =
-            std::sync::LazyLock::new(|| Value::Object(Map::new()));
+        static EMPTY: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| Value::Object(Map::new()));
         // Only types that come from Go have protobuf numbers; custom resources have no implied fields.
         if field.pointer || field.proto == 0 {
             return None;
@@ -185,10 +154,6 @@ pub(super) enum Form<'a> {
 
 impl Form<'_> {
     fn deduced(value: &Value) -> Form<'static> {
-        if value.is_object() {
-            Form::Map(Node::Deduced)
-        } else {
-            Form::Leaf
-        }
+        if value.is_object() { Form::Map(Node::Deduced) } else { Form::Leaf }
     }
 }

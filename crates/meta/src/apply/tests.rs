@@ -12,12 +12,7 @@ fn at(second: i64) -> jiff::Timestamp {
 }
 
 fn writer(manager: &str, second: i64) -> Writer<'_> {
-    Writer {
-        manager,
-        api_version: "apps/v1",
-        subresource: "",
-        now: at(second),
-    }
+    Writer { manager, api_version: "apps/v1", subresource: "", now: at(second) }
 }
 
 fn tcp(types: &Types) -> impl Fn(TypeId, &str) -> Option<Value> + Sync {
@@ -36,12 +31,7 @@ struct Story {
 impl Story {
     fn new() -> Story {
         let (types, ty) = deployment();
-        Story {
-            types,
-            ty,
-            live: Value::Null,
-            second: 0,
-        }
+        Story { types, ty, live: Value::Null, second: 0 }
     }
 
     fn config(spec: Value) -> Value {
@@ -51,9 +41,7 @@ impl Story {
     fn apply_object(&mut self, manager: &str, config: &Value, force: bool) -> Result<(), Status> {
         self.second += 1;
         let hook = tcp(&self.types);
-        let s = Structure::new(&self.types, self.ty)
-            .with_key_default(&hook)
-            .with_reset(&[&["status"]]);
+        let s = Structure::new(&self.types, self.ty).with_key_default(&hook).with_reset(&[&["status"]]);
         let new = apply(&s, &self.live, config, &writer(manager, self.second), force)?;
         self.live = new;
         object::set(&mut self.live, &["metadata", "uid"], "u");
@@ -67,14 +55,8 @@ impl Story {
     fn update(&mut self, manager: &str, change: impl FnOnce(&mut Value)) {
         self.second += 1;
         let hook = tcp(&self.types);
-        let s = Structure::new(&self.types, self.ty)
-            .with_key_default(&hook)
-            .with_reset(&[&["status"]]);
-        let mut new = if self.live.is_null() {
-            Story::config(json!({}))
-        } else {
-            self.live.clone()
-        };
+        let s = Structure::new(&self.types, self.ty).with_key_default(&hook).with_reset(&[&["status"]]);
+        let mut new = if self.live.is_null() { Story::config(json!({})) } else { self.live.clone() };
         change(&mut new);
         track_update(&s, &self.live, &mut new, &writer(manager, self.second));
         self.live = new;
@@ -91,12 +73,8 @@ impl Story {
             .iter()
             .map(|e| {
                 let text = |k: &str| object::get_str(e, &[k]).to_string();
-                let second =
-                    object::parse_time(&text("time")).map_or(-1, jiff::Timestamp::as_second);
-                (
-                    format!("{} {} {second}", text("manager"), text("operation")),
-                    e["fieldsV1"].clone(),
-                )
+                let second = object::parse_time(&text("time")).map_or(-1, jiff::Timestamp::as_second);
+                (format!("{} {} {second}", text("manager"), text("operation")), e["fieldsV1"].clone())
             })
             .collect()
     }
@@ -105,26 +83,18 @@ impl Story {
 #[test]
 fn an_applier_owns_what_it_applies_and_removes_what_it_drops() {
     let mut s = Story::new();
-    s.apply(
-        "a",
-        json!({"replicas": 1, "containers": [{"name": "x", "image": "i"}, {"name": "y"}]}),
-        false,
-    )
-    .unwrap();
+    s.apply("a", json!({"replicas": 1, "containers": [{"name": "x", "image": "i"}, {"name": "y"}]}), false).unwrap();
     let owned = json!({"f:spec": {"f:replicas": {}, "f:containers": {
         "k:{\"name\":\"x\"}": {".": {}, "f:name": {}, "f:image": {}}, "k:{\"name\":\"y\"}": {".": {}, "f:name": {}}}}});
     assert_eq!(s.owners(), [("a Apply 1".to_string(), owned)]);
-    s.apply("a", json!({"containers": [{"name": "x"}]}), false)
-        .unwrap();
+    s.apply("a", json!({"containers": [{"name": "x"}]}), false).unwrap();
     assert_eq!(s.spec(), &json!({"containers": [{"name": "x"}]}));
 }
 
 #[test]
 fn conflicts_name_manager_and_field() {
     let mut s = Story::new();
-    s.update("kubectl-client-side-apply", |o| {
-        o["spec"] = json!({"replicas": 1})
-    });
+    s.update("kubectl-client-side-apply", |o| o["spec"] = json!({"replicas": 1}));
     let e = s.apply("b", json!({"replicas": 2}), false).unwrap_err();
     assert_eq!((e.code, e.reason), (409, "Conflict"));
     assert_eq!(
@@ -132,73 +102,39 @@ fn conflicts_name_manager_and_field() {
         "Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using apps/v1: .spec.replicas"
     );
     let cause = &e.details.unwrap().causes[0];
-    assert_eq!(
-        (cause.reason.as_str(), cause.field.as_str()),
-        ("FieldManagerConflict", ".spec.replicas")
-    );
+    assert_eq!((cause.reason.as_str(), cause.field.as_str()), ("FieldManagerConflict", ".spec.replicas"));
     s.apply("b", json!({"replicas": 2}), true).unwrap();
     assert_eq!(s.spec(), &json!({"replicas": 2}));
     let names: Vec<String> = s.owners().into_iter().map(|o| o.0).collect();
-    assert_eq!(
-        names,
-        ["b Apply 3"],
-        "the field changed hands, and the old owner has none left"
-    );
+    assert_eq!(names, ["b Apply 3"], "the field changed hands, and the old owner has none left");
 }
 
 #[test]
 fn equal_values_are_shared_and_survive_one_owner() {
     let mut s = Story::new();
-    s.apply(
-        "a",
-        json!({"replicas": 1, "containers": [{"name": "x", "image": "i"}]}),
-        false,
-    )
-    .unwrap();
+    s.apply("a", json!({"replicas": 1, "containers": [{"name": "x", "image": "i"}]}), false).unwrap();
     s.apply("b", json!({"replicas": 1}), false).unwrap();
-    s.apply(
-        "a",
-        json!({"containers": [{"name": "x", "image": "i"}]}),
-        false,
-    )
-    .unwrap();
+    s.apply("a", json!({"containers": [{"name": "x", "image": "i"}]}), false).unwrap();
     assert_eq!(s.spec()["replicas"], 1);
     s.apply("b", json!({}), false).unwrap();
     assert_eq!(s.spec().get("replicas"), None);
-    assert_eq!(
-        s.owners()[1].1,
-        json!({"f:spec": {}}),
-        "an empty map is owned as such"
-    );
+    assert_eq!(s.owners()[1].1, json!({"f:spec": {}}), "an empty map is owned as such");
 }
 
 #[test]
 fn fields_of_updaters_are_not_pruned() {
     let mut s = Story::new();
-    s.apply(
-        "a",
-        json!({"replicas": 1, "containers": [{"name": "x"}]}),
-        false,
-    )
-    .unwrap();
+    s.apply("a", json!({"replicas": 1, "containers": [{"name": "x"}]}), false).unwrap();
     s.update("scaler", |o| o["spec"]["replicas"] = json!(5));
-    s.apply("a", json!({"containers": [{"name": "x"}]}), false)
-        .unwrap();
+    s.apply("a", json!({"containers": [{"name": "x"}]}), false).unwrap();
     assert_eq!(s.spec()["replicas"], 5);
-    assert_eq!(
-        s.owners()[1],
-        (
-            "scaler Update 2".to_string(),
-            json!({"f:spec": {"f:replicas": {}}})
-        )
-    );
+    assert_eq!(s.owners()[1], ("scaler Update 2".to_string(), json!({"f:spec": {"f:replicas": {}}})));
 }
 
 #[test]
 fn applying_again_changes_nothing_not_even_the_time() {
     let mut s = Story::new();
-    let spec =
-        json!({"replicas": 1, "containers": [{"name": "x", "ports": [{"containerPort": 1}]}]});
+    let spec = json!({"replicas": 1, "containers": [{"name": "x", "ports": [{"containerPort": 1}]}]});
     s.apply("a", spec.clone(), false).unwrap();
     let before = s.live.clone();
     s.apply("a", spec, false).unwrap();
@@ -208,42 +144,19 @@ fn applying_again_changes_nothing_not_even_the_time() {
 #[test]
 fn keys_have_defaults() {
     let mut s = Story::new();
-    s.apply(
-        "a",
-        json!({"containers": [{"name": "x", "ports": [{"containerPort": 1}]}]}),
-        false,
-    )
-    .unwrap();
-    s.update("defaults", |o| {
-        o["spec"]["containers"][0]["ports"][0]["protocol"] = json!("TCP")
-    });
-    s.apply(
-        "a",
-        json!({"containers": [{"name": "x", "ports": [{"containerPort": 1, "name": "p"}]}]}),
-        false,
-    )
-    .unwrap();
-    assert_eq!(
-        s.spec()["containers"][0]["ports"],
-        json!([{"containerPort": 1, "protocol": "TCP", "name": "p"}])
-    );
-    assert!(
-        s.owners()[0]
-            .1
-            .to_string()
-            .contains(r#"k:{\"containerPort\":1,\"protocol\":\"TCP\"}"#)
-    );
+    s.apply("a", json!({"containers": [{"name": "x", "ports": [{"containerPort": 1}]}]}), false).unwrap();
+    s.update("defaults", |o| o["spec"]["containers"][0]["ports"][0]["protocol"] = json!("TCP"));
+    s.apply("a", json!({"containers": [{"name": "x", "ports": [{"containerPort": 1, "name": "p"}]}]}), false).unwrap();
+    assert_eq!(s.spec()["containers"][0]["ports"], json!([{"containerPort": 1, "protocol": "TCP", "name": "p"}]));
+    assert!(s.owners()[0].1.to_string().contains(r#"k:{\"containerPort\":1,\"protocol\":\"TCP\"}"#));
 }
 
 #[test]
 fn list_order_is_the_appliers_with_others_in_place() {
     let mut s = Story::new();
     let named = |names: &[&str]| -> Value { names.iter().map(|n| json!({"name": n})).collect() };
-    s.update("u", |o| {
-        o["spec"]["containers"] = named(&["a", "b", "c", "d"])
-    });
-    s.apply("m", json!({"containers": named(&["n", "c", "a"])}), false)
-        .unwrap();
+    s.update("u", |o| o["spec"]["containers"] = named(&["a", "b", "c", "d"]));
+    s.apply("m", json!({"containers": named(&["n", "c", "a"])}), false).unwrap();
     assert_eq!(s.spec()["containers"], named(&["b", "n", "c", "d", "a"]));
 }
 
@@ -263,13 +176,7 @@ fn updates_track_what_changes() {
         o["metadata"]["labels"] = json!({});
     });
     let owners = s.owners();
-    assert_eq!(
-        owners[1],
-        (
-            "v Update 2".to_string(),
-            json!({"f:spec": {"f:replicas": {}}})
-        )
-    );
+    assert_eq!(owners[1], ("v Update 2".to_string(), json!({"f:spec": {"f:replicas": {}}})));
     assert!(owners[0].1["f:spec"].get("f:replicas").is_none());
     assert!(owners[0].1["f:metadata"]["f:labels"].get("f:a").is_none());
     let before = s.owners();
@@ -282,20 +189,13 @@ fn clients_may_reset_or_rewrite_ownership() {
     let mut s = Story::new();
     s.update("u", |o| o["spec"] = json!({"replicas": 1}));
     s.update("u", |o| {
-        o["metadata"]
-            .as_object_mut()
-            .unwrap()
-            .remove("managedFields");
+        o["metadata"].as_object_mut().unwrap().remove("managedFields");
     });
     assert_eq!(s.owners().len(), 1, "leaving the list out keeps it");
     s.update("u", |o| o["metadata"]["managedFields"] = json!([{}]));
     assert_eq!(s.owners().len(), 0);
     s.update("u", |o| o["spec"]["replicas"] = json!(2));
-    assert_eq!(
-        s.owners().len(),
-        0,
-        "an untracked object stays untracked by updates"
-    );
+    assert_eq!(s.owners().len(), 0, "an untracked object stays untracked by updates");
     s.apply("a", json!({"replicas": 2}), false).unwrap();
     let names: Vec<String> = s.owners().into_iter().map(|o| o.0).collect();
     assert_eq!(names, ["a Apply 5", "before-first-apply Update 5"]);
@@ -305,19 +205,13 @@ fn clients_may_reset_or_rewrite_ownership() {
 fn old_updaters_are_merged() {
     let mut s = Story::new();
     for i in 0..13 {
-        s.update(&format!("m{i:02}"), |o| {
-            object::set(o, &["metadata", "labels", &format!("l{i}")], "x")
-        });
+        s.update(&format!("m{i:02}"), |o| object::set(o, &["metadata", "labels", &format!("l{i}")], "x"));
     }
     let names: Vec<String> = s.owners().into_iter().map(|o| o.0).collect();
     assert_eq!(names.len(), 10);
     assert_eq!(names[0], "ancient-changes Update 4");
     for i in 0..4 {
-        assert!(
-            s.owners()[0].1["f:metadata"]["f:labels"]
-                .get(format!("f:l{i}"))
-                .is_some()
-        );
+        assert!(s.owners()[0].1["f:metadata"]["f:labels"].get(format!("f:l{i}")).is_some());
     }
 }
 
@@ -329,13 +223,9 @@ fn kubectl_moves_from_client_side_apply() {
         o["spec"] = json!({"replicas": 1});
         object::set_annotation(o, LAST_APPLIED, manifest);
     });
-    assert!(
-        s.clone_apply("other", 2).is_err(),
-        "only kubectl is trusted with this"
-    );
+    assert!(s.clone_apply("other", 2).is_err(), "only kubectl is trusted with this");
     s.apply("kubectl", json!({"replicas": 2}), false).unwrap();
-    let kept: Value =
-        serde_json::from_str(object::annotation(&s.live, LAST_APPLIED).unwrap()).unwrap();
+    let kept: Value = serde_json::from_str(object::annotation(&s.live, LAST_APPLIED).unwrap()).unwrap();
     assert_eq!(kept["spec"], json!({"replicas": 2}));
 }
 
@@ -350,22 +240,13 @@ impl Story {
 #[test]
 fn what_does_not_fit_is_refused_in_upstreams_words() {
     for (spec, why) in [
-        (
-            json!({"replcas": 1}),
-            ".spec.replcas: field not declared in schema",
-        ),
-        (
-            json!({"replicas": "1"}),
-            ".spec.replicas: expected numeric (int or float), got string",
-        ),
+        (json!({"replcas": 1}), ".spec.replcas: field not declared in schema"),
+        (json!({"replicas": "1"}), ".spec.replicas: expected numeric (int or float), got string"),
         (
             json!({"containers": [{"name": "a", "image": 1}]}),
             ".spec.containers[name=\"a\"].image: expected string, got &value.valueUnstructured{Value:1}",
         ),
-        (
-            json!({"containers": {"a": 1}}),
-            ".spec.containers: expected list, got &{map[a:1]}",
-        ),
+        (json!({"containers": {"a": 1}}), ".spec.containers: expected list, got &{map[a:1]}"),
         (
             json!({"containers": [{"name": "a"}, {"name": "a"}]}),
             ".spec.containers: duplicate entries for key [name=\"a\"]",
@@ -373,26 +254,17 @@ fn what_does_not_fit_is_refused_in_upstreams_words() {
     ] {
         let e = Story::new().apply("a", spec, false).unwrap_err();
         assert_eq!(e.code, 400);
-        assert_eq!(
-            e.message,
-            format!("failed to create typed patch object (n/d; apps/v1, Kind=Deployment): {why}")
-        );
+        assert_eq!(e.message, format!("failed to create typed patch object (n/d; apps/v1, Kind=Deployment): {why}"));
     }
     let mut config = Story::config(json!({}));
     config["metadata"]["managedFields"] = json!([]);
-    assert_eq!(
-        Story::new()
-            .apply_object("a", &config, false)
-            .map_err(|e| e.code),
-        Err(400)
-    );
+    assert_eq!(Story::new().apply_object("a", &config, false).map_err(|e| e.code), Err(400));
     config = Story::config(json!({}));
     config["apiVersion"] = json!("apps/v2");
     assert_eq!(
-        Story::new()
-            .apply_object("a", &config, false)
-            .map_err(|e| e.message),
-        Err("Incorrect version specified in apply patch. Specified patch version: apps/v2, expected: apps/v1".to_string())
+        Story::new().apply_object("a", &config, false).map_err(|e| e.message),
+        Err("Incorrect version specified in apply patch. Specified patch version: apps/v2, expected: apps/v1"
+            .to_string())
     );
 }
 
@@ -402,62 +274,38 @@ fn fields_v1_reads_what_it_writes() {
     let set = Set::from_fields_v1(&text).unwrap();
     assert_eq!(set.to_fields_v1(), text);
     let shown: Vec<String> = set.paths().iter().map(Path::to_string).collect();
-    assert_eq!(
-        shown,
-        [
-            ".a",
-            ".a.b",
-            ".a[x=1,y=\"z\"].q",
-            ".a[=\"s\"]",
-            ".a[=2]",
-            ".a[3]"
-        ]
-    );
-    for bad in [
-        json!({"a": {}}),
-        json!({"f:a": 1}),
-        json!({"k:x": {}}),
-        json!({"z:x": {}}),
-        json!(3),
-    ] {
+    assert_eq!(shown, [".a", ".a.b", ".a[x=1,y=\"z\"].q", ".a[=\"s\"]", ".a[=2]", ".a[3]"]);
+    for bad in [json!({"a": {}}), json!({"f:a": 1}), json!({"k:x": {}}), json!({"z:x": {}}), json!(3)] {
         assert!(Set::from_fields_v1(&bad).is_err(), "{bad}");
     }
 }
 
 fn spec() -> impl Strategy<Value = Value> {
-    let container = (
-        "[a-c]",
-        prop::option::of("[x-z]"),
-        prop::option::of(1i64..3),
-    );
-    (
-        prop::option::of(1i64..4),
-        prop::collection::vec(container, 0..4),
-    )
-        .prop_map(|(replicas, containers)| {
-            let mut spec = json!({});
-            if let Some(r) = replicas {
-                spec["replicas"] = json!(r);
+    let container = ("[a-c]", prop::option::of("[x-z]"), prop::option::of(1i64..3));
+    (prop::option::of(1i64..4), prop::collection::vec(container, 0..4)).prop_map(|(replicas, containers)| {
+        let mut spec = json!({});
+        if let Some(r) = replicas {
+            spec["replicas"] = json!(r);
+        }
+        let mut seen: Vec<Value> = Vec::new();
+        for (name, image, port) in containers {
+            if seen.iter().any(|c| c["name"] == name.as_str()) {
+                continue;
             }
-            let mut seen: Vec<Value> = Vec::new();
-            for (name, image, port) in containers {
-                if seen.iter().any(|c| c["name"] == name.as_str()) {
-                    continue;
-                }
-                let mut c = json!({"name": name});
-                if let Some(i) = image {
-                    c["image"] = json!(i);
-                }
-                if let Some(p) = port {
-                    c["ports"] = json!([{"containerPort": p}]);
-                }
-                seen.push(c);
+            let mut c = json!({"name": name});
+            if let Some(i) = image {
+                c["image"] = json!(i);
             }
-            if !seen.is_empty() {
-                spec["containers"] = json!(seen);
+            if let Some(p) = port {
+                c["ports"] = json!([{"containerPort": p}]);
             }
-            spec
-        })
+            seen.push(c);
+        }
+        if !seen.is_empty() {
+            spec["containers"] = json!(seen);
+        }
+        spec
+    })
 }
 
 proptest! {

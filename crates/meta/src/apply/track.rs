@@ -46,13 +46,7 @@ fn live_or_new(old: &Value, new: &Value, writer: &Writer) -> Managed {
 }
 
 /// The ownership after a write that isn't apply: what it changes becomes the writer's, what it removes nobody's.
-pub fn update(
-    s: &Structure,
-    old: &Value,
-    new: &Value,
-    managed: &Managed,
-    writer: &Writer,
-) -> Managed {
+pub fn update(s: &Structure, old: &Value, new: &Value, managed: &Managed, writer: &Writer) -> Managed {
     let base;
     let old = if old.is_null() {
         base = json!({});
@@ -67,17 +61,8 @@ pub fn update(
 
     let mine = strip(&touched);
     if !mine.is_empty() {
-        let name = if writer.manager.is_empty() {
-            "unknown"
-        } else {
-            writer.manager
-        };
-        let me = Manager::new(
-            name,
-            Operation::Update,
-            writer.api_version,
-            writer.subresource,
-        );
+        let name = if writer.manager.is_empty() { "unknown" } else { writer.manager };
+        let me = Manager::new(name, Operation::Update, writer.api_version, writer.subresource);
         let entry = managed.0.entry(me).or_insert_with(|| Versioned {
             set: Set::new(),
             api_version: writer.api_version.to_string(),
@@ -99,13 +84,7 @@ pub fn update(
 ///
 /// Errors: 409 with the conflicts, 400 for a patch that names another version, carries managed fields or doesn't fit
 /// the structure, 500 for a live object with broken managed fields.
-pub fn apply(
-    s: &Structure,
-    live: &Value,
-    applied: &Value,
-    writer: &Writer,
-    force: bool,
-) -> Result<Value, Failure> {
+pub fn apply(s: &Structure, live: &Value, applied: &Value, writer: &Writer, force: bool) -> Result<Value, Failure> {
     let version = object::api_version(applied);
     if version != writer.api_version {
         return Err(Status::bad_request(format!(
@@ -114,21 +93,15 @@ pub fn apply(
         ))
         .into());
     }
-    if !matches!(
-        object::get(applied, &["metadata", "managedFields"]),
-        None | Some(Value::Null)
-    ) {
+    if !matches!(object::get(applied, &["metadata", "managedFields"]), None | Some(Value::Null)) {
         return Err(Status::bad_request("metadata.managedFields must be nil").into());
     }
     let empty = json!({"apiVersion": version, "kind": get_str(applied, &["kind"]), "metadata": {}});
     let live = if live.is_null() { &empty } else { live };
-    let mut managed = Managed::of(live)
-        .map_err(|e| Status::new(500, "", format!("failed to decode managed fields: {e}")))?;
+    let mut managed =
+        Managed::of(live).map_err(|e| Status::new(500, "", format!("failed to decode managed fields: {e}")))?;
     if managed.is_empty() {
-        let before = Writer {
-            manager: BEFORE_FIRST_APPLY,
-            ..*writer
-        };
+        let before = Writer { manager: BEFORE_FIRST_APPLY, ..*writer };
         managed = update(s, &empty, live, &managed, &before);
     }
     let mut done = match merge(s, live, applied, &managed, writer, force) {
@@ -153,9 +126,7 @@ pub(super) fn disown(managed: &mut Managed, fields: &Set, but: Option<&Manager>)
             v.set = v.set.difference(fields);
         }
     }
-    managed
-        .0
-        .retain(|manager, v| Some(manager) == but || !v.set.is_empty());
+    managed.0.retain(|manager, v| Some(manager) == but || !v.set.is_empty());
 }
 
 /// Without the fields that identify an object or that only the server writes; nobody owns them.
@@ -182,22 +153,12 @@ pub(super) fn strip(set: &Set) -> Set {
 
 /// Merges the oldest updaters of a version into one bucket until few enough are left.
 fn cap(managed: &mut Managed) {
-    let mut updaters: Vec<Manager> = managed
-        .0
-        .keys()
-        .filter(|m| m.operation == Operation::Update)
-        .cloned()
-        .collect();
+    let mut updaters: Vec<Manager> = managed.0.keys().filter(|m| m.operation == Operation::Update).cloned().collect();
     let mut excess = updaters.len().saturating_sub(UPDATE_MANAGERS_MAX);
     if excess == 0 {
         return;
     }
-    updaters.sort_by_cached_key(|m| {
-        (
-            managed.0.get(m).and_then(|v| v.time).map(|t| t.as_second()),
-            m.clone(),
-        )
-    });
+    updaters.sort_by_cached_key(|m| (managed.0.get(m).and_then(|v| v.time).map(|t| t.as_second()), m.clone()));
     let mut first_of_version: BTreeMap<String, Manager> = BTreeMap::new();
     for manager in updaters {
         if excess == 0 {

@@ -11,13 +11,7 @@ use std::collections::BTreeSet;
 /// Errors: everything in which the object doesn't fit, worded as upstream's typed objects word it:
 /// `.spec.replcas: field not declared in schema`.
 pub fn field_set(s: &Structure, obj: &Value) -> Result<Set, String> {
-    let mut walk = Walk {
-        s,
-        strict: true,
-        path: Path::default(),
-        set: Set::new(),
-        errors: Vec::new(),
-    };
+    let mut walk = Walk { s, strict: true, path: Path::default(), set: Set::new(), errors: Vec::new() };
     walk.value(s.root(), obj);
     match walk.errors.as_slice() {
         [] => Ok(walk.set),
@@ -28,13 +22,7 @@ pub fn field_set(s: &Structure, obj: &Value) -> Result<Set, String> {
 
 /// All fields of an object that the server holds already; duplicates and unknown fields are no fault.
 pub(super) fn field_set_lenient(s: &Structure, obj: &Value) -> Set {
-    let mut walk = Walk {
-        s,
-        strict: false,
-        path: Path::default(),
-        set: Set::new(),
-        errors: Vec::new(),
-    };
+    let mut walk = Walk { s, strict: false, path: Path::default(), set: Set::new(), errors: Vec::new() };
     walk.value(s.root(), obj);
     walk.set
 }
@@ -127,26 +115,19 @@ impl Walk<'_> {
             return;
         }
         match self.s.types.shape(ty) {
-            Shape::Bool if !value.is_boolean() => self.fault(format_args!(
-                "expected boolean, got &{{{}}}",
-                go_text(value)
-            )),
-            Shape::Int32 | Shape::Int64 | Shape::Double if !value.is_number() => self.fault(
-                format_args!("expected numeric (int or float), got {}", go_type(value)),
-            ),
+            Shape::Bool if !value.is_boolean() => {
+                self.fault(format_args!("expected boolean, got &{{{}}}", go_text(value)))
+            }
+            Shape::Int32 | Shape::Int64 | Shape::Double if !value.is_number() => {
+                self.fault(format_args!("expected numeric (int or float), got {}", go_type(value)))
+            }
             Shape::String | Shape::Bytes | Shape::Duration if !value.is_string() => {
-                self.fault(format_args!(
-                    "expected string, got &value.valueUnstructured{{Value:{}}}",
-                    go_syntax(value)
-                ));
+                self.fault(format_args!("expected string, got &value.valueUnstructured{{Value:{}}}", go_syntax(value)));
             }
             Shape::Quantity | Shape::IntOrString | Shape::Time | Shape::MicroTime
                 if value.is_object() || value.is_array() =>
             {
-                self.fault(format_args!(
-                    "expected any scalar, got &{{{}}}",
-                    go_text(value)
-                ))
+                self.fault(format_args!("expected any scalar, got &{{{}}}", go_text(value)))
             }
             Shape::Struct(_) | Shape::Map { .. } if !value.is_object() => {
                 self.fault(format_args!("expected map, got &{{{}}}", go_text(value)))
@@ -164,15 +145,9 @@ fn go_text(v: &Value) -> String {
     match v {
         Value::Null => "<nil>".to_string(),
         Value::String(s) => s.clone(),
-        Value::Array(items) => format!(
-            "[{}]",
-            items.iter().map(go_text).collect::<Vec<_>>().join(" ")
-        ),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_text).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
-            let mut parts: Vec<String> = map
-                .iter()
-                .map(|(k, v)| format!("{k}:{}", go_text(v)))
-                .collect();
+            let mut parts: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_text(v))).collect();
             parts.sort();
             format!("map[{}]", parts.join(" "))
         }
@@ -185,16 +160,10 @@ fn go_syntax(v: &Value) -> String {
     match v {
         Value::Null => "interface {}(nil)".to_string(),
         Value::Array(items) => {
-            format!(
-                "[]interface {{}}{{{}}}",
-                items.iter().map(go_syntax).collect::<Vec<_>>().join(", ")
-            )
+            format!("[]interface {{}}{{{}}}", items.iter().map(go_syntax).collect::<Vec<_>>().join(", "))
         }
         Value::Object(map) => {
-            let mut parts: Vec<String> = map
-                .iter()
-                .map(|(k, v)| format!("{k:?}:{}", go_syntax(v)))
-                .collect();
+            let mut parts: Vec<String> = map.iter().map(|(k, v)| format!("{k:?}:{}", go_syntax(v))).collect();
             parts.sort();
             format!("map[string]interface {{}}{{{}}}", parts.join(", "))
         }

@@ -37,11 +37,7 @@ pub fn apply(original: &Value, patch: &Value) -> Result<Value> {
 }
 
 fn refused() -> Status {
-    let mut s = Status::new(
-        422,
-        "Invalid",
-        "the server rejected our request due to an error in our request",
-    );
+    let mut s = Status::new(422, "Invalid", "the server rejected our request due to an error in our request");
     s.details = Some(Box::new(Details::default()));
     s
 }
@@ -101,13 +97,8 @@ fn from_the_end(doc: &Value, pointer: &str) -> String {
             continue;
         }
         let name = token.replace("~1", "/").replace("~0", "~");
-        let token = match (
-            at,
-            name.strip_prefix('-').and_then(|n| n.parse::<usize>().ok()),
-        ) {
-            (Some(Value::Array(items)), Some(back)) if back <= items.len() => {
-                (items.len() - back).to_string()
-            }
+        let token = match (at, name.strip_prefix('-').and_then(|n| n.parse::<usize>().ok())) {
+            (Some(Value::Array(items)), Some(back)) if back <= items.len() => (items.len() - back).to_string(),
             _ => token.to_string(),
         };
         at = match at {
@@ -149,50 +140,20 @@ mod tests {
     fn operations() {
         let doc = json!({"a": [1, 2, 3], "m": {"x/y": 1}});
         for (patch, want) in [
-            (
-                json!([{"op": "add", "path": "/a/-", "value": 4}]),
-                Ok(json!({"a": [1, 2, 3, 4], "m": {"x/y": 1}})),
-            ),
-            (
-                json!([{"op": "replace", "path": "/a/-1", "value": 9}]),
-                Ok(json!({"a": [1, 2, 9], "m": {"x/y": 1}})),
-            ),
-            (
-                json!([{"op": "remove", "path": "/m/x~1y"}]),
-                Ok(json!({"a": [1, 2, 3], "m": {}})),
-            ),
-            (
-                json!([{"op": "move", "from": "/m", "path": "/n"}]),
-                Ok(json!({"a": [1, 2, 3], "n": {"x/y": 1}})),
-            ),
-            (
-                json!([{"op": "test", "path": "/a/0", "value": 1}]),
-                Ok(doc.clone()),
-            ),
-            (
-                json!([{"op": "test", "path": "/none", "value": null}]),
-                Ok(doc.clone()),
-            ),
-            (
-                json!([{"op": "test", "path": "/a/0", "value": 2}]),
-                Err(422),
-            ),
-            (
-                json!([{"op": "test", "path": "/a/0", "value": null}]),
-                Err(422),
-            ),
+            (json!([{"op": "add", "path": "/a/-", "value": 4}]), Ok(json!({"a": [1, 2, 3, 4], "m": {"x/y": 1}}))),
+            (json!([{"op": "replace", "path": "/a/-1", "value": 9}]), Ok(json!({"a": [1, 2, 9], "m": {"x/y": 1}}))),
+            (json!([{"op": "remove", "path": "/m/x~1y"}]), Ok(json!({"a": [1, 2, 3], "m": {}}))),
+            (json!([{"op": "move", "from": "/m", "path": "/n"}]), Ok(json!({"a": [1, 2, 3], "n": {"x/y": 1}}))),
+            (json!([{"op": "test", "path": "/a/0", "value": 1}]), Ok(doc.clone())),
+            (json!([{"op": "test", "path": "/none", "value": null}]), Ok(doc.clone())),
+            (json!([{"op": "test", "path": "/a/0", "value": 2}]), Err(422)),
+            (json!([{"op": "test", "path": "/a/0", "value": null}]), Err(422)),
             (json!([{"op": "remove", "path": "/none"}]), Err(422)),
-            (
-                json!([{"op": "replace", "path": "/none", "value": 1}]),
-                Err(422),
-            ),
+            (json!([{"op": "replace", "path": "/none", "value": 1}]), Err(422)),
             (json!([{"op": "add", "path": "/x/y", "value": 1}]), Err(422)),
             (json!([{"op": "odd", "path": "/a"}]), Err(422)),
             (json!({}), Err(400)),
-            (
-                json!(vec![json!({"op": "test", "path": "/z"}); 10_001]),
-                Err(413),
-            ),
+            (json!(vec![json!({"op": "test", "path": "/z"}); 10_001]), Err(413)),
         ] {
             assert_eq!(apply(&doc, &patch).map_err(|s| s.code), want);
         }

@@ -19,14 +19,7 @@ pub fn apply(types: &Types, ty: TypeId, original: &Value, patch: &Value) -> Resu
         return Err(bad("invalid JSON document"));
     };
     let none = Map::new();
-    merge_map(
-        types,
-        Some(ty),
-        original.as_object().unwrap_or(&none),
-        patch,
-        0,
-    )
-    .map(Value::Object)
+    merge_map(types, Some(ty), original.as_object().unwrap_or(&none), patch, 0).map(Value::Object)
 }
 
 fn bad(why: impl std::fmt::Display) -> Status {
@@ -55,10 +48,7 @@ fn rule<'a>(types: &'a Types, ty: Option<TypeId>, name: &str) -> Rule<'a> {
             merge_list: l.patch_merge,
             merge_key: l.merge_key.as_deref().filter(|k| !k.is_empty()),
         },
-        _ => Rule {
-            ty,
-            ..Rule::default()
-        },
+        _ => Rule { ty, ..Rule::default() },
     }
 }
 
@@ -86,14 +76,9 @@ fn merge_map(
         let Value::Array(keep) = keep else {
             return Err(bad(format!("invalid patch format of {RETAIN_KEYS} list")));
         };
-        for name in patch
-            .keys()
-            .filter(|n| !n.starts_with('$') && !patch[*n].is_null())
-        {
+        for name in patch.keys().filter(|n| !n.starts_with('$') && !patch[*n].is_null()) {
             if !keep.iter().any(|k| k == name.as_str()) {
-                return Err(bad(format!(
-                    "{RETAIN_KEYS} list doesn't contain all the keys that are in the patch"
-                )));
+                return Err(bad(format!("{RETAIN_KEYS} list doesn't contain all the keys that are in the patch")));
             }
         }
         out.retain(|name, _| keep.iter().any(|k| k == name.as_str()));
@@ -155,10 +140,7 @@ fn merge_map(
             }
             (_, Value::Object(new)) => {
                 if new.get(DIRECTIVE).is_none_or(|d| d != "delete") {
-                    out.insert(
-                        name.clone(),
-                        Value::Object(merge_map(types, r.ty, &Map::new(), new, depth + 1)?),
-                    );
+                    out.insert(name.clone(), Value::Object(merge_map(types, r.ty, &Map::new(), new, depth + 1)?));
                 }
             }
             (_, Value::Array(new)) if r.merge_list => {
@@ -194,10 +176,7 @@ fn clean_map(map: &Map<String, Value>) -> Map<String, Value> {
 }
 
 fn is_directive(name: &str) -> bool {
-    name == DIRECTIVE
-        || name == RETAIN_KEYS
-        || name.starts_with(DELETE_PRIMITIVES)
-        || name.starts_with(ORDER)
+    name == DIRECTIVE || name == RETAIN_KEYS || name.starts_with(DELETE_PRIMITIVES) || name.starts_with(ORDER)
 }
 
 fn merge_list(
@@ -242,22 +221,10 @@ fn merge_list(
             match out.iter().position(|o| o.get(key) == Some(id)) {
                 Some(i) => {
                     let none = Map::new();
-                    let merged = merge_map(
-                        types,
-                        r.item,
-                        out[i].as_object().unwrap_or(&none),
-                        new,
-                        depth,
-                    )?;
+                    let merged = merge_map(types, r.item, out[i].as_object().unwrap_or(&none), new, depth)?;
                     out[i] = Value::Object(merged);
                 }
-                None => out.push(Value::Object(merge_map(
-                    types,
-                    r.item,
-                    &Map::new(),
-                    new,
-                    depth,
-                )?)),
+                None => out.push(Value::Object(merge_map(types, r.item, &Map::new(), new, depth)?)),
             }
         }
     } else {
@@ -279,12 +246,7 @@ fn missing(item: &Value, key: &str) -> String {
 
 /// Sorts the items that `order` names as it names them; the others keep their place among their neighbours of the
 /// server's list.
-fn in_order(
-    items: Vec<Value>,
-    server: &[Value],
-    order: &[Value],
-    key: Option<&str>,
-) -> Result<Vec<Value>> {
+fn in_order(items: Vec<Value>, server: &[Value], order: &[Value], key: Option<&str>) -> Result<Vec<Value>> {
     let id = |v: &Value| -> Value {
         match (key, v) {
             (Some(k), Value::Object(m)) => m.get(k).cloned().unwrap_or(Value::Null),
@@ -293,8 +255,7 @@ fn in_order(
     };
     let order: Vec<Value> = order.iter().map(&id).collect();
     let server: Vec<Value> = server.iter().map(&id).collect();
-    let (mut named, others): (Vec<Value>, Vec<Value>) =
-        items.into_iter().partition(|i| order.contains(&id(i)));
+    let (mut named, others): (Vec<Value>, Vec<Value>) = items.into_iter().partition(|i| order.contains(&id(i)));
     named.sort_by_key(|i| order.iter().position(|o| *o == id(i)));
     let place = |v: &Value| server.iter().position(|s| *s == id(v));
     // Merge two sorted runs: one of the server's own items goes first where the server has it before.
@@ -326,11 +287,8 @@ mod tests {
     fn check(original: Value, patch: Value, want: Value) {
         let (types, ty) = deployment();
         let wrap = |containers: &Value| json!({"spec": {"containers": containers}});
-        let (o, p, w) = if original.is_array() {
-            (wrap(&original), wrap(&patch), wrap(&want))
-        } else {
-            (original, patch, want)
-        };
+        let (o, p, w) =
+            if original.is_array() { (wrap(&original), wrap(&patch), wrap(&want)) } else { (original, patch, want) };
         assert_eq!(apply(&types, ty, &o, &p), Ok(w), "{o} + {p}");
     }
 
@@ -343,26 +301,10 @@ mod tests {
             json!([{"name": "a", "image": "2", "args": ["y", "z"]}]),
             json!([{"name": "a", "image": "2", "args": ["y", "z"]}, b]),
         );
-        check(
-            json!([a, b]),
-            json!([{"name": "a", "$patch": "delete"}]),
-            json!([b]),
-        );
-        check(
-            json!([a, b]),
-            json!([{"name": "c"}, {"$patch": "replace"}]),
-            json!([{"name": "c"}]),
-        );
-        check(
-            json!([a]),
-            json!([{"name": "a", "image": null, "args": null}]),
-            json!([{"name": "a"}]),
-        );
-        check(
-            json!([b]),
-            json!([{"name": "c", "image": null}]),
-            json!([{"name": "c"}, b]),
-        );
+        check(json!([a, b]), json!([{"name": "a", "$patch": "delete"}]), json!([b]));
+        check(json!([a, b]), json!([{"name": "c"}, {"$patch": "replace"}]), json!([{"name": "c"}]));
+        check(json!([a]), json!([{"name": "a", "image": null, "args": null}]), json!([{"name": "a"}]));
+        check(json!([b]), json!([{"name": "c", "image": null}]), json!([{"name": "c"}, b]));
         check(
             json!([{"name": "a", "ports": [{"containerPort": 1}, {"containerPort": 2}]}]),
             json!([{"name": "a", "ports": [{"containerPort": 2, "name": "x"}]}]),
@@ -372,20 +314,11 @@ mod tests {
 
     #[test]
     fn order_follows_the_patch() {
-        let named =
-            |names: &[&str]| -> Value { names.iter().map(|n| json!({"name": n})).collect() };
+        let named = |names: &[&str]| -> Value { names.iter().map(|n| json!({"name": n})).collect() };
         let with = |order: &[&str], patch: &[&str]| json!({"spec": {"$setElementOrder/containers": named(order), "containers": named(patch)}});
         let spec = |names: &[&str]| json!({"spec": {"containers": named(names)}});
-        check(
-            spec(&["a", "b", "c"]),
-            with(&["c", "b", "a"], &["a"]),
-            spec(&["c", "b", "a"]),
-        );
-        check(
-            spec(&["a", "x", "b"]),
-            with(&["a", "b", "n"], &["n"]),
-            spec(&["a", "x", "b", "n"]),
-        );
+        check(spec(&["a", "b", "c"]), with(&["c", "b", "a"], &["a"]), spec(&["c", "b", "a"]));
+        check(spec(&["a", "x", "b"]), with(&["a", "b", "n"], &["n"]), spec(&["a", "x", "b", "n"]));
         check(
             spec(&["a", "b"]),
             json!({"spec": {"$setElementOrder/containers": named(&["b", "a"])}}),
@@ -435,11 +368,7 @@ mod tests {
             json!({"spec": {"strategy": {"$retainKeys": ["a"], "type": "b"}}}),
             json!({"spec": {"strategy": {"$retainKeys": 1}}}),
         ] {
-            assert_eq!(
-                apply(&types, ty, &o, &patch).map_err(|s| s.code),
-                Err(400),
-                "{patch}"
-            );
+            assert_eq!(apply(&types, ty, &o, &patch).map_err(|s| s.code), Err(400), "{patch}");
         }
     }
 

@@ -81,11 +81,7 @@ pub fn options(dir: &std::path::Path) -> BridgeOptions {
 
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     // Blocking threads inherit the namespace of the thread that starts them, so the runtime is built here.
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 pub fn request(name: &str, port_mappings: Vec<PortMapping>) -> PodNetworkRequest {
@@ -101,11 +97,7 @@ pub fn request(name: &str, port_mappings: Vec<PortMapping>) -> PodNetworkRequest
 pub fn pod_with_ports(bridge: &Bridge, name: &str, ports: Vec<PortMapping>) -> Pod {
     let netns = Namespace::new();
     let ips = block_on(bridge.setup(&request(name, ports), &netns.path())).unwrap();
-    Pod {
-        name: name.into(),
-        netns,
-        ip: ips[0],
-    }
+    Pod { name: name.into(), netns, ip: ips[0] }
 }
 
 pub fn pod(bridge: &Bridge, name: &str) -> Pod {
@@ -128,17 +120,13 @@ pub fn world() -> Namespace {
         })
         .unwrap();
     let uplink = route.link("uplink").unwrap().unwrap().index;
-    route
-        .add_address(uplink, "192.168.77.1".parse().unwrap(), 24)
-        .unwrap();
+    route.add_address(uplink, "192.168.77.1".parse().unwrap(), 24).unwrap();
     world.run(|| {
         let mut route = Route::open().unwrap();
         let eth0 = route.link("eth0").unwrap().unwrap().index;
         route.set_up(1).unwrap();
         route.set_up(eth0).unwrap();
-        route
-            .add_address(eth0, "192.168.77.2".parse().unwrap(), 24)
-            .unwrap();
+        route.add_address(eth0, "192.168.77.2".parse().unwrap(), 24).unwrap();
         // Lets the world answer whatever source it sees, so that a missing masquerade shows as a wrong source, not as silence.
         let default = RouteSpec {
             destination: "0.0.0.0".parse().unwrap(),
@@ -159,10 +147,7 @@ pub fn serve_tcp(netns: &Namespace, name: &str, port: u16) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
-            let peer = stream
-                .peer_addr()
-                .map(|p| p.ip().to_string())
-                .unwrap_or_default();
+            let peer = stream.peer_addr().map(|p| p.ip().to_string()).unwrap_or_default();
             let _ = stream.write_all(format!("{name} {peer}").as_bytes());
         }
     });
@@ -198,14 +183,7 @@ pub fn ask_udp(socket: &UdpSocket, to: &str) -> std::io::Result<String> {
 }
 
 pub fn nft_list(table: &str) -> Option<String> {
-    let output = std::process::Command::new("nft")
-        .args(["list", "table", "ip", table])
-        .output()
-        .ok()?;
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = std::process::Command::new("nft").args(["list", "table", "ip", table]).output().ok()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -29,7 +29,9 @@ impl Plugin for ImageLocality {
         let mut spread: HashMap<&str, i64> = HashMap::new();
         let holds = |node: &crate::snapshot::NodeInfo, image: &str| -> Option<i64> {
             let list = node.node.as_ref()?.status.as_ref()?.images.as_ref()?;
-            let found = list.iter().find(|i| i.names.iter().flatten().any(|n| n == image || n.ends_with(&format!("/{image}"))))?;
+            let found = list
+                .iter()
+                .find(|i| i.names.iter().flatten().any(|n| n == image || n.ends_with(&format!("/{image}"))))?;
             Some(found.size_bytes.unwrap_or(0))
         };
         for image in &images {
@@ -38,10 +40,8 @@ impl Plugin for ImageLocality {
         }
         let spread: HashMap<String, i64> = spread.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
         Some(Box::new(move |node| {
-            let sum: i64 = images
-                .iter()
-                .filter_map(|i| Some(holds(node, i)? * spread.get(i).copied().unwrap_or(0) / total))
-                .sum();
+            let sum: i64 =
+                images.iter().filter_map(|i| Some(holds(node, i)? * spread.get(i).copied().unwrap_or(0) / total)).sum();
             let max = MAX_PER_CONTAINER * images.len().max(1) as i64;
             (sum.clamp(MIN, max) - MIN) * 100 / (max - MIN)
         }))

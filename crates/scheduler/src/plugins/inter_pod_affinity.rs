@@ -16,16 +16,27 @@ fn term_matches(term: &PodAffinityTerm, owner: &Pod, other: &Pod) -> bool {
     // An empty namespace selector is every namespace; a non-empty one needs their labels, which upstream
     // resolves ahead: only the empty one is known here.
     let all = term.namespace_selector.as_ref().is_some_and(|s| {
-        s.match_labels.as_ref().is_none_or(|m| m.is_empty()) && s.match_expressions.as_ref().is_none_or(|m| m.is_empty())
+        s.match_labels.as_ref().is_none_or(|m| m.is_empty())
+            && s.match_expressions.as_ref().is_none_or(|m| m.is_empty())
     });
     let in_namespace = all
         || named.iter().any(|n| n == namespace)
-        || (named.is_empty() && term.namespace_selector.is_none() && owner.metadata.namespace == other.metadata.namespace);
+        || (named.is_empty()
+            && term.namespace_selector.is_none()
+            && owner.metadata.namespace == other.metadata.namespace);
     let label = |p: &Pod, k: &str| p.metadata.labels.as_ref().and_then(|l| l.get(k)).cloned();
     in_namespace
         && selects(term.label_selector.as_ref(), other)
-        && term.match_label_keys.iter().flatten().all(|k| label(owner, k).is_none() || label(owner, k) == label(other, k))
-        && term.mismatch_label_keys.iter().flatten().all(|k| label(owner, k).is_none() || label(owner, k) != label(other, k))
+        && term
+            .match_label_keys
+            .iter()
+            .flatten()
+            .all(|k| label(owner, k).is_none() || label(owner, k) == label(other, k))
+        && term
+            .mismatch_label_keys
+            .iter()
+            .flatten()
+            .all(|k| label(owner, k).is_none() || label(owner, k) != label(other, k))
 }
 
 fn required_affinity(pod: &Pod) -> &[PodAffinityTerm] {
@@ -114,10 +125,18 @@ impl Plugin for InterPodAffinity {
     fn score<'a>(&self, pod: &'a Arc<Pod>, snapshot: &'a Snapshot) -> Option<Score<'a>> {
         let spec = pod.spec.as_ref()?.affinity.as_ref()?;
         let mut terms: Vec<(&PodAffinityTerm, i64)> = Vec::new();
-        for p in spec.pod_affinity.iter().flat_map(|a| a.preferred_during_scheduling_ignored_during_execution.iter().flatten()) {
+        for p in spec
+            .pod_affinity
+            .iter()
+            .flat_map(|a| a.preferred_during_scheduling_ignored_during_execution.iter().flatten())
+        {
             terms.push((&p.pod_affinity_term, i64::from(p.weight)));
         }
-        for p in spec.pod_anti_affinity.iter().flat_map(|a| a.preferred_during_scheduling_ignored_during_execution.iter().flatten()) {
+        for p in spec
+            .pod_anti_affinity
+            .iter()
+            .flat_map(|a| a.preferred_during_scheduling_ignored_during_execution.iter().flatten())
+        {
             terms.push((&p.pod_affinity_term, -i64::from(p.weight)));
         }
         if terms.is_empty() {

@@ -15,7 +15,11 @@ impl Plugin for NodeName {
     fn filter<'a>(&self, pod: &'a Arc<Pod>, _: &'a Snapshot) -> Option<Filter<'a>> {
         let wanted = pod.spec.as_ref()?.node_name.as_deref().filter(|n| !n.is_empty())?;
         Some(Box::new(move |node| {
-            if node.name() == wanted { Ok(()) } else { Err(Unfit::unresolvable("node(s) didn't match the requested node name")) }
+            if node.name() == wanted {
+                Ok(())
+            } else {
+                Err(Unfit::unresolvable("node(s) didn't match the requested node name"))
+            }
         }))
     }
 }

@@ -25,11 +25,7 @@ impl Plugin for NodePorts {
         }
         Some(Box::new(move |node| {
             let taken = wanted.iter().any(|w| node.ports.keys().any(|p| conflict(p, w)));
-            if taken {
-                Err(Unfit::new("node(s) didn't have free ports for the requested pod ports"))
-            } else {
-                Ok(())
-            }
+            if taken { Err(Unfit::new("node(s) didn't have free ports for the requested pod ports")) } else { Ok(()) }
         }))
     }
 

@@ -41,7 +41,8 @@ fn counts_for(c: &TopologySpreadConstraint, incoming: &Pod, other: &Pod) -> bool
 
 /// Whether a node's pods count for a constraint.
 fn included(c: &TopologySpreadConstraint, pod: &Pod, node: &NodeInfo) -> bool {
-    let affinity = c.node_affinity_policy.as_deref().unwrap_or("Honor") != "Honor" || node_affinity::required(pod, node);
+    let affinity =
+        c.node_affinity_policy.as_deref().unwrap_or("Honor") != "Honor" || node_affinity::required(pod, node);
     let taints = c.node_taints_policy.as_deref().unwrap_or("Ignore") != "Honor"
         || node.node.as_ref().and_then(|n| n.spec.as_ref()).and_then(|s| s.taints.as_ref()).is_none_or(|t| {
             t.iter().filter(|t| t.effect != "PreferNoSchedule").all(|t| {
@@ -98,7 +99,9 @@ impl Plugin for PodTopologySpread {
         Some(Box::new(move |node| {
             for (c, counts, min, own) in &prepared {
                 let Some(value) = node.label(&c.topology_key) else {
-                    return Err(Unfit::unresolvable("node(s) didn't match pod topology spread constraints (missing required label)"));
+                    return Err(Unfit::unresolvable(
+                        "node(s) didn't match pod topology spread constraints (missing required label)",
+                    ));
                 };
                 let here = counts.get(value).copied().unwrap_or(0);
                 if here + own - min > i64::from(c.max_skew) {

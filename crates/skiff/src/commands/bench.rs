@@ -47,7 +47,8 @@ async fn run(args: Args) -> Result<()> {
     let ns = format!("/api/v1/namespaces/{}", args.namespace);
     send(&client, "DELETE", &ns, None).await.ok();
     wait_gone(&client, &ns).await?;
-    send(&client, "POST", "/api/v1/namespaces", Some(json!({"metadata": {"name": args.namespace}}).to_string())).await?;
+    send(&client, "POST", "/api/v1/namespaces", Some(json!({"metadata": {"name": args.namespace}}).to_string()))
+        .await?;
     let result = measure(&args, &config, &client, &ns).await;
     send(&client, "DELETE", &ns, None).await.ok();
     result

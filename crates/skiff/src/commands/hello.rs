@@ -47,9 +47,8 @@ async fn answer(request: Request, dirs: Vec<PathBuf>) -> impl IntoResponse {
     let env: BTreeMap<String, String> = std::env::vars().collect();
     let var = |name: &str| env.get(name).cloned();
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_string();
-    let namespace = var("POD_NAMESPACE").or_else(|| {
-        std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace").ok()
-    });
+    let namespace = var("POD_NAMESPACE")
+        .or_else(|| std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace").ok());
     Json(json!({
         "pod": var("POD_NAME").unwrap_or_else(|| hostname.clone()),
         "hostname": hostname,

@@ -23,18 +23,8 @@ pub struct DeviceRule {
 }
 
 impl DeviceRule {
-    pub fn new(
-        kind: DeviceKind,
-        major: Option<u32>,
-        minor: Option<u32>,
-        access: &str,
-    ) -> DeviceRule {
-        DeviceRule {
-            kind,
-            major,
-            minor,
-            access: access.to_owned(),
-        }
+    pub fn new(kind: DeviceKind, major: Option<u32>, minor: Option<u32>, access: &str) -> DeviceRule {
+        DeviceRule { kind, major, minor, access: access.to_owned() }
     }
 
     pub(super) fn to_v1(&self) -> String {
@@ -44,12 +34,7 @@ impl DeviceRule {
             DeviceKind::Block => "b",
         };
         let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
-        format!(
-            "{kind} {}:{} {}",
-            number(self.major),
-            number(self.minor),
-            self.access
-        )
+        format!("{kind} {}:{} {}", number(self.major), number(self.minor), self.access)
     }
 }
 
@@ -62,10 +47,7 @@ const BPF_F_ALLOW_MULTI: u32 = 2;
 
 fn instruction(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> u64 {
     let registers = (src << 4) | dst;
-    u64::from(code)
-        | u64::from(registers) << 8
-        | u64::from(offset as u16) << 16
-        | u64::from(immediate as u32) << 32
+    u64::from(code) | u64::from(registers) << 8 | u64::from(offset as u16) << 16 | u64::from(immediate as u32) << 32
 }
 
 /// The filter: r2 = type, r3 = access, r4 = major, r5 = minor; every rule is a block that returns 1 when it
@@ -167,14 +149,7 @@ pub(super) fn attach_filter(dir: &Path, rules: &[DeviceRule]) -> Result<()> {
         flags: 0,
     };
     // SAFETY: `load` is a valid attribute block of the given size; `code` and `license` live until the call returns.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_PROG_LOAD,
-            &raw const load,
-            size_of::<LoadAttributes>(),
-        )
-    };
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<LoadAttributes>()) };
     if fd < 0 {
         return Err(failed("load device filter for")());
     }
@@ -188,19 +163,9 @@ pub(super) fn attach_filter(dir: &Path, rules: &[DeviceRule]) -> Result<()> {
         flags: BPF_F_ALLOW_MULTI,
     };
     // SAFETY: `attach` is a valid attribute block; both descriptors are open for the duration of the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_PROG_ATTACH,
-            &raw const attach,
-            size_of::<AttachAttributes>(),
-        )
-    };
-    if result < 0 {
-        Err(failed("attach device filter to")())
-    } else {
-        Ok(())
-    }
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size_of::<AttachAttributes>()) };
+    if result < 0 { Err(failed("attach device filter to")()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -209,14 +174,8 @@ mod tests {
 
     #[test]
     fn rules_read_as_v1_lines() {
-        assert_eq!(
-            DeviceRule::new(DeviceKind::Char, Some(1), Some(3), "rwm").to_v1(),
-            "c 1:3 rwm"
-        );
-        assert_eq!(
-            DeviceRule::new(DeviceKind::Block, None, None, "m").to_v1(),
-            "b *:* m"
-        );
+        assert_eq!(DeviceRule::new(DeviceKind::Char, Some(1), Some(3), "rwm").to_v1(), "c 1:3 rwm");
+        assert_eq!(DeviceRule::new(DeviceKind::Block, None, None, "m").to_v1(), "b *:* m");
     }
 
     /// A model of the few BPF instructions in use, to prove that jumps land where they should.
@@ -226,11 +185,7 @@ mod tests {
         let mut at = 0usize;
         loop {
             let word = code[at];
-            let (op, dst, src) = (
-                word as u8,
-                (word >> 8 & 0xf) as usize,
-                (word >> 12 & 0xf) as usize,
-            );
+            let (op, dst, src) = (word as u8, (word >> 8 & 0xf) as usize, (word >> 12 & 0xf) as usize);
             let (offset, immediate) = ((word >> 16) as i16, (word >> 32) as u32);
             at += 1;
             match op {

@@ -20,11 +20,7 @@ pub enum Error {
     #[error("no cgroup hierarchy is mounted on this machine")]
     NotMounted,
     #[error("{what} {path}: {source}")]
-    Io {
-        what: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("cgroup path {0:?} must be absolute and free of `..`")]
     BadPath(String),
 }
@@ -100,10 +96,7 @@ impl Manager {
         let path = Path::new("/proc/self/mountinfo");
         let table = std::fs::read_to_string(path).map_err(|e| io_error("read", path, e))?;
         let kind = kind_from_mountinfo(&table).ok_or(Error::NotMounted)?;
-        Ok(Manager {
-            root: format!("/{}", root_name.trim_matches('/')),
-            kind,
-        })
+        Ok(Manager { root: format!("/{}", root_name.trim_matches('/')), kind })
     }
 
     pub fn version(&self) -> Version {
@@ -192,10 +185,7 @@ impl Manager {
                 return Ok(());
             }
             for pid in pids {
-                let _ = nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(pid),
-                    nix::sys::signal::Signal::SIGKILL,
-                );
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -208,17 +198,11 @@ impl Manager {
             Kind::V1(mounts) => match mounts.get("freezer") {
                 Some(mount) => {
                     let dir = mount.join(path);
-                    write(
-                        &dir.join("freezer.state"),
-                        if frozen { "FROZEN" } else { "THAWED" },
-                    )
+                    write(&dir.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })
                 }
                 None => Ok(()),
             },
-            Kind::V2(mount) => write(
-                &mount.join(path).join("cgroup.freeze"),
-                if frozen { "1" } else { "0" },
-            ),
+            Kind::V2(mount) => write(&mount.join(path).join("cgroup.freeze"), if frozen { "1" } else { "0" }),
         }
     }
 
@@ -228,8 +212,7 @@ impl Manager {
         let path = relative(path)?;
         match &self.kind {
             Kind::V1(mounts) => {
-                let mut seen: Vec<PathBuf> =
-                    mounts.values().map(|mount| mount.join(path)).collect();
+                let mut seen: Vec<PathBuf> = mounts.values().map(|mount| mount.join(path)).collect();
                 seen.sort();
                 seen.dedup();
                 seen.iter().try_for_each(|dir| remove_tree(dir))
@@ -259,10 +242,8 @@ impl Manager {
         let path = relative(path)?;
         match &self.kind {
             Kind::V1(mounts) => {
-                let mount = ["memory", "pids", "cpu"]
-                    .iter()
-                    .find_map(|c| mounts.get(*c))
-                    .or_else(|| mounts.values().next());
+                let mount =
+                    ["memory", "pids", "cpu"].iter().find_map(|c| mounts.get(*c)).or_else(|| mounts.values().next());
                 mount.map(|mount| mount.join(path)).ok_or(Error::NotMounted)
             }
             Kind::V2(mount) => Ok(mount.join(path)),
@@ -288,8 +269,7 @@ fn kind_from_mountinfo(table: &str) -> Option<Kind> {
             "cgroup" => {
                 for option in options.split(',') {
                     if v1::CONTROLLERS.contains(&option) {
-                        v1.entry(option.to_owned())
-                            .or_insert_with(|| PathBuf::from(mount_point));
+                        v1.entry(option.to_owned()).or_insert_with(|| PathBuf::from(mount_point));
                     }
                 }
             }
@@ -306,23 +286,12 @@ fn kind_from_mountinfo(table: &str) -> Option<Kind> {
 
 fn relative(path: &str) -> Result<&Path> {
     let trimmed = path.trim_matches('/');
-    let bad = trimmed.is_empty()
-        || trimmed
-            .split('/')
-            .any(|part| part.is_empty() || part == "." || part == "..");
-    if bad {
-        Err(Error::BadPath(path.to_owned()))
-    } else {
-        Ok(Path::new(trimmed))
-    }
+    let bad = trimmed.is_empty() || trimmed.split('/').any(|part| part.is_empty() || part == "." || part == "..");
+    if bad { Err(Error::BadPath(path.to_owned())) } else { Ok(Path::new(trimmed)) }
 }
 
 fn io_error(what: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io {
-        what,
-        path: path.to_owned(),
-        source,
-    }
+    Error::Io { what, path: path.to_owned(), source }
 }
 
 fn write(path: &Path, value: &str) -> Result<()> {
@@ -362,11 +331,7 @@ fn read_keyed<const N: usize>(path: &Path, keys: [&str; N]) -> [u64; N] {
 
 fn collect_pids(dir: &Path, pids: &mut Vec<i32>) {
     if let Ok(text) = std::fs::read_to_string(dir.join("cgroup.procs")) {
-        pids.extend(
-            text.lines()
-                .filter_map(|line| line.parse::<i32>().ok())
-                .filter(|pid| *pid > 0),
-        );
+        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
     }
     for child in subgroups(dir) {
         collect_pids(&child, pids);
@@ -377,11 +342,7 @@ fn subgroups(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-        .map(|e| e.path())
-        .collect()
+    entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
 }
 
 fn remove_tree(dir: &Path) -> Result<()> {
@@ -394,9 +355,7 @@ fn remove_tree(dir: &Path) -> Result<()> {
         match std::fs::remove_dir(dir) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e)
-                if e.raw_os_error() == Some(libc::EBUSY) && waited < Duration::from_millis(500) =>
-            {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && waited < Duration::from_millis(500) => {
                 std::thread::sleep(wait);
                 waited += wait;
                 wait = (wait * 2).min(Duration::from_millis(20));
@@ -413,15 +372,11 @@ mod tests {
     #[test]
     fn the_mount_table_tells_the_version() {
         let v2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
-        assert!(
-            matches!(kind_from_mountinfo(v2), Some(Kind::V2(p)) if p == Path::new("/sys/fs/cgroup"))
-        );
+        assert!(matches!(kind_from_mountinfo(v2), Some(Kind::V2(p)) if p == Path::new("/sys/fs/cgroup")));
         let hybrid = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
                       40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
                       41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let Some(Kind::V1(mounts)) = kind_from_mountinfo(hybrid) else {
-            panic!("expected v1")
-        };
+        let Some(Kind::V1(mounts)) = kind_from_mountinfo(hybrid) else { panic!("expected v1") };
         assert_eq!(mounts.keys().collect::<Vec<_>>(), ["cpu", "cpuacct"]);
         assert!(kind_from_mountinfo("27 1 254:0 / / rw - ext4 /dev/vda rw\n").is_none());
     }
@@ -454,22 +409,11 @@ mod tests {
         };
         manager.set(&path, &limits).unwrap();
         assert_eq!(manager.stats(&path).unwrap().memory_limit_bytes, 64 << 20);
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         manager.add_pid(&path, child.id() as i32).unwrap();
         assert_eq!(manager.pids(&path).unwrap(), [child.id() as i32]);
         // Raising a limit needs the two memory files in the other order than lowering it.
-        manager
-            .set(
-                &path,
-                &Resources {
-                    memory_limit: Some(128 << 20),
-                    ..Resources::default()
-                },
-            )
-            .unwrap();
+        manager.set(&path, &Resources { memory_limit: Some(128 << 20), ..Resources::default() }).unwrap();
         let reaper = std::thread::spawn(move || child.wait().unwrap());
         manager.kill(&path, Duration::from_secs(5)).unwrap();
         assert!(!reaper.join().unwrap().success());

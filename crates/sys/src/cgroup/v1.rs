@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Controllers in which groups are made. Others (blkio, net_cls, …) cost a migration each and limit nothing that we set.
-pub(super) const CONTROLLERS: [&str; 8] = [
-    "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids", "hugetlb",
-];
+pub(super) const CONTROLLERS: [&str; 8] =
+    ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids", "hugetlb"];
 
 /// Into which a process moves: the rest have no effect without a limit, and each move waits for the kernel.
-const JOINED: [&str; 7] = [
-    "cpu", "cpuacct", "cpuset", "memory", "devices", "pids", "hugetlb",
-];
+const JOINED: [&str; 7] = ["cpu", "cpuacct", "cpuset", "memory", "devices", "pids", "hugetlb"];
 
 type Mounts = BTreeMap<String, PathBuf>;
 
@@ -67,10 +64,7 @@ pub(super) fn set(mounts: &Mounts, path: &Path, resources: &Resources) -> Result
     let dir = |controller: &str| mounts.get(controller).map(|mount| mount.join(path));
     if let Some(cpu) = dir("cpu") {
         if let Some(shares) = resources.cpu_shares {
-            write(
-                &cpu.join("cpu.shares"),
-                &shares.clamp(2, 262_144).to_string(),
-            )?;
+            write(&cpu.join("cpu.shares"), &shares.clamp(2, 262_144).to_string())?;
         }
         if let Some(period) = resources.cpu_period_us {
             write(&cpu.join("cpu.cfs_period_us"), &period.to_string())?;
@@ -83,18 +77,11 @@ pub(super) fn set(mounts: &Mounts, path: &Path, resources: &Resources) -> Result
         set_memory(&memory, resources)?;
     }
     if let (Some(pids), Some(limit)) = (dir("pids"), resources.pids_limit) {
-        let value = if limit > 0 {
-            limit.to_string()
-        } else {
-            "max".to_owned()
-        };
+        let value = if limit > 0 { limit.to_string() } else { "max".to_owned() };
         write(&pids.join("pids.max"), &value)?;
     }
     if let Some(cpuset) = dir("cpuset") {
-        for (file, value) in [
-            ("cpuset.cpus", &resources.cpuset_cpus),
-            ("cpuset.mems", &resources.cpuset_mems),
-        ] {
+        for (file, value) in [("cpuset.cpus", &resources.cpuset_cpus), ("cpuset.mems", &resources.cpuset_mems)] {
             if let Some(value) = value.as_deref().filter(|v| !v.is_empty()) {
                 write(&cpuset.join(file), value)?;
             }
@@ -102,10 +89,7 @@ pub(super) fn set(mounts: &Mounts, path: &Path, resources: &Resources) -> Result
     }
     if let Some(hugetlb) = dir("hugetlb") {
         for (size, bytes) in &resources.hugepage_limits {
-            write(
-                &hugetlb.join(format!("hugetlb.{size}.limit_in_bytes")),
-                &bytes.to_string(),
-            )?;
+            write(&hugetlb.join(format!("hugetlb.{size}.limit_in_bytes")), &bytes.to_string())?;
         }
     }
     if let (Some(devices), Some(rules)) = (dir("devices"), &resources.devices) {
@@ -136,8 +120,7 @@ fn set_memory(dir: &Path, resources: &Resources) -> Result<()> {
     if grows && swap_file.exists() {
         // With no swap limit asked for, an old one may still be too small for the new memory limit.
         let target = swap.or_else(|| {
-            let too_small =
-                read_number(&swap_file).is_some_and(|now| limit < 0 || now < limit as u64);
+            let too_small = read_number(&swap_file).is_some_and(|now| limit < 0 || now < limit as u64);
             too_small.then_some(limit)
         });
         if let Some(target) = target {
@@ -162,21 +145,15 @@ pub(super) fn stats(mounts: &Mounts, path: &Path) -> Result<Stats> {
         stats.memory_usage_bytes = read_number(&dir.join("memory.usage_in_bytes")).unwrap_or(0);
         let [inactive, rss, faults, major] = read_keyed(
             &dir.join("memory.stat"),
-            [
-                "total_inactive_file",
-                "total_rss",
-                "total_pgfault",
-                "total_pgmajfault",
-            ],
+            ["total_inactive_file", "total_rss", "total_pgfault", "total_pgmajfault"],
         );
         stats.memory_working_set_bytes = stats.memory_usage_bytes.saturating_sub(inactive);
         stats.memory_rss_bytes = rss;
         stats.page_faults = faults;
         stats.major_page_faults = major;
         // "Unlimited" is the largest page-aligned number of a signed 64-bit integer.
-        stats.memory_limit_bytes = read_number(&dir.join("memory.limit_in_bytes"))
-            .filter(|v| *v < i64::MAX as u64 - (1 << 20))
-            .unwrap_or(0);
+        stats.memory_limit_bytes =
+            read_number(&dir.join("memory.limit_in_bytes")).filter(|v| *v < i64::MAX as u64 - (1 << 20)).unwrap_or(0);
         [stats.oom_kills] = read_keyed(&dir.join("memory.oom_control"), ["oom_kill"]);
     }
     if let Some(dir) = mounts.get("pids").map(|mount| mount.join(path)) {

@@ -1,8 +1,6 @@
 //! The v2 files: one hierarchy, controllers handed down through `cgroup.subtree_control`.
 
-use super::{
-    Error, Resources, Result, Stats, device, make_directory, read_keyed, read_number, write,
-};
+use super::{Error, Resources, Result, Stats, device, make_directory, read_keyed, read_number, write};
 use std::path::Path;
 
 const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "memory", "pids", "io", "hugetlb"];
@@ -63,11 +61,7 @@ fn weight(shares: u64) -> u64 {
 }
 
 fn limit(value: i64) -> String {
-    if value < 0 {
-        "max".to_owned()
-    } else {
-        value.to_string()
-    }
+    if value < 0 { "max".to_owned() } else { value.to_string() }
 }
 
 pub(super) fn set(dir: &Path, resources: &Resources) -> Result<()> {
@@ -75,9 +69,7 @@ pub(super) fn set(dir: &Path, resources: &Resources) -> Result<()> {
         write(&dir.join("cpu.weight"), &weight(shares).to_string())?;
     }
     if resources.cpu_quota_us.is_some() || resources.cpu_period_us.is_some() {
-        let quota = resources
-            .cpu_quota_us
-            .map_or_else(|| "max".to_owned(), limit);
+        let quota = resources.cpu_quota_us.map_or_else(|| "max".to_owned(), limit);
         let period = resources.cpu_period_us.unwrap_or(100_000);
         write(&dir.join("cpu.max"), &format!("{quota} {period}"))?;
     }
@@ -95,19 +87,9 @@ pub(super) fn set(dir: &Path, resources: &Resources) -> Result<()> {
         }
     }
     if let Some(pids) = resources.pids_limit {
-        write(
-            &dir.join("pids.max"),
-            &if pids > 0 {
-                pids.to_string()
-            } else {
-                "max".to_owned()
-            },
-        )?;
+        write(&dir.join("pids.max"), &if pids > 0 { pids.to_string() } else { "max".to_owned() })?;
     }
-    for (file, value) in [
-        ("cpuset.cpus", &resources.cpuset_cpus),
-        ("cpuset.mems", &resources.cpuset_mems),
-    ] {
+    for (file, value) in [("cpuset.cpus", &resources.cpuset_cpus), ("cpuset.mems", &resources.cpuset_mems)] {
         if let Some(value) = value.as_deref().filter(|v| !v.is_empty()) {
             write(&dir.join(file), value)?;
         }
@@ -129,18 +111,12 @@ pub(super) fn set(dir: &Path, resources: &Resources) -> Result<()> {
 pub(super) fn stats(dir: &Path) -> Result<Stats> {
     let cpu = dir.join("cpu.stat");
     if !cpu.exists() {
-        return Err(super::io_error(
-            "read",
-            &cpu,
-            std::io::ErrorKind::NotFound.into(),
-        ));
+        return Err(super::io_error("read", &cpu, std::io::ErrorKind::NotFound.into()));
     }
     let [usage_us] = read_keyed(&cpu, ["usage_usec"]);
     let usage = read_number(&dir.join("memory.current")).unwrap_or(0);
-    let [inactive, anon, faults, major] = read_keyed(
-        &dir.join("memory.stat"),
-        ["inactive_file", "anon", "pgfault", "pgmajfault"],
-    );
+    let [inactive, anon, faults, major] =
+        read_keyed(&dir.join("memory.stat"), ["inactive_file", "anon", "pgfault", "pgmajfault"]);
     let [oom_kills] = read_keyed(&dir.join("memory.events"), ["oom_kill"]);
     Ok(Stats {
         cpu_usage_ns: usage_us * 1_000,
@@ -159,13 +135,7 @@ pub(super) fn stats(dir: &Path) -> Result<Stats> {
 mod tests {
     #[test]
     fn shares_become_weights_as_in_kep_2254() {
-        for (shares, weight) in [
-            (0, 1),
-            (2, 1),
-            (1024, 39),
-            (262_144, 10_000),
-            (500_000, 10_000),
-        ] {
+        for (shares, weight) in [(0, 1), (2, 1), (1024, 39), (262_144, 10_000), (500_000, 10_000)] {
             assert_eq!(super::weight(shares), weight, "{shares}");
         }
     }

@@ -42,38 +42,26 @@ pub struct Flow {
 }
 
 fn fixed(ipv6: bool) -> [u8; 4] {
-    [
-        (if ipv6 { libc::AF_INET6 } else { libc::AF_INET }) as u8,
-        0,
-        0,
-        0,
-    ]
+    [(if ipv6 { libc::AF_INET6 } else { libc::AF_INET }) as u8, 0, 0, 0]
 }
 
 /// All tracked flows of a family.
 pub fn flows(socket: &mut Socket, ipv6: bool) -> Result<Vec<Flow>> {
     let message = Message::new(IPCTNL_MSG_CT_GET, NLM_F_REQUEST | NLM_F_DUMP, &fixed(ipv6));
     let mut flows = Vec::new();
-    socket.dump("list connections", message, |payload| {
-        flows.extend(payload.get(4..).and_then(parse))
-    })?;
+    socket.dump("list connections", message, |payload| flows.extend(payload.get(4..).and_then(parse)))?;
     Ok(flows)
 }
 
 /// Forgets one flow; a flow that ended meanwhile is no error.
 pub fn forget(socket: &mut Socket, flow: &Flow) -> Result<()> {
     let tuple = &flow.original;
-    let mut message = Message::new(
-        IPCTNL_MSG_CT_DELETE,
-        NLM_F_REQUEST | NLM_F_ACK,
-        &fixed(tuple.source.is_ipv6()),
-    );
+    let mut message = Message::new(IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST | NLM_F_ACK, &fixed(tuple.source.is_ipv6()));
     message.nest(CTA_TUPLE_ORIG, |m| {
         m.nest(CTA_TUPLE_IP, |m| {
-            for (v4, v6, address) in [
-                (CTA_IP_V4_SRC, CTA_IP_V6_SRC, tuple.source),
-                (CTA_IP_V4_DST, CTA_IP_V6_DST, tuple.destination),
-            ] {
+            for (v4, v6, address) in
+                [(CTA_IP_V4_SRC, CTA_IP_V6_SRC, tuple.source), (CTA_IP_V4_DST, CTA_IP_V6_DST, tuple.destination)]
+            {
                 match address {
                     IpAddr::V4(a) => m.attr(v4, &a.octets()),
                     IpAddr::V6(a) => m.attr(v6, &a.octets()),
@@ -107,23 +95,11 @@ fn tuple(attributes: Attributes<'_>) -> Option<Tuple> {
     let ip = attributes.find(CTA_TUPLE_IP)?.nested();
     let proto = attributes.find(CTA_TUPLE_PROTO)?.nested();
     Some(Tuple {
-        source: ip
-            .find(CTA_IP_V4_SRC)
-            .or_else(|| ip.find(CTA_IP_V6_SRC))?
-            .ip()?,
-        destination: ip
-            .find(CTA_IP_V4_DST)
-            .or_else(|| ip.find(CTA_IP_V6_DST))?
-            .ip()?,
+        source: ip.find(CTA_IP_V4_SRC).or_else(|| ip.find(CTA_IP_V6_SRC))?.ip()?,
+        destination: ip.find(CTA_IP_V4_DST).or_else(|| ip.find(CTA_IP_V6_DST))?.ip()?,
         protocol: *proto.find(CTA_PROTO_NUM)?.value.first()?,
         // Absent for protocols without ports.
-        source_port: proto
-            .find(CTA_PROTO_SRC_PORT)
-            .and_then(|a| a.be16())
-            .unwrap_or(0),
-        destination_port: proto
-            .find(CTA_PROTO_DST_PORT)
-            .and_then(|a| a.be16())
-            .unwrap_or(0),
+        source_port: proto.find(CTA_PROTO_SRC_PORT).and_then(|a| a.be16()).unwrap_or(0),
+        destination_port: proto.find(CTA_PROTO_DST_PORT).and_then(|a| a.be16()).unwrap_or(0),
     })
 }

@@ -137,11 +137,7 @@ impl<'a> Attribute<'a> {
         Some(u16::from_be_bytes(self.value.get(..2)?.try_into().ok()?))
     }
     pub fn str(&self) -> &'a str {
-        let end = self
-            .value
-            .iter()
-            .position(|&b| b == 0)
-            .unwrap_or(self.value.len());
+        let end = self.value.iter().position(|&b| b == 0).unwrap_or(self.value.len());
         std::str::from_utf8(&self.value[..end]).unwrap_or_default()
     }
     /// An IPv4 or IPv6 address by its length.
@@ -225,13 +221,7 @@ mod tests {
         let attributes = Attributes::new(&received.payload[4..]);
         assert_eq!(attributes.find(3).map(|a| a.str()), Some("eth0"));
         assert_eq!(attributes.find(4).and_then(|a| a.u32()), Some(1500));
-        assert_eq!(
-            attributes
-                .find(18)
-                .and_then(|a| a.nested().find(1))
-                .map(|a| a.value[0]),
-            Some(7)
-        );
+        assert_eq!(attributes.find(18).and_then(|a| a.nested().find(1)).map(|a| a.value[0]), Some(7));
     }
 
     #[test]
@@ -244,11 +234,7 @@ mod tests {
                 let _ = Attributes::new(received.payload).count();
             }
         }
-        assert_eq!(
-            Attributes::new(&[2, 0, 1, 0]).count(),
-            0,
-            "a length below the header must not loop"
-        );
+        assert_eq!(Attributes::new(&[2, 0, 1, 0]).count(), 0, "a length below the header must not loop");
         assert_eq!(Attributes::new(&[255, 255, 1, 0, 5]).count(), 0);
     }
 }

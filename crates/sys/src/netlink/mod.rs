@@ -18,17 +18,10 @@ pub use socket::{Socket, in_netns};
 pub enum Error {
     /// A system call failed before the kernel saw the request.
     #[error("{what}: {source}")]
-    Socket {
-        what: &'static str,
-        source: std::io::Error,
-    },
+    Socket { what: &'static str, source: std::io::Error },
     /// The kernel refused the request; `detail` is its extended error text where it gave one.
     #[error("{what}: {source}{}{detail}", if detail.is_empty() { "" } else { ": " })]
-    Kernel {
-        what: String,
-        source: std::io::Error,
-        detail: String,
-    },
+    Kernel { what: String, source: std::io::Error, detail: String },
     /// The answer could not be decoded.
     #[error("{what}: malformed netlink answer")]
     Malformed { what: String },
@@ -47,10 +40,7 @@ impl Error {
     /// The thing named in the request does not exist (any more).
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::NotFound { .. })
-            || matches!(
-                self.errno(),
-                Some(libc::ENOENT | libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL)
-            )
+            || matches!(self.errno(), Some(libc::ENOENT | libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL))
     }
     pub fn is_exists(&self) -> bool {
         self.errno() == Some(libc::EEXIST)

@@ -1,8 +1,7 @@
 //! rtnetlink: links, addresses, routes and neighbours. Source: rtnetlink(7), `linux/if_link.h`, `linux/rtnetlink.h`.
 
 use super::message::{
-    Attributes, Message, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE,
-    NLM_F_REQUEST,
+    Attributes, Message, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
 };
 use super::{Error, Result, Socket};
 use std::net::IpAddr;
@@ -90,11 +89,7 @@ pub struct Route {
 }
 
 fn family(address: IpAddr) -> u8 {
-    (if address.is_ipv4() {
-        libc::AF_INET
-    } else {
-        libc::AF_INET6
-    }) as u8
+    (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
@@ -116,17 +111,13 @@ fn ifinfo(family: u8, index: u32, flags: u32, change: u32) -> [u8; 16] {
 
 impl Route {
     pub fn open() -> Result<Route> {
-        Ok(Route {
-            socket: Socket::route()?,
-        })
+        Ok(Route { socket: Socket::route()? })
     }
 
     /// Opens the socket inside another network namespace; it works there from any thread.
     pub fn open_in(netns: BorrowedFd<'_>) -> Result<Route> {
-        super::in_netns(netns, Route::open).map_err(|source| Error::Socket {
-            what: "enter network namespace",
-            source,
-        })?
+        super::in_netns(netns, Route::open)
+            .map_err(|source| Error::Socket { what: "enter network namespace", source })?
     }
 
     /// The link of that name, or `None`.
@@ -134,11 +125,7 @@ impl Route {
         let mut message = Message::new(RTM_GETLINK, NLM_F_REQUEST | NLM_F_ACK, &ifinfo(0, 0, 0, 0));
         message.attr_str(IFLA_IFNAME, name);
         let mut found = None;
-        match self
-            .socket
-            .dump(&format!("get link {name}"), message, |payload| {
-                found = parse_link(payload)
-            }) {
+        match self.socket.dump(&format!("get link {name}"), message, |payload| found = parse_link(payload)) {
             Ok(()) => Ok(found),
             Err(e) if e.is_not_found() => Ok(None),
             Err(e) => Err(e),
@@ -148,9 +135,7 @@ impl Route {
     pub fn links(&mut self) -> Result<Vec<Link>> {
         let message = Message::new(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, &ifinfo(0, 0, 0, 0));
         let mut links = Vec::new();
-        self.socket.dump("list links", message, |payload| {
-            links.extend(parse_link(payload))
-        })?;
+        self.socket.dump("list links", message, |payload| links.extend(parse_link(payload)))?;
         Ok(links)
     }
 
@@ -161,10 +146,7 @@ impl Route {
             NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
             &ifinfo(0, 0, IFF_UP, IFF_UP),
         );
-        message
-            .attr_str(IFLA_IFNAME, name)
-            .attr(IFLA_ADDRESS, &mac)
-            .attr_u32(IFLA_MTU, mtu);
+        message.attr_str(IFLA_IFNAME, name).attr(IFLA_ADDRESS, &mac).attr_u32(IFLA_MTU, mtu);
         message.nest(IFLA_LINKINFO, |m| {
             m.attr_str(IFLA_INFO_KIND, "bridge");
         });
@@ -175,14 +157,8 @@ impl Route {
     /// moving it there costs the kernel four times as long.
     pub fn add_veth(&mut self, veth: &Veth<'_>) -> Result<()> {
         let up = ifinfo(0, 0, IFF_UP, IFF_UP);
-        let mut message = Message::new(
-            RTM_NEWLINK,
-            NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
-            &up,
-        );
-        message
-            .attr_str(IFLA_IFNAME, veth.name)
-            .attr_u32(IFLA_MTU, veth.mtu);
+        let mut message = Message::new(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &up);
+        message.attr_str(IFLA_IFNAME, veth.name).attr_u32(IFLA_MTU, veth.mtu);
         if let Some(mac) = veth.mac {
             message.attr(IFLA_ADDRESS, &mac);
         }
@@ -190,80 +166,53 @@ impl Route {
             message.attr_u32(IFLA_MASTER, master);
         }
         message.nest(IFLA_LINKINFO, |m| {
-            m.attr_str(IFLA_INFO_KIND, "veth")
-                .nest(IFLA_INFO_DATA, |m| {
-                    let peer = m.open(VETH_INFO_PEER);
-                    // A veth can't be up while its partner is not yet its partner: the far end is raised in its namespace.
-                    m.raw(&ifinfo(0, 0, 0, 0));
-                    m.attr_str(IFLA_IFNAME, veth.peer_name)
-                        .attr_u32(IFLA_MTU, veth.mtu);
-                    if let Some(mac) = veth.peer_mac {
-                        m.attr(IFLA_ADDRESS, &mac);
-                    }
-                    m.attr_u32(IFLA_NET_NS_FD, veth.peer_netns.as_raw_fd() as u32);
-                    m.close(peer);
-                });
+            m.attr_str(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |m| {
+                let peer = m.open(VETH_INFO_PEER);
+                // A veth can't be up while its partner is not yet its partner: the far end is raised in its namespace.
+                m.raw(&ifinfo(0, 0, 0, 0));
+                m.attr_str(IFLA_IFNAME, veth.peer_name).attr_u32(IFLA_MTU, veth.mtu);
+                if let Some(mac) = veth.peer_mac {
+                    m.attr(IFLA_ADDRESS, &mac);
+                }
+                m.attr_u32(IFLA_NET_NS_FD, veth.peer_netns.as_raw_fd() as u32);
+                m.close(peer);
+            });
         });
-        self.socket
-            .request(&format!("add veth {}", veth.name), message)
+        self.socket.request(&format!("add veth {}", veth.name), message)
     }
 
     pub fn set_up(&mut self, index: u32) -> Result<()> {
-        let message = Message::new(
-            RTM_NEWLINK,
-            NLM_F_REQUEST | NLM_F_ACK,
-            &ifinfo(0, index, IFF_UP, IFF_UP),
-        );
-        self.socket
-            .request(&format!("set link {index} up"), message)
+        let message = Message::new(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, &ifinfo(0, index, IFF_UP, IFF_UP));
+        self.socket.request(&format!("set link {index} up"), message)
     }
 
     pub fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<()> {
-        let mut message = Message::new(
-            RTM_NEWLINK,
-            NLM_F_REQUEST | NLM_F_ACK,
-            &ifinfo(0, index, 0, 0),
-        );
+        let mut message = Message::new(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, &ifinfo(0, index, 0, 0));
         message.attr_u32(IFLA_MTU, mtu);
-        self.socket
-            .request(&format!("set mtu of link {index}"), message)
+        self.socket.request(&format!("set mtu of link {index}"), message)
     }
 
     pub fn set_mac(&mut self, index: u32, mac: [u8; 6]) -> Result<()> {
-        let mut message = Message::new(
-            RTM_NEWLINK,
-            NLM_F_REQUEST | NLM_F_ACK,
-            &ifinfo(0, index, 0, 0),
-        );
+        let mut message = Message::new(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, &ifinfo(0, index, 0, 0));
         message.attr(IFLA_ADDRESS, &mac);
-        self.socket
-            .request(&format!("set mac of link {index}"), message)
+        self.socket.request(&format!("set mac of link {index}"), message)
     }
 
     /// Joins a bridge; `None` leaves it.
     pub fn set_master(&mut self, index: u32, master: Option<u32>) -> Result<()> {
-        let mut message = Message::new(
-            RTM_NEWLINK,
-            NLM_F_REQUEST | NLM_F_ACK,
-            &ifinfo(0, index, 0, 0),
-        );
+        let mut message = Message::new(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, &ifinfo(0, index, 0, 0));
         message.attr_u32(IFLA_MASTER, master.unwrap_or(0));
-        self.socket
-            .request(&format!("set master of link {index}"), message)
+        self.socket.request(&format!("set master of link {index}"), message)
     }
 
     /// Lets a bridge port send a frame back out of the port it came in on.
     pub fn set_hairpin(&mut self, index: u32, on: bool) -> Result<()> {
-        let mut message = Message::new(
-            RTM_SETLINK,
-            NLM_F_REQUEST | NLM_F_ACK,
-            &ifinfo(libc::AF_BRIDGE as u8, index, 0, 0),
-        );
+        let mut message =
+            Message::new(RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, &ifinfo(libc::AF_BRIDGE as u8, index, 0, 0));
         message.nest(IFLA_PROTINFO, |m| {
             m.attr_u8(IFLA_BRPORT_MODE, on as u8);
         });
-        self.socket
-            .request(&format!("set hairpin of link {index}"), message)
+        self.socket.request(&format!("set hairpin of link {index}"), message)
     }
 
     /// Deletes a link by name; `false` when there was none.
@@ -277,22 +226,13 @@ impl Route {
         }
     }
 
-    fn address_message(
-        &self,
-        kind: u16,
-        flags: u16,
-        link: u32,
-        address: IpAddr,
-        prefix_len: u8,
-    ) -> Message {
+    fn address_message(&self, kind: u16, flags: u16, link: u32, address: IpAddr, prefix_len: u8) -> Message {
         let mut fixed = [0u8; 8];
         fixed[0] = family(address);
         fixed[1] = prefix_len;
         fixed[4..8].copy_from_slice(&link.to_ne_bytes());
         let mut message = Message::new(kind, NLM_F_REQUEST | NLM_F_ACK | flags, &fixed);
-        message
-            .attr(IFA_LOCAL, &octets(address))
-            .attr(IFA_ADDRESS, &octets(address));
+        message.attr(IFA_LOCAL, &octets(address)).attr(IFA_ADDRESS, &octets(address));
         if address.is_ipv6() {
             message.attr_u32(IFA_FLAGS, IFA_F_NODAD);
         }
@@ -301,21 +241,13 @@ impl Route {
 
     /// Succeeds when the address is there already.
     pub fn add_address(&mut self, link: u32, address: IpAddr, prefix_len: u8) -> Result<()> {
-        let message = self.address_message(
-            RTM_NEWADDR,
-            NLM_F_CREATE | NLM_F_REPLACE,
-            link,
-            address,
-            prefix_len,
-        );
-        self.socket
-            .request(&format!("add address {address}/{prefix_len}"), message)
+        let message = self.address_message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, link, address, prefix_len);
+        self.socket.request(&format!("add address {address}/{prefix_len}"), message)
     }
 
     pub fn delete_address(&mut self, link: u32, address: IpAddr, prefix_len: u8) -> Result<()> {
         let message = self.address_message(RTM_DELADDR, 0, link, address, prefix_len);
-        self.socket
-            .request(&format!("delete address {address}/{prefix_len}"), message)
+        self.socket.request(&format!("delete address {address}/{prefix_len}"), message)
     }
 
     /// All addresses: link index, address, prefix length.
@@ -327,16 +259,9 @@ impl Route {
                 return;
             };
             let attributes = Attributes::new(&payload[8..]);
-            let address = attributes
-                .find(IFA_LOCAL)
-                .or_else(|| attributes.find(IFA_ADDRESS))
-                .and_then(|a| a.ip());
+            let address = attributes.find(IFA_LOCAL).or_else(|| attributes.find(IFA_ADDRESS)).and_then(|a| a.ip());
             if let Some(address) = address {
-                addresses.push((
-                    u32::from_ne_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
-                    address,
-                    fixed[1],
-                ));
+                addresses.push((u32::from_ne_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]), address, fixed[1]));
             }
         })?;
         Ok(addresses)
@@ -348,11 +273,7 @@ impl Route {
         fixed[1] = route.prefix_len;
         fixed[4] = libc::RT_TABLE_MAIN;
         fixed[5] = libc::RTPROT_STATIC;
-        fixed[6] = if route.gateway.is_some() {
-            libc::RT_SCOPE_UNIVERSE
-        } else {
-            libc::RT_SCOPE_LINK
-        };
+        fixed[6] = if route.gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
         fixed[7] = libc::RTN_UNICAST;
         let mut message = Message::new(kind, NLM_F_REQUEST | NLM_F_ACK | flags, &fixed);
         if route.prefix_len > 0 {
@@ -371,18 +292,12 @@ impl Route {
     /// Adds or replaces a route of the main table.
     pub fn add_route(&mut self, route: &RouteSpec) -> Result<()> {
         let message = self.route_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route);
-        self.socket.request(
-            &format!("add route {}/{}", route.destination, route.prefix_len),
-            message,
-        )
+        self.socket.request(&format!("add route {}/{}", route.destination, route.prefix_len), message)
     }
 
     pub fn delete_route(&mut self, route: &RouteSpec) -> Result<()> {
         let message = self.route_message(RTM_DELROUTE, 0, route);
-        self.socket.request(
-            &format!("delete route {}/{}", route.destination, route.prefix_len),
-            message,
-        )
+        self.socket.request(&format!("delete route {}/{}", route.destination, route.prefix_len), message)
     }
 
     /// Unicast routes of the main table, of both families.
@@ -397,11 +312,7 @@ impl Route {
                 return;
             }
             let attributes = Attributes::new(&payload[12..]);
-            let any: IpAddr = if fixed[0] == libc::AF_INET as u8 {
-                [0u8; 4].into()
-            } else {
-                [0u8; 16].into()
-            };
+            let any: IpAddr = if fixed[0] == libc::AF_INET as u8 { [0u8; 4].into() } else { [0u8; 16].into() };
             routes.push(RouteSpec {
                 destination: attributes.find(RTA_DST).and_then(|a| a.ip()).unwrap_or(any),
                 prefix_len: fixed[1],
@@ -425,17 +336,14 @@ impl Route {
 
     /// A permanent neighbour entry: no ARP question is ever asked for it.
     pub fn add_neighbour(&mut self, link: u32, address: IpAddr, mac: [u8; 6]) -> Result<()> {
-        let mut message =
-            self.neighbour_message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, link, address);
+        let mut message = self.neighbour_message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, link, address);
         message.attr(NDA_LLADDR, &mac);
-        self.socket
-            .request(&format!("add neighbour {address}"), message)
+        self.socket.request(&format!("add neighbour {address}"), message)
     }
 
     pub fn delete_neighbour(&mut self, link: u32, address: IpAddr) -> Result<()> {
         let message = self.neighbour_message(RTM_DELNEIGH, 0, link, address);
-        self.socket
-            .request(&format!("delete neighbour {address}"), message)
+        self.socket.request(&format!("delete neighbour {address}"), message)
     }
 }
 
@@ -452,10 +360,7 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
             .unwrap_or_default(),
         master: attributes.find(IFLA_MASTER).and_then(|a| a.u32()),
         mtu: attributes.find(IFLA_MTU).and_then(|a| a.u32()).unwrap_or(0),
-        mac: attributes
-            .find(IFLA_ADDRESS)
-            .map(|a| a.value.to_vec())
-            .unwrap_or_default(),
+        mac: attributes.find(IFLA_ADDRESS).map(|a| a.value.to_vec()).unwrap_or_default(),
         up: u32::from_ne_bytes(fixed[8..12].try_into().ok()?) & IFF_UP != 0,
     })
 }

@@ -107,10 +107,7 @@ impl Rule {
 
     fn payload(self, base: u32, offset: u32, len: u32, to: u32) -> Rule {
         self.expr("payload", |m| {
-            m.attr_be32(1, register(to))
-                .attr_be32(2, base)
-                .attr_be32(3, offset)
-                .attr_be32(4, len);
+            m.attr_be32(1, register(to)).attr_be32(2, base).attr_be32(3, offset).attr_be32(4, len);
         })
     }
     pub fn load_source(self, ipv6: bool, to: u32) -> Rule {
@@ -131,8 +128,7 @@ impl Rule {
     }
     fn set_mark(self, from: u32) -> Rule {
         self.expr("meta", |m| {
-            m.attr_be32(2, Meta::Mark as u32)
-                .attr_be32(3, register(from));
+            m.attr_be32(2, Meta::Mark as u32).attr_be32(3, register(from));
         })
     }
     fn load_ct(self, key: u32, to: u32) -> Rule {
@@ -150,27 +146,20 @@ impl Rule {
     /// A random number in `offset..offset + modulus`, in host order.
     pub fn load_random(self, modulus: u32, offset: u32, to: u32) -> Rule {
         self.expr("numgen", |m| {
-            m.attr_be32(1, register(to))
-                .attr_be32(2, modulus)
-                .attr_be32(3, 1)
-                .attr_be32(4, offset);
+            m.attr_be32(1, register(to)).attr_be32(2, modulus).attr_be32(3, 1).attr_be32(4, offset);
         })
     }
     pub fn compare(self, from: u32, op: Cmp, bytes: &[u8]) -> Rule {
         self.expr("cmp", |m| {
-            m.attr_be32(1, register(from))
-                .attr_be32(2, op as u32)
-                .nest(3, |m| {
-                    m.attr(1, bytes);
-                });
+            m.attr_be32(1, register(from)).attr_be32(2, op as u32).nest(3, |m| {
+                m.attr(1, bytes);
+            });
         })
     }
     /// `to = (from & mask) ^ xor`
     pub fn bitwise(self, from: u32, mask: &[u8], xor: &[u8], to: u32) -> Rule {
         self.expr("bitwise", |m| {
-            m.attr_be32(1, register(from))
-                .attr_be32(2, register(to))
-                .attr_be32(3, mask.len() as u32);
+            m.attr_be32(1, register(from)).attr_be32(2, register(to)).attr_be32(3, mask.len() as u32);
             m.nest(4, |m| {
                 m.attr(1, mask);
             });
@@ -188,34 +177,20 @@ impl Rule {
     /// Goes on only if the key is in the map; loads its value.
     pub fn lookup_value(self, map: &str, from: u32, to: u32) -> Rule {
         self.expr("lookup", |m| {
-            m.attr_str(1, map)
-                .attr_be32(2, register(from))
-                .attr_be32(3, register(to));
+            m.attr_str(1, map).attr_be32(2, register(from)).attr_be32(3, register(to));
         })
     }
     /// Follows the verdict that the map has for the key, if it has one.
     pub fn lookup_verdict(self, map: &str, from: u32) -> Rule {
         self.expr("lookup", |m| {
-            m.attr_str(1, map)
-                .attr_be32(2, register(from))
-                .attr_be32(3, 0);
+            m.attr_str(1, map).attr_be32(2, register(from)).attr_be32(3, 0);
         })
     }
     /// Writes or deletes a map's element from the packet path; `update` also renews its time to live. `value` is the
     /// register of the map's value, which the kernel wants to see even for a deletion.
-    pub fn dynset(
-        self,
-        map: &str,
-        op: Dynset,
-        key: u32,
-        value: u32,
-        timeout: Option<Duration>,
-    ) -> Rule {
+    pub fn dynset(self, map: &str, op: Dynset, key: u32, value: u32, timeout: Option<Duration>) -> Rule {
         self.expr("dynset", |m| {
-            m.attr_str(1, map)
-                .attr_be32(3, op as u32)
-                .attr_be32(4, register(key))
-                .attr_be32(5, register(value));
+            m.attr_str(1, map).attr_be32(3, op as u32).attr_be32(4, register(key)).attr_be32(5, register(value));
             if let Some(timeout) = timeout {
                 m.attr_be64(6, timeout.as_millis() as u64);
             }
@@ -225,8 +200,7 @@ impl Rule {
     pub fn dnat(self, ipv6: bool, address: u32, port: u32) -> Rule {
         self.expr("nat", |m| {
             m.attr_be32(1, 1).attr_be32(2, if ipv6 { 10 } else { 2 });
-            m.attr_be32(3, register(address))
-                .attr_be32(5, register(port));
+            m.attr_be32(3, register(address)).attr_be32(5, register(port));
         })
     }
     /// Translates the source to the outgoing interface's address.
@@ -255,8 +229,7 @@ impl Rule {
     // What nft(8) writes in a few words. All of these use register 15 for their scratch, so keys at 0.. survive.
 
     pub fn l4_protocol(self, protocol: u8) -> Rule {
-        self.load_meta(Meta::L4Protocol, 15)
-            .compare(15, Cmp::Equal, &[protocol])
+        self.load_meta(Meta::L4Protocol, 15).compare(15, Cmp::Equal, &[protocol])
     }
     /// `iifname`/`oifname`, in registers 12 to 15.
     pub fn interface(self, key: Meta, op: Cmp, name: &str) -> Rule {
@@ -269,13 +242,11 @@ impl Rule {
     /// `ip saddr NET` or, with `NotEqual`, `ip saddr != NET`.
     pub fn source_in(self, op: Cmp, network: IpAddr, prefix_len: u8) -> Rule {
         let at = scratch(network);
-        self.load_source(network.is_ipv6(), at)
-            .in_network(at, op, network, prefix_len)
+        self.load_source(network.is_ipv6(), at).in_network(at, op, network, prefix_len)
     }
     pub fn destination_in(self, op: Cmp, network: IpAddr, prefix_len: u8) -> Rule {
         let at = scratch(network);
-        self.load_destination(network.is_ipv6(), at)
-            .in_network(at, op, network, prefix_len)
+        self.load_destination(network.is_ipv6(), at).in_network(at, op, network, prefix_len)
     }
     fn in_network(self, at: u32, op: Cmp, network: IpAddr, prefix_len: u8) -> Rule {
         let octets = match network {
@@ -289,14 +260,11 @@ impl Rule {
             })
             .collect();
         let network: Vec<u8> = octets.iter().zip(&mask).map(|(o, m)| o & m).collect();
-        self.bitwise(at, &mask, &vec![0; octets.len()], at)
-            .compare(at, op, &network)
+        self.bitwise(at, &mask, &vec![0; octets.len()], at).compare(at, op, &network)
     }
     fn fib_type(self, flags: u32) -> Rule {
         self.expr("fib", |m| {
-            m.attr_be32(1, register(15))
-                .attr_be32(2, 3)
-                .attr_be32(3, flags);
+            m.attr_be32(1, register(15)).attr_be32(2, 3).attr_be32(3, flags);
         })
         .compare(15, Cmp::Equal, &ADDRESS_TYPE_LOCAL.to_ne_bytes())
     }
@@ -310,33 +278,23 @@ impl Rule {
     }
     /// `ct status dnat`
     pub fn translated(self) -> Rule {
-        self.load_ct(2, 15)
-            .bitwise(15, &CT_STATUS_DNAT.to_ne_bytes(), &[0; 4], 15)
-            .compare(15, Cmp::NotEqual, &[0; 4])
+        self.load_ct(2, 15).bitwise(15, &CT_STATUS_DNAT.to_ne_bytes(), &[0; 4], 15).compare(15, Cmp::NotEqual, &[0; 4])
     }
     /// `ct state new`
     pub fn new_connection(self) -> Rule {
-        self.load_ct(0, 15)
-            .bitwise(15, &CT_STATE_NEW.to_ne_bytes(), &[0; 4], 15)
-            .compare(15, Cmp::NotEqual, &[0; 4])
+        self.load_ct(0, 15).bitwise(15, &CT_STATE_NEW.to_ne_bytes(), &[0; 4], 15).compare(15, Cmp::NotEqual, &[0; 4])
     }
     /// `meta mark set meta mark | bit`
     pub fn mark(self, bit: u32) -> Rule {
-        self.load_meta(Meta::Mark, 15)
-            .bitwise(15, &(!bit).to_ne_bytes(), &bit.to_ne_bytes(), 15)
-            .set_mark(15)
+        self.load_meta(Meta::Mark, 15).bitwise(15, &(!bit).to_ne_bytes(), &bit.to_ne_bytes(), 15).set_mark(15)
     }
     /// `meta mark & bit != 0`
     pub fn marked(self, bit: u32) -> Rule {
-        self.load_meta(Meta::Mark, 15)
-            .bitwise(15, &bit.to_ne_bytes(), &[0; 4], 15)
-            .compare(15, Cmp::NotEqual, &[0; 4])
+        self.load_meta(Meta::Mark, 15).bitwise(15, &bit.to_ne_bytes(), &[0; 4], 15).compare(15, Cmp::NotEqual, &[0; 4])
     }
     /// Clears the bit.
     pub fn unmark(self, bit: u32) -> Rule {
-        self.load_meta(Meta::Mark, 15)
-            .bitwise(15, &(!bit).to_ne_bytes(), &[0; 4], 15)
-            .set_mark(15)
+        self.load_meta(Meta::Mark, 15).bitwise(15, &(!bit).to_ne_bytes(), &[0; 4], 15).set_mark(15)
     }
 }
 

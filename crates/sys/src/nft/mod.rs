@@ -11,9 +11,7 @@ pub mod set;
 pub use expr::{Rule, Verdict};
 pub use set::{Element, Field, Map, Value, fields};
 
-use crate::netlink::message::{
-    Message, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST,
-};
+use crate::netlink::message::{Message, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST};
 use crate::netlink::{Result, Socket};
 
 const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8;
@@ -97,12 +95,7 @@ impl Batch {
         let mut message = Message::default();
         message.begin(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, 0, &control());
         message.finish();
-        Batch {
-            message,
-            family,
-            table: table.to_string(),
-            steps: Vec::new(),
-        }
+        Batch { message, family, table: table.to_string(), steps: Vec::new() }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -114,21 +107,10 @@ impl Batch {
         self.message.bytes.len()
     }
 
-    fn step(
-        &mut self,
-        kind: u16,
-        flags: u16,
-        what: impl Into<String>,
-        fill: impl FnOnce(&mut Message, &str),
-    ) {
+    fn step(&mut self, kind: u16, flags: u16, what: impl Into<String>, fill: impl FnOnce(&mut Message, &str)) {
         self.steps.push(what.into());
         // Sequence numbers are positions; commit() adds nothing to them, since one batch is in flight at a time.
-        self.message.begin(
-            kind,
-            NLM_F_REQUEST | flags,
-            self.steps.len() as u32,
-            &generic(self.family.number()),
-        );
+        self.message.begin(kind, NLM_F_REQUEST | flags, self.steps.len() as u32, &generic(self.family.number()));
         fill(&mut self.message, &self.table);
         self.message.finish();
     }
@@ -156,60 +138,40 @@ impl Batch {
 
     /// A chain that others jump to. Succeeds when it is there already.
     pub fn add_chain(&mut self, name: &str) {
-        self.step(
-            NFT_MSG_NEWCHAIN,
-            NLM_F_CREATE,
-            format!("add chain {name}"),
-            |m, table| {
-                m.attr_str(1, table).attr_str(3, name);
-            },
-        );
+        self.step(NFT_MSG_NEWCHAIN, NLM_F_CREATE, format!("add chain {name}"), |m, table| {
+            m.attr_str(1, table).attr_str(3, name);
+        });
     }
 
     /// A chain that the kernel calls at `hook`; lower priorities first. Its policy is accept.
     pub fn add_base_chain(&mut self, name: &str, chain_type: ChainType, hook: Hook, priority: i32) {
-        self.step(
-            NFT_MSG_NEWCHAIN,
-            NLM_F_CREATE,
-            format!("add chain {name}"),
-            |m, table| {
-                m.attr_str(1, table).attr_str(3, name);
-                m.nest(4, |m| {
-                    m.attr_be32(1, hook as u32).attr_be32(2, priority as u32);
-                });
-                m.attr_str(
-                    7,
-                    match chain_type {
-                        ChainType::Filter => "filter",
-                        ChainType::Nat => "nat",
-                    },
-                );
-            },
-        );
+        self.step(NFT_MSG_NEWCHAIN, NLM_F_CREATE, format!("add chain {name}"), |m, table| {
+            m.attr_str(1, table).attr_str(3, name);
+            m.nest(4, |m| {
+                m.attr_be32(1, hook as u32).attr_be32(2, priority as u32);
+            });
+            m.attr_str(
+                7,
+                match chain_type {
+                    ChainType::Filter => "filter",
+                    ChainType::Nat => "nat",
+                },
+            );
+        });
     }
 
     /// Deletes an empty chain that nothing refers to.
     pub fn delete_chain(&mut self, name: &str) {
-        self.step(
-            NFT_MSG_DELCHAIN,
-            0,
-            format!("delete chain {name}"),
-            |m, table| {
-                m.attr_str(1, table).attr_str(3, name);
-            },
-        );
+        self.step(NFT_MSG_DELCHAIN, 0, format!("delete chain {name}"), |m, table| {
+            m.attr_str(1, table).attr_str(3, name);
+        });
     }
 
     /// Deletes all rules of a chain.
     pub fn flush_chain(&mut self, name: &str) {
-        self.step(
-            NFT_MSG_DELRULE,
-            0,
-            format!("flush chain {name}"),
-            |m, table| {
-                m.attr_str(1, table).attr_str(2, name);
-            },
-        );
+        self.step(NFT_MSG_DELRULE, 0, format!("flush chain {name}"), |m, table| {
+            m.attr_str(1, table).attr_str(2, name);
+        });
     }
 
     /// Appends a rule.
@@ -227,15 +189,10 @@ impl Batch {
 
     pub fn add_map(&mut self, map: &Map) {
         let id = self.steps.len() as u32 + 1;
-        self.step(
-            NFT_MSG_NEWSET,
-            NLM_F_CREATE,
-            format!("add map {}", map.name),
-            |m, table| {
-                m.attr_str(1, table);
-                map.encode(m, id);
-            },
-        );
+        self.step(NFT_MSG_NEWSET, NLM_F_CREATE, format!("add map {}", map.name), |m, table| {
+            m.attr_str(1, table);
+            map.encode(m, id);
+        });
     }
 
     pub fn add_elements<'a>(&mut self, map: &str, elements: impl IntoIterator<Item = &'a Element>) {
@@ -243,11 +200,7 @@ impl Batch {
     }
 
     /// Deletes by key; every key must be there.
-    pub fn delete_elements<'a>(
-        &mut self,
-        map: &str,
-        elements: impl IntoIterator<Item = &'a Element>,
-    ) {
+    pub fn delete_elements<'a>(&mut self, map: &str, elements: impl IntoIterator<Item = &'a Element>) {
         self.elements(NFT_MSG_DELSETELEM, 0, "delete", map, elements);
     }
 
@@ -262,19 +215,14 @@ impl Batch {
         let mut elements = elements.into_iter().peekable();
         while elements.peek().is_some() {
             let chunk = elements.by_ref().take(ELEMENTS_PER_MESSAGE_MAX);
-            self.step(
-                kind,
-                flags,
-                format!("{verb} elements of {map}"),
-                |m, table| {
-                    m.attr_str(1, table).attr_str(2, map);
-                    m.nest(3, |m| {
-                        for element in chunk {
-                            element.encode(m, kind == NFT_MSG_NEWSETELEM);
-                        }
-                    });
-                },
-            );
+            self.step(kind, flags, format!("{verb} elements of {map}"), |m, table| {
+                m.attr_str(1, table).attr_str(2, map);
+                m.nest(3, |m| {
+                    for element in chunk {
+                        element.encode(m, kind == NFT_MSG_NEWSETELEM);
+                    }
+                });
+            });
         }
     }
 
@@ -284,56 +232,30 @@ impl Batch {
             return Ok(());
         }
         let last = self.steps.len() as u32 + 1;
-        self.message.begin(
-            NFNL_MSG_BATCH_END,
-            NLM_F_REQUEST | NLM_F_ACK,
-            last,
-            &control(),
-        );
+        self.message.begin(NFNL_MSG_BATCH_END, NLM_F_REQUEST | NLM_F_ACK, last, &control());
         self.message.finish();
         socket.set_buffers((self.message.bytes.len() * 2).max(1 << 20));
         socket.batch(&self.message.bytes, last, |sequence| {
-            let step = (sequence as usize)
-                .checked_sub(1)
-                .and_then(|i| self.steps.get(i));
-            format!(
-                "nftables table {}: {}",
-                self.table,
-                step.map_or("commit", String::as_str)
-            )
+            let step = (sequence as usize).checked_sub(1).and_then(|i| self.steps.get(i));
+            format!("nftables table {}: {}", self.table, step.map_or("commit", String::as_str))
         })
     }
 }
 
 /// The elements of a set or map as the kernel has them now: key and data bytes (data is empty for verdicts and sets).
-pub fn elements(
-    socket: &mut Socket,
-    family: Family,
-    table: &str,
-    map: &str,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut message = Message::new(
-        NFT_MSG_GETSETELEM,
-        NLM_F_REQUEST | NLM_F_DUMP,
-        &generic(family.number()),
-    );
+pub fn elements(socket: &mut Socket, family: Family, table: &str, map: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut message = Message::new(NFT_MSG_GETSETELEM, NLM_F_REQUEST | NLM_F_DUMP, &generic(family.number()));
     message.attr_str(1, table).attr_str(2, map);
     let mut elements = Vec::new();
-    socket.dump(
-        &format!("list elements of {table} {map}"),
-        message,
-        |payload| set::decode_elements(payload, &mut elements),
-    )?;
+    socket.dump(&format!("list elements of {table} {map}"), message, |payload| {
+        set::decode_elements(payload, &mut elements)
+    })?;
     Ok(elements)
 }
 
 /// Whether a table of that name exists.
 pub fn table_exists(socket: &mut Socket, family: Family, table: &str) -> Result<bool> {
-    let mut message = Message::new(
-        NFT_MSG_GETTABLE,
-        NLM_F_REQUEST | NLM_F_ACK,
-        &generic(family.number()),
-    );
+    let mut message = Message::new(NFT_MSG_GETTABLE, NLM_F_REQUEST | NLM_F_ACK, &generic(family.number()));
     message.attr_str(1, table);
     match socket.dump(&format!("get table {table}"), message, |_| {}) {
         Ok(()) => Ok(true),

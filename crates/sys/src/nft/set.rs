@@ -66,26 +66,13 @@ pub enum Value {
 
 impl Map {
     pub fn set(name: &str, key: &[Field]) -> Map {
-        Map {
-            name: name.into(),
-            key: key.into(),
-            value: Value::None,
-            dynamic: false,
-            interval: false,
-            size_max: 0,
-        }
+        Map { name: name.into(), key: key.into(), value: Value::None, dynamic: false, interval: false, size_max: 0 }
     }
     pub fn values(name: &str, key: &[Field], value: &[Field]) -> Map {
-        Map {
-            value: Value::Fields(value.into()),
-            ..Map::set(name, key)
-        }
+        Map { value: Value::Fields(value.into()), ..Map::set(name, key) }
     }
     pub fn verdicts(name: &str, key: &[Field]) -> Map {
-        Map {
-            value: Value::Verdict,
-            ..Map::set(name, key)
-        }
+        Map { value: Value::Verdict, ..Map::set(name, key) }
     }
     pub fn dynamic(mut self, size_max: u32) -> Map {
         (self.dynamic, self.size_max) = (true, size_max);
@@ -108,10 +95,7 @@ impl Map {
             flags |= NFT_SET_INTERVAL;
         }
         let (key_type, key_len) = concatenation(&self.key);
-        m.attr_str(2, &self.name)
-            .attr_be32(3, flags)
-            .attr_be32(4, key_type)
-            .attr_be32(5, key_len);
+        m.attr_str(2, &self.name).attr_be32(3, flags).attr_be32(4, key_type).attr_be32(5, key_len);
         match &self.value {
             Value::None => {}
             Value::Verdict => {
@@ -135,9 +119,7 @@ impl Map {
 fn concatenation(parts: &[Field]) -> (u32, u32) {
     match parts {
         [one] => (one.data_type(), one.len()),
-        many => many.iter().fold((0, 0), |(ty, len), f| {
-            (ty << 6 | f.data_type(), len + f.len().next_multiple_of(4))
-        }),
+        many => many.iter().fold((0, 0), |(ty, len), f| (ty << 6 | f.data_type(), len + f.len().next_multiple_of(4))),
     }
 }
 
@@ -159,31 +141,17 @@ pub enum Data {
 
 impl Element {
     pub fn key(key: Vec<u8>) -> Element {
-        Element {
-            key,
-            data: Data::None,
-            timeout: None,
-            interval_end: false,
-        }
+        Element { key, data: Data::None, timeout: None, interval_end: false }
     }
     pub fn value(key: Vec<u8>, value: Vec<u8>) -> Element {
-        Element {
-            data: Data::Value(value),
-            ..Element::key(key)
-        }
+        Element { data: Data::Value(value), ..Element::key(key) }
     }
     pub fn verdict(key: Vec<u8>, verdict: Verdict) -> Element {
-        Element {
-            data: Data::Verdict(verdict),
-            ..Element::key(key)
-        }
+        Element { data: Data::Verdict(verdict), ..Element::key(key) }
     }
     /// The half-open range `[start, end)` as the two elements that an interval set wants; `end` is `None` at the top of the space.
     pub fn interval(start: Vec<u8>, end: Option<Vec<u8>>) -> Vec<Element> {
-        let end = end.map(|key| Element {
-            interval_end: true,
-            ..Element::key(key)
-        });
+        let end = end.map(|key| Element { interval_end: true, ..Element::key(key) });
         std::iter::once(Element::key(start)).chain(end).collect()
     }
 
@@ -218,20 +186,11 @@ impl Element {
 }
 
 pub(super) fn decode_elements(payload: &[u8], into: &mut Vec<(Vec<u8>, Vec<u8>)>) {
-    let Some(list) = payload
-        .get(4..)
-        .and_then(|rest| Attributes::new(rest).find(3))
-    else {
+    let Some(list) = payload.get(4..).and_then(|rest| Attributes::new(rest).find(3)) else {
         return;
     };
     for element in list.nested() {
-        let value = |kind| {
-            element
-                .nested()
-                .find(kind)
-                .and_then(|a| a.nested().find(1))
-                .map(|a| a.value.to_vec())
-        };
+        let value = |kind| element.nested().find(kind).and_then(|a| a.nested().find(1)).map(|a| a.value.to_vec());
         if let Some(key) = value(1) {
             into.push((key, value(2).unwrap_or_default()));
         }

@@ -43,18 +43,11 @@ fn unknown_and_duplicate_fields_are_reported_with_their_paths() {
     assert_eq!(got.value["spec"].get("foo"), None);
     assert_eq!(
         got.unknown,
-        [
-            "spec.foo",
-            "spec.template.spec.containers[1].imge",
-            "spec.template.spec.containers[1].Image",
-            "x"
-        ]
+        ["spec.foo", "spec.template.spec.containers[1].imge", "spec.template.spec.containers[1].Image", "x"]
     );
     assert_eq!(got.duplicates, ["metadata.labels.a", "spec.replicas"]);
     assert_eq!(
-        got.strict_error()
-            .unwrap()
-            .cannot_handle("Deployment", "v1"),
+        got.strict_error().unwrap().cannot_handle("Deployment", "v1"),
         "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: \
          duplicate field \"metadata.labels.a\", duplicate field \"spec.replicas\", unknown field \"spec.foo\", \
          unknown field \"spec.template.spec.containers[1].imge\", \
@@ -99,42 +92,24 @@ fn wrong_types_are_refused_in_upstreams_words() {
             r#"{"spec":{"template":{"spec":{"containers":[{"env":[{"name":"a","value":true}]}]}}}}"#,
             "json: cannot unmarshal bool into Go struct field EnvVar.spec.template.spec.containers.env.value of type string",
         ),
-        (
-            r#"[]"#,
-            "json: cannot unmarshal array into Go value of type v1.Deployment",
-        ),
+        (r#"[]"#, "json: cannot unmarshal array into Go value of type v1.Deployment"),
         (
             r#"{"spec":{"strategy":{"rollingUpdate":{"maxSurge":true}}}}"#,
             "json: cannot unmarshal bool into Go value of type int32",
         ),
     ];
     for (body, message) in cases {
-        assert_eq!(
-            deployment(body),
-            Err(DecodeError::Type(message.into())),
-            "{body}"
-        );
+        assert_eq!(deployment(body), Err(DecodeError::Type(message.into())), "{body}");
     }
 }
 
 #[test]
 fn times_and_bytes_have_one_form() {
     let got = pod(r#"{"metadata":{"creationTimestamp":"2026-01-02T03:04:05.999+02:00"}}"#).unwrap();
-    assert_eq!(
-        got.value["metadata"]["creationTimestamp"],
-        "2026-01-02T01:04:05Z"
-    );
+    assert_eq!(got.value["metadata"]["creationTimestamp"], "2026-01-02T01:04:05Z");
     let lease = ty("api.coordination.v1.Lease");
-    let got = decode(
-        types(),
-        lease,
-        br#"{"spec":{"renewTime":"2026-01-02T03:04:05.1234567Z"}}"#,
-    )
-    .unwrap();
-    assert_eq!(
-        got.value["spec"]["renewTime"],
-        "2026-01-02T03:04:05.123456Z"
-    );
+    let got = decode(types(), lease, br#"{"spec":{"renewTime":"2026-01-02T03:04:05.1234567Z"}}"#).unwrap();
+    assert_eq!(got.value["spec"]["renewTime"], "2026-01-02T03:04:05.123456Z");
     let secret = ty("api.core.v1.Secret");
     let got = decode(types(), secret, br#"{"data":{"a":"aGVs\nbG8="}}"#).unwrap();
     assert_eq!(got.value["data"]["a"], "aGVsbG8=");
@@ -166,40 +141,20 @@ fn schemas_are_cleaned_inside_their_unions() {
 #[test]
 fn hostile_input_is_refused_not_crashed_on() {
     let deep = "[".repeat(200_000);
-    assert_eq!(
-        pod(&deep).unwrap_err().to_string(),
-        "json: cannot unmarshal array into Go value of type v1.Pod"
-    );
+    assert_eq!(pod(&deep).unwrap_err().to_string(), "json: cannot unmarshal array into Go value of type v1.Pod");
     let object_chain = r#"{"a":"#.repeat(100_000);
     let review = ty("api.admission.v1.AdmissionReview");
     let body = format!(r#"{{"request":{{"object":{object_chain}"#);
-    assert_eq!(
-        decode(types(), review, body.as_bytes())
-            .unwrap_err()
-            .to_string(),
-        "exceeded max depth"
-    );
-    assert_eq!(
-        pod("").unwrap_err().to_string(),
-        "unexpected end of JSON input"
-    );
-    assert_eq!(
-        pod(r#"{"spec":"#).unwrap_err().to_string(),
-        "unexpected end of JSON input"
-    );
+    assert_eq!(decode(types(), review, body.as_bytes()).unwrap_err().to_string(), "exceeded max depth");
+    assert_eq!(pod("").unwrap_err().to_string(), "unexpected end of JSON input");
+    assert_eq!(pod(r#"{"spec":"#).unwrap_err().to_string(), "unexpected end of JSON input");
     assert!(matches!(pod("{} x"), Err(DecodeError::Syntax(_))));
     assert!(matches!(pod("{\"a\" 1}"), Err(DecodeError::Syntax(_))));
     for n in 0..=255u8 {
         let _ = decode(types(), ty("api.core.v1.Pod"), &[b'{', n, b'}', n]);
     }
     let many: String = (0..500).map(|i| format!("\"f{i}\":1,")).collect();
-    assert_eq!(
-        pod(&format!("{{{many}\"kind\":\"Pod\"}}"))
-            .unwrap()
-            .unknown
-            .len(),
-        100
-    );
+    assert_eq!(pod(&format!("{{{many}\"kind\":\"Pod\"}}")).unwrap().unknown.len(), 100);
 }
 
 #[test]
@@ -208,13 +163,7 @@ fn decoding_is_idempotent_and_the_same_from_a_parsed_value() {
     let once = pod(body).unwrap().value;
     let again = decode_value(types(), ty("api.core.v1.Pod"), &once).unwrap();
     assert_eq!(once, again.value);
-    let from_value = decode_value(
-        types(),
-        ty("api.core.v1.Pod"),
-        &serde_json::from_str(body).unwrap(),
-    )
-    .unwrap()
-    .value;
+    let from_value = decode_value(types(), ty("api.core.v1.Pod"), &serde_json::from_str(body).unwrap()).unwrap().value;
     assert_eq!(once, from_value);
 }
 
@@ -249,14 +198,8 @@ fn durations_read_and_write_as_go_does() {
 fn custom_types_keep_or_drop_what_their_schema_does_not_know() {
     use meta::schema::{Type, Types};
     let mut types = Types::default();
-    let text = types.push(Type {
-        name: String::new(),
-        shape: Shape::String,
-    });
-    let any = types.push(Type {
-        name: String::new(),
-        shape: Shape::Any,
-    });
+    let text = types.push(Type { name: String::new(), shape: Shape::String });
+    let any = types.push(Type { name: String::new(), shape: Shape::Any });
     let mut make = |preserve_unknown: bool| {
         let fields: Vec<Field> = [("a", text), ("any", any)]
             .into_iter()
@@ -270,34 +213,16 @@ fn custom_types_keep_or_drop_what_their_schema_does_not_know() {
                 retain_keys: false,
             })
             .collect();
-        let by_name = fields
-            .iter()
-            .enumerate()
-            .map(|(i, f)| (f.name.clone(), i as u32))
-            .collect();
-        let shape = Shape::Struct(Struct {
-            fields,
-            by_name,
-            preserve_unknown,
-            ..Default::default()
-        });
-        types.push(Type {
-            name: String::new(),
-            shape,
-        })
+        let by_name = fields.iter().enumerate().map(|(i, f)| (f.name.clone(), i as u32)).collect();
+        let shape = Shape::Struct(Struct { fields, by_name, preserve_unknown, ..Default::default() });
+        types.push(Type { name: String::new(), shape })
     };
     let (closed, open) = (make(false), make(true));
     let body = br#"{"a":"","b":{"c":1,"c":2},"any":{"x":null,"x":[1.0]}}"#;
     let got = decode(&types, closed, body).unwrap();
     assert_eq!(got.value, json!({"a":"","any":{"x":[1.0]}}));
-    assert_eq!(
-        (got.unknown, got.duplicates),
-        (vec!["b".to_string()], vec!["any.x".to_string()])
-    );
+    assert_eq!((got.unknown, got.duplicates), (vec!["b".to_string()], vec!["any.x".to_string()]));
     let got = decode(&types, open, body).unwrap();
     assert_eq!(got.value, json!({"a":"","b":{"c":2},"any":{"x":[1.0]}}));
-    assert_eq!(
-        (got.unknown, got.duplicates),
-        (vec![], vec!["b.c".to_string(), "any.x".to_string()])
-    );
+    assert_eq!((got.unknown, got.duplicates), (vec![], vec!["b.c".to_string(), "any.x".to_string()]));
 }

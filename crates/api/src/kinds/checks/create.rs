@@ -210,10 +210,7 @@ metadata:
         "#]],
     );
     check_create(
-        &format!(
-            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}",
-            "a".repeat(64)
-        ),
+        &format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}", "a".repeat(64)),
         expect![[r#"
             metadata.name: Invalid value: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa": must be no more than 63 characters
             metadata.labels: Invalid value: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa": must be no more than 63 characters

@@ -250,11 +250,7 @@ fn pull_policies() {
         ("reg:5000/nginx:1", "IfNotPresent"),
         ("nginx@sha256:abc", "IfNotPresent"),
     ] {
-        assert_eq!(
-            crate::kinds::pod::defaults::pull_policy(image),
-            policy,
-            "{image}"
-        );
+        assert_eq!(crate::kinds::pod::defaults::pull_policy(image), policy, "{image}");
     }
 }
 
@@ -265,21 +261,13 @@ fn addresses_and_their_plurals_are_one() {
     );
     let s = super::strategy_of(&pod);
     for (status, ip, ips) in [
-        (
-            r#"{"podIP": "10.0.0.1"}"#,
-            "10.0.0.1",
-            r#"[{"ip":"10.0.0.1"}]"#,
-        ),
+        (r#"{"podIP": "10.0.0.1"}"#, "10.0.0.1", r#"[{"ip":"10.0.0.1"}]"#),
         (
             r#"{"podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}"#,
             "10.0.0.1",
             r#"[{"ip":"10.0.0.1"},{"ip":"fd00::1"}]"#,
         ),
-        (
-            r#"{"podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.1"}]}"#,
-            "10.0.0.2",
-            r#"[{"ip":"10.0.0.2"}]"#,
-        ),
+        (r#"{"podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.1"}]}"#, "10.0.0.2", r#"[{"ip":"10.0.0.2"}]"#),
     ] {
         let mut new = pod.clone();
         new["status"] = serde_json::from_str(status).expect("JSON");
@@ -301,10 +289,7 @@ fn secrets_take_plain_text() {
         "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: eA==, b: eQ==}\nstringData: {b: hunter2}",
     );
     super::strategy_of(&secret).defaults(&mut secret);
-    assert_eq!(
-        secret["data"].to_string(),
-        r#"{"a":"eA==","b":"aHVudGVyMg=="}"#
-    );
+    assert_eq!(secret["data"].to_string(), r#"{"a":"eA==","b":"aHVudGVyMg=="}"#);
     assert_eq!(secret.get("stringData"), None);
     assert_eq!(secret["type"], "Opaque");
 }
@@ -317,11 +302,7 @@ fn others() {
             "/metadata/labels/kubernetes.io~1metadata.name",
             "\"prod\"",
         ),
-        (
-            "kind: Namespace\napiVersion: v1\nmetadata: {name: prod}",
-            "/spec/finalizers",
-            "[\"kubernetes\"]",
-        ),
+        ("kind: Namespace\napiVersion: v1\nmetadata: {name: prod}", "/spec/finalizers", "[\"kubernetes\"]"),
         (super::samples::POD, "/status/qosClass", "\"Burstable\""),
         (super::samples::POD, "/status/phase", "\"Pending\""),
         (
@@ -361,10 +342,6 @@ fn others() {
         ),
     ] {
         let obj = created(text);
-        assert_eq!(
-            obj.pointer(path).map(|v| v.to_string()).as_deref(),
-            Some(value),
-            "{path} of {text}"
-        );
+        assert_eq!(obj.pointer(path).map(|v| v.to_string()).as_deref(), Some(value), "{path} of {text}");
     }
 }

@@ -166,16 +166,9 @@ fn defaults_are_idempotent_and_known_to_the_schema() {
         s.defaults(&mut again);
         assert_eq!(again, obj, "{}", obj["kind"]);
         let (group, version) = facts::split_api_version(obj["apiVersion"].as_str().unwrap_or(""));
-        let ty = facts::facts()
-            .kind(group, version, obj["kind"].as_str().unwrap_or(""))
-            .expect("a known kind");
+        let ty = facts::facts().kind(group, version, obj["kind"].as_str().unwrap_or("")).expect("a known kind");
         let decoded = json::decode_value(facts::types(), ty, &obj).expect("right types");
-        assert_eq!(
-            decoded.strict_error().map(|e| e.to_string()),
-            None,
-            "{}",
-            obj["kind"]
-        );
+        assert_eq!(decoded.strict_error().map(|e| e.to_string()), None, "{}", obj["kind"]);
     }
 }
 
@@ -186,10 +179,7 @@ fn every_row_of_the_table_has_a_sample() {
         .map(|s| {
             let obj = with_meta(parse(s));
             let (group, _) = facts::split_api_version(obj["apiVersion"].as_str().unwrap_or(""));
-            (
-                group.to_string(),
-                obj["kind"].as_str().unwrap_or("").to_string(),
-            )
+            (group.to_string(), obj["kind"].as_str().unwrap_or("").to_string())
         })
         .collect();
     for (group, kind) in &have {

@@ -17,9 +17,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub fn parse(text: &str) -> Value {
-    yaml::parse(text.as_bytes())
-        .expect("a test's YAML is right")
-        .0
+    yaml::parse(text.as_bytes()).expect("a test's YAML is right").0
 }
 
 pub fn strategy_of(obj: &Value) -> Arc<dyn Strategy> {
@@ -29,17 +27,11 @@ pub fn strategy_of(obj: &Value) -> Arc<dyn Strategy> {
 
 /// What the engine fills in before the hooks run.
 pub fn with_meta(mut obj: Value) -> Value {
-    let meta = obj
-        .as_object_mut()
-        .expect("an object")
-        .entry("metadata")
-        .or_insert(json!({}));
+    let meta = obj.as_object_mut().expect("an object").entry("metadata").or_insert(json!({}));
     let meta = meta.as_object_mut().expect("metadata is an object");
     meta.entry("name").or_insert(json!("x"));
-    meta.entry("uid")
-        .or_insert(json!("8ff7d4b1-9a4c-4c9e-8a1c-0d5a1f0e2b11"));
-    meta.entry("creationTimestamp")
-        .or_insert(json!("2026-01-01T00:00:00Z"));
+    meta.entry("uid").or_insert(json!("8ff7d4b1-9a4c-4c9e-8a1c-0d5a1f0e2b11"));
+    meta.entry("creationTimestamp").or_insert(json!("2026-01-01T00:00:00Z"));
     obj
 }
 
@@ -61,12 +53,7 @@ pub fn check_create(text: &str, expect: expect_test::Expect) {
     let obj = created(text);
     let s = strategy_of(&obj);
     let mut errors = Errors::default();
-    objectmeta::object_meta(
-        &obj,
-        !obj["metadata"]["namespace"].is_null(),
-        s.name_rule(),
-        &mut errors,
-    );
+    objectmeta::object_meta(&obj, !obj["metadata"]["namespace"].is_null(), s.name_rule(), &mut errors);
     s.validate_create(&obj, &mut errors);
     expect.assert_eq(&lines(&errors));
 }
@@ -95,14 +82,7 @@ pub fn check_row(text: &str, expect: expect_test::Expect) {
         .columns()
         .iter()
         .zip(row)
-        .map(|(c, cell)| {
-            format!(
-                "{}: {}\n",
-                c.name,
-                cell.as_str()
-                    .map_or_else(|| cell.to_string(), str::to_string)
-            )
-        })
+        .map(|(c, cell)| format!("{}: {}\n", c.name, cell.as_str().map_or_else(|| cell.to_string(), str::to_string)))
         .collect();
     expect.assert_eq(&text);
 }

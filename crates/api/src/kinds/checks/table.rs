@@ -14,10 +14,7 @@ fn check_pod(status: &str, extra: &str, expected: &str) {
     let obj = super::with_meta(super::parse(&pod(status, extra)));
     let now = crate::strategy::Now("2026-01-01T01:00:00Z".parse().expect("a time"));
     let row = super::strategy_of(&obj).row(&obj, now);
-    let cells: Vec<&str> = row[1..4]
-        .iter()
-        .map(|c| c.as_str().unwrap_or("?"))
-        .collect();
+    let cells: Vec<&str> = row[1..4].iter().map(|c| c.as_str().unwrap_or("?")).collect();
     assert_eq!(cells.join(" "), expected, "{status}");
 }
 
@@ -39,11 +36,7 @@ fn pod_status() {
         "",
         "1/2 CrashLoopBackOff 7",
     );
-    check_pod(
-        "{phase: Pending, initContainerStatuses: [{name: i, state: {running: {}}}]}",
-        "",
-        "0/2 Init:0/1 0",
-    );
+    check_pod("{phase: Pending, initContainerStatuses: [{name: i, state: {running: {}}}]}", "", "0/2 Init:0/1 0");
     check_pod(
         "{phase: Pending, initContainerStatuses: [{name: i, state: {terminated: {exitCode: 1, reason: Error}}, restartCount: 1}]}",
         "",
@@ -54,11 +47,7 @@ fn pod_status() {
         "",
         "0/2 Init:ImagePullBackOff 0",
     );
-    check_pod(
-        "{phase: Running}",
-        ", deletionTimestamp: '2026-01-01T00:00:00Z'",
-        "0/2 Terminating 0",
-    );
+    check_pod("{phase: Running}", ", deletionTimestamp: '2026-01-01T00:00:00Z'", "0/2 Terminating 0");
     check_pod(
         "{phase: Succeeded, containerStatuses: [{name: a, state: {terminated: {exitCode: 0, reason: Completed}}}, {name: b, state: {terminated: {exitCode: 0, reason: Completed}}}]}",
         "",
@@ -92,11 +81,8 @@ fn every_sample() {
         let s = super::strategy_of(&obj);
         let now = crate::strategy::Now("2026-01-01T01:00:00Z".parse().expect("a time"));
         let head: Vec<&str> = s.columns().iter().map(|c| c.name).collect();
-        let cells: Vec<String> = s
-            .row(&obj, now)
-            .iter()
-            .map(|c| c.as_str().map_or_else(|| c.to_string(), str::to_string))
-            .collect();
+        let cells: Vec<String> =
+            s.row(&obj, now).iter().map(|c| c.as_str().map_or_else(|| c.to_string(), str::to_string)).collect();
         all.push_str(&format!("{}\n{}\n\n", head.join("|"), cells.join("|")));
     }
     expect![[r#"
@@ -205,7 +191,8 @@ fn every_sample() {
         Name|Pod-Selector|Age
         np|app=web|60m
 
-    "#]].assert_eq(&all);
+    "#]]
+    .assert_eq(&all);
 }
 
 #[test]

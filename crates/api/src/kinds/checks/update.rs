@@ -17,11 +17,7 @@ fn pods() {
     // The image may change, tolerations may be added.
     check_update(
         &old,
-        &pod(
-            "nginx:2",
-            "n1",
-            "{key: a, operator: Exists}, {key: b, operator: Exists}",
-        ),
+        &pod("nginx:2", "n1", "{key: a, operator: Exists}, {key: b, operator: Exists}"),
         expect![[r#""#]],
     );
     check_update(
@@ -69,11 +65,7 @@ fn workloads() {
             spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden
         "#]],
     );
-    check_update(
-        samples::STATEFULSET,
-        &samples::STATEFULSET.replace("redis:7", "redis:8"),
-        expect![[r#""#]],
-    );
+    check_update(samples::STATEFULSET, &samples::STATEFULSET.replace("redis:7", "redis:8"), expect![[r#""#]]);
     check_update(
         samples::DEPLOYMENT,
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: d}\nspec: {selector: {matchLabels: {app: x}}, template: {metadata: {labels: {app: x}}, spec: {containers: [{name: c, image: i}]}}}",
@@ -99,9 +91,7 @@ fn configuration() {
     "#]],
     );
     check_update(&c("b", "false"), &c("x", "true"), expect![[r#""#]]);
-    let s = |t: &str| {
-        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: d}}\ntype: {t}")
-    };
+    let s = |t: &str| format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: d}}\ntype: {t}");
     check_update(
         &s("Opaque"),
         &s("example.com/x"),
@@ -165,39 +155,23 @@ fn resize_changes_only_cpu_and_memory() {
         strategy_of(&old).validate_subresource_update("resize", &new, &old, &mut errors);
         errors.joined()
     };
-    assert_eq!(
-        refused(&|c| c["resources"]["requests"]["cpu"] = json!("200m")),
-        "[]"
-    );
+    assert_eq!(refused(&|c| c["resources"]["requests"]["cpu"] = json!("200m")), "[]");
     for (change, text) in [
         (
-            &(|c: &mut serde_json::Value| {
-                c["resources"]["requests"]["ephemeral-storage"] = json!("1Gi")
-            }) as &dyn Fn(&mut serde_json::Value),
+            &(|c: &mut serde_json::Value| c["resources"]["requests"]["ephemeral-storage"] = json!("1Gi"))
+                as &dyn Fn(&mut serde_json::Value),
             "only cpu and memory resources are mutable",
         ),
-        (
-            &|c| c["image"] = json!("other"),
-            "only cpu and memory resources are mutable",
-        ),
-        (
-            &|c| c["resources"]["requests"]["cpu"] = json!("2"),
-            "must be less than or equal to cpu limit of 500m",
-        ),
+        (&|c| c["image"] = json!("other"), "only cpu and memory resources are mutable"),
+        (&|c| c["resources"]["requests"]["cpu"] = json!("2"), "must be less than or equal to cpu limit of 500m"),
         (
             &|c| {
-                c["resources"]["requests"]
-                    .as_object_mut()
-                    .map(|r| r.remove("cpu"));
+                c["resources"]["requests"].as_object_mut().map(|r| r.remove("cpu"));
             },
             "resource requests cannot be removed",
         ),
     ] {
-        assert!(
-            refused(change).contains(text),
-            "{text}: {}",
-            refused(change)
-        );
+        assert!(refused(change).contains(text), "{text}: {}", refused(change));
     }
     // A lone container with equal requests and limits would become Guaranteed.
     let old = created(
@@ -207,21 +181,14 @@ fn resize_changes_only_cpu_and_memory() {
     new["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("1");
     let mut errors = Errors::default();
     strategy_of(&old).validate_subresource_update("resize", &new, &old, &mut errors);
-    assert!(
-        errors
-            .joined()
-            .contains("Pod QOS Class may not change as a result of resizing"),
-        "{}",
-        errors.joined()
-    );
+    assert!(errors.joined().contains("Pod QOS Class may not change as a result of resizing"), "{}", errors.joined());
 }
 
 #[test]
 fn ephemeral_containers_are_only_added() {
     let old = created(samples::POD);
     let mut one = old.clone();
-    one["spec"]["ephemeralContainers"] =
-        json!([{"name": "dbg", "image": "busybox", "targetContainerName": "main"}]);
+    one["spec"]["ephemeralContainers"] = json!([{"name": "dbg", "image": "busybox", "targetContainerName": "main"}]);
     let s = strategy_of(&old);
     s.defaults(&mut one);
     let mut errors = Errors::default();
@@ -231,8 +198,7 @@ fn ephemeral_containers_are_only_added() {
     s.validate_subresource_update("ephemeralcontainers", &old, &one, &mut errors);
     let mut changed = one.clone();
     changed["spec"]["ephemeralContainers"][0]["image"] = json!("other");
-    changed["spec"]["ephemeralContainers"][0]["ports"] =
-        json!([{"containerPort": 1, "protocol": "TCP"}]);
+    changed["spec"]["ephemeralContainers"][0]["ports"] = json!([{"containerPort": 1, "protocol": "TCP"}]);
     s.validate_subresource_update("ephemeralcontainers", &changed, &one, &mut errors);
     expect![[r#"
         spec.ephemeralContainers: Forbidden: existing ephemeral containers "dbg" may not be removed
@@ -244,13 +210,7 @@ fn ephemeral_containers_are_only_added() {
         + 	ports: [{"containerPort":1,"protocol":"TCP"}],
 
     "#]]
-    .assert_eq(
-        &errors
-            .0
-            .iter()
-            .map(|e| format!("{e}\n"))
-            .collect::<String>(),
-    );
+    .assert_eq(&errors.0.iter().map(|e| format!("{e}\n")).collect::<String>());
 }
 
 #[test]
@@ -263,22 +223,21 @@ fn status_of_a_finished_container_stays() {
         pod["status"]["containerStatuses"] = json!([{"name": "c", "state": state}]);
         pod
     };
-    let (done, running) = (
-        with(json!({"terminated": {"exitCode": 1}})),
-        with(json!({"running": {}})),
-    );
+    let (done, running) = (with(json!({"terminated": {"exitCode": 1}})), with(json!({"running": {}})));
     let mut errors = Errors::default();
     strategy_of(&old).validate_status_update(&done, &running, &mut errors);
     assert_eq!(errors.joined(), "[]");
     strategy_of(&old).validate_status_update(&running, &done, &mut errors);
-    expect!["status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"].assert_eq(&errors.joined());
+    expect!["status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"]
+        .assert_eq(&errors.joined());
 
     let ns = created("apiVersion: v1\nkind: Namespace\nmetadata: {name: prod}");
     let mut gone = ns.clone();
     gone["status"]["phase"] = json!("Terminating");
     let mut errors = Errors::default();
     strategy_of(&ns).validate_status_update(&gone, &ns, &mut errors);
-    expect![[r#"status.phase: Invalid value: "Terminating": may only be 'Active' if `deletionTimestamp` is empty"#]].assert_eq(&errors.joined());
+    expect![[r#"status.phase: Invalid value: "Terminating": may only be 'Active' if `deletionTimestamp` is empty"#]]
+        .assert_eq(&errors.joined());
 }
 
 #[test]
@@ -305,7 +264,8 @@ spec:
         spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply
         spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0] (port 80/TCP)
         spec.containers[0].resources.limits[memory]: fractional byte value 500m is invalid, must be an integer
-        spec.containers[0].resources.requests[memory]: fractional byte value 500m is invalid, must be an integer"#]].assert_eq(&strategy_of(&pod).warnings(&pod, None).join("\n"));
+        spec.containers[0].resources.requests[memory]: fractional byte value 500m is invalid, must be an integer"#]]
+    .assert_eq(&strategy_of(&pod).warnings(&pod, None).join("\n"));
 }
 
 #[test]
@@ -329,10 +289,6 @@ fn generation() {
             let above = new.pointer_mut(above).expect("an object");
             above[map][key] = json!("changed");
         }
-        assert_eq!(
-            strategy_of(&old).bumps_generation(&new, &old),
-            bumps,
-            "{change}"
-        );
+        assert_eq!(strategy_of(&old).bumps_generation(&new, &old), bumps, "{change}");
     }
 }

@@ -133,11 +133,7 @@ pub fn pull_policy(image: &str) -> &'static str {
     if image.contains('@') {
         // A digest pins the content; only an explicit `latest` beside it counts.
         let name = image.split('@').next().unwrap_or("");
-        return if name.ends_with(":latest") {
-            "Always"
-        } else {
-            "IfNotPresent"
-        };
+        return if name.ends_with(":latest") { "Always" } else { "IfNotPresent" };
     }
     let last = image.rsplit('/').next().unwrap_or("");
     match last.split_once(':') {
@@ -170,18 +166,15 @@ fn pod_level_requests(spec: &mut Value) {
         return;
     };
     let asked = |name: &str| {
-        ["containers", "initContainers"].iter().any(|l| {
-            list(spec, l)
-                .iter()
-                .any(|c| has(at(c, &["resources", "requests"]), name))
-        })
+        ["containers", "initContainers"]
+            .iter()
+            .any(|l| list(spec, l).iter().any(|c| has(at(c, &["resources", "requests"]), name)))
     };
     let missing: Vec<_> = limits.into_iter().filter(|(k, _)| !asked(k)).collect();
     if missing.is_empty() {
         return;
     }
-    if let Some(requests) = object_mut(spec, "resources").and_then(|r| ensure_object(r, "requests"))
-    {
+    if let Some(requests) = object_mut(spec, "resources").and_then(|r| ensure_object(r, "requests")) {
         for (k, v) in missing {
             fill(requests, &k, v);
         }
@@ -189,9 +182,7 @@ fn pod_level_requests(spec: &mut Value) {
 }
 
 pub fn volume(v: &mut Value) {
-    let sourceless = v
-        .as_object()
-        .is_none_or(|o| o.iter().all(|(k, v)| k == "name" || v.is_null()));
+    let sourceless = v.as_object().is_none_or(|o| o.iter().all(|(k, v)| k == "name" || v.is_null()));
     if sourceless {
         set(v, "emptyDir", json!({}));
     }

@@ -12,20 +12,11 @@ pub fn row(pod: &Value, now: Now) -> Vec<Value> {
         _ => s.restarts.to_string(),
     };
     let or_none = |s: &str| {
-        if s.is_empty() {
-            json!("<none>")
-        } else {
-            json!(s)
-        }
+        if s.is_empty() { json!("<none>") } else { json!(s) }
     };
-    let ip = list(status, "podIPs")
-        .first()
-        .map_or(text(status, "podIP"), |i| text(i, "ip"));
+    let ip = list(status, "podIPs").first().map_or(text(status, "podIP"), |i| text(i, "ip"));
     let gates = list(spec, "readinessGates");
-    let passed = gates
-        .iter()
-        .filter(|g| condition(status, text(g, "conditionType")) == Some("True"))
-        .count();
+    let passed = gates.iter().filter(|g| condition(status, text(g, "conditionType")) == Some("True")).count();
     vec![
         json!(text_at(pod, &["metadata", "name"])),
         json!(format!("{}/{}", s.ready, s.total)),
@@ -35,11 +26,7 @@ pub fn row(pod: &Value, now: Now) -> Vec<Value> {
         or_none(ip),
         or_none(text(spec, "nodeName")),
         or_none(text(status, "nominatedNodeName")),
-        if gates.is_empty() {
-            json!("<none>")
-        } else {
-            json!(format!("{passed}/{}", gates.len()))
-        },
+        if gates.is_empty() { json!("<none>") } else { json!(format!("{passed}/{}", gates.len())) },
     ]
 }
 
@@ -52,10 +39,7 @@ struct Summary {
 }
 
 fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a str> {
-    list(status, "conditions")
-        .iter()
-        .find(|c| text(c, "type") == kind)
-        .map(|c| text(c, "status"))
+    list(status, "conditions").iter().find(|c| text(c, "type") == kind).map(|c| text(c, "status"))
 }
 
 /// Later of the two RFC 3339 instants; both are in UTC and whole seconds, so that text order is time order.
@@ -103,15 +87,8 @@ fn summary(pod: &Value) -> Summary {
         }
     }
     let inits = list(spec, "initContainers");
-    let is_sidecar = |name: &str| {
-        inits
-            .iter()
-            .any(|c| text(c, "name") == name && text(c, "restartPolicy") == "Always")
-    };
-    s.total += inits
-        .iter()
-        .filter(|c| text(c, "restartPolicy") == "Always")
-        .count();
+    let is_sidecar = |name: &str| inits.iter().any(|c| text(c, "name") == name && text(c, "restartPolicy") == "Always");
+    s.total += inits.iter().filter(|c| text(c, "restartPolicy") == "Always").count();
 
     let (mut sidecar_restarts, mut sidecar_last) = (0, None);
     let mut initializing = false;
@@ -163,12 +140,7 @@ fn summary(pod: &Value) -> Summary {
             }
         }
         if s.reason == "Completed" && has_running {
-            s.reason = if condition(status, "Ready") == Some("True") {
-                "Running"
-            } else {
-                "NotReady"
-            }
-            .to_string();
+            s.reason = if condition(status, "Ready") == Some("True") { "Running" } else { "NotReady" }.to_string();
         }
     }
     if has(field(pod, "metadata"), "deletionTimestamp") {

@@ -14,26 +14,13 @@ pub fn pod(new: &Value, old: &Value, errors: &mut Errors) {
     podspec::pod_spec(n, &path, errors);
     for key in ["containers", "initContainers"] {
         if list(n, key).len() != list(o, key).len() {
-            errors.forbidden(
-                path.child(key),
-                "pod updates may not add or remove containers",
-            );
+            errors.forbidden(path.child(key), "pod updates may not add or remove containers");
             return;
         }
     }
     deadline(n, o, &path.child("activeDeadlineSeconds"), errors);
-    podspec::added_tolerations_only(
-        list(n, "tolerations"),
-        list(o, "tolerations"),
-        &path.child("tolerations"),
-        errors,
-    );
-    let gates = |s| {
-        list(s, "schedulingGates")
-            .iter()
-            .map(|g| text(g, "name").to_string())
-            .collect::<Vec<_>>()
-    };
+    podspec::added_tolerations_only(list(n, "tolerations"), list(o, "tolerations"), &path.child("tolerations"), errors);
+    let gates = |s| list(s, "schedulingGates").iter().map(|g| text(g, "name").to_string()).collect::<Vec<_>>();
     let old_gates = gates(o);
     for gate in gates(n).iter().filter(|g| !old_gates.contains(g)) {
         let text = format!("only deletion is allowed, but found new scheduling gate '{gate}'");
@@ -60,42 +47,25 @@ pub fn pod(new: &Value, old: &Value, errors: &mut Errors) {
         gated(n, o, &mut munged, &path, errors);
     }
     if !same(&munged, o) {
-        let text = format!(
-            "pod updates may not change fields other than {UPDATABLE}\n{}",
-            difference(o, &munged)
-        );
+        let text = format!("pod updates may not change fields other than {UPDATABLE}\n{}", difference(o, &munged));
         errors.forbidden(path, text);
     }
 }
 
 /// While gates hold a pod back, its node selector and node affinity may become stricter.
 fn gated(new: &Value, old: &Value, munged: &mut Value, path: &Path, errors: &mut Errors) {
-    let kept =
-        entries(old, "nodeSelector").all(|(k, v)| field(new, "nodeSelector").get(k) == Some(v));
+    let kept = entries(old, "nodeSelector").all(|(k, v)| field(new, "nodeSelector").get(k) == Some(v));
     if !kept {
         let text = "only additions are allowed (no deletions or modifications to existing)";
-        errors.invalid(
-            path.child("nodeSelector"),
-            field(new, "nodeSelector").clone(),
-            text,
-        );
+        errors.invalid(path.child("nodeSelector"), field(new, "nodeSelector").clone(), text);
     }
     copy_field(munged, old, "nodeSelector");
     let node = |s| at(s, &["affinity", "nodeAffinity"]).clone();
     if !same(&node(new), &node(old)) {
         let required = "requiredDuringSchedulingIgnoredDuringExecution";
-        let terms = |s| {
-            list_at(
-                s,
-                &["affinity", "nodeAffinity", required, "nodeSelectorTerms"],
-            )
-            .to_vec()
-        };
+        let terms = |s| list_at(s, &["affinity", "nodeAffinity", required, "nodeSelectorTerms"]).to_vec();
         let (n, o) = (terms(new), terms(old));
-        let p = path
-            .child("affinity.nodeAffinity")
-            .child(required)
-            .child("nodeSelectorTerms");
+        let p = path.child("affinity.nodeAffinity").child(required).child("nodeSelectorTerms");
         if !o.is_empty() {
             if n.len() != o.len() {
                 errors.invalid(
@@ -114,10 +84,7 @@ fn gated(new: &Value, old: &Value, munged: &mut Value, path: &Path, errors: &mut
                 }
             }
         }
-        match (
-            object_mut(munged, "affinity"),
-            at(old, &["affinity", "nodeAffinity"]),
-        ) {
+        match (object_mut(munged, "affinity"), at(old, &["affinity", "nodeAffinity"])) {
             (Some(a), Value::Null) => remove(a, "nodeAffinity"),
             (Some(a), was) => set(a, "nodeAffinity", was.clone()),
             (None, _) => {}
@@ -126,20 +93,11 @@ fn gated(new: &Value, old: &Value, munged: &mut Value, path: &Path, errors: &mut
 }
 
 fn deadline(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
-    match (
-        int(new, "activeDeadlineSeconds"),
-        int(old, "activeDeadlineSeconds"),
-    ) {
-        (Some(n), Some(o)) if n > o => errors.invalid(
-            path.clone(),
-            n,
-            "must be less than or equal to previous value",
-        ),
-        (None, Some(_)) => errors.invalid(
-            path.clone(),
-            Value::Null,
-            "must not update from a positive integer to nil value",
-        ),
+    match (int(new, "activeDeadlineSeconds"), int(old, "activeDeadlineSeconds")) {
+        (Some(n), Some(o)) if n > o => errors.invalid(path.clone(), n, "must be less than or equal to previous value"),
+        (None, Some(_)) => {
+            errors.invalid(path.clone(), Value::Null, "must not update from a positive integer to nil value")
+        }
         _ => {}
     }
 }
@@ -162,17 +120,8 @@ fn walk(old: &Value, new: &Value, at: &str, out: &mut String) {
             keys.sort();
             keys.dedup();
             for k in keys {
-                let name = if at.is_empty() {
-                    k.clone()
-                } else {
-                    format!("{at}.{k}")
-                };
-                walk(
-                    a.get(k).unwrap_or(&Value::Null),
-                    b.get(k).unwrap_or(&Value::Null),
-                    &name,
-                    out,
-                );
+                let name = if at.is_empty() { k.clone() } else { format!("{at}.{k}") };
+                walk(a.get(k).unwrap_or(&Value::Null), b.get(k).unwrap_or(&Value::Null), &name, out);
             }
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
@@ -214,13 +163,10 @@ pub fn status(new: &Value, old: &Value, errors: &mut Errors) {
     }
     for key in ["containerStatuses", "initContainerStatuses"] {
         for (i, was) in list(o, key).iter().enumerate() {
-            let Some(code) = at(was, &["state", "terminated", "exitCode"])
-                .as_i64()
-                .or_else(|| {
-                    // A terminated state without a code exited with 0.
-                    has(field(was, "state"), "terminated").then_some(0)
-                })
-            else {
+            let Some(code) = at(was, &["state", "terminated", "exitCode"]).as_i64().or_else(|| {
+                // A terminated state without a code exited with 0.
+                has(field(was, "state"), "terminated").then_some(0)
+            }) else {
                 continue;
             };
             let name = text(was, "name");
@@ -255,10 +201,7 @@ fn container_policy(pod: &Value, name: &str) -> String {
 pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("spec.ephemeralContainers");
     podspec::pod_spec(field(new, "spec"), &Path::new("spec"), errors);
-    if has(
-        at(old, &["metadata", "annotations"]),
-        "kubernetes.io/config.mirror",
-    ) {
+    if has(at(old, &["metadata", "annotations"]), "kubernetes.io/config.mirror") {
         let text = "static pods do not support ephemeral containers";
         errors.forbidden(Path::new("[]"), text);
     }
@@ -266,15 +209,13 @@ pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
     for was in list_at(old, &["spec", "ephemeralContainers"]) {
         let name = text(was, "name");
         match wanted.iter().position(|c| text(c, "name") == name) {
-            None => errors.forbidden(
-                path.clone(),
-                format!("existing ephemeral containers \"{name}\" may not be removed\n"),
-            ),
+            None => {
+                errors.forbidden(path.clone(), format!("existing ephemeral containers \"{name}\" may not be removed\n"))
+            }
             Some(i) if !same(&wanted[i], was) => {
                 let mut diff = String::new();
                 walk(was, &wanted[i], "", &mut diff);
-                let text =
-                    format!("existing ephemeral containers \"{name}\" may not be changed\n{diff}");
+                let text = format!("existing ephemeral containers \"{name}\" may not be changed\n{diff}");
                 errors.forbidden(path.clone(), text);
             }
             Some(_) => {}
@@ -287,10 +228,7 @@ pub fn resize(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("spec");
     let (n, o) = (field(new, "spec"), field(old, "spec"));
     podspec::pod_spec(n, &path, errors);
-    if has(
-        at(old, &["metadata", "annotations"]),
-        "kubernetes.io/config.mirror",
-    ) {
+    if has(at(old, &["metadata", "annotations"]), "kubernetes.io/config.mirror") {
         errors.forbidden(Path::new("[]"), "static pods cannot be resized");
     }
     if text_at(o, &["os", "name"]) == "windows" {
@@ -298,11 +236,7 @@ pub fn resize(new: &Value, old: &Value, errors: &mut Errors) {
     }
     if super::qos::class(n) != super::qos::class(o) {
         let p = Path::new("spec");
-        errors.invalid(
-            p,
-            super::qos::class(n),
-            "Pod QOS Class may not change as a result of resizing",
-        );
+        errors.invalid(p, super::qos::class(n), "Pod QOS Class may not change as a result of resizing");
     }
     let mut munged = n.clone();
     for key in ["containers", "initContainers"] {
@@ -315,8 +249,7 @@ pub fn resize(new: &Value, old: &Value, errors: &mut Errors) {
                 for (name, _) in entries(at(was, &["resources"]), kind) {
                     let gone = !has(at(c, &["resources", kind]), name);
                     if gone && ["cpu", "memory"].contains(&name) {
-                        errors
-                            .forbidden(p.child(kind), format!("resource {kind} cannot be removed"));
+                        errors.forbidden(p.child(kind), format!("resource {kind} cannot be removed"));
                     }
                 }
             }
@@ -328,10 +261,7 @@ pub fn resize(new: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     if !same(&munged, o) {
-        let text = format!(
-            "only cpu and memory resources are mutable\n{}",
-            difference(o, &munged)
-        );
+        let text = format!("only cpu and memory resources are mutable\n{}", difference(o, &munged));
         errors.forbidden(path, text);
     }
 }

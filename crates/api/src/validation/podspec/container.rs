@@ -20,13 +20,8 @@ const ENV_FIELDS: &[&str] = &[
     "status.podIPs",
 ];
 /// What a downwardAPI volume may read of a pod.
-pub const VOLUME_FIELDS: &[&str] = &[
-    "metadata.annotations",
-    "metadata.labels",
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-];
+pub const VOLUME_FIELDS: &[&str] =
+    &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 /// Pod fields that have a name in the downward API at all.
 const KNOWN_FIELDS: &[&str] = &[
     "metadata.annotations",
@@ -66,14 +61,8 @@ struct Around<'a> {
 impl<'a> Around<'a> {
     fn of(spec: &'a Value) -> Around<'a> {
         Around {
-            volumes: list(spec, "volumes")
-                .iter()
-                .map(|v| (text(v, "name"), v))
-                .collect(),
-            claims: list(spec, "resourceClaims")
-                .iter()
-                .map(|c| text(c, "name"))
-                .collect(),
+            volumes: list(spec, "volumes").iter().map(|v| (text(v, "name"), v)).collect(),
+            claims: list(spec, "resourceClaims").iter().map(|c| text(c, "name")).collect(),
             host_users: field(spec, "hostUsers").as_bool().unwrap_or(true),
             grace_seconds: int(spec, "terminationGracePeriodSeconds"),
         }
@@ -116,23 +105,13 @@ pub fn containers(spec: &Value, path: &Path, errors: &mut Errors) {
         if sidecar {
             lifecycle_and_probes(c, &around, &p, errors);
         } else {
-            for key in [
-                "lifecycle",
-                "livenessProbe",
-                "readinessProbe",
-                "startupProbe",
-            ] {
+            for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
                 if has(c, key) {
                     errors.forbidden(p.child(key), INIT_ONLY_SIDECAR);
                 }
             }
         }
-        host_ports(
-            std::slice::from_ref(c),
-            i,
-            &path.child("initContainers"),
-            errors,
-        );
+        host_ports(std::slice::from_ref(c), i, &path.child("initContainers"), errors);
     }
 }
 
@@ -162,11 +141,8 @@ pub fn ephemeral_containers(spec: &Value, path: &Path, errors: &mut Errors) {
         return;
     }
     let around = Around::of(spec);
-    let others: Vec<&str> = ["containers", "initContainers"]
-        .iter()
-        .flat_map(|l| list(spec, l))
-        .map(|c| text(c, "name"))
-        .collect();
+    let others: Vec<&str> =
+        ["containers", "initContainers"].iter().flat_map(|l| list(spec, l)).map(|c| text(c, "name")).collect();
     let mut seen = others.clone();
     for (i, c) in ephemeral.iter().enumerate() {
         let p = path.child("ephemeralContainers").index(i);
@@ -201,17 +177,9 @@ pub fn ephemeral_containers(spec: &Value, path: &Path, errors: &mut Errors) {
 
 fn restart_policy(c: &Value, p: &Path, errors: &mut Errors) {
     if has(c, "restartPolicy") {
-        values::one_of(
-            text(c, "restartPolicy"),
-            &["Always", "Never", "OnFailure"],
-            p.child("restartPolicy"),
-            errors,
-        );
+        values::one_of(text(c, "restartPolicy"), &["Always", "Never", "OnFailure"], p.child("restartPolicy"), errors);
     } else if !list(c, "restartPolicyRules").is_empty() {
-        errors.required(
-            p.child("restartPolicy"),
-            "must specify restartPolicy when restart rules are used",
-        );
+        errors.required(p.child("restartPolicy"), "must specify restartPolicy when restart rules are used");
     }
 }
 
@@ -226,68 +194,35 @@ fn common(c: &Value, around: &Around, p: &Path, errors: &mut Errors) {
     if image.is_empty() {
         errors.required(p.child("image"), "");
     } else if image.trim() != image {
-        errors.invalid(
-            p.child("image"),
-            image,
-            "must not have leading or trailing whitespace",
-        );
+        errors.invalid(p.child("image"), image, "must not have leading or trailing whitespace");
     }
     let message = text(c, "terminationMessagePolicy");
     if message.is_empty() {
         errors.required(p.child("terminationMessagePolicy"), "");
     } else {
         let supported = &["FallbackToLogsOnError", "File"];
-        values::one_of(
-            message,
-            supported,
-            p.child("terminationMessagePolicy"),
-            errors,
-        );
+        values::one_of(message, supported, p.child("terminationMessagePolicy"), errors);
     }
     ports(list(c, "ports"), &p.child("ports"), errors);
     env(list(c, "env"), &p.child("env"), errors);
     env_from(list(c, "envFrom"), &p.child("envFrom"), errors);
     volume_mounts(c, around, p, errors);
     let policy = text(c, "imagePullPolicy");
-    values::required_one_of(
-        policy,
-        &["Always", "IfNotPresent", "Never"],
-        p.child("imagePullPolicy"),
-        errors,
-    );
-    resources::resource_requirements(
-        field(c, "resources"),
-        &around.claims,
-        &p.child("resources"),
-        errors,
-    );
+    values::required_one_of(policy, &["Always", "IfNotPresent", "Never"], p.child("imagePullPolicy"), errors);
+    resources::resource_requirements(field(c, "resources"), &around.claims, &p.child("resources"), errors);
     resize_policy(list(c, "resizePolicy"), &p.child("resizePolicy"), errors);
-    security::container(
-        field(c, "securityContext"),
-        around.host_users,
-        &p.child("securityContext"),
-        errors,
-    );
+    security::container(field(c, "securityContext"), around.host_users, &p.child("securityContext"), errors);
 }
 
 fn resize_policy(policies: &[Value], path: &Path, errors: &mut Errors) {
     for (i, r) in policies.iter().enumerate() {
         let p = path.index(i);
         let name = text(r, "resourceName");
-        if policies
-            .iter()
-            .take(i)
-            .any(|o| text(o, "resourceName") == name)
-        {
+        if policies.iter().take(i).any(|o| text(o, "resourceName") == name) {
             errors.duplicate(p.clone(), name);
         }
         values::required_one_of(name, &["cpu", "memory"], path.clone(), errors);
-        values::required_one_of(
-            text(r, "restartPolicy"),
-            &["NotRequired", "RestartContainer"],
-            path.clone(),
-            errors,
-        );
+        values::required_one_of(text(r, "restartPolicy"), &["NotRequired", "RestartContainer"], path.clone(), errors);
     }
 }
 
@@ -314,12 +249,7 @@ fn ports(ports: &[Value], path: &Path, errors: &mut Errors) {
             0 => {}
             n => values::port_number(n, p.child("hostPort"), errors),
         }
-        values::required_one_of(
-            text(port, "protocol"),
-            &["SCTP", "TCP", "UDP"],
-            p.child("protocol"),
-            errors,
-        );
+        values::required_one_of(text(port, "protocol"), &["SCTP", "TCP", "UDP"], p.child("protocol"), errors);
         let host_ip = text(port, "hostIP");
         if !host_ip.is_empty() {
             values::ip(host_ip, &p.child("hostIP"), errors);
@@ -338,13 +268,7 @@ fn host_ports(containers: &[Value], first: usize, path: &Path, errors: &mut Erro
             }
             let key = format!("{}/{}/{n}", text(port, "protocol"), text(port, "hostIP"));
             if seen.contains(&key) {
-                errors.duplicate(
-                    path.index(first + i)
-                        .child("ports")
-                        .index(j)
-                        .child("hostPort"),
-                    key,
-                );
+                errors.duplicate(path.index(first + i).child("ports").index(j).child("hostPort"), key);
             } else {
                 seen.push(key);
             }
@@ -382,21 +306,11 @@ fn env_source(e: &Value, p: &Path, errors: &mut Errors) {
     let mut count = 0;
     if has(from, "fieldRef") {
         count += 1;
-        field_ref(
-            field(from, "fieldRef"),
-            ENV_FIELDS,
-            &p.child("fieldRef"),
-            errors,
-        );
+        field_ref(field(from, "fieldRef"), ENV_FIELDS, &p.child("fieldRef"), errors);
     }
     if has(from, "resourceFieldRef") {
         count += 1;
-        resource_field_ref(
-            field(from, "resourceFieldRef"),
-            false,
-            &p.child("resourceFieldRef"),
-            errors,
-        );
+        resource_field_ref(field(from, "resourceFieldRef"), false, &p.child("resourceFieldRef"), errors);
     }
     for key in ["configMapKeyRef", "secretKeyRef"] {
         let r = field(from, key);
@@ -425,17 +339,9 @@ fn env_source(e: &Value, p: &Path, errors: &mut Errors) {
             "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
         );
     } else if !text(e, "value").is_empty() {
-        errors.invalid(
-            p.clone(),
-            "",
-            "may not be specified when `value` is not empty",
-        );
+        errors.invalid(p.clone(), "", "may not be specified when `value` is not empty");
     } else if count > 1 {
-        errors.invalid(
-            p.clone(),
-            "",
-            "may not have more than one field specified at a time",
-        );
+        errors.invalid(p.clone(), "", "may not have more than one field specified at a time");
     }
 }
 
@@ -486,24 +392,16 @@ pub fn resource_field_ref(r: &Value, volume: bool, p: &Path, errors: &mut Errors
         errors.required(p.child("resource"), "");
         return;
     }
-    let huge =
-        resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-");
+    let huge = resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-");
     if !CONTAINER_RESOURCES.contains(&resource) && !huge {
         errors.not_supported(p.child("resource"), resource, CONTAINER_RESOURCES);
     }
-    let divisor =
-        resources::parse(field(r, "divisor")).map_or_else(|| "0".to_string(), |q| q.canonical());
+    let divisor = resources::parse(field(r, "divisor")).map_or_else(|| "0".to_string(), |q| q.canonical());
     let (allowed, what): (&[&str], &str) = if resource.ends_with(".cpu") {
-        (
-            &["0", "1m", "1"],
-            "only divisor's values 1m and 1 are supported with the cpu resource",
-        )
+        (&["0", "1m", "1"], "only divisor's values 1m and 1 are supported with the cpu resource")
     } else {
         (
-            &[
-                "0", "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi",
-                "1Ei",
-            ],
+            &["0", "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"],
             "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the memory resource",
         )
     };
@@ -529,17 +427,9 @@ fn env_from(sources: &[Value], path: &Path, errors: &mut Errors) {
             }
         }
         if count == 0 {
-            errors.invalid(
-                path.clone(),
-                "",
-                "must specify one of: `configMapRef` or `secretRef`",
-            );
+            errors.invalid(path.clone(), "", "must specify one of: `configMapRef` or `secretRef`");
         } else if count > 1 {
-            errors.invalid(
-                path.clone(),
-                "",
-                "may not have more than one field specified at a time",
-            );
+            errors.invalid(path.clone(), "", "may not have more than one field specified at a time");
         }
     }
 }
@@ -570,38 +460,23 @@ fn volume_mounts(c: &Value, around: &Around, p: &Path, errors: &mut Errors) {
         }
         if !expr.is_empty() {
             if !sub.is_empty() {
-                errors.invalid(
-                    p.child("subPathExpr"),
-                    expr,
-                    "subPathExpr and subPath are mutually exclusive",
-                );
+                errors.invalid(p.child("subPathExpr"), expr, "subPathExpr and subPath are mutually exclusive");
             }
             values::descending_path(expr, &p.child("subPathExpr"), errors);
         }
         if has(m, "mountPropagation") {
             let mode = text(m, "mountPropagation");
             let p = p.child("mountPropagation");
-            values::one_of(
-                mode,
-                &["Bidirectional", "HostToContainer", "None"],
-                p.clone(),
-                errors,
-            );
+            values::one_of(mode, &["Bidirectional", "HostToContainer", "None"], p.clone(), errors);
             if mode == "Bidirectional" && !flag(field(c, "securityContext"), "privileged") {
-                let text =
-                    "Bidirectional mount propagation is available only to privileged containers";
+                let text = "Bidirectional mount propagation is available only to privileged containers";
                 errors.forbidden(p, text);
             }
         }
         let recursive = text(m, "recursiveReadOnly");
         if !recursive.is_empty() {
             let p = p.child("recursiveReadOnly");
-            values::one_of(
-                recursive,
-                &["Disabled", "Enabled", "IfPossible"],
-                p.clone(),
-                errors,
-            );
+            values::one_of(recursive, &["Disabled", "Enabled", "IfPossible"], p.clone(), errors);
             if recursive != "Disabled" && !flag(m, "readOnly") {
                 errors.forbidden(p, "may only be specified when readOnly is true");
             }
@@ -629,11 +504,7 @@ fn volume_mounts(c: &Value, around: &Around, p: &Path, errors: &mut Errors) {
         if devices.contains(&path) {
             errors.invalid(p.child("devicePath"), path, "must be unique");
         } else if paths.contains(&path) {
-            errors.invalid(
-                p.child("devicePath"),
-                path,
-                "must not already exist in volumeMounts",
-            );
+            errors.invalid(p.child("devicePath"), path, "must not already exist in volumeMounts");
         }
         devices.push(path);
     }
@@ -643,13 +514,7 @@ fn lifecycle_and_probes(c: &Value, around: &Around, p: &Path, errors: &mut Error
     for hook in ["postStart", "preStop"] {
         let h = at(c, &["lifecycle", hook]);
         if !h.is_null() {
-            handler(
-                h,
-                &["exec", "httpGet", "tcpSocket", "sleep"],
-                around,
-                &p.child("lifecycle").child(hook),
-                errors,
-            );
+            handler(h, &["exec", "httpGet", "tcpSocket", "sleep"], around, &p.child("lifecycle").child(hook), errors);
         }
     }
     for kind in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -658,20 +523,8 @@ fn lifecycle_and_probes(c: &Value, around: &Around, p: &Path, errors: &mut Error
             continue;
         }
         let p = p.child(kind);
-        handler(
-            probe,
-            &["exec", "httpGet", "tcpSocket", "grpc"],
-            around,
-            &p,
-            errors,
-        );
-        for key in [
-            "initialDelaySeconds",
-            "timeoutSeconds",
-            "periodSeconds",
-            "successThreshold",
-            "failureThreshold",
-        ] {
+        handler(probe, &["exec", "httpGet", "tcpSocket", "grpc"], around, &p, errors);
+        for key in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
             values::non_negative(field(probe, key), p.child(key), errors);
         }
         if let Some(seconds) = int(probe, "terminationGracePeriodSeconds") {
@@ -679,11 +532,7 @@ fn lifecycle_and_probes(c: &Value, around: &Around, p: &Path, errors: &mut Error
                 let text = "must not be set for readinessProbes";
                 errors.invalid(p.child("terminationGracePeriodSeconds"), seconds, text);
             } else if seconds <= 0 {
-                errors.invalid(
-                    p.child("terminationGracePeriodSeconds"),
-                    seconds,
-                    "must be greater than 0",
-                );
+                errors.invalid(p.child("terminationGracePeriodSeconds"), seconds, "must be greater than 0");
             }
         }
         let success = int(probe, "successThreshold").unwrap_or(1);
@@ -721,34 +570,20 @@ fn handler(h: &Value, kinds: &[&str], around: &Around, path: &Path, errors: &mut
                     errors.required(p.child("path"), "");
                 }
                 values::port_or_name(field(action, "port"), p.child("port"), errors);
-                values::one_of(
-                    text(action, "scheme"),
-                    &["HTTP", "HTTPS"],
-                    p.child("scheme"),
-                    errors,
-                );
+                values::one_of(text(action, "scheme"), &["HTTP", "HTTPS"], p.child("scheme"), errors);
                 for header in list(action, "httpHeaders") {
                     let name = text(header, "name");
-                    values::each(
-                        errors,
-                        &p.child("httpHeaders"),
-                        name,
-                        names::http_header_name(name),
-                    );
+                    values::each(errors, &p.child("httpHeaders"), name, names::http_header_name(name));
                 }
             }
             "tcpSocket" => values::port_or_name(field(action, "port"), p.child("port"), errors),
-            "grpc" => {
-                values::port_number(int(action, "port").unwrap_or(0), p.child("port"), errors)
-            }
+            "grpc" => values::port_number(int(action, "port").unwrap_or(0), p.child("port"), errors),
             "sleep" => {
                 let seconds = int(action, "seconds").unwrap_or(0);
                 if let Some(grace) = around.grace_seconds
                     && !(0..=grace).contains(&seconds)
                 {
-                    let text = format!(
-                        "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
-                    );
+                    let text = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
                     errors.invalid(p, seconds, text);
                 }
             }

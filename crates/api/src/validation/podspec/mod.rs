@@ -48,11 +48,7 @@ pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
         errors,
     );
     dns(spec, path, errors);
-    labels::labels(
-        field(spec, "nodeSelector"),
-        &path.child("nodeSelector"),
-        errors,
-    );
+    labels::labels(field(spec, "nodeSelector"), &path.child("nodeSelector"), errors);
     security::pod(spec, path, errors);
     host_namespaces(spec, path, errors);
     scheduling::affinity(field(spec, "affinity"), &path.child("affinity"), errors);
@@ -61,26 +57,13 @@ pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
         &path.child("topologySpreadConstraints"),
         errors,
     );
-    scheduling::scheduling_gates(
-        list(spec, "schedulingGates"),
-        &path.child("schedulingGates"),
-        errors,
-    );
-    tolerations(
-        list(spec, "tolerations"),
-        &path.child("tolerations"),
-        errors,
-    );
+    scheduling::scheduling_gates(list(spec, "schedulingGates"), &path.child("schedulingGates"), errors);
+    tolerations(list(spec, "tolerations"), &path.child("tolerations"), errors);
     for (i, g) in list(spec, "readinessGates").iter().enumerate() {
         let p = path.child("readinessGates").index(i).child("conditionType");
         values::qualified_name(text(g, "conditionType"), &p, errors);
     }
-    for key in [
-        "serviceAccountName",
-        "nodeName",
-        "priorityClassName",
-        "runtimeClassName",
-    ] {
+    for key in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
         let value = text(spec, key);
         if !value.is_empty() {
             values::dns_subdomain(value, &path.child(key), errors);
@@ -95,11 +78,7 @@ pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
     if let Some(seconds) = int(spec, "activeDeadlineSeconds")
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
-        errors.invalid(
-            path.child("activeDeadlineSeconds"),
-            seconds,
-            values::between(1, i64::from(i32::MAX)),
-        );
+        errors.invalid(path.child("activeDeadlineSeconds"), seconds, values::between(1, i64::from(i32::MAX)));
     }
     for (i, alias) in list(spec, "hostAliases").iter().enumerate() {
         let p = path.child("hostAliases").index(i);
@@ -110,12 +89,7 @@ pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
     }
     let preemption = text(spec, "preemptionPolicy");
     if !preemption.is_empty() {
-        values::one_of(
-            preemption,
-            &["Never", "PreemptLowerPriority"],
-            path.child("preemptionPolicy"),
-            errors,
-        );
+        values::one_of(preemption, &["Never", "PreemptLowerPriority"], path.child("preemptionPolicy"), errors);
     }
     for (name, quantity) in entries(spec, "overhead") {
         let p = path.child("overhead").key(name);
@@ -126,11 +100,7 @@ pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
         let os = text_at(spec, &["os", "name"]);
         values::required_one_of(os, &["linux", "windows"], path.child("os.name"), errors);
     }
-    resource_claims(
-        list(spec, "resourceClaims"),
-        &path.child("resourceClaims"),
-        errors,
-    );
+    resource_claims(list(spec, "resourceClaims"), &path.child("resourceClaims"), errors);
 }
 
 fn resource_claims(claims: &[Value], path: &Path, errors: &mut Errors) {
@@ -154,9 +124,7 @@ fn resource_claims(claims: &[Value], path: &Path, errors: &mut Errors) {
                 let text = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
                 errors.invalid(p, c.clone(), text);
             }
-            (true, false) => {
-                values::dns_subdomain(text(c, "resourceClaimName"), &p.child("resourceClaimName"), errors)
-            }
+            (true, false) => values::dns_subdomain(text(c, "resourceClaimName"), &p.child("resourceClaimName"), errors),
             (false, true) => values::dns_subdomain(
                 text(c, "resourceClaimTemplateName"),
                 &p.child("resourceClaimTemplateName"),
@@ -179,10 +147,7 @@ fn dns(spec: &Value, path: &Path, errors: &mut Errors) {
     let servers = texts(config, "nameservers");
     if policy == "None" {
         if config.is_null() {
-            errors.required(
-                path.clone(),
-                "must provide `dnsConfig` when `dnsPolicy` is None",
-            );
+            errors.required(path.clone(), "must provide `dnsConfig` when `dnsPolicy` is None");
             return;
         }
         if servers.is_empty() {
@@ -192,11 +157,7 @@ fn dns(spec: &Value, path: &Path, errors: &mut Errors) {
     }
     if servers.len() > 3 {
         let value = field(config, "nameservers").clone();
-        errors.invalid(
-            path.child("nameservers"),
-            value,
-            "must not have more than 3 nameservers",
-        );
+        errors.invalid(path.child("nameservers"), value, "must not have more than 3 nameservers");
     }
     for (i, s) in servers.iter().enumerate() {
         values::ip(s, &path.child("nameservers").index(i), errors);
@@ -204,19 +165,11 @@ fn dns(spec: &Value, path: &Path, errors: &mut Errors) {
     let searches = texts(config, "searches");
     if searches.len() > 32 {
         let value = field(config, "searches").clone();
-        errors.invalid(
-            path.child("searches"),
-            value,
-            "must not have more than 32 search paths",
-        );
+        errors.invalid(path.child("searches"), value, "must not have more than 32 search paths");
     }
     if searches.join(" ").len() > 2048 {
         let text = "must not have more than 2048 characters (including spaces) in the search list";
-        errors.invalid(
-            path.child("searches"),
-            field(config, "searches").clone(),
-            text,
-        );
+        errors.invalid(path.child("searches"), field(config, "searches").clone(), text);
     }
     for (i, s) in searches.iter().enumerate() {
         let s = s.strip_suffix('.').unwrap_or(s);
@@ -248,18 +201,11 @@ fn host_namespaces(spec: &Value, path: &Path, errors: &mut Errors) {
         for key in ["containers", "initContainers"] {
             for (i, c) in list(spec, key).iter().enumerate() {
                 for (j, p) in list(c, "ports").iter().enumerate() {
-                    let (port, host) = (
-                        int(p, "containerPort").unwrap_or(0),
-                        int(p, "hostPort").unwrap_or(0),
-                    );
+                    let (port, host) = (int(p, "containerPort").unwrap_or(0), int(p, "hostPort").unwrap_or(0));
                     // 0 in a template: the pod made from it gets the default.
                     if host != 0 && port != host {
                         errors.invalid(
-                            path.child(key)
-                                .index(i)
-                                .child("ports")
-                                .index(j)
-                                .child("hostPort"),
+                            path.child(key).index(i).child("ports").index(j).child("hostPort"),
                             host,
                             "must match `containerPort` when `hostNetwork` is true",
                         );

@@ -9,11 +9,7 @@ use serde_json::Value;
 
 /// A quantity in JSON: a string, or a bare number.
 pub fn parse(v: &Value) -> Option<Quantity> {
-    if v.is_null() {
-        None
-    } else {
-        Quantity::from_value(v).ok()
-    }
+    if v.is_null() { None } else { Quantity::from_value(v).ok() }
 }
 
 /// Thousandths, rounded up; 0 for anything unreadable.
@@ -61,9 +57,7 @@ fn is_native(name: &str) -> bool {
 }
 
 fn is_extended(name: &str) -> bool {
-    !is_native(name)
-        && !name.starts_with("requests.")
-        && names::qualified_name(&format!("requests.{name}")).is_empty()
+    !is_native(name) && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
 fn overcommit_allowed(name: &str) -> bool {
@@ -75,11 +69,7 @@ pub fn resource_name(name: &str, path: &Path, errors: &mut Errors) {
     if !messages.is_empty() {
         values::each(errors, path, name, messages);
     } else if !name.contains('/') && !is_standard(name) {
-        errors.invalid(
-            path.clone(),
-            name,
-            "must be a standard resource type or fully qualified",
-        );
+        errors.invalid(path.clone(), name, "must be a standard resource type or fully qualified");
     }
 }
 
@@ -87,24 +77,20 @@ pub fn container_resource_name(name: &str, path: &Path, errors: &mut Errors) {
     resource_name(name, path, errors);
     if !name.contains('/') {
         if !is_standard_container(name) {
-            errors.invalid(
-                path.clone(),
-                name,
-                "must be a standard resource for containers",
-            );
+            errors.invalid(path.clone(), name, "must be a standard resource for containers");
         }
     } else if !is_native(name) && !is_extended(name) {
-        errors.invalid(
-            path.clone(),
-            name,
-            "doesn't follow extended resource name standard",
-        );
+        errors.invalid(path.clone(), name, "doesn't follow extended resource name standard");
     }
 }
 
 pub fn quantity_value(name: &str, v: &Value, path: &Path, errors: &mut Errors) {
     let Some(q) = parse(v) else {
-        errors.invalid(path.clone(), v.clone(), "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'");
+        errors.invalid(
+            path.clone(),
+            v.clone(),
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        );
         return;
     };
     if q.sign() < 0 {
@@ -177,19 +163,10 @@ pub fn resource_requirements(r: &Value, claims: &[&str], path: &Path, errors: &m
     }
 }
 
-fn request_within_limit(
-    name: &str,
-    request: &Value,
-    limit: &Value,
-    path: &Path,
-    errors: &mut Errors,
-) {
+fn request_within_limit(name: &str, request: &Value, limit: &Value, path: &Path, errors: &mut Errors) {
     if limit.is_null() {
         if !overcommit_allowed(name) {
-            errors.required(
-                path.child("limits"),
-                "Limit must be set for non overcommitable resources",
-            );
+            errors.required(path.child("limits"), "Limit must be set for non overcommitable resources");
         }
         return;
     }
@@ -206,10 +183,7 @@ fn request_within_limit(
         errors.invalid(
             path.child("requests"),
             shown(request),
-            format!(
-                "must be less than or equal to {name} limit of {}",
-                shown(limit)
-            ),
+            format!("must be less than or equal to {name} limit of {}", shown(limit)),
         );
     }
 }

@@ -7,11 +7,7 @@ use serde_json::Value;
 
 pub fn affinity(affinity: &Value, path: &Path, errors: &mut Errors) {
     if has(affinity, "nodeAffinity") {
-        node_affinity(
-            field(affinity, "nodeAffinity"),
-            &path.child("nodeAffinity"),
-            errors,
-        );
+        node_affinity(field(affinity, "nodeAffinity"), &path.child("nodeAffinity"), errors);
     }
     for key in ["podAffinity", "podAntiAffinity"] {
         let a = field(affinity, key);
@@ -24,11 +20,7 @@ pub fn affinity(affinity: &Value, path: &Path, errors: &mut Errors) {
         for (i, w) in list(a, preferred).iter().enumerate() {
             let p = p.child(preferred).index(i);
             weight(w, &p, errors);
-            pod_affinity_term(
-                field(w, "podAffinityTerm"),
-                &p.child("podAffinityTerm"),
-                errors,
-            );
+            pod_affinity_term(field(w, "podAffinityTerm"), &p.child("podAffinityTerm"), errors);
         }
     }
 }
@@ -70,10 +62,9 @@ fn node_selector_term(t: &Value, path: &Path, errors: &mut Errors) {
         let p = path.child("matchExpressions").index(i);
         let n = list(r, "values").len();
         match text(r, "operator") {
-            "In" | "NotIn" if n == 0 => errors.required(
-                p.child("values"),
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            ),
+            "In" | "NotIn" if n == 0 => {
+                errors.required(p.child("values"), "must be specified when `operator` is 'In' or 'NotIn'")
+            }
             "In" | "NotIn" => {}
             "Exists" | "DoesNotExist" => {
                 if n > 0 {
@@ -111,11 +102,7 @@ fn node_selector_term(t: &Value, path: &Path, errors: &mut Errors) {
                 values::dns_subdomain(v, &p.child("values").index(j), errors);
             }
         } else {
-            errors.invalid(
-                p.child("key"),
-                text(r, "key"),
-                "not a valid field selector key",
-            );
+            errors.invalid(p.child("key"), text(r, "key"), "not a valid field selector key");
         }
     }
 }
@@ -132,10 +119,7 @@ fn pod_affinity_term(t: &Value, path: &Path, errors: &mut Errors) {
             values::qualified_name(k, &path.child(key).index(i), errors);
         }
         if !list(t, key).is_empty() && !has(t, "labelSelector") {
-            errors.forbidden(
-                path.child(key),
-                "must not be specified when labelSelector is not set",
-            );
+            errors.forbidden(path.child(key), "must not be specified when labelSelector is not set");
         }
     }
     topology_key(t, path, errors);
@@ -157,33 +141,18 @@ pub fn topology_spread(constraints: &[Value], path: &Path, errors: &mut Errors) 
         }
         topology_key(c, &p, errors);
         let when = text(c, "whenUnsatisfiable");
-        values::one_of(
-            when,
-            &["DoNotSchedule", "ScheduleAnyway"],
-            p.child("whenUnsatisfiable"),
-            errors,
-        );
-        let key = |c: &Value| {
-            (
-                text(c, "topologyKey").to_string(),
-                text(c, "whenUnsatisfiable").to_string(),
-            )
-        };
+        values::one_of(when, &["DoNotSchedule", "ScheduleAnyway"], p.child("whenUnsatisfiable"), errors);
+        let key = |c: &Value| (text(c, "topologyKey").to_string(), text(c, "whenUnsatisfiable").to_string());
         if constraints.iter().take(i).any(|o| key(o) == key(c)) {
             let (k, w) = key(c);
-            errors.duplicate(
-                p.child("{topologyKey, whenUnsatisfiable}"),
-                format!("{{{k}, {w}}}"),
-            );
+            errors.duplicate(p.child("{topologyKey, whenUnsatisfiable}"), format!("{{{k}, {w}}}"));
         }
         if let Some(n) = int(c, "minDomains") {
             if n <= 0 {
                 errors.invalid(p.child("minDomains"), n, "must be greater than zero");
             }
             if when != "DoNotSchedule" {
-                let text = format!(
-                    "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {when}"
-                );
+                let text = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {when}");
                 errors.invalid(p.child("minDomains"), n, text);
             }
         }
@@ -217,12 +186,7 @@ pub fn scheduling_gates(gates: &[Value], path: &Path, errors: &mut Errors) {
 pub fn tolerations(tolerations: &[Value], path: &Path, errors: &mut Errors) {
     for (i, t) in tolerations.iter().enumerate() {
         let p = path.index(i);
-        let (key, operator, value, effect) = (
-            text(t, "key"),
-            text(t, "operator"),
-            text(t, "value"),
-            text(t, "effect"),
-        );
+        let (key, operator, value, effect) = (text(t, "key"), text(t, "operator"), text(t, "value"), text(t, "effect"));
         if !key.is_empty() {
             values::qualified_name(key, &p.child("key"), errors);
         } else if operator != "Exists" {
@@ -245,22 +209,13 @@ pub fn tolerations(tolerations: &[Value], path: &Path, errors: &mut Errors) {
             }
             "Exists" => {
                 if !value.is_empty() {
-                    errors.invalid(
-                        p.child("operator"),
-                        t.clone(),
-                        "value must be empty when `operator` is 'Exists'",
-                    );
+                    errors.invalid(p.child("operator"), t.clone(), "value must be empty when `operator` is 'Exists'");
                 }
             }
             other => errors.not_supported(p.child("operator"), other, &["Equal", "Exists"]),
         }
         if !effect.is_empty() {
-            values::one_of(
-                effect,
-                &["NoSchedule", "PreferNoSchedule", "NoExecute"],
-                p.child("effect"),
-                errors,
-            );
+            values::one_of(effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"], p.child("effect"), errors);
         }
     }
 }
@@ -272,13 +227,7 @@ pub fn added_tolerations_only(new: &[Value], old: &[Value], path: &Path, errors:
         remove(&mut t, "tolerationSeconds");
         t
     };
-    if old
-        .iter()
-        .any(|o| !new.iter().any(|n| same(&core(n), &core(o))))
-    {
-        errors.forbidden(
-            path.clone(),
-            "existing toleration can not be modified except its tolerationSeconds",
-        );
+    if old.iter().any(|o| !new.iter().any(|n| same(&core(n), &core(o)))) {
+        errors.forbidden(path.clone(), "existing toleration can not be modified except its tolerationSeconds");
     }
 }

@@ -9,8 +9,7 @@ use std::sync::LazyLock;
 
 const ID_MAX: i64 = i32::MAX as i64;
 const SYSCTL: &str = r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
-static SYSCTL_RE: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(&format!("^{SYSCTL}$")).ok());
+static SYSCTL_RE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(&format!("^{SYSCTL}$")).ok());
 
 pub fn pod(spec: &Value, path: &Path, errors: &mut Errors) {
     let sc = field(spec, "securityContext");
@@ -26,33 +25,15 @@ pub fn pod(spec: &Value, path: &Path, errors: &mut Errors) {
     }
     let policy = text(sc, "supplementalGroupsPolicy");
     if !policy.is_empty() {
-        values::one_of(
-            policy,
-            &["Merge", "Strict"],
-            path.child("supplementalGroupsPolicy"),
-            errors,
-        );
+        values::one_of(policy, &["Merge", "Strict"], path.child("supplementalGroupsPolicy"), errors);
     }
     let change = text(sc, "fsGroupChangePolicy");
     if !change.is_empty() {
-        values::one_of(
-            change,
-            &["Always", "OnRootMismatch"],
-            path.child("fsGroupChangePolicy"),
-            errors,
-        );
+        values::one_of(change, &["Always", "OnRootMismatch"], path.child("fsGroupChangePolicy"), errors);
     }
     sysctls(spec, list(sc, "sysctls"), &path.child("sysctls"), errors);
-    seccomp(
-        field(sc, "seccompProfile"),
-        &path.child("seccompProfile"),
-        errors,
-    );
-    apparmor(
-        field(sc, "appArmorProfile"),
-        &path.child("appArmorProfile"),
-        errors,
-    );
+    seccomp(field(sc, "seccompProfile"), &path.child("seccompProfile"), errors);
+    apparmor(field(sc, "appArmorProfile"), &path.child("appArmorProfile"), errors);
 }
 
 fn id(v: &Value, path: Path, errors: &mut Errors) {
@@ -72,20 +53,12 @@ fn sysctls(spec: &Value, sysctls: &[Value], path: &Path, errors: &mut Errors) {
         if name.is_empty() {
             errors.required(p, "");
         } else if name.len() > 253 || !SYSCTL_RE.as_ref().is_some_and(|r| r.is_match(name)) {
-            errors.invalid(
-                p,
-                name,
-                format!("must have at most 253 characters and match regex {SYSCTL}"),
-            );
+            errors.invalid(p, name, format!("must have at most 253 characters and match regex {SYSCTL}"));
         } else if seen.contains(&plain) {
             errors.duplicate(p, name);
         } else {
             if flag(spec, "hostNetwork") && plain.starts_with("net.") {
-                errors.invalid(
-                    p.clone(),
-                    name,
-                    "may not be specified when 'hostNetwork' is true",
-                );
+                errors.invalid(p.clone(), name, "may not be specified when 'hostNetwork' is true");
             }
             if flag(spec, "hostIPC")
                 && (plain.starts_with("kernel.shm")
@@ -93,11 +66,7 @@ fn sysctls(spec: &Value, sysctls: &[Value], path: &Path, errors: &mut Errors) {
                     || plain == "kernel.sem"
                     || plain.starts_with("fs.mqueue."))
             {
-                errors.invalid(
-                    p.clone(),
-                    name,
-                    "may not be specified when 'hostIPC' is true",
-                );
+                errors.invalid(p.clone(), name, "may not be specified when 'hostIPC' is true");
             }
             seen.push(plain);
         }
@@ -112,32 +81,17 @@ fn seccomp(profile: &Value, path: &Path, errors: &mut Errors) {
     let local = text(profile, "localhostProfile");
     if kind == "Localhost" {
         if local.is_empty() {
-            errors.required(
-                path.child("localhostProfile"),
-                "must be set when seccomp type is Localhost",
-            );
+            errors.required(path.child("localhostProfile"), "must be set when seccomp type is Localhost");
         } else {
             values::descending_path(local, &path.child("localhostProfile"), errors);
         }
     } else if !local.is_empty() {
-        errors.invalid(
-            path.child("localhostProfile"),
-            local,
-            "can only be set when seccomp type is Localhost",
-        );
+        errors.invalid(path.child("localhostProfile"), local, "can only be set when seccomp type is Localhost");
     }
     if kind.is_empty() {
-        errors.required(
-            path.child("type"),
-            "type is required when seccompProfile is set",
-        );
+        errors.required(path.child("type"), "type is required when seccompProfile is set");
     } else {
-        values::one_of(
-            kind,
-            &["Localhost", "RuntimeDefault", "Unconfined"],
-            path.child("type"),
-            errors,
-        );
+        values::one_of(kind, &["Localhost", "RuntimeDefault", "Unconfined"], path.child("type"), errors);
     }
 }
 
@@ -148,14 +102,10 @@ fn apparmor(profile: &Value, path: &Path, errors: &mut Errors) {
     let kind = text(profile, "type");
     let local = text(profile, "localhostProfile");
     match kind {
-        "" => errors.required(
-            path.child("type"),
-            "type is required when appArmorProfile is set",
-        ),
-        "Localhost" if local.is_empty() => errors.required(
-            path.child("localhostProfile"),
-            "must be set when AppArmor type is Localhost",
-        ),
+        "" => errors.required(path.child("type"), "type is required when appArmorProfile is set"),
+        "Localhost" if local.is_empty() => {
+            errors.required(path.child("localhostProfile"), "must be set when AppArmor type is Localhost")
+        }
         "Localhost" => {}
         "RuntimeDefault" | "Unconfined" => {
             if !local.is_empty() {
@@ -163,11 +113,7 @@ fn apparmor(profile: &Value, path: &Path, errors: &mut Errors) {
                 errors.invalid(path.child("localhostProfile"), local, text);
             }
         }
-        other => errors.not_supported(
-            path.child("type"),
-            other,
-            &["Localhost", "RuntimeDefault", "Unconfined"],
-        ),
+        other => errors.not_supported(path.child("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"]),
     }
 }
 
@@ -181,30 +127,13 @@ pub fn container(sc: &Value, host_users: bool, path: &Path, errors: &mut Errors)
     }
     let mount = text(sc, "procMount");
     if !mount.is_empty() {
-        values::one_of(
-            mount,
-            &["Default", "Unmasked"],
-            path.child("procMount"),
-            errors,
-        );
+        values::one_of(mount, &["Default", "Unmasked"], path.child("procMount"), errors);
         if mount == "Unmasked" && host_users {
-            errors.invalid(
-                path.child("procMount"),
-                mount,
-                "`hostUsers` must be false to use `Unmasked`",
-            );
+            errors.invalid(path.child("procMount"), mount, "`hostUsers` must be false to use `Unmasked`");
         }
     }
-    seccomp(
-        field(sc, "seccompProfile"),
-        &path.child("seccompProfile"),
-        errors,
-    );
-    apparmor(
-        field(sc, "appArmorProfile"),
-        &path.child("appArmorProfile"),
-        errors,
-    );
+    seccomp(field(sc, "seccompProfile"), &path.child("seccompProfile"), errors);
+    apparmor(field(sc, "appArmorProfile"), &path.child("appArmorProfile"), errors);
     if field(sc, "allowPrivilegeEscalation").as_bool() == Some(false) {
         if flag(sc, "privileged") {
             let text = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";

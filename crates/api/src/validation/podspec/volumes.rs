@@ -6,16 +6,8 @@ use meta::field::{Errors, Path};
 use serde_json::Value;
 
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
-pub const HOST_PATH_TYPES: &[&str] = &[
-    "",
-    "BlockDevice",
-    "CharDevice",
-    "Directory",
-    "DirectoryOrCreate",
-    "File",
-    "FileOrCreate",
-    "Socket",
-];
+pub const HOST_PATH_TYPES: &[&str] =
+    &["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
 pub fn volumes(volumes: &[Value], path: &Path, errors: &mut Errors) {
     let mut seen: Vec<&str> = Vec::new();
@@ -38,11 +30,7 @@ pub fn volumes(volumes: &[Value], path: &Path, errors: &mut Errors) {
 
 /// How many sources a volume names.
 pub fn volume_source_count(v: &Value) -> usize {
-    v.as_object().map_or(0, |o| {
-        o.iter()
-            .filter(|(k, v)| *k != "name" && !v.is_null())
-            .count()
-    })
+    v.as_object().map_or(0, |o| o.iter().filter(|(k, v)| *k != "name" && !v.is_null()).count())
 }
 
 fn source(v: &Value, path: &Path, errors: &mut Errors) {
@@ -79,10 +67,7 @@ fn one_source(kind: &str, s: &Value, _name: &str, p: &Path, errors: &mut Errors)
             if let Some(q) = super::resources::parse(field(s, "sizeLimit"))
                 && q.sign() < 0
             {
-                errors.forbidden(
-                    p.child("sizeLimit"),
-                    "SizeLimit field must be a valid resource quantity",
-                );
+                errors.forbidden(p.child("sizeLimit"), "SizeLimit field must be a valid resource quantity");
             }
             let medium = text(s, "medium");
             if !medium.is_empty() && medium != "Memory" && !medium.starts_with("HugePages") {
@@ -123,12 +108,7 @@ fn one_source(kind: &str, s: &Value, _name: &str, p: &Path, errors: &mut Errors)
             required(s, &["reference"], p, errors);
             let policy = text(s, "pullPolicy");
             if !policy.is_empty() {
-                values::one_of(
-                    policy,
-                    &["Always", "IfNotPresent", "Never"],
-                    p.child("pullPolicy"),
-                    errors,
-                );
+                values::one_of(policy, &["Always", "IfNotPresent", "Never"], p.child("pullPolicy"), errors);
             }
         }
         "gitRepo" => {
@@ -217,10 +197,7 @@ fn downward_items(s: &Value, path: &Path, errors: &mut Errors) {
                 &p.child("resourceFieldRef"),
                 errors,
             ),
-            (false, false) => errors.required(
-                p.child("fieldRef"),
-                "one of fieldRef and resourceFieldRef is required",
-            ),
+            (false, false) => errors.required(p.child("fieldRef"), "one of fieldRef and resourceFieldRef is required"),
         }
         mode(field(item, "mode"), p.child("mode"), errors);
     }
@@ -231,12 +208,7 @@ fn projected(s: &Value, path: &Path, errors: &mut Errors) {
     for (i, source) in list(s, "sources").iter().enumerate() {
         let p = path.child("sources").index(i);
         let mut count = 0;
-        for (kind, s) in source
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(_, v)| !v.is_null())
-        {
+        for (kind, s) in source.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null()) {
             count += 1;
             let q = p.child(kind);
             if count > 1 {
@@ -253,17 +225,9 @@ fn projected(s: &Value, path: &Path, errors: &mut Errors) {
                     let seconds = int(s, "expirationSeconds").unwrap_or(3600);
                     let q2 = q.child("expirationSeconds");
                     if seconds < 600 {
-                        errors.invalid(
-                            q2,
-                            seconds,
-                            "may not specify a duration less than 10 minutes",
-                        );
+                        errors.invalid(q2, seconds, "may not specify a duration less than 10 minutes");
                     } else if seconds > 1 << 32 {
-                        errors.invalid(
-                            q2,
-                            seconds,
-                            "may not specify a duration larger than 2^32 seconds",
-                        );
+                        errors.invalid(q2, seconds, "may not specify a duration larger than 2^32 seconds");
                     }
                     token_path(s, &q, errors);
                 }
@@ -271,18 +235,9 @@ fn projected(s: &Value, path: &Path, errors: &mut Errors) {
                 _ => {}
             }
             let own = text(s, "path");
-            for file in list(s, "items")
-                .iter()
-                .map(|i| text(i, "path"))
-                .chain([own])
-                .filter(|f| !f.is_empty())
-            {
+            for file in list(s, "items").iter().map(|i| text(i, "path")).chain([own]).filter(|f| !f.is_empty()) {
                 if files.contains(&file) {
-                    errors.invalid(
-                        path.clone(),
-                        file,
-                        format!("conflicting duplicate paths: {file}"),
-                    );
+                    errors.invalid(path.clone(), file, format!("conflicting duplicate paths: {file}"));
                 }
                 files.push(file);
             }

@@ -134,9 +134,18 @@ async fn targets(access: &Access) -> Result<Vec<Target>> {
                 name: text("name"),
                 kind: text("kind"),
                 namespaced: r["namespaced"] == true,
-                verbs: r["verbs"].as_array().into_iter().flatten().filter_map(|v| Some(v.as_str()?.to_string())).collect(),
+                verbs: r["verbs"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|v| Some(v.as_str()?.to_string()))
+                    .collect(),
                 schema: schemas.values().find(|s| gvk(s)).cloned().unwrap_or_default(),
-                samples: samples.iter().filter(|s| s["kind"] == r["kind"] && s["apiVersion"] == api_version.as_str()).cloned().collect(),
+                samples: samples
+                    .iter()
+                    .filter(|s| s["kind"] == r["kind"] && s["apiVersion"] == api_version.as_str())
+                    .cloned()
+                    .collect(),
                 schemas: schemas.clone(),
                 api_version,
             });
@@ -186,7 +195,10 @@ async fn worker(access: &Access, targets: &[Target], seed: u64, until: Instant) 
             if body.len() > 1500 {
                 body = format!("{}… ({} bytes)", body.chars().take(1500).collect::<String>(), body.len());
             }
-            tally.failures.push(format!("{} {} {}: {what} (seed {seed}, round {round}) {:?} {body}", request.method, target.name, request.path, request.headers));
+            tally.failures.push(format!(
+                "{} {} {}: {what} (seed {seed}, round {round}) {:?} {body}",
+                request.method, target.name, request.path, request.headers
+            ));
             if tally.failures.len() > 60 {
                 break;
             }
@@ -235,11 +247,29 @@ fn request(m: &mut Mutator, t: &Target) -> Request {
         n => format!("fz-{}", n % 4),
     };
     let verb: &'static str = match m.chance(96) {
-        true => *m.pick(&["create", "create", "update", "update", "patch", "patch", "patch", "patch", "get", "list", "watch", "delete", "deletecollection"]),
+        true => *m.pick(&[
+            "create",
+            "create",
+            "update",
+            "update",
+            "patch",
+            "patch",
+            "patch",
+            "patch",
+            "get",
+            "list",
+            "watch",
+            "delete",
+            "deletecollection",
+        ]),
         false => *m.pick(&["head", "options", "connect"]),
     };
     // What the resource can't do is tried too, but not often.
-    let verb = if !t.verbs.iter().any(|v| v == verb) && m.chance(80) { t.verbs.iter().find_map(|v| VERBS.iter().find(|k| *k == v)).copied().unwrap_or(verb) } else { verb };
+    let verb = if !t.verbs.iter().any(|v| v == verb) && m.chance(80) {
+        t.verbs.iter().find_map(|v| VERBS.iter().find(|k| *k == v)).copied().unwrap_or(verb)
+    } else {
+        verb
+    };
     let object = object(m, t, &name);
     let mut query = m.query();
     let mut add = |what: &str| {
@@ -247,17 +277,31 @@ fn request(m: &mut Mutator, t: &Target) -> Request {
         query.push_str(what);
     };
     // Nothing that the cluster made itself is deleted; dry runs go all the way but the last step.
-    if dry_only(t) || (verb == "deletecollection" && !t.namespaced) || (verb == "delete" && !name.starts_with("fz-")) || (resource == "namespaces" && name == "fuzz") {
+    if dry_only(t)
+        || (verb == "deletecollection" && !t.namespaced)
+        || (verb == "delete" && !name.starts_with("fz-"))
+        || (resource == "namespaces" && name == "fuzz")
+    {
         query.clear();
         query.push_str("?dryRun=All");
     } else if verb == "watch" {
         add("watch=1");
     }
     const ACCEPT: &[&str] = &[
-        "application/json", "application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "*/*",
-        "application/json;as=Table;v=v1;g=meta.k8s.io,application/json", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json",
+        "application/json",
+        "application/json",
+        "application/yaml",
+        "application/vnd.kubernetes.protobuf",
+        "*/*",
+        "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+        "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json",
     ];
-    const BAD_ACCEPT: &[&str] = &["text/html", ";;;,,,", "application/json;as=APIGroupDiscoveryList;v=v2;g=apidiscovery.k8s.io", "application/json;as=Table;v=v1;g=meta.k8s.io"];
+    const BAD_ACCEPT: &[&str] = &[
+        "text/html",
+        ";;;,,,",
+        "application/json;as=APIGroupDiscoveryList;v=v2;g=apidiscovery.k8s.io",
+        "application/json;as=Table;v=v1;g=meta.k8s.io",
+    ];
     let accept = if m.chance(3) { *m.pick(BAD_ACCEPT) } else { *m.pick(ACCEPT) };
     let mut headers = vec![("accept", accept.to_string())];
     if m.chance(10) {
@@ -345,7 +389,10 @@ fn object(m: &mut Mutator, t: &Target, name: &str) -> Value {
         meta.insert("finalizers".into(), json!(["fuzz.example/x"]));
     }
     if m.chance(10) {
-        meta.insert("ownerReferences".into(), json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "fz-1", "uid": "u"}]));
+        meta.insert(
+            "ownerReferences".into(),
+            json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "fz-1", "uid": "u"}]),
+        );
     }
     object["metadata"] = meta.into();
     if m.chance(60) {
@@ -370,7 +417,31 @@ fn patch(m: &mut Mutator, object: &Value) -> (&'static str, Value) {
     }
     match m.rng.random_range(0..5) {
         0 => {
-            const PATHS: &[&str] = &["", "/", "/spec", "/metadata/labels", "/metadata/labels/a", "/metadata/name", "/metadata/finalizers/-", "/spec/containers/0", "/spec/containers/99999999999999999999", "/spec/containers/-1", "/spec/template/spec/containers/-", "/a~0b", "/a~1b", "/a~2", "spec", "/metadata/annotations/x", "/status", "/data/a", "/spec/replicas", "/spec/ports/0/port", "/metadata/managedFields", "/kind", "/metadata"];
+            const PATHS: &[&str] = &[
+                "",
+                "/",
+                "/spec",
+                "/metadata/labels",
+                "/metadata/labels/a",
+                "/metadata/name",
+                "/metadata/finalizers/-",
+                "/spec/containers/0",
+                "/spec/containers/99999999999999999999",
+                "/spec/containers/-1",
+                "/spec/template/spec/containers/-",
+                "/a~0b",
+                "/a~1b",
+                "/a~2",
+                "spec",
+                "/metadata/annotations/x",
+                "/status",
+                "/data/a",
+                "/spec/replicas",
+                "/spec/ports/0/port",
+                "/metadata/managedFields",
+                "/kind",
+                "/metadata",
+            ];
             let n = if m.chance(3) { 12_000 } else { m.rng.random_range(0..4) };
             let mut ops: Vec<Value> = (0..n)
                 .map(|_| {
@@ -396,8 +467,14 @@ fn patch(m: &mut Mutator, object: &Value) -> (&'static str, Value) {
             if m.chance(40)
                 && let Some(o) = part.as_object_mut()
             {
-                let directive = *m.pick(&["$patch", "$retainKeys", "$setElementOrder/finalizers", "$deleteFromPrimitiveList/finalizers"]);
-                let value = if m.chance(40) { m.anything(1) } else { json!(*m.pick(&["delete", "replace", "merge", "x"])) };
+                let directive = *m.pick(&[
+                    "$patch",
+                    "$retainKeys",
+                    "$setElementOrder/finalizers",
+                    "$deleteFromPrimitiveList/finalizers",
+                ]);
+                let value =
+                    if m.chance(40) { m.anything(1) } else { json!(*m.pick(&["delete", "replace", "merge", "x"])) };
                 let place = o.entry("spec").or_insert_with(|| json!({}));
                 match place.as_object_mut() {
                     Some(p) => p.insert(directive.into(), value),
@@ -419,5 +496,9 @@ fn patch(m: &mut Mutator, object: &Value) -> (&'static str, Value) {
 }
 
 fn encode(text: &str) -> String {
-    text.bytes().map(|b| if b.is_ascii_alphanumeric() || b"-.".contains(&b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-.".contains(&b) { (b as char).to_string() } else { format!("%{b:02X}") }
+        })
+        .collect()
 }
