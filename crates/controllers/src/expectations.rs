@@ -41,6 +41,11 @@ impl Expectations {
         self.set(owner, 0, uids.into_iter().collect());
     }
 
+    /// Both at once.
+    pub fn expect(&self, owner: &str, creations: usize, deletions: impl IntoIterator<Item = String>) {
+        self.set(owner, creations as i64, deletions.into_iter().collect());
+    }
+
     fn set(&self, owner: &str, creations: i64, deletions: HashSet<String>) {
         self.lock().insert(owner.to_string(), Awaited { creations, deletions, since: Instant::now() });
     }

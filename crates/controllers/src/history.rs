@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 /// Labels a pod and a revision with the template's hash.
 pub const HASH: &str = "controller-revision-hash";
-const REVISION_HASH: &str = "controller.kubernetes.io/hash";
+/// Labels a revision with the hash alone; its name has the owner's before it.
+pub const REVISION_HASH: &str = "controller.kubernetes.io/hash";
 
 /// What is to be done to the revisions of an owner.
 #[derive(Clone, Debug, PartialEq)]

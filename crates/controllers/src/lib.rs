@@ -7,6 +7,7 @@
 
 pub mod backends;
 pub mod clusterrole_aggregation;
+pub mod daemonset;
 pub mod deployment;
 pub mod discovery;
 pub mod endpoints;
@@ -15,10 +16,13 @@ pub mod expectations;
 pub mod garbage_collector;
 pub mod history;
 pub mod namespace;
+pub mod node_match;
 pub mod node_lifecycle;
 pub mod ownership;
+pub mod pod_gc;
 pub mod pods;
 pub mod replicaset;
+pub mod replicationcontroller;
 pub mod root_ca;
 pub mod serviceaccount;
 pub mod statefulset;
@@ -78,6 +82,9 @@ pub const CONTROLLERS: &[Controller] = controllers![
     "node-controller" => node_lifecycle::run,
     "taint-eviction-controller" => taint_eviction::run,
     "generic-garbage-collector" => garbage_collector::run,
+    "daemon-set-controller" => daemonset::run,
+    "replication-controller" => replicationcontroller::run,
+    "pod-garbage-collector" => pod_gc::run,
     "clusterrole-aggregation-controller" => clusterrole_aggregation::run,
 ];
 

@@ -244,9 +244,10 @@ impl<K: ReplicaKind> Driver<K> {
 
         let failure = error.as_ref().map(|(creating, e)| (*creating, ownership::message(e)));
         let status = status(now, &*set, &mine, failure, managed);
-        if status != set.status() {
-            let mut new = (*set).clone();
-            new.set_status(status);
+        let mut new = (*set).clone();
+        new.set_status(status);
+        // Compared as the kind keeps it: some tell less.
+        if new.status() != set.status() {
             let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
             match api.replace_status(&new.name_any(), &PostParams::default(), &new).await {
                 Ok(written) => self.sets.remember(written),

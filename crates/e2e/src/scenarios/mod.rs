@@ -13,6 +13,7 @@ pub mod robustness;
 pub mod security;
 pub mod shop;
 mod streams;
+mod workloads;
 
 use crate::{On, Scenario};
 
@@ -56,6 +57,9 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "streams/port-forward", on: On::Shared, run: streams::port_forward },
     Scenario { name: "streams/run and debug", on: On::Shared, run: streams::run_and_debug },
     Scenario { name: "network/pods, Services and names", on: On::Shared, run: network::reaches },
+    Scenario { name: "workloads/DaemonSets", on: On::Shared, run: workloads::daemons },
+    Scenario { name: "workloads/ReplicationControllers", on: On::Shared, run: workloads::replication_controllers },
+    Scenario { name: "workloads/pods that nobody else removes", on: On::Shared, run: workloads::garbage },
     Scenario {
         name: "restart/containers outlive the server",
         on: On::Own,
