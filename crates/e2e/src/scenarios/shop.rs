@@ -44,7 +44,8 @@ pub fn answers(c: &Cluster) -> Result<()> {
     ensure!(text.contains("taken by backend-") && text.contains("running v1"), "unexpected answer: {text}");
     // Through the ClusterIP and the name, from inside a pod.
     let pod = first(c, "app=backend")?;
-    let ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc front.default.svc.cluster.local 80";
+    // nginx takes a closed sending side for a client that has gone.
+    let ask = "(printf 'GET / HTTP/1.0\\r\\n\\r\\n'; sleep 1) | nc front.default.svc.cluster.local 80";
     let inside = c.kubectl(&["exec", &pod, "--", "sh", "-c", ask])?;
     ensure!(inside.contains("running v1"), "from inside: {inside}");
     Ok(())
