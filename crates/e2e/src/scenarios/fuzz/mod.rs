@@ -154,6 +154,8 @@ async fn targets(access: &Access) -> Result<Vec<Target>> {
     Ok(out)
 }
 
+const REQUESTS_PER_CONNECTION: u64 = 500;
+
 async fn worker(access: &Access, targets: &[Target], seed: u64, until: Instant) -> Result<Tally> {
     let mut m = Mutator::new(seed);
     let mut tally = Tally::default();
@@ -161,6 +163,10 @@ async fn worker(access: &Access, targets: &[Target], seed: u64, until: Instant) 
     let mut round = 0u64;
     while Instant::now() < until {
         round += 1;
+        // A server ends an HTTP/2 connection on which it has refused a thousand bodies unread (CVE-2023-44487).
+        if round % REQUESTS_PER_CONNECTION == 0 {
+            api = access.http2(&Who::Admin).await?;
+        }
         // Kinds with samples get further in, so they get more.
         let target = loop {
             let t = m.pick(targets);
