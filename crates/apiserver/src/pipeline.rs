@@ -2,6 +2,7 @@
 //! admit → commit) → respond.
 
 use crate::accept::{self, Accept, Format};
+use crate::audit::Record;
 use crate::authn::{Connection, impersonation};
 use crate::authz::Authorizer;
 use crate::options::Options;
@@ -29,8 +30,9 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     let format = error_format(request.headers());
     let long_running = is_long_running(&info);
     let head = request.method() == Method::HEAD;
+    let record = Record::OFF;
     // A panic is our own broken invariant: it is logged, and costs this request only.
-    let work = std::panic::AssertUnwindSafe(pass(server, &info, request)).catch_unwind().map(|r| {
+    let work = std::panic::AssertUnwindSafe(pass(server, &info, request, &record)).catch_unwind().map(|r| {
         r.unwrap_or_else(|_| {
             tracing::error!(verb = info.verb, path = info.path, "panicked while serving a request");
             Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
@@ -68,7 +70,12 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     response
 }
 
-async fn pass(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>) -> Result<Response<Body>> {
+async fn pass(
+    server: &Arc<Server>,
+    info: &RequestInfo,
+    request: Request<Body>,
+    record: &Record,
+) -> Result<Response<Body>> {
     // Who asks.
     let none = Connection::default();
     let connection = request.extensions().get::<Connection>().unwrap_or(&none);
@@ -122,6 +129,7 @@ async fn pass(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>) 
         accept: accept.clone(),
         user_agent: &user_agent,
         warnings: row.strategy.deprecation().map(String::from).into_iter().collect(),
+        audit: record,
     };
     let (answer, warnings) = match resource(server, call, request).await? {
         Outcome::Raw(r) => return Ok(r),

@@ -1,6 +1,7 @@
 //! Admission: an ordered list of plugins, a file each. Mutating ones run first, then defaults and validation,
 //! then validating ones.
 
+use crate::audit::Record;
 use crate::authn::User;
 use crate::authz::Authorizer;
 use crate::authz::escalation::EscalationCheck;
@@ -61,6 +62,8 @@ pub struct Attributes<'a> {
     pub options: &'a Value,
     /// Texts for `Warning` headers.
     pub warnings: &'a mut Vec<String>,
+    /// Annotations of the request's audit events: `a.audit.annotate(key, value)`. A no-op where nothing is audited.
+    pub audit: &'a Record,
 }
 
 #[async_trait]

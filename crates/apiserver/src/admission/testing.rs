@@ -1,6 +1,7 @@
 //! For unit tests alone: one write, put together in a line and sent through one plugin.
 
 use super::{Attributes, Operation, Plugin};
+use crate::audit::Record;
 use crate::authn::User;
 use api::catalogue::Resource;
 use api::strategy::Strategy;
@@ -101,6 +102,7 @@ impl Write {
             old: self.old.as_ref(),
             options: &Value::Null,
             warnings: &mut self.warnings,
+            audit: &Record::OFF,
         }
     }
 

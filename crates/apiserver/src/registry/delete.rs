@@ -98,6 +98,7 @@ pub async fn delete_collection(mut call: Call<'_>, body: &Value) -> Result<(Answ
             accept: call.accept.clone(),
             user_agent: call.user_agent,
             warnings: Vec::new(),
+            audit: call.audit,
         };
         match remove(&mut one, &name, &options).await {
             Ok(_) => {}

@@ -16,6 +16,7 @@ pub mod watch;
 
 use crate::accept::Accept;
 use crate::admission;
+use crate::audit::Record;
 use crate::authn::User;
 use crate::options::Options;
 use crate::request_info::RequestInfo;
@@ -81,6 +82,7 @@ pub struct Call<'a> {
     pub accept: Accept,
     pub user_agent: &'a str,
     pub warnings: Vec<String>,
+    pub audit: &'a Record,
 }
 
 /// What the engine answers.
@@ -226,6 +228,7 @@ impl Call<'_> {
             old,
             options,
             warnings: &mut self.warnings,
+            audit: self.audit,
         };
         (&self.registry.admission, attributes)
     }

@@ -91,6 +91,7 @@ pub async fn watch(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
             accept: call.accept.clone(),
             user_agent: call.user_agent,
             warnings: Vec::new(),
+            audit: call.audit,
         })
         .await?;
         ready.extend(listing.entries.into_iter().map(Frame::Added));
