@@ -9,6 +9,7 @@
 
 use meta::field::Errors;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Which rule `metadata.name` follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,27 +24,26 @@ pub enum NameRule {
     PathSegment,
 }
 
-/// A column of a printed table.
-#[derive(Clone, Copy, Debug)]
+/// A column of a printed table. Texts of built-in kinds are constants, those of custom resources are owned.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Column {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// `string`, `integer`, `number`, `boolean`, `date`.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// `name` for the Name column, else empty.
-    pub format: &'static str,
-    pub description: &'static str,
+    pub format: Cow<'static, str>,
+    pub description: Cow<'static, str>,
     /// 0 is shown always, 1 only with `-o wide`.
     pub priority: i32,
 }
 
-/// Where `scale` finds its numbers in an object.
-#[derive(Clone, Copy, Debug)]
+/// Where `scale` finds its numbers in an object: dotted paths, for example `spec.replicas`.
+#[derive(Clone, Debug, PartialEq)]
 pub struct ScalePaths {
-    /// For example `["spec","replicas"]`.
-    pub spec_replicas: &'static [&'static str],
-    pub status_replicas: &'static [&'static str],
-    /// A LabelSelector or (ReplicationController) a plain map.
-    pub selector: &'static [&'static str],
+    pub spec_replicas: Cow<'static, str>,
+    pub status_replicas: Cow<'static, str>,
+    /// A LabelSelector, (ReplicationController) a plain map, or (custom resources) a string; empty where there is none.
+    pub selector: Cow<'static, str>,
 }
 
 /// Now, as RFC 3339 in whole seconds, and the caller's clock for ages.
@@ -98,17 +98,17 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// What every client of this kind is told in a `Warning` header: that and why it should use another.
-    fn deprecation(&self) -> Option<&'static str> {
+    fn deprecation(&self) -> Option<&str> {
         None
     }
 
     /// Fields for field selectors, beyond `metadata.name` and `metadata.namespace`, with this object's values
-    /// (missing ones as the empty string, as upstream has it). The set of names is the same for every object.
-    fn selectable_fields(&self, _obj: &Value) -> Vec<(&'static str, String)> {
+    /// (missing ones as the empty string, as upstream has it). Names and their order are the same for every object.
+    fn selectable_fields(&self, _obj: &Value) -> Vec<(&str, String)> {
         Vec::new()
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn columns(&self) -> &[Column] {
         DEFAULT_COLUMNS
     }
 
@@ -166,18 +166,29 @@ pub trait Strategy: Send + Sync + 'static {
 /// Kinds with no printed columns of their own.
 pub const DEFAULT_COLUMNS: &[Column] = &[NAME, CREATED_AT];
 pub const NAME: Column = Column {
-    name: "Name",
-    kind: "string",
-    format: "name",
-    description: "Name must be unique within a namespace.",
+    name: Cow::Borrowed("Name"),
+    kind: Cow::Borrowed("string"),
+    format: Cow::Borrowed("name"),
+    description: Cow::Borrowed("Name must be unique within a namespace."),
     priority: 0,
 };
-const CREATED_AT: Column =
-    Column { name: "Age", kind: "string", format: "", description: "Time since creation.", priority: 0 };
+const CREATED_AT: Column = Column {
+    name: Cow::Borrowed("Age"),
+    kind: Cow::Borrowed("string"),
+    format: Cow::Borrowed(""),
+    description: Cow::Borrowed("Time since creation."),
+    priority: 0,
+};
 
 /// A plain column: `column("Ready", "string", 0)`.
 pub const fn column(name: &'static str, kind: &'static str, priority: i32) -> Column {
-    Column { name, kind, format: "", description: "", priority }
+    Column {
+        name: Cow::Borrowed(name),
+        kind: Cow::Borrowed(kind),
+        format: Cow::Borrowed(""),
+        description: Cow::Borrowed(""),
+        priority,
+    }
 }
 
 /// Age of an object as kubectl shows it (`HumanDuration`): `30s`, `5m`, `5m30s`, `3h`, `2d`, `1y`.

@@ -5,6 +5,7 @@ use crate::validation::access::*;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 /// core/v1
 pub struct Event;
@@ -24,7 +25,13 @@ const COLUMNS: &[Column] = &[
     column("Message", "string", 0),
     column("First Seen", "string", 1),
     column("Count", "string", 1),
-    Column { name: "Name", kind: "string", format: "name", description: "", priority: 1 },
+    Column {
+        name: Cow::Borrowed("Name"),
+        kind: Cow::Borrowed("string"),
+        format: Cow::Borrowed("name"),
+        description: Cow::Borrowed(""),
+        priority: 1,
+    },
 ];
 
 /// The field under its core name or its events.k8s.io name.

@@ -4,6 +4,7 @@
 //! and add its `row!`. A kind without a row gets [`Plain`], the generic behaviour.
 
 use crate::strategy::{ScalePaths, Strategy};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 // One `pub mod` line per file, sorted.
@@ -62,9 +63,9 @@ impl Strategy for Plain {}
 
 /// Where most scalable kinds keep their numbers.
 pub const REPLICAS: ScalePaths = ScalePaths {
-    spec_replicas: &["spec", "replicas"],
-    status_replicas: &["status", "replicas"],
-    selector: &["spec", "selector"],
+    spec_replicas: Cow::Borrowed("spec.replicas"),
+    status_replicas: Cow::Borrowed("status.replicas"),
+    selector: Cow::Borrowed("spec.selector"),
 };
 
 /// One row of the table: the group, the kind and a constant expression that makes its strategy.

@@ -10,6 +10,16 @@ use meta::status::{Result, Status};
 pub struct Selection {
     labels: Option<Selector>,
     fields: Option<FieldSelector>,
+    /// What each term of `fields` looks at.
+    looked_at: Vec<Field>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Field {
+    Name,
+    Namespace,
+    /// Position among the strategy's selectable fields.
+    Own(usize),
 }
 
 impl Selection {
@@ -18,6 +28,7 @@ impl Selection {
             "" => None,
             text => Some(Selector::parse(text).map_err(Status::bad_request)?),
         };
+        let mut looked_at = Vec::new();
         let fields = match fields.trim() {
             "" => None,
             text => {
@@ -25,15 +36,17 @@ impl Selection {
                 let known = row.strategy.selectable_fields(&serde_json::Value::Null);
                 for term in &parsed.terms {
                     let name = term.field.as_str();
-                    let standard = name == "metadata.name" || (name == "metadata.namespace" && row.namespaced);
-                    if !standard && !known.iter().any(|(k, _)| *k == name) {
-                        return Err(Status::bad_request(format!("field label not supported: {name}")));
-                    }
+                    looked_at.push(match known.iter().position(|(k, _)| *k == name) {
+                        _ if name == "metadata.name" => Field::Name,
+                        _ if name == "metadata.namespace" && row.namespaced => Field::Namespace,
+                        Some(i) => Field::Own(i),
+                        None => return Err(Status::bad_request(format!("field label not supported: {name}"))),
+                    });
                 }
                 Some(parsed)
             }
         };
-        Ok(Selection { labels, fields })
+        Ok(Selection { labels, fields, looked_at })
     }
 
     pub fn is_all(&self) -> bool {
@@ -52,7 +65,13 @@ impl Selection {
             return false;
         }
         if let Some(f) = &self.fields {
-            return f.terms.iter().all(|t| t.matches(facets.field(&t.field).unwrap_or("")));
+            return f.terms.iter().zip(&self.looked_at).all(|(t, field)| {
+                t.matches(match field {
+                    Field::Name => &facets.name,
+                    Field::Namespace => &facets.namespace,
+                    Field::Own(i) => facets.fields.get(*i).map_or("", String::as_str),
+                })
+            });
         }
         true
     }

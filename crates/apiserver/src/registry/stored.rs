@@ -101,7 +101,8 @@ pub struct Facets {
     pub labels: serde_json::Map<String, Value>,
     pub name: String,
     pub namespace: String,
-    pub fields: Vec<(&'static str, String)>,
+    /// Values of the strategy's selectable fields, in its order.
+    pub fields: Vec<String>,
 }
 
 impl Facets {
@@ -111,7 +112,7 @@ impl Facets {
             labels: meta["labels"].as_object().cloned().unwrap_or_default(),
             name: meta["name"].as_str().unwrap_or_default().to_string(),
             namespace: meta["namespace"].as_str().unwrap_or_default().to_string(),
-            fields: row.strategy.selectable_fields(object),
+            fields: row.strategy.selectable_fields(object).into_iter().map(|f| f.1).collect(),
         }
     }
 
@@ -124,14 +125,6 @@ impl Facets {
         match memo.clone().downcast::<Facets>() {
             Ok(f) => f,
             Err(_) => Arc::new(Facets::of(row, &decode(entry))),
-        }
-    }
-
-    pub fn field(&self, name: &str) -> Option<&str> {
-        match name {
-            "metadata.name" => Some(&self.name),
-            "metadata.namespace" => Some(&self.namespace),
-            _ => self.fields.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str()),
         }
     }
 }

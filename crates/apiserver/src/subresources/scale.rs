@@ -59,7 +59,7 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
             )));
         }
         let mut new = old.clone();
-        set(&mut new, paths.spec_replicas, replicas.into());
+        set(&mut new, &paths.spec_replicas, replicas.into());
         let rv = if patch.is_none() { wanted["metadata"]["resourceVersion"].clone() } else { Value::Null };
         create::metadata(&mut new).insert("resourceVersion".into(), if rv.is_null() { "".into() } else { rv });
         let uid = create::text(&wanted, "uid");
@@ -74,10 +74,10 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
 
 /// The Scale of an object.
 fn of(object: &Value, paths: &ScalePaths) -> Value {
-    let at = |path: &[&str]| path.iter().fold(object, |v, p| &v[*p]);
+    let at = |path: &str| path.split('.').fold(object, |v, p| &v[p]);
     let meta = &object["metadata"];
-    let mut status = json!({"replicas": at(paths.status_replicas).as_i64().unwrap_or(0)});
-    let selector = selector_text(at(paths.selector));
+    let mut status = json!({"replicas": at(&paths.status_replicas).as_i64().unwrap_or(0)});
+    let selector = selector_text(at(&paths.selector));
     if !selector.is_empty() {
         status["selector"] = selector.into();
     }
@@ -87,7 +87,7 @@ fn of(object: &Value, paths: &ScalePaths) -> Value {
             "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"],
             "resourceVersion": meta["resourceVersion"], "creationTimestamp": meta["creationTimestamp"],
         },
-        "spec": {"replicas": at(paths.spec_replicas).as_i64().unwrap_or(0)},
+        "spec": {"replicas": at(&paths.spec_replicas).as_i64().unwrap_or(0)},
         "status": status,
     })
 }
@@ -117,10 +117,10 @@ fn selector_text(v: &Value) -> String {
     out.join(",")
 }
 
-fn set(object: &mut Value, path: &[&str], value: Value) {
+fn set(object: &mut Value, path: &str, value: Value) {
     let mut at = object;
-    for p in path {
-        at = &mut at[*p];
+    for p in path.split('.') {
+        at = &mut at[p];
     }
     *at = value;
 }

@@ -80,7 +80,7 @@ fn every_sample() {
         let obj = super::created(sample);
         let s = super::strategy_of(&obj);
         let now = crate::strategy::Now("2026-01-01T01:00:00Z".parse().expect("a time"));
-        let head: Vec<&str> = s.columns().iter().map(|c| c.name).collect();
+        let head: Vec<&str> = s.columns().iter().map(|c| c.name.as_ref()).collect();
         let cells: Vec<String> =
             s.row(&obj, now).iter().map(|c| c.as_str().map_or_else(|| c.to_string(), str::to_string)).collect();
         all.push_str(&format!("{}\n{}\n\n", head.join("|"), cells.join("|")));
