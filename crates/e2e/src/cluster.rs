@@ -20,17 +20,21 @@ pub struct Tools {
     pub kubectl: PathBuf,
     /// Optional: its scenario passes without it.
     pub helm: Option<PathBuf>,
+    /// Python packages (`kubernetes`, `kopf`); their scenarios pass without them.
+    pub python: Option<PathBuf>,
 }
 
 impl Tools {
     pub fn new(skiff: &Path, images: &Path, kubectl: &Path) -> Result<Tools> {
         let found = |p: &Path| p.canonicalize().with_context(|| format!("{} is missing", p.display()));
-        Ok(Tools { skiff: found(skiff)?, images: found(images)?, kubectl: found(kubectl)?, helm: None })
+        Ok(Tools { skiff: found(skiff)?, images: found(images)?, kubectl: found(kubectl)?, helm: None, python: None })
     }
 
-    pub fn with_helm(mut self, helm: Option<&Path>) -> Result<Tools> {
-        self.helm =
-            helm.map(|p| p.canonicalize().with_context(|| format!("{} is missing", p.display()))).transpose()?;
+    /// Adds what isn't everywhere.
+    pub fn with(mut self, helm: Option<&Path>, python: Option<&Path>) -> Result<Tools> {
+        let found = |p: &Path| p.canonicalize().with_context(|| format!("{} is missing", p.display()));
+        self.helm = helm.map(found).transpose()?;
+        self.python = python.map(found).transpose()?;
         Ok(self)
     }
 }

@@ -6,6 +6,7 @@
 
 mod bench;
 mod cluster;
+mod operator;
 mod scenarios;
 mod wire;
 
@@ -32,6 +33,9 @@ struct Args {
     /// Where helm is, if it is there.
     #[arg(long)]
     helm: Option<PathBuf>,
+    /// Where `pip install --target` has put the packages `kubernetes` and `kopf`.
+    #[arg(long)]
+    python: Option<PathBuf>,
     /// Leave the cluster running after a failure and say how to enter it.
     #[arg(long)]
     keep: bool,
@@ -60,20 +64,34 @@ pub struct Scenario {
 }
 
 fn main() -> std::process::ExitCode {
+    // Started by a scenario.
+    let words: Vec<String> = std::env::args().collect();
+    if let [_, word, group, namespace] = words.as_slice()
+        && word == "operator"
+    {
+        return match operator::run(group, namespace) {
+            Ok(()) => std::process::ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("operator: {e:#}");
+                std::process::ExitCode::FAILURE
+            }
+        };
+    }
     let args = Args::parse();
     let chosen: Vec<&Scenario> = scenarios::SCENARIOS.iter().filter(|s| s.name.contains(&args.filter)).collect();
     if args.list {
         chosen.iter().for_each(|s| println!("{}", s.name));
         return std::process::ExitCode::SUCCESS;
     }
-    let tools =
-        match Tools::new(&args.skiff, &args.images, &args.kubectl).and_then(|t| t.with_helm(args.helm.as_deref())) {
-            Ok(t) => t,
-            Err(e) => {
-                eprintln!("e2e: {e:#}");
-                return std::process::ExitCode::FAILURE;
-            }
-        };
+    let tools = match Tools::new(&args.skiff, &args.images, &args.kubectl)
+        .and_then(|t| t.with(args.helm.as_deref(), args.python.as_deref()))
+    {
+        Ok(t) => t,
+        Err(e) => {
+            eprintln!("e2e: {e:#}");
+            return std::process::ExitCode::FAILURE;
+        }
+    };
     if args.bench {
         return match bench::run(&tools) {
             Ok(()) => std::process::ExitCode::SUCCESS,

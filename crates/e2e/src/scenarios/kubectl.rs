@@ -791,11 +791,18 @@ pub fn helm(c: &Cluster) -> Result<()> {
     };
     let ns = Namespace::new(c, "helm")?;
     let chart = c.dir().join("chart");
-    std::fs::create_dir_all(chart.join("templates"))?;
+    for dir in ["templates/tests", "crds"] {
+        std::fs::create_dir_all(chart.join(dir))?;
+    }
     for (name, text) in [
         ("Chart.yaml", include_str!("../../testdata/chart/Chart.yaml")),
         ("values.yaml", include_str!("../../testdata/chart/values.yaml")),
+        ("crds/gadgets.yaml", include_str!("../../testdata/chart/crds/gadgets.yaml")),
         ("templates/all.yaml", include_str!("../../testdata/chart/templates/all.yaml")),
+        ("templates/gadget.yaml", include_str!("../../testdata/chart/templates/gadget.yaml")),
+        ("templates/hooks.yaml", include_str!("../../testdata/chart/templates/hooks.yaml")),
+        ("templates/rbac.yaml", include_str!("../../testdata/chart/templates/rbac.yaml")),
+        ("templates/tests/answers.yaml", include_str!("../../testdata/chart/templates/tests/answers.yaml")),
     ] {
         std::fs::write(chart.join(name), text)?;
     }
@@ -804,8 +811,29 @@ pub fn helm(c: &Cluster) -> Result<()> {
     helm(&["install", "greeter", &chart, "--wait", "--timeout", "60s"])?;
     run(
         &ns,
-        &[("get configmap greeter -o jsonpath={.data.greeting}", &["hello"]), ("get deployment greeter", &["1/1"])],
+        &[
+            ("get configmap greeter -o jsonpath={.data.greeting}", &["hello"]),
+            ("get deployment greeter", &["1/1"]),
+            ("get gadget greeter -o jsonpath={.spec.size}", &["1"]),
+            ("get pod greeter-before", &["Completed"]),
+            (&format!("auth can-i get gadgets --as=system:serviceaccount:{}:greeter", ns.name()), &["yes"]),
+        ],
     )?;
+    let told = helm(&["test", "greeter", "--timeout", "60s"])?;
+    ensure!(told.contains("Succeeded"), "{told}");
+    let refused = c.run(&[
+        c.tools.helm.as_ref().map(|p| p.to_str().unwrap_or_default()).unwrap_or_default(),
+        "--namespace",
+        ns.name(),
+        "upgrade",
+        "greeter",
+        &chart,
+        "--set",
+        "hook=exit 3",
+        "--timeout",
+        "30s",
+    ])?;
+    ensure!(!refused.ok && refused.stderr.contains("pre-upgrade hooks failed"), "{}", refused.stderr);
     helm(&["upgrade", "greeter", &chart, "--set", "greeting=welcome,replicas=2", "--wait", "--timeout", "60s"])?;
     run(
         &ns,
@@ -814,10 +842,12 @@ pub fn helm(c: &Cluster) -> Result<()> {
     helm(&["rollback", "greeter", "1", "--wait", "--timeout", "60s"])?;
     run(&ns, &[("get configmap greeter -o jsonpath={.data.greeting}", &["hello"])])?;
     let history = helm(&["history", "greeter"])?;
-    ensure!(history.contains("Rollback to 1") && history.lines().count() == 4, "{history}");
+    ensure!(history.contains("Rollback to 1") && history.lines().count() == 5, "{history}");
     helm(&["uninstall", "greeter", "--wait", "--timeout", "60s"])?;
     run(&ns, &[("!get deployment greeter", &["not found"])])?;
     ensure!(!ns.must("get secrets -o name")?.contains("sh.helm.release"), "helm left releases behind");
+    // A post-delete hook has run; definitions stay, as Helm has it.
+    run(&ns, &[("get configmap greeter-gone", &[]), ("delete crd gadgets.helm.example.com", &["deleted"])])?;
     ns.delete()
 }
 

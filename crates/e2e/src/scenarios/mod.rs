@@ -2,6 +2,7 @@
 
 mod api;
 pub mod bad_input;
+mod clients;
 pub mod etcd;
 pub mod fuzz;
 mod kubectl;
@@ -48,6 +49,9 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "kubectl/discovers and explains", on: On::Shared, run: kubectl::discovers },
     Scenario { name: "kubectl/cordons, drains, taints", on: On::Shared, run: kubectl::empties_a_node },
     Scenario { name: "helm/installs, upgrades, rolls back, uninstalls", on: On::Shared, run: kubectl::helm },
+    Scenario { name: "clients/the Python client", on: On::Shared, run: clients::python },
+    Scenario { name: "clients/an operator on kopf", on: On::Shared, run: clients::kopf_operator },
+    Scenario { name: "clients/an operator on kube", on: On::Shared, run: clients::kube_operator },
     Scenario { name: "pods/get what they ask for", on: On::Shared, run: pods::gets_what_it_asks_for },
     Scenario { name: "pods/end as they should", on: On::Shared, run: pods::ends_as_it_should },
     Scenario { name: "pods/are probed", on: On::Shared, run: pods::is_probed },
