@@ -39,6 +39,33 @@ pub fn kube_operator(c: &Cluster) -> Result<()> {
     operate(ns, "kube.example.com", command, "said")
 }
 
+/// `kubectl proxy` on a port that it chooses and on a unix socket, both asked with curl.
+pub fn kubectl_proxy(c: &Cluster) -> Result<()> {
+    let socket = c.dir().join("proxy.sock");
+    let log = c.dir().join("proxy.log");
+    let start = |args: &[&str]| -> Result<Running> {
+        let file = std::fs::File::create(&log)?;
+        let mut command = c.command(&c.tools.kubectl);
+        command.arg("proxy").args(args).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        Ok(Running(command.spawn()?))
+    };
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+
+    let port = start(&["--port=0", "--disable-filter=true"])?;
+    c.wait(PATIENCE, "kubectl proxy to listen", || Ok(said().contains("Starting to serve on 127.0.0.1:")))?;
+    let address = said().trim().rsplit(' ').next().unwrap_or_default().to_string();
+    let answer = c.must(&["curl", "-sS", &format!("http://{address}/api/")])?;
+    ensure!(answer.contains("\"versions\"") && answer.contains("\"v1\""), "by port: {answer}");
+    drop(port);
+
+    let socket = socket.display().to_string();
+    let _by_socket = start(&[&format!("--unix-socket={socket}")])?;
+    c.wait(PATIENCE, "the socket", || Ok(std::path::Path::new(&socket).exists()))?;
+    let answer = c.must(&["curl", "-sS", "--unix-socket", &socket, "http://localhost/api/"])?;
+    ensure!(answer.contains("\"versions\"") && answer.contains("\"v1\""), "by socket: {answer}");
+    Ok(())
+}
+
 /// Starts an operator and sees it create, follow changes, take its status, heal and clean up.
 fn operate(ns: Namespace<'_>, group: &str, mut operator: Command, said: &str) -> Result<()> {
     let c = ns.c;

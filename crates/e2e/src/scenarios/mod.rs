@@ -52,6 +52,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "clients/the Python client", on: On::Shared, run: clients::python },
     Scenario { name: "clients/an operator on kopf", on: On::Shared, run: clients::kopf_operator },
     Scenario { name: "clients/an operator on kube", on: On::Shared, run: clients::kube_operator },
+    Scenario { name: "kubectl/serves the API by its proxy", on: On::Shared, run: clients::kubectl_proxy },
     Scenario { name: "pods/get what they ask for", on: On::Shared, run: pods::gets_what_it_asks_for },
     Scenario { name: "pods/end as they should", on: On::Shared, run: pods::ends_as_it_should },
     Scenario { name: "pods/are probed", on: On::Shared, run: pods::is_probed },

@@ -88,10 +88,14 @@ pub fn replication_controllers(c: &Cluster) -> Result<()> {
     until(&ns, counts, "2/2/1")?;
     ns.must("scale rc rc --replicas=1")?;
     until(&ns, counts, "1/1/2")?;
+    ns.must("scale rc rc --replicas=2 --current-replicas=1")?;
+    until(&ns, counts, "2/2/3")?;
+    ns.must("scale rc rc --replicas=1")?;
+    until(&ns, counts, "1/1/4")?;
     let pod = ns.must("get pods -l app=rc -o jsonpath={.items[*].metadata.name}")?;
     ns.must(&format!("label pod {pod} app=other --overwrite"))?;
     until(&ns, &format!("get pod {pod} -o jsonpath={{.metadata.ownerReferences}}"), "")?;
-    until(&ns, counts, "1/1/2")?;
+    until(&ns, counts, "1/1/4")?;
     // A status that is settled is not written again.
     let before = ns.must("get rc rc -o jsonpath={.metadata.resourceVersion}")?;
     std::thread::sleep(std::time::Duration::from_secs(1));
