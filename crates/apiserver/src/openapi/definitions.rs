@@ -1,5 +1,6 @@
 //! Types as JSON schemas, each named type once.
 
+use super::descriptions::Descriptions;
 use api::catalogue::Resource;
 use api::facts::{facts, types as builtin_types};
 use meta::schema::{Field, Shape, Struct, Topology, TypeId, Types};
@@ -20,6 +21,7 @@ pub struct Definitions {
     done: BTreeMap<String, Value>,
     /// Built-in types that are referred to and not yet written.
     queue: Vec<TypeId>,
+    texts: Descriptions,
 }
 
 const META: &str = "apimachinery.pkg.apis.meta.v1.";
@@ -43,7 +45,7 @@ fn custom_name(group: &str, version: &str, kind: &str) -> String {
 
 impl Definitions {
     pub fn new(flavor: Flavor) -> Self {
-        Definitions { flavor, done: BTreeMap::new(), queue: Vec::new() }
+        Definitions { flavor, done: BTreeMap::new(), queue: Vec::new(), texts: Descriptions::unpack() }
     }
 
     fn reference(&self, name: &str) -> Value {
@@ -172,6 +174,7 @@ impl Definitions {
             let types = builtin_types().clone();
             let name = definition_name(&types.get(ty).name);
             let mut schema = self.schema(&types, ty, true);
+            self.describe(&name, &mut schema);
             if let Some(gvk) = facts().gvk.get(&ty) {
                 schema["x-kubernetes-group-version-kind"] =
                     json!([{"group": gvk.group, "version": gvk.version, "kind": gvk.kind}]);
@@ -179,6 +182,25 @@ impl Definitions {
             self.done.insert(name, schema);
         }
         Value::Object(self.done.into_iter().collect())
+    }
+
+    /// Adds what a built-in type and its fields are for.
+    fn describe(&self, name: &str, schema: &mut Value) {
+        let texts = self.texts.of(name);
+        if let Some(text) = texts.get("") {
+            schema["description"] = (*text).into();
+        }
+        let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
+            return;
+        };
+        for (field, property) in properties {
+            let Some(text) = texts.get(field.as_str()) else { continue };
+            if property.get("$ref").is_some() && self.flavor == Flavor::V3 {
+                // Nothing may stand beside a reference in v3.
+                *property = json!({"allOf": [property.take()]});
+            }
+            property["description"] = (*text).into();
+        }
     }
 
     /// The schema of a type. Named built-in types are written out only where they are the definition itself.

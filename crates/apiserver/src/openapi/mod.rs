@@ -1,13 +1,15 @@
 //! OpenAPI documents: v2 (`/openapi/v2`, JSON and protobuf) and v3 (`/openapi/v3`, a document per group version).
 //!
 //! In: the rows of the catalogue. Out: bytes with an ETag, built at the first request and kept until a row of
-//! theirs changes. `kubectl explain`, client-side apply, diff and validation go by these.
+//! theirs changes or nobody has asked for a while (together they are some ten MB). `kubectl explain`, client-side apply, diff and validation go by these.
 //!
 //! * [`definitions`]: types as schemas.
+//! * [`descriptions`]: what types and fields are for.
 //! * [`paths`]: rows as operations.
 //! * [`gnostic`]: the v2 document as protobuf.
 
 mod definitions;
+mod descriptions;
 mod gnostic;
 mod paths;
 
@@ -20,6 +22,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const JSON: &str = "application/json";
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -44,10 +47,17 @@ pub fn etag(body: &[u8]) -> String {
     hex::encode_upper(Sha256::digest(body))
 }
 
+/// How long a document stays in memory after it was asked for. Clients keep what they got by its ETag, and building
+/// one anew takes some ten milliseconds.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// A document, and the rows that it was made from.
 struct Cached {
     rows: Vec<Arc<Resource>>,
-    document: Document,
+    etag: String,
+    /// `None`: nobody has asked for it for [`IDLE`].
+    document: Option<Document>,
+    used: Instant,
 }
 
 impl Cached {
@@ -56,21 +66,68 @@ impl Cached {
     }
 }
 
-/// Documents by path. Holds what has been asked for.
+/// Documents by path. Holds what has been asked for lately.
+#[derive(Default, Clone)]
+pub struct Cache(Arc<Mutex<Documents>>);
+
 #[derive(Default)]
-pub struct Cache(Mutex<HashMap<String, Cached>>);
+struct Documents {
+    by_path: HashMap<String, Cached>,
+    /// A task waits to forget what nobody asks for.
+    forgetting: bool,
+}
 
 impl Cache {
     /// The document of a path, built unless it is there and still true.
     fn get(&self, path: &str, rows: &[Arc<Resource>], build: impl FnOnce() -> Document) -> Document {
-        if let Some(c) = self.0.lock().get(path)
+        if let Some(c) = self.0.lock().by_path.get_mut(path)
             && c.fits(rows)
+            && let Some(document) = &c.document
         {
-            return c.document.clone();
+            c.used = Instant::now();
+            return document.clone();
         }
         let document = build();
-        self.0.lock().insert(path.to_string(), Cached { rows: rows.to_vec(), document: document.clone() });
+        let cached = Cached {
+            rows: rows.to_vec(),
+            etag: document.etag.clone(),
+            document: Some(document.clone()),
+            used: Instant::now(),
+        };
+        let mut documents = self.0.lock();
+        documents.by_path.insert(path.to_string(), cached);
+        if !documents.forgetting
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            documents.forgetting = true;
+            let cache = self.clone();
+            runtime.spawn(async move {
+                while cache.forget(IDLE) {
+                    tokio::time::sleep(IDLE).await;
+                }
+            });
+        }
         document
+    }
+
+    /// The hash of a path's document, which is known longer than the document is held.
+    fn etag(&self, path: &str, rows: &[Arc<Resource>], build: impl FnOnce() -> Document) -> String {
+        if let Some(c) = self.0.lock().by_path.get(path)
+            && c.fits(rows)
+        {
+            return c.etag.clone();
+        }
+        self.get(path, rows, build).etag
+    }
+
+    /// Drops documents that nobody has asked for that long; `false`: none is left.
+    fn forget(&self, idle: Duration) -> bool {
+        let mut documents = self.0.lock();
+        for c in documents.by_path.values_mut().filter(|c| c.used.elapsed() >= idle) {
+            c.document = None;
+        }
+        documents.forgetting = documents.by_path.values().any(|c| c.document.is_some());
+        documents.forgetting
     }
 }
 
@@ -113,16 +170,21 @@ pub fn v3(cache: &Cache, rows: &[Arc<Resource>], path: &str, _accept: &str) -> O
 }
 
 fn v3_document(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> Document {
-    cache.get(path, rows, || Document::new(JSON, v3_value(rows).to_string().into_bytes()))
+    cache.get(path, rows, || build_v3(rows))
+}
+
+fn build_v3(rows: &[Arc<Resource>]) -> Document {
+    Document::new(JSON, v3_value(rows).to_string().into_bytes())
 }
 
 /// Built-in documents only change with the program, so their hash needs no document.
 fn v3_hash(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> String {
     if rows.iter().any(|r| !definitions::builtin(r)) {
-        return v3_document(cache, path, rows).etag;
+        return cache.etag(path, rows, || build_v3(rows));
     }
     let names: Vec<&str> = rows.iter().map(|r| r.plural.as_str()).collect();
-    etag(format!("{}\0{path}\0{}\0{}", env!("CARGO_PKG_VERSION"), api::facts::VERSION, names.join(",")).as_bytes())
+    let (program, texts) = (env!("CARGO_PKG_VERSION"), descriptions::fingerprint());
+    etag(format!("{program}\0{path}\0{}\0{texts}\0{}", api::facts::VERSION, names.join(",")).as_bytes())
 }
 
 fn group_versions(rows: &[Arc<Resource>]) -> BTreeMap<String, Vec<Arc<Resource>>> {

@@ -110,11 +110,12 @@ fn kubectl_finds_what_it_applies_by() {
         schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["volumes"]["x-kubernetes-patch-strategy"],
         "merge,retainKeys"
     );
+    let strategy = &schemas["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["strategy"];
     assert_eq!(
-        schemas["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["strategy"],
-        json!({"allOf": [{"$ref": "#/components/schemas/io.k8s.api.apps.v1.DeploymentStrategy"}],
-            "x-kubernetes-patch-strategy": "retainKeys"})
+        (&strategy["allOf"], &strategy["x-kubernetes-patch-strategy"]),
+        (&json!([{"$ref": "#/components/schemas/io.k8s.api.apps.v1.DeploymentStrategy"}]), &json!("retainKeys"))
     );
+    assert!(strategy["description"].as_str().is_some_and(|d| d.contains("replace existing pods")), "{strategy}");
     assert_eq!(
         schemas["io.k8s.api.apps.v1.Deployment"]["x-kubernetes-group-version-kind"],
         json!([{"group": "apps", "version": "v1", "kind": "Deployment"}])
@@ -238,4 +239,38 @@ fn kubectl_reads_v2_as_protobuf() {
     let json = v2(&Cache::default(), &rows, "application/json").unwrap();
     assert_eq!(json.content_type, JSON);
     assert!(body.len() > 100_000 && json.body.len() > body.len());
+}
+
+#[test]
+fn types_and_fields_say_what_they_are_for() {
+    let v2 = v2_value(&builtin());
+    let v3 = v3_json(&builtin(), "api/v1");
+    for (schemas, flavor) in [(&v2["definitions"], "v2"), (&v3["components"]["schemas"], "v3")] {
+        for (ty, field, has) in [
+            ("api.core.v1.Pod", "", "collection of containers"),
+            ("api.core.v1.PodSpec", "containers", "List of containers"),
+            ("api.core.v1.PodSpec", "securityContext", "SecurityContext holds pod-level"),
+            ("apimachinery.pkg.apis.meta.v1.ObjectMeta", "labels", "Map of string keys"),
+        ] {
+            let mut at = &schemas[format!("io.k8s.{ty}")];
+            if !field.is_empty() {
+                at = &at["properties"][field];
+            }
+            assert!(at["description"].as_str().is_some_and(|d| d.contains(has)), "{flavor} {ty}.{field}: {at}");
+        }
+    }
+}
+
+#[test]
+fn idle_documents_are_forgotten_and_their_hashes_kept() {
+    let cache = Cache::default();
+    let rows = vec![custom(None)];
+    let path = "apis/stable.example.com/v1";
+    let first = v3(&cache, &rows, path, "").unwrap();
+    assert!(cache.forget(Duration::from_secs(60)), "just used");
+    assert!(!cache.forget(Duration::ZERO));
+    let never = || -> Document { panic!("the hash is known") };
+    assert_eq!(cache.etag(path, &rows, never), first.etag);
+    let again = v3(&cache, &rows, path, "").unwrap();
+    assert_eq!((again.etag, again.body), (first.etag, first.body));
 }

@@ -729,6 +729,17 @@ pub fn discovers(c: &Cluster) -> Result<()> {
             ("explain deployment.spec.strategy.rollingUpdate", &["GROUP:      apps", "maxSurge", "maxUnavailable"]),
             ("explain pod --recursive", &["containers", "-required-", "livenessProbe", "initialDelaySeconds"]),
             ("explain cronjob --api-version=batch/v1", &["VERSION:    v1"]),
+            (
+                "explain pod.spec.containers",
+                &["FIELD: containers <[]Container>", "List of containers belonging to the pod", "Entrypoint array."],
+            ),
+            ("explain pod.spec.containers.resources", &["limits\t<map[string]Quantity>", "Limits describes"]),
+            ("explain service.spec.ports.targetPort", &["<IntOrString>", "Number or name of the port"]),
+            ("explain configmap.metadata.labels", &["<map[string]string>", "Map of string keys and values"]),
+            (
+                "explain pod.spec --output=plaintext-openapiv2",
+                &["RESOURCE: spec <Object>", "List of containers belonging to the pod"],
+            ),
             ("!explain pod.spec.nope", &["field \"nope\" does not exist"]),
             ("config view --minify", &["server: https://127.0.0.1:6443", "DATA+OMITTED"]),
             ("config current-context", &["default"]),
