@@ -12,6 +12,7 @@ pub mod health;
 pub mod metrics;
 pub mod openapi;
 pub mod options;
+pub mod outbound;
 pub mod paths;
 pub mod pipeline;
 pub mod pki;

@@ -115,7 +115,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    fn create(common_name: &str, now: i64) -> std::result::Result<Authority, rcgen::Error> {
+    pub(crate) fn create(common_name: &str, now: i64) -> std::result::Result<Authority, rcgen::Error> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();

@@ -35,6 +35,8 @@ pub struct Server {
     pub rbac: Arc<authz::rbac::Rbac>,
     pub tokens: Arc<TokenIssuer>,
     pub proxy: Proxy,
+    /// Webhooks, aggregated servers and whatever else is called, is called through this.
+    pub outbound: crate::outbound::Client,
     pub flow: Flow,
     pub health: Health,
     pub metrics: Metrics,

@@ -11,7 +11,7 @@ use apiserver::reader::Reader;
 use apiserver::registry::{Catalogue, Registry};
 use apiserver::server::Server;
 use apiserver::services::ServiceAddresses;
-use apiserver::{admission, authz, bootstrap, flow, health, metrics, openapi, pki, proxying, tokens};
+use apiserver::{admission, authz, bootstrap, flow, health, metrics, openapi, outbound, pki, proxying, tokens};
 use arc_swap::ArcSwap;
 use client::{Client, Informers};
 use k8s_openapi::api::core::v1::Node;
@@ -65,6 +65,7 @@ impl ControlPlane {
         write_kubeconfig(args, layout, &pki, port)?;
 
         let reader = Reader::new(store.clone());
+        let outbound = outbound::Client::new(reader.clone());
         let issuer = format!("https://kubernetes.default.svc.{}", args.cluster_domain);
         let tokens = Arc::new(
             tokens::TokenIssuer::new(&pki.service_account_key_pem, &issuer, &[])
@@ -94,6 +95,7 @@ impl ControlPlane {
             authz,
             rbac,
             tokens,
+            outbound,
             proxy: proxying::Proxy::new(Arc::new(kubelet_client_tls(&pki)?)),
             flow: flow::Flow::new(400, 200),
             health,
