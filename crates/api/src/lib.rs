@@ -4,6 +4,7 @@
 //! * `catalogue`: one row per served resource, pointing to its type and its [`strategy::Strategy`].
 //! * `kinds`: a file per kind: defaults, validation, strategy, printed columns.
 //! * `codec`: JSON, YAML and protobuf, driven by the facts.
+//! * `quota`: what objects use, as quotas count it.
 //! * `convert`: between versions that share one storage.
 
 pub mod catalogue;
@@ -11,5 +12,6 @@ pub mod codec;
 pub mod convert;
 pub mod facts;
 pub mod kinds;
+pub mod quota;
 pub mod strategy;
 pub mod validation;

@@ -10,6 +10,7 @@ pub mod clusterrole_aggregation;
 pub mod daemonset;
 pub mod deployment;
 pub mod discovery;
+pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod expectations;
@@ -23,9 +24,11 @@ pub mod pod_gc;
 pub mod pods;
 pub mod replicaset;
 pub mod replicationcontroller;
+pub mod resourcequota;
 pub mod root_ca;
 pub mod serviceaccount;
 pub mod statefulset;
+pub mod storage_protection;
 pub mod taint_eviction;
 
 use client::{Client, Informers};
@@ -85,6 +88,11 @@ pub const CONTROLLERS: &[Controller] = controllers![
     "daemon-set-controller" => daemonset::run,
     "replication-controller" => replicationcontroller::run,
     "pod-garbage-collector" => pod_gc::run,
+    "resourcequota-controller" => resourcequota::run,
+    "pvc-protection-controller" => storage_protection::run_claims,
+    "pv-protection-controller" => storage_protection::run_volumes,
+    "volumeattributesclass-protection-controller" => storage_protection::run_classes,
+    "disruption-controller" => disruption::run,
     "clusterrole-aggregation-controller" => clusterrole_aggregation::run,
 ];
 

@@ -3,11 +3,11 @@
 
 use super::{Attributes, Operation, Plugin, forbidden};
 use crate::reader::Reader;
+use api::quota::{Amounts, amounts, pod_total};
 use async_trait::async_trait;
 use meta::quantity::Quantity;
 use meta::status::Status;
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
@@ -110,14 +110,6 @@ fn fill(container: &mut Value, field: &str, defaults: &Value) -> Vec<String> {
     set
 }
 
-type Amounts = BTreeMap<String, Quantity>;
-
-fn amounts(v: &Value) -> Amounts {
-    v.as_object()
-        .map(|m| m.iter().filter_map(|(k, q)| Some((k.clone(), Quantity::from_value(q).ok()?))).collect())
-        .unwrap_or_default()
-}
-
 /// Limits in the order of resource names, so that texts are the same each time.
 fn sorted(v: &Value) -> Vec<(String, Quantity)> {
     amounts(v).into_iter().collect()
@@ -139,56 +131,6 @@ fn check_pod(pod: &Value, limit: &Value, errors: &mut Vec<String>) {
         }
         _ => {}
     }
-}
-
-/// What a pod takes at most: its containers and side containers together, or an init container with the side
-/// containers that started before it; plus overhead. Source: KEP-753, "resource usage calculation".
-pub(super) fn pod_total(spec: &Value, field: &str) -> Amounts {
-    let mut total = Amounts::new();
-    let of = |c: &Value| amounts(&c["resources"][field]);
-    let add = |into: &mut Amounts, more: &Amounts| {
-        for (k, q) in more {
-            let sum = into.get(k).copied().unwrap_or(Quantity::ZERO) + *q;
-            into.insert(k.clone(), sum);
-        }
-    };
-    for c in spec["containers"].as_array().into_iter().flatten() {
-        add(&mut total, &of(c));
-    }
-    let mut sidecars = Amounts::new();
-    let mut peak = Amounts::new();
-    for c in spec["initContainers"].as_array().into_iter().flatten() {
-        let mut now = of(c);
-        if c["restartPolicy"] == "Always" {
-            add(&mut total, &now);
-            add(&mut sidecars, &now);
-            now = sidecars.clone();
-        } else {
-            add(&mut now, &sidecars);
-        }
-        for (k, q) in now {
-            let higher = peak.get(&k).is_none_or(|p| q > *p);
-            if higher {
-                peak.insert(k, q);
-            }
-        }
-    }
-    for (k, q) in peak {
-        if total.get(&k).is_none_or(|t| q > *t) {
-            total.insert(k, q);
-        }
-    }
-    // Resources of the whole pod replace the sums.
-    total.extend(amounts(&spec["resources"][field]));
-    let overhead = amounts(&spec["overhead"]);
-    if field == "requests" {
-        add(&mut total, &overhead);
-    } else {
-        // A resource without a limit stays without one.
-        let bounded: Amounts = overhead.into_iter().filter(|(k, _)| total.contains_key(k)).collect();
-        add(&mut total, &bounded);
-    }
-    total
 }
 
 fn check(kind: &str, limit: &Value, requests: &Amounts, limits: &Amounts, errors: &mut Vec<String>) {
@@ -350,24 +292,5 @@ mod tests {
             let text = done.err().map(|e| e.message).unwrap_or_default();
             assert!(text.ends_with(expected) && text.is_empty() == expected.is_empty(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_pod_takes_the_higher_of_starting_and_running() {
-        let c = |cpu: &str| json!({"resources":{"requests":{"cpu":cpu}}});
-        let mut sidecar = c("1");
-        sidecar["restartPolicy"] = "Always".into();
-        for (init, main, expected) in [
-            (json!([]), json!([c("1"), c("2")]), "3"),
-            (json!([c("5")]), json!([c("1"), c("2")]), "5"),
-            (json!([sidecar, c("5")]), json!([c("1")]), "6"),
-            (json!([c("5"), sidecar]), json!([c("1"), c("2")]), "5"),
-            (json!([sidecar]), json!([c("1"), c("2")]), "4"),
-        ] {
-            let total = pod_total(&json!({"initContainers":init,"containers":main}), "requests");
-            assert_eq!(total["cpu"].to_string(), expected, "{init} {main}");
-        }
-        let with_overhead = json!({"containers":[c("1")],"overhead":{"cpu":"500m"}});
-        assert_eq!(pod_total(&with_overhead, "requests")["cpu"].to_string(), "1500m");
     }
 }

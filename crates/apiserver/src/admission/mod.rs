@@ -99,8 +99,8 @@ pub fn default_chain(reader: &Reader, authorizer: &Arc<dyn Authorizer>, rbac: &A
         Arc::new(priority::Priority::new(reader.clone())),
         Arc::new(default_toleration_seconds::DefaultTolerationSeconds),
         Arc::new(default_storage_class::DefaultStorageClass::new(reader.clone())),
-        // Not yet: storage_object_in_use_protection. Its finalizers are taken away by the PVC and PV protection
-        // controllers; without those no claim could ever be deleted, nor its namespace.
+        // What it adds is taken away by the controllers in `controllers/src/storage_protection.rs`.
+        Arc::new(storage_object_in_use_protection::StorageObjectInUseProtection),
         Arc::new(persistent_volume_claim_resize::PersistentVolumeClaimResize::new(reader.clone())),
         Arc::new(runtime_class::RuntimeClass::new(reader.clone())),
         Arc::new(certificate_approval::CertificateApproval::new(authorizer.clone())),

@@ -5,19 +5,17 @@
 //! for a write that then lost its race is given back at once; where its outcome is unknown, by the controller's next
 //! recount.
 
-use super::limit_ranger::pod_total;
 use super::{Attributes, Operation, Plugin, forbidden};
 use crate::reader::{Reader, key};
+use api::quota::{Amounts, amounts, in_scope, subtract, usage_of};
 use async_trait::async_trait;
-use meta::quantity::{Format, Quantity};
-use meta::status::{Status, qualified};
-use serde_json::{Value, json};
+use meta::quantity::Quantity;
+use meta::status::Status;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Other servers may charge the same quota at the same time.
 const ATTEMPTS_MAX: usize = 16;
-
-pub type Usage = BTreeMap<String, Quantity>;
 
 pub struct ResourceQuota {
     reader: Reader,
@@ -40,7 +38,7 @@ impl ResourceQuota {
             for _ in 0..ATTEMPTS_MAX {
                 let Some(now) = self.reader.get("", "resourcequotas", a.namespace, &name) else { break };
                 let quota = now.value();
-                if !in_scope(&quota["spec"], plural, group, a.object) {
+                if !in_scope(&quota["spec"], group, plural, a.object) {
                     break;
                 }
                 let Some(back) = given_back(&quota, &charge) else { break };
@@ -63,14 +61,14 @@ impl ResourceQuota {
         for entry in self.reader.list("", "resourcequotas", a.namespace)? {
             let quota = entry.value();
             let name = quota["metadata"]["name"].as_str().unwrap_or_default().to_string();
-            if done.contains(&name) || !in_scope(&quota["spec"], plural, group, a.object) {
+            if done.contains(&name) || !in_scope(&quota["spec"], group, plural, a.object) {
                 continue;
             }
             let hard = amounts(&quota["status"]["hard"]);
             if plural == "pods" && group.is_empty() {
                 check_constraints(a, &name, &hard)?;
             }
-            let relevant: Usage =
+            let relevant: Amounts =
                 added.iter().filter(|(k, _)| hard.contains_key(*k)).map(|(k, q)| (k.clone(), *q)).collect();
             if relevant.values().all(Quantity::is_zero) {
                 continue;
@@ -88,7 +86,7 @@ impl ResourceQuota {
                 .map(|(k, _)| k)
                 .collect();
             if !exceeded.is_empty() {
-                let show = |of: &Usage| {
+                let show = |of: &Amounts| {
                     let parts: Vec<String> =
                         exceeded.iter().filter_map(|k| Some(format!("{k}={}", of.get(*k)?))).collect();
                     parts.join(",")
@@ -125,7 +123,7 @@ impl ResourceQuota {
 }
 
 /// What a write adds; negative where it gives back.
-fn added(a: &Attributes<'_>) -> Usage {
+fn added(a: &Attributes<'_>) -> Amounts {
     let (group, plural) = (a.resource.group.as_str(), a.resource.plural.as_str());
     match a.operation {
         Operation::Create => usage_of(group, plural, a.object),
@@ -137,7 +135,7 @@ fn added(a: &Attributes<'_>) -> Usage {
 }
 
 /// The quota with a charge taken back, or nothing to do. Never below zero: a recount may have come in between.
-fn given_back(quota: &Value, charge: &Usage) -> Option<Value> {
+fn given_back(quota: &Value, charge: &Amounts) -> Option<Value> {
     let used = amounts(&quota["status"]["used"]);
     let mut out = quota.clone();
     for (k, q) in charge.iter().filter(|(_, q)| !q.is_zero()) {
@@ -207,111 +205,8 @@ impl Plugin for ResourceQuota {
     }
 }
 
-fn amounts(v: &Value) -> Usage {
-    v.as_object()
-        .map(|m| m.iter().filter_map(|(k, q)| Some((k.clone(), Quantity::from_value(q).ok()?))).collect())
-        .unwrap_or_default()
-}
-
-fn subtract(new: Usage, old: &Usage) -> Usage {
-    let mut out = new;
-    for (k, q) in old {
-        let rest = out.get(k).copied().unwrap_or(Quantity::ZERO) - *q;
-        out.insert(k.clone(), rest);
-    }
-    out
-}
-
-fn one() -> Quantity {
-    Quantity::new(1, Format::DecimalSi)
-}
-
-/// What one object uses, by quota resource name.
-pub fn usage_of(group: &str, plural: &str, object: &Value) -> Usage {
-    let mut usage = Usage::new();
-    usage.insert(format!("count/{}", qualified(plural, group)), one());
-    if !group.is_empty() {
-        return usage;
-    }
-    match plural {
-        "pods" => pod_usage(object, &mut usage),
-        "services" => service_usage(object, &mut usage),
-        "persistentvolumeclaims" => claim_usage(object, &mut usage),
-        "replicationcontrollers" | "resourcequotas" | "secrets" | "configmaps" => {
-            usage.insert(plural.to_string(), one());
-        }
-        _ => {}
-    }
-    usage
-}
-
-fn is_native(resource: &str) -> bool {
-    !resource.contains('/') || resource.split_once('/').is_some_and(|(d, _)| d.ends_with("kubernetes.io"))
-}
-
-fn pod_usage(pod: &Value, usage: &mut Usage) {
-    // A finished pod takes nothing but its place in the store.
-    if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
-        return;
-    }
-    usage.insert("pods".to_string(), one());
-    for (resource, q) in pod_total(&pod["spec"], "requests") {
-        let plain =
-            matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage") || resource.starts_with("hugepages-");
-        if plain {
-            usage.insert(resource.clone(), q);
-        }
-        if plain || !is_native(&resource) {
-            usage.insert(format!("requests.{resource}"), q);
-        }
-    }
-    for (resource, q) in pod_total(&pod["spec"], "limits") {
-        if matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage") {
-            usage.insert(format!("limits.{resource}"), q);
-        }
-    }
-}
-
-fn service_usage(service: &Value, usage: &mut Usage) {
-    usage.insert("services".to_string(), one());
-    let spec = &service["spec"];
-    let ports = spec["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let count = |n: usize| Quantity::new(i64::try_from(n).unwrap_or(i64::MAX), Format::DecimalSi);
-    match spec["type"].as_str() {
-        Some("NodePort") => {
-            usage.insert("services.nodeports".to_string(), count(ports.len()));
-        }
-        Some("LoadBalancer") => {
-            usage.insert("services.loadbalancers".to_string(), one());
-            let with_port = if spec["allocateLoadBalancerNodePorts"] == false {
-                ports.iter().filter(|p| p["nodePort"].as_i64().unwrap_or(0) != 0).count()
-            } else {
-                ports.len()
-            };
-            usage.insert("services.nodeports".to_string(), count(with_port));
-        }
-        _ => {}
-    }
-}
-
-fn claim_usage(claim: &Value, usage: &mut Usage) {
-    usage.insert("persistentvolumeclaims".to_string(), one());
-    let storage = Quantity::from_value(&claim["spec"]["resources"]["requests"]["storage"]).ok();
-    let class = claim["spec"]["storageClassName"].as_str().unwrap_or_default();
-    let prefix = format!("{class}.storageclass.storage.k8s.io/");
-    if !class.is_empty() {
-        usage.insert(format!("{prefix}persistentvolumeclaims"), one());
-    }
-    if let Some(q) = storage {
-        usage.insert("requests.storage".to_string(), q);
-        if !class.is_empty() {
-            usage.insert(format!("{prefix}requests.storage"), q);
-        }
-    }
-}
-
 /// A quota on compute demands that each container says what it takes.
-fn check_constraints(a: &Attributes<'_>, quota: &str, hard: &Usage) -> Result<(), Status> {
+fn check_constraints(a: &Attributes<'_>, quota: &str, hard: &Amounts) -> Result<(), Status> {
     let spec = &a.object["spec"];
     let containers: Vec<&Value> =
         ["containers", "initContainers"].iter().flat_map(|l| spec[*l].as_array().into_iter().flatten()).collect();
@@ -348,74 +243,12 @@ fn check_constraints(a: &Attributes<'_>, quota: &str, hard: &Usage) -> Result<()
     Err(forbidden(a, format!("failed quota: {quota}: must specify {}", texts.join("; "))))
 }
 
-/// Whether the quota's scopes take in this object. Scopes speak of pods alone.
-fn in_scope(spec: &Value, plural: &str, group: &str, object: &Value) -> bool {
-    let scopes = spec["scopes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let expressions = spec["scopeSelector"]["matchExpressions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if scopes.is_empty() && expressions.is_empty() {
-        return true;
-    }
-    if plural != "pods" || !group.is_empty() {
-        return false;
-    }
-    let exists = json!({"operator": "Exists"});
-    scopes.iter().all(|s| has_scope(s.as_str().unwrap_or_default(), &exists, object))
-        && expressions.iter().all(|e| has_scope(e["scopeName"].as_str().unwrap_or_default(), e, object))
-}
-
-fn has_scope(scope: &str, expression: &Value, pod: &Value) -> bool {
-    let spec = &pod["spec"];
-    match scope {
-        "Terminating" => spec["activeDeadlineSeconds"].as_i64().is_some_and(|s| s >= 0),
-        "NotTerminating" => !spec["activeDeadlineSeconds"].as_i64().is_some_and(|s| s >= 0),
-        "BestEffort" => best_effort(spec),
-        "NotBestEffort" => !best_effort(spec),
-        "CrossNamespacePodAffinity" => crosses_namespaces(spec),
-        "PriorityClass" => {
-            let class = spec["priorityClassName"].as_str().unwrap_or_default();
-            let listed = expression["values"].as_array().is_some_and(|v| v.iter().any(|v| v == class));
-            match expression["operator"].as_str().unwrap_or_default() {
-                "In" => !class.is_empty() && listed,
-                "NotIn" => !listed,
-                "Exists" => !class.is_empty(),
-                "DoesNotExist" => class.is_empty(),
-                _ => false,
-            }
-        }
-        _ => false,
-    }
-}
-
-fn best_effort(spec: &Value) -> bool {
-    let says = |r: &Value| {
-        ["requests", "limits"]
-            .iter()
-            .any(|f| ["cpu", "memory"].iter().any(|n| Quantity::from_value(&r[*f][*n]).is_ok_and(|q| q.sign() > 0)))
-    };
-    let containers = ["containers", "initContainers"].iter().flat_map(|l| spec[*l].as_array().into_iter().flatten());
-    !says(&spec["resources"]) && !containers.into_iter().any(|c| says(&c["resources"]))
-}
-
-fn crosses_namespaces(spec: &Value) -> bool {
-    let crosses = |term: &Value| {
-        term["namespaces"].as_array().is_some_and(|n| !n.is_empty()) || !term["namespaceSelector"].is_null()
-    };
-    ["podAffinity", "podAntiAffinity"].iter().any(|kind| {
-        let affinity = &spec["affinity"][*kind];
-        affinity["requiredDuringSchedulingIgnoredDuringExecution"].as_array().into_iter().flatten().any(crosses)
-            || affinity["preferredDuringSchedulingIgnoredDuringExecution"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .any(|t| crosses(&t["podAffinityTerm"]))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::admission::testing::Write;
     use crate::testing::reader;
+    use serde_json::json;
 
     fn quota(name: &str, spec: Value, hard: Value, used: Value) -> Value {
         json!({"apiVersion":"v1","kind":"ResourceQuota","metadata":{"namespace":"d","name":name},"spec":spec,
