@@ -28,6 +28,8 @@ pub struct Resource {
     /// Where objects are stored: (group, version) of the row that owns the storage; a row of another version or
     /// group (`events.k8s.io` Events, `autoscaling/v1`) converts to and from it.
     pub storage: (String, String),
+    /// What a CustomResourceDefinition says of all its versions; `None` for built-in kinds.
+    pub custom: Option<Arc<crate::custom::Definition>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -181,6 +183,7 @@ fn row(fact: &crate::facts::ResourceFact) -> Resource {
         type_id: fact.type_id,
         strategy: crate::kinds::strategy(&fact.group, &fact.kind),
         storage,
+        custom: None,
     }
 }
 

@@ -279,6 +279,14 @@ enum Level {
     Item,
 }
 
+/// What keeps the schemas of a CRD from being structural.
+pub fn structural_errors(crd: &Value, errors: &mut Errors) {
+    for (i, v) in list_at(crd, &["spec", "versions"]).iter().enumerate() {
+        let path = Path::new("spec.versions").index(i).child("schema.openAPIV3Schema");
+        structural(at(v, &["schema", "openAPIV3Schema"]), Some(Level::Root), &path, 0, errors);
+    }
+}
+
 /// The rules of structural schemas (KEP-1693): every node says its type, and nothing is said twice.
 /// `level` is `None` below `anyOf` and its like, where nodes may only restrict.
 fn structural(schema: &Value, level: Option<Level>, path: &Path, depth: usize, errors: &mut Errors) {

@@ -1,0 +1,81 @@
+//! Defaulting: what the schema gives where an object says nothing, or null where null is no value.
+
+use super::schema::{Additional, Schema};
+use serde_json::Value;
+
+/// Fills defaults in, and drops nulls that are neither allowed nor replaced. Idempotent.
+pub fn default(value: &mut Value, schema: &Schema) {
+    match value {
+        Value::Object(map) => {
+            for (name, property) in &schema.properties {
+                let given = map.get(name);
+                let null = given.is_some_and(Value::is_null) && !property.nullable;
+                match &property.default {
+                    Some(d) if given.is_none() || null => {
+                        map.insert(name.clone(), d.clone());
+                    }
+                    None if null => {
+                        map.remove(name);
+                    }
+                    _ => {}
+                }
+            }
+            for (name, child) in map.iter_mut() {
+                if let Some(property) = schema.properties.get(name) {
+                    default(child, property);
+                } else if let Additional::Schema(s) = &schema.additional {
+                    replace_null(child, s);
+                    default(child, s);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(s) = &schema.items {
+                for item in items {
+                    replace_null(item, s);
+                    default(item, s);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn replace_null(value: &mut Value, schema: &Schema) {
+    if value.is_null()
+        && !schema.nullable
+        && let Some(d) = &schema.default
+    {
+        *value = d.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn defaults_fill_gaps_and_nulls() {
+        let schema = Schema::compile(&json!({"type":"object","properties":{"spec":{"type":"object","default":{},"properties":{
+            "a":{"type":"string","default":"A"},
+            "n":{"type":"string","default":"N","nullable":true},
+            "gone":{"type":"string"},
+            "kept":{"type":"string","nullable":true},
+            "list":{"type":"array","items":{"type":"object","properties":{"port":{"type":"integer","default":80}}}},
+            "map":{"type":"object","additionalProperties":{"type":"object","default":{"x":1},"properties":{"x":{"type":"integer","default":2}}}}}}}}));
+        for (object, expected) in [
+            (json!({}), json!({"spec":{"a":"A","n":"N"}})),
+            (json!({"spec":{"a":null,"n":null,"gone":null,"kept":null}}), json!({"spec":{"a":"A","n":null,"kept":null}})),
+            (json!({"spec":{"a":"b","list":[{},{"port":1}],"map":{"m":{},"n":null}}}),
+             json!({"spec":{"a":"b","n":"N","list":[{"port":80},{"port":1}],"map":{"m":{"x":2},"n":{"x":1}}}})),
+        ] {
+            let mut got = object;
+            default(&mut got, &schema);
+            assert_eq!(got, expected);
+            let once = got.clone();
+            default(&mut got, &schema);
+            assert_eq!(got, once, "defaulting twice changes nothing");
+        }
+    }
+}

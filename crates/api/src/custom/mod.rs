@@ -1,0 +1,300 @@
+//! Custom resources: from a CustomResourceDefinition to rows of the catalogue, which the engine serves like any other.
+//!
+//! In: a CRD as it is stored, with its accepted names. Out: a [`Definition`] and a [`Resource`] per served version,
+//! whose [`Strategy`](crate::strategy::Strategy) is the [`Version`]. Pure: watching CRDs, calling conversion webhooks
+//! and deleting instances is the API server's.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `schema` | `openAPIV3Schema`, compiled |
+//! | `prune`, `default`, `embedded` | what happens to an object on its way in, and out of the store |
+//! | `validate`, `formats` | whether it may stay |
+//! | `types` | the arena for server-side apply |
+//! | `jsonpath`, `strategy` | columns, selectable fields, status, scale |
+//! | `names` | which names a CRD may have, and its conditions |
+
+pub mod default;
+pub mod embedded;
+pub mod formats;
+pub mod jsonpath;
+pub mod names;
+pub mod prune;
+pub mod schema;
+mod strategy;
+#[cfg(test)]
+mod tests;
+pub mod types;
+pub mod validate;
+
+use crate::catalogue::{Resource, Subresource};
+use crate::codec::json::{DecodeError, Decoded};
+use crate::strategy::{Column, ScalePaths};
+use jsonpath::JsonPath;
+use meta::field::Errors;
+use meta::schema::{Shape, Type, TypeId, Types};
+use schema::Schema;
+use serde_json::Value;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+/// What one CRD defines.
+pub struct Definition {
+    /// The CRD's own name: `crontabs.stable.example.com`.
+    pub name: String,
+    pub uid: String,
+    /// No two definitions that were ever made in this process have the same: what was derived under another is stale.
+    pub serial: u64,
+    pub group: String,
+    pub plural: String,
+    pub kind: String,
+    pub namespaced: bool,
+    /// All of them, served or not.
+    pub versions: Vec<Arc<Version>>,
+    /// Name of the version that objects are stored in.
+    pub storage: String,
+    pub conversion: Conversion,
+    /// Being deleted: nothing new may be created.
+    pub terminating: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Conversion {
+    /// Versions differ in `apiVersion` alone.
+    None,
+    Webhook {
+        /// `spec.conversion.webhook.clientConfig`
+        client_config: Value,
+        /// In the order of the CRD's wish.
+        review_versions: Vec<String>,
+    },
+}
+
+/// One version of a custom resource, and what it means.
+pub struct Version {
+    pub name: String,
+    /// `stable.example.com/v1`
+    pub api_version: String,
+    pub kind: String,
+    pub served: bool,
+    pub schema: Schema,
+    /// The schema as it was written, for OpenAPI and for rules.
+    pub openapi: Arc<Value>,
+    pub types: Arc<Types>,
+    pub type_id: TypeId,
+    pub(crate) deprecation: Option<String>,
+    pub(crate) status: bool,
+    pub(crate) scale: Option<ScalePaths>,
+    pub(crate) columns: Vec<Column>,
+    /// Of every column but the name.
+    pub(crate) cells: Vec<Option<JsonPath>>,
+    /// Names as field selectors have them, and where they are.
+    pub(crate) selectable: Vec<(String, Option<JsonPath>)>,
+    pub(crate) rules: Option<Arc<dyn Rules>>,
+}
+
+/// Rules beyond structure: `x-kubernetes-validations`. Called once structure is known to be sound; `old` is `None` on
+/// create.
+pub trait Rules: Send + Sync + 'static {
+    fn validate(&self, schema: &Schema, new: &Value, old: Option<&Value>, errors: &mut Errors);
+}
+
+/// Compiles the rules of an `openAPIV3Schema`; `None` where it has none.
+pub type MakeRules = dyn Fn(&Value) -> Option<Arc<dyn Rules>> + Send + Sync;
+
+/// One nameless type that takes anything.
+static ANY: LazyLock<(Types, TypeId)> = LazyLock::new(|| {
+    let mut types = Types::default();
+    let id = types.push(Type { name: String::new(), shape: Shape::Any });
+    (types, id)
+});
+
+impl Definition {
+    /// Compiles a CRD. Names are those that were accepted.
+    pub fn new(crd: &Value, rules: &MakeRules) -> Definition {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let (spec, names) = (&crd["spec"], &crd["status"]["acceptedNames"]);
+        let text = |v: &Value| v.as_str().unwrap_or("").to_string();
+        let (group, kind) = (text(&spec["group"]), text(&names["kind"]));
+        let versions: Vec<Arc<Version>> = spec["versions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|v| Arc::new(Version::new(&group, &kind, v, rules)))
+            .collect();
+        let storage = spec["versions"].as_array().into_iter().flatten().find(|v| v["storage"] == true);
+        Definition {
+            name: text(&crd["metadata"]["name"]),
+            uid: text(&crd["metadata"]["uid"]),
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            plural: text(&names["plural"]),
+            namespaced: spec["scope"] == "Namespaced",
+            storage: storage.map(|v| text(&v["name"])).unwrap_or_default(),
+            conversion: match spec["conversion"]["strategy"].as_str() {
+                Some("Webhook") => Conversion::Webhook {
+                    client_config: spec["conversion"]["webhook"]["clientConfig"].clone(),
+                    review_versions: spec["conversion"]["webhook"]["conversionReviewVersions"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .map(text)
+                        .collect(),
+                },
+                _ => Conversion::None,
+            },
+            terminating: names::condition(crd, "Terminating"),
+            group,
+            kind,
+            versions,
+        }
+    }
+
+    pub fn version(&self, name: &str) -> Option<&Arc<Version>> {
+        self.versions.iter().find(|v| v.name == name)
+    }
+
+    /// The version that a stored or sent object says it is of.
+    pub fn version_of(&self, object: &Value) -> Option<&Arc<Version>> {
+        let api_version = object["apiVersion"].as_str()?;
+        self.versions.iter().find(|v| v.api_version == api_version)
+    }
+}
+
+/// The rows of a CRD that is established: one per served version.
+pub fn rows(crd: &Value, rules: &MakeRules) -> Vec<Arc<Resource>> {
+    let definition = Arc::new(Definition::new(crd, rules));
+    let names = &crd["status"]["acceptedNames"];
+    let text = |v: &Value| v.as_str().unwrap_or("").to_string();
+    let texts = |v: &Value| -> Vec<String> { v.as_array().into_iter().flatten().map(text).collect() };
+    let verbs: &[&str] = match definition.terminating {
+        true => &["delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        false => &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"],
+    };
+    definition
+        .versions
+        .iter()
+        .filter(|v| v.served)
+        .map(|v| {
+            let mut subresources = Vec::new();
+            let sub = |name: &str, group: &str, version: &str, kind: &str| Subresource {
+                name: name.to_string(),
+                group: group.to_string(),
+                version: version.to_string(),
+                kind: kind.to_string(),
+                verbs: ["get", "patch", "update"].map(String::from).to_vec(),
+                connect: false,
+            };
+            if v.status {
+                subresources.push(sub("status", &definition.group, &v.name, &v.kind));
+            }
+            if v.scale.is_some() {
+                subresources.push(sub("scale", "autoscaling", "v1", "Scale"));
+            }
+            Arc::new(Resource {
+                group: definition.group.clone(),
+                version: v.name.clone(),
+                plural: definition.plural.clone(),
+                singular: text(&names["singular"]),
+                kind: v.kind.clone(),
+                list_kind: text(&names["listKind"]),
+                namespaced: definition.namespaced,
+                short_names: texts(&names["shortNames"]),
+                categories: texts(&names["categories"]),
+                verbs: verbs.iter().map(|v| v.to_string()).collect(),
+                subresources,
+                types: v.types.clone(),
+                type_id: v.type_id,
+                strategy: v.clone(),
+                storage: (definition.group.clone(), definition.storage.clone()),
+                custom: Some(definition.clone()),
+            })
+        })
+        .collect()
+}
+
+impl Version {
+    fn new(group: &str, kind: &str, version: &Value, rules: &MakeRules) -> Version {
+        let text = |v: &Value| v.as_str().unwrap_or("").to_string();
+        let name = text(&version["name"]);
+        let openapi = Arc::new(version["schema"]["openAPIV3Schema"].clone());
+        let schema = Schema::compile(&openapi);
+        let (types, type_id) = types::types(&schema);
+        let deprecation = (version["deprecated"] == true).then(|| match version["deprecationWarning"].as_str() {
+            Some(w) => w.to_string(),
+            None => format!("{group}/{name} {kind} is deprecated"),
+        });
+        let scale = &version["subresources"]["scale"];
+        let path = |key: &str| scale[key].as_str().unwrap_or("").trim_start_matches('.').to_string().into();
+        let (columns, cells) = strategy::columns(&version["additionalPrinterColumns"]);
+        Version {
+            api_version: format!("{group}/{name}"),
+            kind: kind.to_string(),
+            served: version["served"] == true,
+            types: Arc::new(types),
+            type_id,
+            deprecation,
+            status: version["subresources"]["status"].is_object(),
+            scale: scale.is_object().then(|| ScalePaths {
+                spec_replicas: path("specReplicasPath"),
+                status_replicas: path("statusReplicasPath"),
+                selector: path("labelSelectorPath"),
+            }),
+            columns,
+            cells,
+            selectable: version["selectableFields"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|f| {
+                    let path = f["jsonPath"].as_str().unwrap_or("");
+                    (path.trim_start_matches('.').to_string(), JsonPath::parse(path).ok())
+                })
+                .collect(),
+            rules: rules(&openapi),
+            schema,
+            openapi,
+            name,
+        }
+    }
+
+    /// The object of a request body, and what the client should hear of it. Types are not looked at yet: that is
+    /// validation's, as upstream has it. Only metadata has to fit.
+    pub fn decode(&self, content: &[u8], yaml: bool) -> Result<Decoded, DecodeError> {
+        let (types, any) = &*ANY;
+        let raw = match yaml {
+            true => crate::codec::yaml::decode(types, *any, content)?,
+            false => crate::codec::json::decode(types, *any, content)?,
+        };
+        self.conform(raw)
+    }
+
+    /// As [`Version::decode`], of a value that is parsed already.
+    pub fn decode_value(&self, raw: Value) -> Result<Decoded, DecodeError> {
+        self.conform(Decoded { value: raw, ..Decoded::default() })
+    }
+
+    fn conform(&self, mut raw: Decoded) -> Result<Decoded, DecodeError> {
+        if !raw.value.is_object() {
+            return Err(DecodeError::Type("json: cannot unmarshal value into Go value of type map[string]interface {}".into()));
+        }
+        for key in ["apiVersion", "kind"] {
+            if raw.value.get(key).is_some_and(|v| !v.is_string()) {
+                return Err(DecodeError::Type(format!("{key} must be a string")));
+            }
+        }
+        let mut unknown = Vec::new();
+        prune::prune(&mut raw.value, &self.schema, &mut unknown);
+        embedded::coerce(&mut raw.value, &self.schema, embedded::Malformed::Refuse, &mut unknown)
+            .map_err(DecodeError::Type)?;
+        raw.problems.extend(unknown.iter().map(|u| format!("unknown field {u:?}")));
+        raw.unknown = unknown;
+        Ok(raw)
+    }
+
+    /// Brings an object that was read from the store, or that a webhook converted, to the schema as it is now.
+    pub fn read(&self, object: &mut Value) {
+        let mut dropped = Vec::new();
+        prune::prune(object, &self.schema, &mut dropped);
+        let _ = embedded::coerce(object, &self.schema, embedded::Malformed::Drop, &mut dropped);
+        default::default(object, &self.schema);
+    }
+}

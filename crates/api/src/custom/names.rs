@@ -1,0 +1,176 @@
+//! Names of CRDs: which are accepted, and the conditions that say so (upstream's naming, establishing, API approval
+//! and non-structural-schema controllers in one pure step).
+//!
+//! In: a CRD and what else has names in its group. Out: its new `status`.
+
+use crate::validation::access::*;
+use serde_json::{Value, json};
+
+/// Deletes all instances before the CRD goes.
+pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// Whether a condition is `True`.
+pub fn condition(crd: &Value, kind: &str) -> bool {
+    list_at(crd, &["status", "conditions"]).iter().any(|c| c["type"] == kind && c["status"] == "True")
+}
+
+/// Names that are taken in a group by others: resources (plural, singular, short) and kinds (kind, list kind).
+#[derive(Debug, Default)]
+pub struct Taken {
+    pub resources: Vec<String>,
+    pub kinds: Vec<String>,
+}
+
+impl Taken {
+    /// By another CRD's accepted names.
+    pub fn add(&mut self, accepted: &Value) {
+        for key in ["plural", "singular"] {
+            self.resources.push(text(accepted, key).to_string());
+        }
+        self.resources.extend(texts(accepted, "shortNames").into_iter().map(String::from));
+        for key in ["kind", "listKind"] {
+            self.kinds.push(text(accepted, key).to_string());
+        }
+    }
+}
+
+/// The status that a CRD should have now: accepted names and conditions. `now` is RFC 3339.
+pub fn status(crd: &Value, taken: &Taken, now: &str) -> Value {
+    let (wanted, mut accepted) = (at(crd, &["spec", "names"]).clone(), at(crd, &["status", "acceptedNames"]).clone());
+    if !accepted.is_object() {
+        accepted = json!({});
+    }
+    let mut conflicts: Vec<(&str, String)> = Vec::new();
+    let free = |all: &[String], name: &str| name.is_empty() || !all.iter().any(|t| t == name);
+    let in_use = |name: &str| format!("{name:?} is already in use");
+    for (key, all, reason) in [
+        ("plural", &taken.resources, "PluralConflict"),
+        ("singular", &taken.resources, "SingularConflict"),
+        ("shortNames", &taken.resources, "ShortNamesConflict"),
+        ("kind", &taken.kinds, "KindConflict"),
+        ("listKind", &taken.kinds, "ListKindConflict"),
+    ] {
+        if key == "shortNames" {
+            let bad: Vec<String> =
+                texts(&wanted, key).into_iter().filter(|n| !free(all, n)).map(in_use).collect();
+            match bad.is_empty() {
+                true => copy(&mut accepted, &wanted, key),
+                false => conflicts.push((reason, bad.join(", "))),
+            }
+            continue;
+        }
+        let name = text(&wanted, key);
+        match free(all, name) {
+            true => copy(&mut accepted, &wanted, key),
+            false => conflicts.push((reason, in_use(name))),
+        }
+    }
+    copy(&mut accepted, &wanted, "categories");
+
+    let mut out = at(crd, &["status"]).clone();
+    if !out.is_object() {
+        out = json!({});
+    }
+    let mut conditions = list(&out, "conditions").to_vec();
+    // The last conflict that was found is told, as upstream does.
+    let names_ok = conflicts.is_empty();
+    match conflicts.pop() {
+        None => put(&mut conditions, "NamesAccepted", "True", "NoConflicts", "no conflicts found", now),
+        Some((reason, message)) => put(&mut conditions, "NamesAccepted", "False", reason, &message, now),
+    }
+    let established = conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True");
+    if !established {
+        match names_ok {
+            true => put(
+                &mut conditions,
+                "Established",
+                "True",
+                "InitialNamesAccepted",
+                "the initial names have been accepted",
+                now,
+            ),
+            false => put(&mut conditions, "Established", "False", "NotAccepted", "not all names are accepted", now),
+        }
+    }
+    approval(crd, &mut conditions, now);
+    let violations = non_structural(crd);
+    match violations.is_empty() {
+        true => conditions.retain(|c| c["type"] != "NonStructuralSchema"),
+        false => put(&mut conditions, "NonStructuralSchema", "True", "Violations", &violations, now),
+    }
+    out["conditions"] = conditions.into();
+    out["acceptedNames"] = accepted;
+    out
+}
+
+/// `Terminating`, once deletion was asked for.
+pub fn terminating(status: &mut Value, state: &str, reason: &str, message: &str, now: &str) {
+    let mut conditions = list(status, "conditions").to_vec();
+    put(&mut conditions, "Terminating", state, reason, message, now);
+    status["conditions"] = conditions.into();
+}
+
+fn copy(to: &mut Value, from: &Value, key: &str) {
+    if let Some(o) = to.as_object_mut() {
+        match from.get(key).filter(|v| !v.is_null()) {
+            Some(v) => o.insert(key.to_string(), v.clone()),
+            None => o.remove(key),
+        };
+    }
+}
+
+fn put(conditions: &mut Vec<Value>, kind: &str, status: &str, reason: &str, message: &str, now: &str) {
+    let mut new = json!({
+        "type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now,
+    });
+    match conditions.iter_mut().find(|c| c["type"] == kind) {
+        Some(old) => {
+            if old["status"] == new["status"] {
+                new["lastTransitionTime"] = old["lastTransitionTime"].clone();
+            }
+            if *old != new {
+                *old = new;
+            }
+        }
+        None => conditions.push(new),
+    }
+}
+
+/// `KubernetesAPIApprovalPolicyConformant`: groups of Kubernetes' own need an approval.
+fn approval(crd: &Value, conditions: &mut Vec<Value>, now: &str) {
+    const KIND: &str = "KubernetesAPIApprovalPolicyConformant";
+    const ANNOTATION: &str = "api-approved.kubernetes.io";
+    let group = text_at(crd, &["spec", "group"]);
+    let protected = ["k8s.io", "kubernetes.io"].iter().any(|p| group == *p || group.ends_with(&format!(".{p}")));
+    if !protected {
+        conditions.retain(|c| c["type"] != KIND);
+        return;
+    }
+    let value = text(at(crd, &["metadata", "annotations"]), ANNOTATION);
+    let (status, reason, message) = match value {
+        "" => (
+            "False",
+            "MissingAnnotation",
+            format!("protected groups must have approval annotation {ANNOTATION:?}, see https://github.com/kubernetes/enhancements/pull/1111"),
+        ),
+        v if v.starts_with("unapproved") => {
+            ("False", "UnapprovedAnnotation", format!("not approved: {v:?}"))
+        }
+        v if v.starts_with("https://") || v.starts_with("http://") => {
+            ("True", "ApprovedAnnotation", format!("approved in {v}"))
+        }
+        v => (
+            "False",
+            "InvalidAnnotation",
+            format!("protected groups must have approval annotation {ANNOTATION:?} with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111 (it is {v:?})"),
+        ),
+    };
+    put(conditions, KIND, status, reason, &message, now);
+}
+
+/// What isn't structural about a CRD that an older server let in.
+fn non_structural(crd: &Value) -> String {
+    let mut errors = meta::field::Errors::default();
+    crate::kinds::customresourcedefinition::structural_errors(crd, &mut errors);
+    errors.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,195 @@
+//! What a version of a custom resource means to the engine.
+
+use super::jsonpath::JsonPath;
+use super::{Version, default, embedded, validate};
+use crate::strategy::{Column, NAME, Now, ScalePaths, Strategy, since};
+use meta::field::{Errors, Path, Reason};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+impl Strategy for Version {
+    fn defaults(&self, obj: &mut Value) {
+        default::default(obj, &self.schema);
+    }
+
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        // Unlike those of built-in kinds, labels and annotations stay as they are, too.
+        let (status, fields) = (new.get("status").cloned(), new["metadata"].get("managedFields").cloned());
+        *new = old.clone();
+        set(new, "status", status);
+        set(&mut new["metadata"], "managedFields", fields);
+    }
+
+    fn validate_create(&self, obj: &Value, errors: &mut Errors) {
+        self.validate(obj, None, errors);
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        self.validate(new, Some(old), errors);
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        self.validate(new, Some(old), errors);
+    }
+
+    fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value, errors: &mut Errors) {
+        self.validate(new, Some(old), errors);
+    }
+
+    fn deprecation(&self) -> Option<&str> {
+        self.deprecation.as_deref()
+    }
+
+    fn selectable_fields(&self, obj: &Value) -> Vec<(&str, String)> {
+        self.selectable
+            .iter()
+            .map(|(name, path)| {
+                let found = path.as_ref().and_then(|p| p.find(obj).first().map(|v| text(v)));
+                (name.as_str(), found.unwrap_or_default())
+            })
+            .collect()
+    }
+
+    fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
+        let mut out = vec![obj["metadata"]["name"].clone()];
+        for (column, path) in self.columns.iter().skip(1).zip(&self.cells) {
+            let found = path.as_ref().and_then(|p| p.find(obj).first().copied());
+            out.push(found.map_or(Value::Null, |v| cell(&column.kind, v, now)));
+        }
+        out
+    }
+
+    /// A client that doesn't say which version it saw would overwrite blindly.
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn has_generation(&self) -> bool {
+        true
+    }
+
+    /// Everything but metadata counts; with a status subresource, status is as before when this is asked.
+    fn bumps_generation(&self, new: &Value, old: &Value) -> bool {
+        let relevant = |v: &Value| -> Vec<(String, Value)> {
+            let o = v.as_object().into_iter().flatten();
+            o.filter(|(k, _)| *k != "metadata").map(|(k, v)| (k.clone(), v.clone())).collect()
+        };
+        relevant(new) != relevant(old)
+    }
+
+    fn scale(&self) -> Option<ScalePaths> {
+        self.scale.clone()
+    }
+
+    fn openapi_schema(&self) -> Option<Arc<Value>> {
+        Some(self.openapi.clone())
+    }
+}
+
+fn set(target: &mut Value, key: &str, value: Option<Value>) {
+    if let Some(o) = target.as_object_mut() {
+        match value {
+            Some(v) => o.insert(key.to_string(), v),
+            None => o.remove(key),
+        };
+    }
+}
+
+impl Version {
+    fn validate(&self, new: &Value, old: Option<&Value>, errors: &mut Errors) {
+        let before = errors.0.len();
+        validate::validate(&self.schema, new, old, "", errors);
+        self.validate_scale(new, errors);
+        embedded::validate(&self.schema, new, errors);
+        // What was ambiguous already may stay so.
+        let sound_before = old.is_none_or(|o| {
+            let mut found = Errors::default();
+            validate::keyed_lists(&self.schema, o, &Path::root(), &mut found);
+            found.is_empty()
+        });
+        if sound_before {
+            validate::keyed_lists(&self.schema, new, &Path::root(), errors);
+        }
+        let Some(rules) = &self.rules else { return };
+        let blocking = errors.0[before..].iter().any(|e| {
+            matches!(e.reason, Reason::Required | Reason::TypeInvalid | Reason::TooLong | Reason::TooMany | Reason::Duplicate)
+        });
+        if blocking {
+            errors.invalid(
+                Path::root(),
+                Value::Null,
+                "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+            );
+        } else {
+            rules.validate(&self.schema, new, old, errors);
+        }
+    }
+
+    fn validate_scale(&self, obj: &Value, errors: &mut Errors) {
+        let Some(scale) = &self.scale else { return };
+        for path in [&scale.spec_replicas, &scale.status_replicas] {
+            let value = path.split('.').fold(obj, |v, p| &v[p]);
+            let Some(n) = value.as_i64() else { continue };
+            if n < 0 {
+                errors.invalid(Path::new(path), n, "should be a non-negative integer");
+            } else if n > i64::from(i32::MAX) {
+                errors.invalid(Path::new(path), n, format!("should be less than or equal to {}", i32::MAX));
+            }
+        }
+    }
+}
+
+/// The columns of a table, the name first, and where the others find their cells.
+pub(super) fn columns(declared: &Value) -> (Vec<Column>, Vec<Option<JsonPath>>) {
+    let (mut columns, mut cells) = (vec![NAME], Vec::new());
+    let declared = declared.as_array().map(Vec::as_slice).unwrap_or_default();
+    if declared.is_empty() {
+        columns.push(Column {
+            name: Cow::Borrowed("Age"),
+            kind: Cow::Borrowed("date"),
+            format: Cow::Borrowed(""),
+            description: Cow::Borrowed("Time since creation."),
+            priority: 0,
+        });
+        cells.push(JsonPath::parse(".metadata.creationTimestamp").ok());
+    }
+    for c in declared {
+        let text = |key: &str| Cow::Owned(c[key].as_str().unwrap_or("").to_string());
+        columns.push(Column {
+            name: text("name"),
+            kind: text("type"),
+            format: text("format"),
+            description: text("description"),
+            priority: c["priority"].as_i64().unwrap_or(0) as i32,
+        });
+        cells.push(JsonPath::parse(&text("jsonPath")).ok());
+    }
+    (columns, cells)
+}
+
+/// A value as a cell of a column's type; null where it isn't of that type.
+fn cell(kind: &str, value: &Value, now: Now) -> Value {
+    match (kind, value) {
+        ("string", v) => text(v).into(),
+        ("integer", Value::Number(n)) => n.as_i64().or(n.as_f64().map(|f| f as i64)).into(),
+        ("number", Value::Number(n)) => n.as_f64().into(),
+        ("boolean", Value::Bool(b)) => (*b).into(),
+        ("date", Value::String(s)) => match s.parse::<jiff::Timestamp>() {
+            Ok(_) => since(value, now).into(),
+            Err(_) => "<invalid>".into(),
+        },
+        _ => Value::Null,
+    }
+}
+
+fn text(v: &Value) -> String {
+    match v {
+        Value::String(s) => s.clone(),
+        other => other.to_string(),
+    }
+}
