@@ -7,6 +7,7 @@
 
 pub mod backends;
 pub mod clusterrole_aggregation;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod discovery;
@@ -16,6 +17,7 @@ pub mod endpointslice;
 pub mod expectations;
 pub mod garbage_collector;
 pub mod history;
+pub mod job;
 pub mod namespace;
 pub mod node_lifecycle;
 pub mod node_match;
@@ -30,6 +32,7 @@ pub mod serviceaccount;
 pub mod statefulset;
 pub mod storage_protection;
 pub mod taint_eviction;
+pub mod ttl_after_finished;
 
 use client::{Client, Informers};
 use futures::future::BoxFuture;
@@ -86,6 +89,9 @@ pub const CONTROLLERS: &[Controller] = controllers![
     "taint-eviction-controller" => taint_eviction::run,
     "generic-garbage-collector" => garbage_collector::run,
     "daemon-set-controller" => daemonset::run,
+    "job-controller" => job::run,
+    "cronjob-controller" => cronjob::run,
+    "ttl-after-finished-controller" => ttl_after_finished::run,
     "replication-controller" => replicationcontroller::run,
     "pod-garbage-collector" => pod_gc::run,
     "resourcequota-controller" => resourcequota::run,

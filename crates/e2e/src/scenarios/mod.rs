@@ -5,6 +5,7 @@ pub mod bad_input;
 mod clients;
 pub mod etcd;
 pub mod fuzz;
+mod jobs;
 mod kubectl;
 mod namespace;
 mod network;
@@ -64,6 +65,9 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "network/pods, Services and names", on: On::Shared, run: network::reaches },
     Scenario { name: "workloads/DaemonSets", on: On::Shared, run: workloads::daemons },
     Scenario { name: "workloads/ReplicationControllers", on: On::Shared, run: workloads::replication_controllers },
+    Scenario { name: "workloads/Jobs run to their end", on: On::Shared, run: jobs::run_to_their_end },
+    Scenario { name: "workloads/Jobs are led by hand", on: On::Shared, run: jobs::are_led_by_hand },
+    Scenario { name: "workloads/CronJobs", on: On::Shared, run: jobs::cron },
     Scenario { name: "workloads/pods that nobody else removes", on: On::Shared, run: workloads::garbage },
     Scenario {
         name: "restart/containers outlive the server",
