@@ -19,6 +19,8 @@ struct Histogram {
 pub struct Metrics {
     requests: Mutex<BTreeMap<(String, String, String, u16), u64>>,
     durations: Mutex<BTreeMap<(String, String), Histogram>>,
+    /// Calls of admission webhooks.
+    pub webhooks: std::sync::Arc<crate::admission::webhooks::Metrics>,
 }
 
 impl Metrics {
@@ -75,6 +77,7 @@ impl Metrics {
             let _ = writeln!(out, "apiserver_request_duration_seconds_sum{{{labels}}} {}", h.sum);
             let _ = writeln!(out, "apiserver_request_duration_seconds_count{{{labels}}} {}", h.count);
         }
+        self.webhooks.render(&mut out);
         let _ = writeln!(
             out,
             "# HELP skiff_store_revision Latest revision.\n# TYPE skiff_store_revision gauge\nskiff_store_revision {}",

@@ -120,6 +120,8 @@ async fn pass(
     let gzip = header_of(request.headers(), header::ACCEPT_ENCODING).is_some_and(|v| v.contains("gzip"));
     let user_agent = header_of(request.headers(), header::USER_AGENT).unwrap_or("").to_string();
     let include_object = options.include_object.clone();
+    let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let format = error_format(request.headers());
     let call = Call {
         registry: &server.registry,
         row: row.clone(),
@@ -130,11 +132,23 @@ async fn pass(
         user_agent: &user_agent,
         warnings: row.strategy.deprecation().map(String::from).into_iter().collect(),
         audit: record,
+        told: told.clone(),
+        internal: false,
     };
-    let (answer, warnings) = match resource(server, call, request).await? {
-        Outcome::Raw(r) => return Ok(r),
-        Outcome::Answer(a, w) => (a, w),
+    let outcome = resource(server, call, request).await;
+    let told = std::mem::take(&mut *told.lock());
+    let (answer, mut warnings) = match outcome {
+        Ok(Outcome::Raw(r)) => return Ok(r),
+        Ok(Outcome::Answer(a, w)) => (a, w),
+        // Who refuses may have more to say.
+        Err(s) if !told.is_empty() => {
+            let mut response = respond::status(&s, format);
+            warn(response.headers_mut(), told);
+            return Ok(response);
+        }
+        Err(s) => return Err(s),
     };
+    warnings.extend(told);
     let mut response = respond::answer(
         answer,
         &respond::Request { accept: &accept, row: &row, catalogue: &catalogue, include_object: &include_object, gzip },
@@ -281,9 +295,23 @@ fn error_format(headers: &HeaderMap) -> Format {
     }
 }
 
+/// Of all warnings together, characters: upstream's limit. Beyond it, each is cut.
+const WARNINGS_MAX: usize = 4 * 1024;
+/// Of one warning among too many, characters.
+const WARNING_MAX: usize = 256;
+
 /// RFC 7234 `Warning` headers with code 299, as kubectl shows them.
-fn warn(headers: &mut HeaderMap, warnings: Vec<String>) {
+fn warn(headers: &mut HeaderMap, mut warnings: Vec<String>) {
     let mut seen = std::collections::HashSet::new();
+    if warnings.iter().map(|w| w.chars().count()).sum::<usize>() > WARNINGS_MAX {
+        let mut left = WARNINGS_MAX;
+        warnings.retain_mut(|w| {
+            *w = w.chars().take(WARNING_MAX).collect();
+            let fits = w.chars().count() <= left;
+            left = left.saturating_sub(w.chars().count());
+            fits
+        });
+    }
     for w in warnings {
         if !seen.insert(w.clone()) {
             continue;

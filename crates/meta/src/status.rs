@@ -4,7 +4,9 @@
 
 use crate::field;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Mutex;
 
 /// An API failure. `code` is the HTTP status.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +44,30 @@ pub type Result<T> = std::result::Result<T, Status>;
 /// `pods` or `deployments.apps`, as errors name resources and kinds.
 pub fn qualified(name: &str, group: &str) -> String {
     if group.is_empty() { name.to_string() } else { format!("{name}.{group}") }
+}
+
+/// Reasons that others gave and this crate has no constructor for.
+const REASONS_MAX: usize = 256;
+/// Longer ones aren't kept, bytes.
+const REASON_LEN_MAX: usize = 128;
+
+/// A reason from outside (a webhook's, an aggregated server's) as one that a [`Status`] can carry. Each text is kept
+/// once and for good, so there is a bound on how many: texts beyond it are left out.
+pub fn reason(text: &str) -> &'static str {
+    static KEPT: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    if text.is_empty() || text.len() > REASON_LEN_MAX {
+        return "";
+    }
+    let mut kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(known) = kept.get(text) {
+        return known;
+    }
+    if kept.len() >= REASONS_MAX {
+        return "";
+    }
+    let text: &'static str = Box::leak(text.to_string().into_boxed_str());
+    kept.insert(text);
+    text
 }
 
 impl Status {

@@ -73,10 +73,17 @@ impl ControlPlane {
         );
         let (authz, rbac) = authz::Chain::standard(reader.clone());
         let authz = Arc::new(authz);
+        let metrics = metrics::Metrics::default();
         let registry = Registry {
             store: store.clone(),
             catalogue: ArcSwap::from_pointee(Catalogue::new(api::catalogue::builtin())),
-            admission: admission::default_chain(&reader, &(authz.clone() as Arc<dyn authz::Authorizer>), &rbac),
+            admission: admission::default_chain(&admission::Parts {
+                reader: &reader,
+                authorizer: &(authz.clone() as Arc<dyn authz::Authorizer>),
+                rbac: &rbac,
+                outbound: &outbound,
+                webhook_metrics: &metrics.webhooks,
+            }),
             addresses: ServiceAddresses::new(
                 store.clone(),
                 args.service_cidr,
@@ -99,7 +106,7 @@ impl ControlPlane {
             proxy: proxying::Proxy::new(Arc::new(kubelet_client_tls(&pki)?)),
             flow: flow::Flow::new(400, 200),
             health,
-            metrics: metrics::Metrics::default(),
+            metrics,
             openapi: openapi::Cache::default(),
             version: version::info(),
             advertised: format!("{advertised}:{port}"),

@@ -7,11 +7,15 @@ use crate::authz::Authorizer;
 use crate::authz::escalation::EscalationCheck;
 use crate::authz::rbac::Rbac;
 use crate::reader::Reader;
+use crate::registry::Catalogue;
 use api::catalogue::Resource;
 use async_trait::async_trait;
 use meta::status::Status;
+use parking_lot::Mutex;
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod certificate_approval;
 pub mod certificate_signing;
@@ -20,6 +24,7 @@ pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
 pub mod limit_ranger;
+pub mod matching;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod owner_references_permission_enforcement;
@@ -33,6 +38,7 @@ pub mod storage_object_in_use_protection;
 pub mod taint_nodes_by_condition;
 #[cfg(test)]
 pub mod testing;
+pub mod webhooks;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -62,8 +68,14 @@ pub struct Attributes<'a> {
     pub options: &'a Value,
     /// Texts for `Warning` headers.
     pub warnings: &'a mut Vec<String>,
+    /// As `warnings`, for those who only look; sent with refusals, too.
+    pub told: &'a Mutex<Vec<String>>,
     /// Annotations of the request's audit events: `a.audit.annotate(key, value)`. A no-op where nothing is audited.
     pub audit: &'a Record,
+    /// What is served: the versions in which the object can be shown to others.
+    pub catalogue: Arc<Catalogue>,
+    /// For plugins that change objects by others' rules, and must look again when somebody else changed them after.
+    pub reinvocation: &'a Reinvocation,
 }
 
 #[async_trait]
@@ -86,30 +98,126 @@ pub trait Plugin: Send + Sync + 'static {
     }
 }
 
+/// Runs the mutating halves in order; a second time when a webhook or policy changed the object, so that every plugin
+/// sees what others made of it (upstream's reinvocation).
+pub async fn admit(plugins: &[Arc<dyn Plugin>], a: &mut Attributes<'_>) -> Result<(), Status> {
+    for plugin in plugins {
+        plugin.admit(a).await?;
+    }
+    if a.reinvocation.begin_second() {
+        for plugin in plugins {
+            plugin.admit(a).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What the plugins that are reinvoked remember between the two rounds of one request.
+#[derive(Default)]
+pub struct Reinvocation {
+    second: AtomicBool,
+    wanted: AtomicBool,
+    memories: Mutex<BTreeMap<&'static str, Memory>>,
+}
+
+/// One plugin's webhooks or policies, by an id of their own.
+#[derive(Default)]
+struct Memory {
+    invoked: BTreeSet<String>,
+    again: BTreeSet<String>,
+    last_output: Value,
+}
+
+impl Reinvocation {
+    fn begin_second(&self) -> bool {
+        let wanted = self.wanted.load(Ordering::Acquire);
+        if wanted {
+            self.second.store(true, Ordering::Release);
+        }
+        wanted
+    }
+
+    pub fn is_second(&self) -> bool {
+        self.second.load(Ordering::Acquire)
+    }
+
+    /// A plugin's round begins: in the second, whoever was invoked before somebody else changed the object is due.
+    pub fn begin(&self, plugin: &'static str, object: &Value) {
+        if self.is_second() {
+            let mut memories = self.memories.lock();
+            let memory = memories.entry(plugin).or_default();
+            if memory.last_output != *object {
+                memory.require();
+            }
+        }
+    }
+
+    /// Whether `id` runs in this round: all in the first, only those that are due in the second.
+    pub fn is_due(&self, plugin: &'static str, id: &str) -> bool {
+        !self.is_second() || self.memories.lock().get(plugin).is_some_and(|m| m.again.contains(id))
+    }
+
+    /// `id` changed the object: those before it want to see that.
+    pub fn changed(&self, plugin: &'static str) {
+        self.memories.lock().entry(plugin).or_default().require();
+        self.wanted.store(true, Ordering::Release);
+    }
+
+    /// `id` ran, and wants to run again when the object changes after it (`reinvocationPolicy: IfNeeded`).
+    pub fn invoked(&self, plugin: &'static str, id: &str) {
+        self.memories.lock().entry(plugin).or_default().invoked.insert(id.to_string());
+    }
+
+    /// A plugin's round is over.
+    pub fn end(&self, plugin: &'static str, object: &Value) {
+        self.memories.lock().entry(plugin).or_default().last_output = object.clone();
+    }
+}
+
+impl Memory {
+    fn require(&mut self) {
+        self.again.append(&mut self.invoked);
+    }
+}
+
+/// What plugins are made of.
+pub struct Parts<'a> {
+    pub reader: &'a Reader,
+    pub authorizer: &'a Arc<dyn Authorizer>,
+    pub rbac: &'a Arc<Rbac>,
+    /// For webhooks.
+    pub outbound: &'a crate::outbound::Client,
+    pub webhook_metrics: &'a Arc<webhooks::Metrics>,
+}
+
 /// The plugins that are on by default, in upstream's order. Webhooks and policies run between
 /// `DefaultIngressClass` and `ResourceQuota`, which is last so that it charges only what all others let through.
-pub fn default_chain(reader: &Reader, authorizer: &Arc<dyn Authorizer>, rbac: &Arc<Rbac>) -> Vec<Arc<dyn Plugin>> {
+pub fn default_chain(parts: &Parts<'_>) -> Vec<Arc<dyn Plugin>> {
+    let Parts { reader, authorizer, rbac, outbound, webhook_metrics } = parts;
+    let hooks = Arc::new(webhooks::Webhooks::new(reader, authorizer, outbound, webhook_metrics));
     vec![
-        Arc::new(namespace_lifecycle::NamespaceLifecycle::new(reader.clone())),
-        Arc::new(limit_ranger::LimitRanger::new(reader.clone())),
-        Arc::new(service_account::ServiceAccount::new(reader.clone())),
-        Arc::new(node_restriction::NodeRestriction::new(reader.clone())),
+        Arc::new(namespace_lifecycle::NamespaceLifecycle::new(Reader::clone(reader))),
+        Arc::new(limit_ranger::LimitRanger::new(Reader::clone(reader))),
+        Arc::new(service_account::ServiceAccount::new(Reader::clone(reader))),
+        Arc::new(node_restriction::NodeRestriction::new(Reader::clone(reader))),
         Arc::new(taint_nodes_by_condition::TaintNodesByCondition),
-        Arc::new(pod_security::PodSecurity::new(reader.clone())),
-        Arc::new(priority::Priority::new(reader.clone())),
+        Arc::new(pod_security::PodSecurity::new(Reader::clone(reader))),
+        Arc::new(priority::Priority::new(Reader::clone(reader))),
         Arc::new(default_toleration_seconds::DefaultTolerationSeconds),
-        Arc::new(default_storage_class::DefaultStorageClass::new(reader.clone())),
+        Arc::new(default_storage_class::DefaultStorageClass::new(Reader::clone(reader))),
         // What it adds is taken away by the controllers in `controllers/src/storage_protection.rs`.
         Arc::new(storage_object_in_use_protection::StorageObjectInUseProtection),
-        Arc::new(persistent_volume_claim_resize::PersistentVolumeClaimResize::new(reader.clone())),
-        Arc::new(runtime_class::RuntimeClass::new(reader.clone())),
-        Arc::new(certificate_approval::CertificateApproval::new(authorizer.clone())),
-        Arc::new(certificate_signing::CertificateSigning::new(authorizer.clone())),
+        Arc::new(persistent_volume_claim_resize::PersistentVolumeClaimResize::new(Reader::clone(reader))),
+        Arc::new(runtime_class::RuntimeClass::new(Reader::clone(reader))),
+        Arc::new(certificate_approval::CertificateApproval::new(Arc::clone(authorizer))),
+        Arc::new(certificate_signing::CertificateSigning::new(Arc::clone(authorizer))),
         Arc::new(certificate_subject_restriction::CertificateSubjectRestriction),
-        Arc::new(default_ingress_class::DefaultIngressClass::new(reader.clone())),
+        Arc::new(default_ingress_class::DefaultIngressClass::new(Reader::clone(reader))),
         // Upstream has this check in the storage of the RBAC kinds.
-        Arc::new(EscalationCheck::new(rbac.clone(), authorizer.clone())),
-        Arc::new(resource_quota::ResourceQuota::new(reader.clone())),
+        Arc::new(EscalationCheck::new(Arc::clone(rbac), Arc::clone(authorizer))),
+        Arc::new(webhooks::Mutating(hooks.clone())),
+        Arc::new(webhooks::Validating(hooks)),
+        Arc::new(resource_quota::ResourceQuota::new(Reader::clone(reader))),
     ]
 }
 

@@ -1,12 +1,14 @@
 //! For unit tests alone: one write, put together in a line and sent through one plugin.
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, Reinvocation};
 use crate::audit::Record;
 use crate::authn::User;
+use crate::registry::Catalogue;
 use api::catalogue::Resource;
 use api::strategy::Strategy;
 use meta::schema::{Shape, Struct, Type, Types};
 use meta::status::Status;
+use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -45,6 +47,11 @@ pub struct Write {
     object: Value,
     old: Option<Value>,
     warnings: Vec<String>,
+    told: Mutex<Vec<String>>,
+    catalogue: Arc<Catalogue>,
+    reinvocation: Reinvocation,
+    dry_run: bool,
+    options: Value,
 }
 
 impl Write {
@@ -61,7 +68,43 @@ impl Write {
             object,
             old,
             warnings: Vec::new(),
+            told: Mutex::default(),
+            catalogue: Arc::default(),
+            reinvocation: Reinvocation::default(),
+            dry_run: false,
+            options: Value::Null,
         }
+    }
+
+    /// The resource as it is really served, with its types, versions and defaults.
+    pub fn served(mut self) -> Write {
+        self.catalogue = Arc::new(Catalogue::new(api::catalogue::builtin()));
+        let r = &self.resource;
+        self.resource = self.catalogue.find(&r.group, &r.version, &r.plural).unwrap();
+        self
+    }
+
+    pub fn dry_run(mut self) -> Write {
+        self.dry_run = true;
+        self
+    }
+
+    pub fn look<R>(&mut self, at: impl FnOnce(&Attributes<'_>) -> R) -> R {
+        at(&self.attributes())
+    }
+
+    /// Texts for `Warning` headers so far.
+    pub fn warned(&self) -> Vec<String> {
+        self.told.lock().clone()
+    }
+
+    /// Sends it through both halves of several plugins, as the engine does.
+    pub async fn through(&mut self, plugins: &[Arc<dyn Plugin>]) -> Result<Value, Status> {
+        super::admit(plugins, &mut self.attributes()).await?;
+        for p in plugins {
+            p.validate(&self.attributes()).await?;
+        }
+        Ok(self.object.clone())
     }
 
     pub fn create(group: &str, plural: &str, namespace: &str, object: Value) -> Write {
@@ -97,11 +140,14 @@ impl Write {
             namespace: &self.namespace,
             name: &self.name,
             user: &self.user,
-            dry_run: false,
+            dry_run: self.dry_run,
             object: &mut self.object,
             old: self.old.as_ref(),
-            options: &Value::Null,
+            options: &self.options,
             warnings: &mut self.warnings,
+            told: &self.told,
+            catalogue: self.catalogue.clone(),
+            reinvocation: &self.reinvocation,
             audit: &Record::OFF,
         }
     }

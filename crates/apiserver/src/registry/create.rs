@@ -21,7 +21,7 @@ pub async fn create(mut call: Call<'_>, object: Value) -> Result<(Answer, Vec<St
 pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> Result<Value> {
     let row = call.row.clone();
     check_identity(call, &object)?;
-    let options = json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"});
+    let options = call.write_options("CreateOptions");
 
     let meta = metadata(&mut object);
     for owned_by_server in
@@ -47,8 +47,22 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
         }
         let name = text(&new, "name");
         managed::track(call, &mut new, None, by, "");
+        let (uid, made) = (new["metadata"]["uid"].clone(), new["metadata"]["creationTimestamp"].clone());
         call.admit(Operation::Create, "", &name, &mut new, None, &options).await?;
         row.strategy.defaults(&mut new);
+        // Webhooks may have changed anything. What the server owns stays; a new name is taken.
+        let meta = metadata(&mut new);
+        meta.insert("uid".into(), uid);
+        meta.insert("creationTimestamp".into(), made);
+        meta.remove("resourceVersion");
+        meta.remove("deletionTimestamp");
+        meta.remove("deletionGracePeriodSeconds");
+        if row.namespaced && meta.get("namespace") != Some(&Value::from(call.info.namespace.as_str())) {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        let name = text(&new, "name");
         if row.strategy.has_generation() {
             metadata(&mut new).insert("generation".into(), 1.into());
         }

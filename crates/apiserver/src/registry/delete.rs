@@ -37,7 +37,7 @@ impl DeleteOptions {
             grace_period_seconds: body["gracePeriodSeconds"].as_i64().or(call.options.grace_period_seconds),
             uid: body["preconditions"]["uid"].as_str().map(String::from),
             resource_version: body["preconditions"]["resourceVersion"].as_str().map(String::from),
-            raw: body.clone(),
+            raw: admission_options(body, call),
             ..DeleteOptions::default()
         };
         if body["dryRun"].as_array().is_some_and(|d| d.iter().any(|v| v == "All")) {
@@ -67,6 +67,26 @@ impl DeleteOptions {
         }
         Ok(o)
     }
+}
+
+/// The options as admission shows them: from body and query together.
+fn admission_options(body: &Value, call: &Call<'_>) -> Value {
+    let mut o = call.write_options("DeleteOptions");
+    for (key, v) in [
+        ("gracePeriodSeconds", json!(call.options.grace_period_seconds)),
+        ("propagationPolicy", json!(call.options.propagation_policy)),
+        ("orphanDependents", json!(call.options.orphan_dependents)),
+    ] {
+        if !v.is_null() {
+            o[key] = v;
+        }
+    }
+    for (key, v) in body.as_object().into_iter().flatten() {
+        if key != "kind" && key != "apiVersion" {
+            o[key] = v.clone();
+        }
+    }
+    o
 }
 
 fn invalid(message: &str) -> Status {
@@ -99,6 +119,8 @@ pub async fn delete_collection(mut call: Call<'_>, body: &Value) -> Result<(Answ
             user_agent: call.user_agent,
             warnings: Vec::new(),
             audit: call.audit,
+            told: call.told.clone(),
+            internal: call.internal,
         };
         match remove(&mut one, &name, &options).await {
             Ok(_) => {}

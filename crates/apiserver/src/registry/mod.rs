@@ -24,7 +24,8 @@ use crate::services::ServiceAddresses;
 use api::catalogue::Resource;
 use arc_swap::ArcSwap;
 use meta::status::{Result, Status};
-use serde_json::Value;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use store::{Entry, Store};
@@ -83,6 +84,10 @@ pub struct Call<'a> {
     pub user_agent: &'a str,
     pub warnings: Vec<String>,
     pub audit: &'a Record,
+    /// Warnings that are sent whatever becomes of the request.
+    pub told: Arc<Mutex<Vec<String>>>,
+    /// A step of another request that was admitted already: admission isn't asked again.
+    pub internal: bool,
 }
 
 /// What the engine answers.
@@ -152,6 +157,18 @@ impl Call<'_> {
         self.row.strategy.ttl_seconds().map(std::time::Duration::from_secs)
     }
 
+    /// The options of this write, as admission shows them: `CreateOptions`, `UpdateOptions`.
+    pub fn write_options(&self, kind: &str) -> Value {
+        let mut o = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+        if self.options.dry_run {
+            o["dryRun"] = json!(["All"]);
+        }
+        if !self.options.field_manager.is_empty() {
+            o["fieldManager"] = self.options.field_manager.as_str().into();
+        }
+        o
+    }
+
     /// Runs the mutating plugins in order.
     pub async fn admit(
         &mut self,
@@ -162,11 +179,12 @@ impl Call<'_> {
         old: Option<&Value>,
         options: &Value,
     ) -> Result<()> {
-        let (plugins, mut a) = self.attributes(operation, subresource, name, object, old, options);
-        for plugin in plugins {
-            plugin.admit(&mut a).await?;
+        if self.internal {
+            return Ok(());
         }
-        Ok(())
+        let reinvocation = admission::Reinvocation::default();
+        let (plugins, mut a) = self.attributes(operation, subresource, name, object, old, options, &reinvocation);
+        admission::admit(plugins, &mut a).await
     }
 
     /// Runs the validating plugins in order, then asks all for warnings.
@@ -179,7 +197,11 @@ impl Call<'_> {
         old: Option<&Value>,
         options: &Value,
     ) -> Result<()> {
-        let (plugins, a) = self.attributes(operation, subresource, name, object, old, options);
+        if self.internal {
+            return Ok(());
+        }
+        let reinvocation = admission::Reinvocation::default();
+        let (plugins, a) = self.attributes(operation, subresource, name, object, old, options, &reinvocation);
         for plugin in plugins {
             plugin.validate(&a).await?;
         }
@@ -197,16 +219,18 @@ impl Call<'_> {
         object: &mut Value,
         old: Option<&Value>,
     ) {
-        if self.options.dry_run {
+        if self.options.dry_run || self.internal {
             return;
         }
-        let (plugins, a) = self.attributes(operation, subresource, name, object, old, &Value::Null);
+        let reinvocation = admission::Reinvocation::default();
+        let (plugins, a) = self.attributes(operation, subresource, name, object, old, &Value::Null, &reinvocation);
         for plugin in plugins {
             plugin.release(&a).await;
         }
     }
 
     /// The write as plugins see it, and the plugins.
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of what it makes")]
     fn attributes<'b>(
         &'b mut self,
         operation: admission::Operation,
@@ -215,6 +239,7 @@ impl Call<'_> {
         object: &'b mut Value,
         old: Option<&'b Value>,
         options: &'b Value,
+        reinvocation: &'b admission::Reinvocation,
     ) -> (&'b [Arc<dyn admission::Plugin>], admission::Attributes<'b>) {
         let attributes = admission::Attributes {
             operation,
@@ -228,7 +253,10 @@ impl Call<'_> {
             old,
             options,
             warnings: &mut self.warnings,
+            told: &self.told,
             audit: self.audit,
+            catalogue: self.registry.catalogue.load_full(),
+            reinvocation,
         };
         (&self.registry.admission, attributes)
     }

@@ -2,6 +2,7 @@
 
 use super::{Answer, Call, create, give_way, managed, parse_version, store_error};
 use crate::admission::Operation;
+use crate::subresources::scale;
 use api::validation::objectmeta;
 use create::{metadata, text};
 use meta::field::{Errors, Path};
@@ -64,8 +65,8 @@ pub async fn write(
 
         // Ownership is of what the client asked for, before admission and the kind add to it.
         managed::track(call, &mut new, Some(&old), by, subresource);
-        let options = json!({"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"});
-        call.admit(Operation::Update, subresource, name, &mut new, Some(&old), &options).await?;
+        let options = call.write_options("UpdateOptions");
+        admit(call, subresource, name, &mut new, &old, &options).await?;
         row.strategy.defaults(&mut new);
 
         let mut errors = Errors::default();
@@ -91,7 +92,7 @@ pub async fn write(
             return Err(Status::invalid(&row.group, &row.kind, name, &errors));
         }
         call.warnings.extend(row.strategy.warnings(&new, Some(&old)));
-        call.admit_final(Operation::Update, subresource, name, &mut new, Some(&old), &options).await?;
+        admit_final(call, subresource, name, &mut new, &old, &options).await?;
 
         if call.options.dry_run {
             return Ok(new);
@@ -143,6 +144,51 @@ pub async fn write(
         }
     }
     unreachable!("the loop ends by returning")
+}
+
+/// Mutating admission of a write. Subresources with a kind of their own are shown as that kind.
+async fn admit(
+    call: &mut Call<'_>,
+    subresource: &str,
+    name: &str,
+    new: &mut Value,
+    old: &Value,
+    options: &Value,
+) -> Result<()> {
+    match (subresource, call.row.strategy.scale()) {
+        ("scale", Some(paths)) => {
+            let (mut shown, before) = (scale::of(new, &paths), scale::of(old, &paths));
+            call.admit(Operation::Update, subresource, name, &mut shown, Some(&before), options).await?;
+            scale::set(new, &paths, &shown);
+        }
+        // A binding was admitted as a Binding.
+        ("binding", _) => {}
+        _ => {
+            call.admit(Operation::Update, subresource, name, new, Some(old), options).await?;
+            // Webhooks may have changed anything; what isn't theirs stays.
+            keep_server_owned(new, old);
+            restrict_to_subresource(subresource, new, old);
+        }
+    }
+    Ok(())
+}
+
+async fn admit_final(
+    call: &mut Call<'_>,
+    subresource: &str,
+    name: &str,
+    new: &mut Value,
+    old: &Value,
+    options: &Value,
+) -> Result<()> {
+    match (subresource, call.row.strategy.scale()) {
+        ("scale", Some(paths)) => {
+            let (mut shown, before) = (scale::of(new, &paths), scale::of(old, &paths));
+            call.admit_final(Operation::Update, subresource, name, &mut shown, Some(&before), options).await
+        }
+        ("binding", _) => Ok(()),
+        _ => call.admit_final(Operation::Update, subresource, name, new, Some(old), options).await,
+    }
 }
 
 /// Checks uid and resourceVersion of the new object against the stored one.

@@ -92,6 +92,8 @@ pub async fn watch(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
             user_agent: call.user_agent,
             warnings: Vec::new(),
             audit: call.audit,
+            told: call.told.clone(),
+            internal: call.internal,
         })
         .await?;
         ready.extend(listing.entries.into_iter().map(Frame::Added));

@@ -1,6 +1,7 @@
 //! `pods/binding` (and `bindings`): the scheduler's decision.
 
 use super::body_of;
+use crate::admission::Operation;
 use crate::registry::{Answer, Call, create, managed, update};
 use axum::body::Body;
 use http::Request;
@@ -19,6 +20,13 @@ pub async fn assign(call: &mut Call<'_>, name: &str, binding: &Value) -> Result<
     if !given.is_empty() && given != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
+    let mut binding = binding.clone();
+    binding["apiVersion"] = "v1".into();
+    binding["kind"] = "Binding".into();
+    create::metadata(&mut binding).insert("name".into(), name.into());
+    let options = call.write_options("CreateOptions");
+    call.admit(Operation::Create, "binding", name, &mut binding, None, &options).await?;
+    call.admit_final(Operation::Create, "binding", name, &mut binding, None, &options).await?;
     let target = &binding["target"];
     let node = target["name"].as_str().unwrap_or("");
     let kind = target["kind"].as_str().unwrap_or("");
@@ -31,7 +39,7 @@ pub async fn assign(call: &mut Call<'_>, name: &str, binding: &Value) -> Result<
         }
         return Err(Status::invalid("", "Binding", name, &errors));
     }
-    let uid = create::text(binding, "uid");
+    let uid = create::text(&binding, "uid");
     let annotations = binding["metadata"]["annotations"].clone();
     let transform = |_: &Call<'_>, old: &Value| {
         let conflict = |why: String| Err(Status::conflict("", "pods/binding", name, why));

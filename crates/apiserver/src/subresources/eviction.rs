@@ -16,8 +16,13 @@ const TRIES: usize = 8;
 pub async fn evict(mut call: Call<'_>, content_type: &str, request: Request<Body>) -> Result<(Answer, Vec<String>)> {
     let mut eviction = body_of(&mut call, "api.policy.v1.Eviction", content_type, request).await?;
     let name = call.info.name.clone();
-    call.admit(Operation::Create, "eviction", &name, &mut eviction, None, &Value::Null).await?;
-    call.admit_final(Operation::Create, "eviction", &name, &mut eviction, None, &Value::Null).await?;
+    eviction["apiVersion"] = "policy/v1".into();
+    eviction["kind"] = "Eviction".into();
+    let options = call.write_options("CreateOptions");
+    call.admit(Operation::Create, "eviction", &name, &mut eviction, None, &options).await?;
+    call.admit_final(Operation::Create, "eviction", &name, &mut eviction, None, &options).await?;
+    // The pod's condition and its deletion are steps of this request, not requests of their own.
+    call.internal = true;
     let given = create::text(&eviction, "name");
     if !given.is_empty() && given != name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));

@@ -59,7 +59,7 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
             )));
         }
         let mut new = old.clone();
-        set(&mut new, &paths.spec_replicas, replicas.into());
+        put(&mut new, &paths.spec_replicas, replicas.into());
         let rv = if patch.is_none() { wanted["metadata"]["resourceVersion"].clone() } else { Value::Null };
         create::metadata(&mut new).insert("resourceVersion".into(), if rv.is_null() { "".into() } else { rv });
         let uid = create::text(&wanted, "uid");
@@ -73,7 +73,7 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
 }
 
 /// The Scale of an object.
-fn of(object: &Value, paths: &ScalePaths) -> Value {
+pub fn of(object: &Value, paths: &ScalePaths) -> Value {
     let at = |path: &str| path.split('.').fold(object, |v, p| &v[p]);
     let meta = &object["metadata"];
     let mut status = json!({"replicas": at(&paths.status_replicas).as_i64().unwrap_or(0)});
@@ -117,7 +117,12 @@ fn selector_text(v: &Value) -> String {
     out.join(",")
 }
 
-fn set(object: &mut Value, path: &str, value: Value) {
+/// Takes over what a Scale may change.
+pub fn set(object: &mut Value, paths: &ScalePaths, scale: &Value) {
+    put(object, &paths.spec_replicas, scale["spec"]["replicas"].as_i64().unwrap_or(0).into());
+}
+
+fn put(object: &mut Value, path: &str, value: Value) {
     let mut at = object;
     for p in path.split('.') {
         at = &mut at[p];

@@ -8,7 +8,6 @@ use crate::tokens::TokenIssuer;
 use axum::body::Body;
 use http::Request;
 use meta::status::Result;
-use serde_json::Value;
 
 pub async fn create(
     mut call: Call<'_>,
@@ -18,8 +17,11 @@ pub async fn create(
 ) -> Result<(Answer, Vec<String>)> {
     let mut request = body_of(&mut call, "api.authentication.v1.TokenRequest", content_type, request).await?;
     let name = call.info.name.clone();
-    call.admit(Operation::Create, "token", &name, &mut request, None, &Value::Null).await?;
-    call.admit_final(Operation::Create, "token", &name, &mut request, None, &Value::Null).await?;
+    request["apiVersion"] = "authentication.k8s.io/v1".into();
+    request["kind"] = "TokenRequest".into();
+    let options = call.write_options("CreateOptions");
+    call.admit(Operation::Create, "token", &name, &mut request, None, &options).await?;
+    call.admit_final(Operation::Create, "token", &name, &mut request, None, &options).await?;
     call.registry.store.barrier().await.map_err(store_error)?;
     let reader = Reader::new(call.registry.store.clone());
     let value =

@@ -1,0 +1,312 @@
+//! `MutatingAdmissionWebhook` and `ValidatingAdmissionWebhook`: servers of users that change or refuse writes.
+//!
+//! In: the stored configurations, followed in memory so that a new one counts for the very next write and none costs
+//! nothing, and a write. Out: the write changed, refused or let through, as the webhooks that match it answer.
+//! Mutating webhooks are called one after another, by configuration name and then in the order of the configuration;
+//! validating ones all at once. Source: "Dynamic Admission Control"; API reference, `admission.k8s.io/v1`.
+
+mod conditions;
+mod hook;
+mod metrics;
+mod review;
+
+pub use metrics::Metrics;
+
+use super::{Attributes, Plugin, matching};
+use crate::authz::Authorizer;
+use crate::authz::followed::Followed;
+use crate::outbound;
+use crate::reader::Reader;
+use api::catalogue::Resource;
+use async_trait::async_trait;
+use hook::{Configurations, Hook};
+use meta::status::{Result, Status};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Instant;
+
+const MUTATING: &str = "MutatingAdmissionWebhook";
+
+/// What both plugins share.
+pub struct Webhooks {
+    configurations: Followed<Configurations>,
+    reader: Reader,
+    authorizer: Arc<dyn Authorizer>,
+    outbound: outbound::Client,
+    metrics: Arc<Metrics>,
+}
+
+/// Why a webhook didn't let a write pass.
+#[derive(Debug)]
+enum Failure {
+    /// It couldn't be asked, or answered nonsense: `failurePolicy` decides.
+    Calling { reason: String, status: u16 },
+    /// It said no.
+    Rejected(Status),
+    /// Neither: the write can't be shown to it, or its patch can't be done.
+    Other(Status),
+}
+
+impl Webhooks {
+    pub fn new(
+        reader: &Reader,
+        authorizer: &Arc<dyn Authorizer>,
+        outbound: &outbound::Client,
+        metrics: &Arc<Metrics>,
+    ) -> Webhooks {
+        Webhooks {
+            configurations: Followed::new(reader.clone()),
+            reader: reader.clone(),
+            authorizer: authorizer.clone(),
+            outbound: outbound.clone(),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// As which resource `hook` is asked about the write, if it is.
+    async fn invocation(&self, hook: &Hook, a: &Attributes<'_>) -> Result<Option<Arc<Resource>>> {
+        let Some(row) = hook.criteria.matches(a, &self.reader)? else { return Ok(None) };
+        if hook.conditions.is_empty() {
+            return Ok(Some(row));
+        }
+        let (object, old) = versioned(a, &row).await?;
+        match hook.conditions.all_hold(a, &row, &object, old.as_ref(), &self.authorizer).await {
+            Ok(true) => Ok(Some(row)),
+            Ok(false) => {
+                self.metrics.excluded(hook, a.operation);
+                Ok(None)
+            }
+            Err(why) => {
+                self.metrics.condition_failed(hook, a.operation);
+                if hook.fails_open {
+                    tracing::warn!(webhook = hook.name, error = why, "match conditions failed; the webhook is skipped");
+                    return Ok(None);
+                }
+                Err(Status::forbidden(&a.resource.group, &a.resource.plural, a.name, why))
+            }
+        }
+    }
+
+    /// Asks one webhook. What it warns of and annotates is passed on whatever it decides.
+    async fn ask(
+        &self,
+        hook: &Hook,
+        a: &Attributes<'_>,
+        row: &Resource,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> std::result::Result<Option<review::Patch>, Failure> {
+        if a.dry_run && !hook.dry_runs {
+            return Err(Failure::Other(Status::bad_request(format!(
+                "admission webhook {:?} does not support dry run",
+                hook.name
+            ))));
+        }
+        let calling = |reason: String, status: u16| Failure::Calling { reason, status };
+        let target = hook.target.as_ref().map_err(|e| calling(format!("could not get REST client: {e}"), 0))?;
+        let uid = uuid::Uuid::new_v4().to_string();
+        let body = review::request(a, row, hook.version, &uid, object, old);
+        let seconds = hook.timeout.as_secs().max(1);
+        let answer = self.outbound.post(target, &format!("timeout={seconds}s"), &body, hook.timeout).await;
+        let code = answer.as_ref().map_or(0, |a| a.code);
+        self.metrics.answered(hook, a.operation, code);
+        let answer = answer
+            .map_err(|e| e.to_string())
+            .and_then(|a| a.json())
+            .map_err(|e| calling(format!("failed to call webhook: {e}"), code))?;
+        let read = review::Response::read(&answer, &uid, hook.version, hook.mutating)
+            .map_err(|e| calling(format!("received invalid webhook response: {e}"), code))?;
+        for (key, value) in &read.audit_annotations {
+            a.audit.annotate(format!("{}/{key}", hook.name), value.as_str());
+        }
+        a.told.lock().extend(read.warnings);
+        match read.rejection {
+            Some(result) => Err(Failure::Rejected(review::denied(&hook.name, &result))),
+            None => Ok(read.patch),
+        }
+    }
+
+    /// What a failure means for the write. `None`: it goes on.
+    fn judge(&self, hook: &Hook, a: &Attributes<'_>, failure: Failure) -> Option<Status> {
+        match failure {
+            Failure::Calling { reason, status } => {
+                let text = format!("failed calling webhook {:?}: {reason}", hook.name);
+                if hook.fails_open {
+                    tracing::warn!(webhook = hook.name, error = text, "webhook can't be called; failing open");
+                    self.metrics.failed_open(hook);
+                    return None;
+                }
+                self.metrics.rejected(hook, a.operation, "calling_webhook_error", status);
+                Some(Status::internal(text))
+            }
+            Failure::Rejected(s) => {
+                self.metrics.rejected(hook, a.operation, "no_error", s.code);
+                Some(s)
+            }
+            Failure::Other(s) => {
+                self.metrics.rejected(hook, a.operation, "apiserver_internal_error", s.code);
+                Some(s)
+            }
+        }
+    }
+}
+
+/// The written object and the stored one in the version that a webhook asked for.
+async fn versioned(a: &Attributes<'_>, row: &Arc<Resource>) -> Result<(Value, Option<Value>)> {
+    let object = in_version(a, a.object, a.resource, row).await?;
+    let old = match a.old {
+        Some(o) => Some(in_version(a, o, a.resource, row).await?),
+        None => None,
+    };
+    Ok((object, old))
+}
+
+async fn in_version(a: &Attributes<'_>, object: &Value, from: &Arc<Resource>, to: &Arc<Resource>) -> Result<Value> {
+    // Objects of a subresource's own kind (Scale, Eviction) are the same in every version of their parent.
+    let own_kind = matching::kind_of(from, a.subresource).2 != from.kind;
+    if object.is_null() || own_kind || (from.group == to.group && from.version == to.version) {
+        return Ok(object.clone());
+    }
+    Ok(api::convert::to(object, from, to))
+}
+
+pub struct Mutating(pub Arc<Webhooks>);
+
+#[async_trait]
+impl Plugin for Mutating {
+    fn name(&self) -> &'static str {
+        MUTATING
+    }
+
+    async fn admit(&self, a: &mut Attributes<'_>) -> Result<()> {
+        let hooks = self.0.configurations.get().mutating();
+        if hooks.is_empty() || matching::is_exempt(a) {
+            return Ok(());
+        }
+        a.reinvocation.begin(MUTATING, a.object);
+        let result = self.round(a, &hooks).await;
+        a.reinvocation.end(MUTATING, a.object);
+        result
+    }
+}
+
+impl Mutating {
+    async fn round(&self, a: &mut Attributes<'_>, hooks: &[Arc<Hook>]) -> Result<()> {
+        let round = usize::from(a.reinvocation.is_second());
+        for (index, hook) in hooks.iter().enumerate() {
+            let Some(row) = self.0.invocation(hook, a).await? else { continue };
+            if !a.reinvocation.is_due(MUTATING, &hook.uid) {
+                continue;
+            }
+            let started = Instant::now();
+            let outcome = self.one(a, hook, &row).await;
+            let rejected = matches!(&outcome, Err(f) if !(hook.fails_open && matches!(f, Failure::Calling { .. })));
+            self.0.metrics.called(hook, a.operation, rejected, started.elapsed());
+            let place = format!("round_{round}_index_{index}");
+            if a.audit.is_on() && matches!(outcome, Ok(_)) {
+                let changed = matches!(outcome, Ok(Some(_)));
+                annotate(a, hook, &place, changed, outcome.as_ref().ok().and_then(Option::as_ref));
+            }
+            if matches!(outcome, Ok(Some(_))) {
+                a.reinvocation.changed(MUTATING);
+            }
+            if hook.reinvoked {
+                a.reinvocation.invoked(MUTATING, &hook.uid);
+            }
+            let Err(failure) = outcome else { continue };
+            let open = matches!(failure, Failure::Calling { .. }) && hook.fails_open;
+            if open {
+                a.audit.annotate(format!("failed-open.mutating.webhook.admission.k8s.io/{place}"), hook.name.as_str());
+            }
+            if let Some(s) = self.0.judge(hook, a, failure) {
+                return Err(s);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks, and applies the patch. Gives the patch when it changed something.
+    async fn one(
+        &self,
+        a: &mut Attributes<'_>,
+        hook: &Hook,
+        row: &Arc<Resource>,
+    ) -> std::result::Result<Option<Value>, Failure> {
+        let (object, old) = versioned(a, row).await.map_err(Failure::Other)?;
+        let Some(patch) = self.0.ask(hook, a, row, &object, old.as_ref()).await? else { return Ok(None) };
+        if patch.operations.as_array().is_some_and(Vec::is_empty) {
+            return Ok(None);
+        }
+        let internal = |why: String| Failure::Other(Status::internal(why));
+        if object.is_null() {
+            return Err(internal(format!(
+                "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+                hook.name
+            )));
+        }
+        if patch.kind != "JSONPatch" {
+            return Err(Failure::Calling { reason: format!("unsupported patch type {:?}", patch.kind), status: 200 });
+        }
+        let patched = meta::patch::json::apply(&object, &patch.operations).map_err(|s| internal(s.message))?;
+        let new = review::conform(row, a.subresource, patched).map_err(internal)?;
+        let changed = new != object;
+        *a.object = in_version(a, &new, row, a.resource).await.map_err(Failure::Other)?;
+        Ok(changed.then_some(patch.operations))
+    }
+}
+
+/// What an auditor wants to know of a mutating webhook's call.
+fn annotate(a: &Attributes<'_>, hook: &Hook, place: &str, changed: bool, patch: Option<&Value>) {
+    let call = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": changed});
+    a.audit.annotate(format!("mutation.webhook.admission.k8s.io/{place}"), call.to_string());
+    if let Some(patch) = patch {
+        let told = json!({
+            "configuration": hook.configuration, "webhook": hook.name, "patch": patch, "patchType": "JSONPatch",
+        });
+        a.audit.annotate(format!("patch.webhook.admission.k8s.io/{place}"), told.to_string());
+    }
+}
+
+pub struct Validating(pub Arc<Webhooks>);
+
+#[async_trait]
+impl Plugin for Validating {
+    fn name(&self) -> &'static str {
+        "ValidatingAdmissionWebhook"
+    }
+
+    async fn validate(&self, a: &Attributes<'_>) -> Result<()> {
+        let hooks = self.0.configurations.get().validating();
+        if hooks.is_empty() || matching::is_exempt(a) {
+            return Ok(());
+        }
+        let mut relevant = Vec::new();
+        for hook in hooks.iter() {
+            if let Some(row) = self.0.invocation(hook, a).await? {
+                relevant.push((hook.clone(), row));
+            }
+        }
+        let calls = relevant.iter().enumerate().map(|(index, (hook, row))| async move {
+            let started = Instant::now();
+            let outcome = match versioned(a, row).await {
+                Ok((object, old)) => self.0.ask(hook, a, row, &object, old.as_ref()).await,
+                Err(s) => Err(Failure::Other(s)),
+            };
+            let open = hook.fails_open && matches!(outcome, Err(Failure::Calling { .. }));
+            self.0.metrics.called(hook, a.operation, outcome.is_err() && !open, started.elapsed());
+            if open {
+                let key = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}");
+                a.audit.annotate(key, hook.name.as_str());
+            }
+            outcome.err().and_then(|f| self.0.judge(hook, a, f))
+        });
+        // The first by order where several refuse, so that the same write gets the same answer.
+        match futures::future::join_all(calls).await.into_iter().flatten().next() {
+            Some(s) => Err(s),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
