@@ -26,6 +26,7 @@ pub mod server;
 pub mod services;
 pub mod subresources;
 pub mod tokens;
+mod warnings;
 pub mod wire;
 
 #[cfg(test)]

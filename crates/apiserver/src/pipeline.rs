@@ -1,7 +1,7 @@
 //! The life of a request, top to bottom: parse → who → flow → may → decode → (engine: mutate → default/validate →
 //! admit → commit) → respond.
 
-use crate::accept::{self, Accept, Format};
+use crate::accept::{self, Accept, Shape};
 use crate::audit::Record;
 use crate::authn::{Connection, impersonation};
 use crate::authz::Authorizer;
@@ -11,11 +11,12 @@ use crate::registry::{Answer, Call, create, delete, get, list, patch, update, wa
 use crate::request_info::RequestInfo;
 use crate::server::Server;
 use crate::subresources::{self, Backends, Outcome, content_type};
-use crate::{authz, paths, respond, reviews, wire};
+use crate::{authz, paths, respond, reviews, warnings, wire};
 use axum::body::Body;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use meta::status::{Result, Status};
+use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,12 +28,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
     let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or(""));
-    let format = error_format(request.headers());
+    let accept = error_accept(&request);
+    // What the client is to be warned of, whether the request succeeds or not.
+    let notes = Arc::new(Mutex::new(Vec::new()));
     let long_running = is_long_running(&info);
     let head = request.method() == Method::HEAD;
     let record = Record::OFF;
     // A panic is our own broken invariant: it is logged, and costs this request only.
-    let work = std::panic::AssertUnwindSafe(pass(server, &info, request, &record)).catch_unwind().map(|r| {
+    let work = std::panic::AssertUnwindSafe(pass(server, &info, request, &record, &notes)).catch_unwind().map(|r| {
         r.unwrap_or_else(|_| {
             tracing::error!(verb = info.verb, path = info.path, "panicked while serving a request");
             Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
@@ -58,9 +61,10 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
                     "request failed"
                 );
             }
-            respond::status(&s, format)
+            respond::status(&s, &accept)
         }
     };
+    warnings::write(response.headers_mut(), std::mem::take(&mut *notes.lock()));
     response.headers_mut().insert("cache-control", HeaderValue::from_static("no-cache, private"));
     if head {
         // What GET would answer, without its body: HTTP/2 clients take a body for a broken stream.
@@ -75,6 +79,7 @@ async fn pass(
     info: &RequestInfo,
     request: Request<Body>,
     record: &Record,
+    notes: &Arc<Mutex<Vec<String>>>,
 ) -> Result<Response<Body>> {
     // Who asks.
     let none = Connection::default();
@@ -109,19 +114,20 @@ async fn pass(
         return Err(not_served());
     }
     let options = Options::parse(request.uri().query().unwrap_or(""))?;
-    let tables = matches!(
-        info.verb.as_str(),
-        "get" | "list" | "watch" | "create" | "update" | "patch" | "delete" | "deletecollection"
-    );
-    let accept = match is_stream(info) {
+    let watch = info.verb == "watch";
+    let endpoint =
+        accept::Endpoint { tables: !is_review(&row), protobuf: Arc::ptr_eq(&row.types, api::facts::types()), watch };
+    let agent = header_of(request.headers(), header::USER_AGENT).unwrap_or("").to_string();
+    let mut accept = match is_stream(info) {
         true => accept::JSON,
-        false => accept::negotiate(header_of(request.headers(), header::ACCEPT), tables, info.verb == "watch")?,
+        false => accept::negotiate(header_of(request.headers(), header::ACCEPT), endpoint)?,
     };
-    let gzip = header_of(request.headers(), header::ACCEPT_ENCODING).is_some_and(|v| v.contains("gzip"));
-    let user_agent = header_of(request.headers(), header::USER_AGENT).unwrap_or("").to_string();
+    accept.pretty = !watch && (accept.pretty || accept::is_pretty(options.pretty, &agent));
+    if matches!(accept.shape, Shape::Table { .. }) {
+        options.check_table()?;
+    }
+    let gzip = accept::takes_gzip(header_of(request.headers(), header::ACCEPT_ENCODING));
     let include_object = options.include_object.clone();
-    let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
-    let format = error_format(request.headers());
     let call = Call {
         registry: &server.registry,
         row: row.clone(),
@@ -129,32 +135,21 @@ async fn pass(
         user: &user,
         options,
         accept: accept.clone(),
-        user_agent: &user_agent,
+        user_agent: &agent,
         warnings: row.strategy.deprecation().map(String::from).into_iter().collect(),
         audit: record,
-        told: told.clone(),
+        told: notes.clone(),
         internal: false,
     };
-    let outcome = resource(server, call, request).await;
-    let told = std::mem::take(&mut *told.lock());
-    let (answer, mut warnings) = match outcome {
-        Ok(Outcome::Raw(r)) => return Ok(r),
-        Ok(Outcome::Answer(a, w)) => (a, w),
-        // Who refuses may have more to say.
-        Err(s) if !told.is_empty() => {
-            let mut response = respond::status(&s, format);
-            warn(response.headers_mut(), told);
-            return Ok(response);
-        }
-        Err(s) => return Err(s),
+    let (answer, warnings) = match resource(server, call, request).await? {
+        Outcome::Raw(r) => return Ok(r),
+        Outcome::Answer(a, w) => (a, w),
     };
-    warnings.extend(told);
-    let mut response = respond::answer(
+    notes.lock().extend(warnings);
+    Ok(respond::answer(
         answer,
         &respond::Request { accept: &accept, row: &row, catalogue: &catalogue, include_object: &include_object, gzip },
-    );
-    warn(response.headers_mut(), warnings);
-    Ok(response)
+    ))
 }
 
 /// One request for a resource, by verb.
@@ -190,7 +185,7 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
             let object = body(&mut call, &content_type, request).await?;
             if is_review(&row) {
                 let value = review(server, &call, &object).await?;
-                (Answer::Object { code: 201, value }, call.warnings)
+                (Answer::Object { code: 201, value }, std::mem::take(&mut call.warnings))
             } else if row.kind == "Binding" {
                 let name = create::text(&object, "name");
                 let pods = server.registry.catalogue.load().find("", "v1", "pods").ok_or_else(not_served)?;
@@ -288,38 +283,11 @@ fn header_of(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 }
 
 /// Errors come in the format that was asked for where it can be served, else as JSON.
-fn error_format(headers: &HeaderMap) -> Format {
-    match accept::negotiate(header_of(headers, header::ACCEPT), true, false) {
-        Ok(Accept { format, .. }) => format,
-        Err(_) => Format::Json,
-    }
-}
-
-/// Of all warnings together, characters: upstream's limit. Beyond it, each is cut.
-const WARNINGS_MAX: usize = 4 * 1024;
-/// Of one warning among too many, characters.
-const WARNING_MAX: usize = 256;
-
-/// RFC 7234 `Warning` headers with code 299, as kubectl shows them.
-fn warn(headers: &mut HeaderMap, mut warnings: Vec<String>) {
-    let mut seen = std::collections::HashSet::new();
-    if warnings.iter().map(|w| w.chars().count()).sum::<usize>() > WARNINGS_MAX {
-        let mut left = WARNINGS_MAX;
-        warnings.retain_mut(|w| {
-            *w = w.chars().take(WARNING_MAX).collect();
-            let fits = w.chars().count() <= left;
-            left = left.saturating_sub(w.chars().count());
-            fits
-        });
-    }
-    for w in warnings {
-        if !seen.insert(w.clone()) {
-            continue;
-        }
-        let clean: String = w.chars().filter(|c| !c.is_control()).collect();
-        let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(v) = HeaderValue::try_from(format!("299 - \"{quoted}\"")) {
-            headers.append("warning", v);
-        }
-    }
+fn error_accept(request: &Request<Body>) -> Accept {
+    let any = accept::Endpoint { tables: true, protobuf: true, watch: false };
+    let headers = request.headers();
+    let accept = accept::negotiate(header_of(headers, header::ACCEPT), any).unwrap_or(accept::JSON);
+    let agent = header_of(headers, header::USER_AGENT).unwrap_or("");
+    let asked = request.uri().query().filter(|q| q.contains("pretty")).and_then(|q| Options::parse(q).ok()?.pretty);
+    Accept { shape: Shape::Plain, pretty: accept.pretty || accept::is_pretty(asked, agent), ..accept }
 }

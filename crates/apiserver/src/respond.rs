@@ -1,6 +1,6 @@
 //! Answers become HTTP responses: the only place where objects are encoded, and where errors become `Status`.
 
-use crate::accept::{Accept, Format, Shape};
+use crate::accept::{self, Accept, Format, Shape};
 use crate::registry::list::Listing;
 use crate::registry::stored::{self, Splice};
 use crate::registry::watch::{Frame, Stream};
@@ -29,9 +29,9 @@ pub struct Request<'a> {
     pub gzip: bool,
 }
 
-pub fn status(s: &Status, format: Format) -> Response<Body> {
+pub fn status(s: &Status, accept: &Accept) -> Response<Body> {
     let value = s.to_value();
-    let mut response = value_response(s.code, &value, format);
+    let mut response = value_response(s.code, &value, accept);
     if let Some(d) = &s.details
         && d.retry_after_seconds > 0
     {
@@ -53,15 +53,16 @@ pub fn bytes(code: u16, content_type: &'static str, body: Bytes) -> Response<Bod
 }
 
 /// Any object in the negotiated format.
-pub fn value_response(code: u16, value: &Value, format: Format) -> Response<Body> {
-    match encode(value, format) {
-        Ok(b) => bytes(code, format.content_type(), b),
+pub fn value_response(code: u16, value: &Value, accept: &Accept) -> Response<Body> {
+    match encode(value, accept) {
+        Ok(b) => bytes(code, accept.format.content_type(), b),
         Err(s) => bytes(s.code, "application/json", s.to_value().to_string().into()),
     }
 }
 
-fn encode(value: &Value, format: Format) -> Result<Bytes> {
-    match format {
+fn encode(value: &Value, accept: &Accept) -> Result<Bytes> {
+    match accept.format {
+        Format::Json if accept.pretty => serde_json::to_vec_pretty(value).map(Bytes::from).map_err(Status::internal),
         Format::Json => {
             let mut text = value.to_string();
             text.push('\n');
@@ -94,17 +95,25 @@ fn protobuf_frame(event: &str, object: &Value) -> Result<Vec<u8>> {
 
 pub fn answer(a: Answer, q: &Request<'_>) -> Response<Body> {
     match a {
-        Answer::Status(s) => status(&s, q.accept.format),
-        Answer::Object { code, value } => match &q.accept.shape {
-            Shape::Plain => value_response(code, &value, q.accept.format),
-            shape => value_response(code, &reshape(&value, q.row, shape, q.include_object), q.accept.format),
-        },
+        Answer::Status(s) => status(&s, q.accept),
+        Answer::Object { code, value } => {
+            let response = match &q.accept.shape {
+                Shape::Plain => value_response(code, &value, q.accept),
+                // A deletion's Status has no rows.
+                _ if value["kind"] == "Status" && value["apiVersion"] == "v1" => value_response(code, &value, q.accept),
+                Shape::Partial { list: true, .. } => {
+                    status(&unlike("PartialObjectMetadataList", "not a list"), q.accept)
+                }
+                shape => value_response(code, &reshape(&value, q.row, shape, q.include_object), q.accept),
+            };
+            finish(response, q.gzip)
+        }
         Answer::Entry(entry) => {
-            if q.accept.shape == Shape::Plain && q.accept.format == Format::Json && stored::is_storage(q.row) {
+            if q.accept == &accept::JSON && stored::is_storage(q.row) {
                 let mut out = Vec::with_capacity(entry.value.len() + 48);
                 Splice::new(q.row, true).object(&mut out, &entry, entry.mod_revision);
                 out.push(b'\n');
-                return bytes(200, "application/json", out.into());
+                return finish(bytes(200, "application/json", out.into()), q.gzip);
             }
             let value = stored::decode_as(q.row, &entry, &q.catalogue.storage_of(q.row));
             answer(Answer::ok(value), q)
@@ -114,11 +123,16 @@ pub fn answer(a: Answer, q: &Request<'_>) -> Response<Body> {
     }
 }
 
+/// One object where many are asked for, or the reverse.
+fn unlike(asked: &str, what: &str) -> Status {
+    Status::not_acceptable(format!("you requested {asked}, but the requested object is {what}"))
+}
+
 /// The object as a one-row Table or as PartialObjectMetadata.
 fn reshape(value: &Value, row: &Resource, shape: &Shape, include: &str) -> Value {
     match shape {
         Shape::Plain => value.clone(),
-        Shape::Partial { version } => partial(value, version),
+        Shape::Partial { version, .. } => partial(value, version),
         Shape::Table { version } => {
             let mut t = table_head(row, version);
             t["metadata"] = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
@@ -174,7 +188,7 @@ fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
     let storage = q.catalogue.storage_of(q.row);
     let decoded = |e: &store::Entry| stored::decode_as(q.row, e, &storage);
     match &q.accept.shape {
-        Shape::Plain if q.accept.format == Format::Json && stored::is_storage(q.row) => spliced_list(l, q),
+        Shape::Plain if q.accept == &accept::JSON && stored::is_storage(q.row) => spliced_list(l, q),
         Shape::Plain => {
             let items: Vec<Value> = l
                 .entries
@@ -191,15 +205,16 @@ fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
             let v = json!({
                 "kind": q.row.list_kind, "apiVersion": q.row.api_version(), "metadata": list_meta(&l), "items": items,
             });
-            finish(value_response(200, &v, q.accept.format), q.gzip)
+            finish(value_response(200, &v, q.accept), q.gzip)
         }
-        Shape::Partial { version } => {
+        Shape::Partial { list: false, .. } => status(&unlike("PartialObjectMetadata", "a list"), q.accept),
+        Shape::Partial { version, .. } => {
             let items: Vec<Value> = l.entries.iter().map(|e| partial(&decoded(e), version)).collect();
             let v = json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
                 "metadata": list_meta(&l), "items": items,
             });
-            finish(value_response(200, &v, q.accept.format), q.gzip)
+            finish(value_response(200, &v, q.accept), q.gzip)
         }
         Shape::Table { version } => {
             let mut t = table_head(q.row, version);
@@ -207,7 +222,7 @@ fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
             let rows: Vec<Value> =
                 l.entries.iter().map(|e| table_row(q.row, &decoded(e), version, q.include_object)).collect();
             t["rows"] = rows.into();
-            finish(value_response(200, &t, q.accept.format), q.gzip)
+            finish(value_response(200, &t, q.accept), q.gzip)
         }
     }
 }
@@ -346,7 +361,7 @@ impl Framer {
         let object = f.object(row, storage);
         let shaped = match (&self.accept.shape, f) {
             (_, Frame::Error(_)) | (Shape::Plain, _) => object,
-            (Shape::Partial { version }, _) => partial(&object, version),
+            (Shape::Partial { version, .. }, _) => partial(&object, version),
             (Shape::Table { version }, Frame::Bookmark { .. }) => {
                 let mut t = table_head(row, version);
                 t["columnDefinitions"] = Value::Null;

@@ -54,36 +54,120 @@ pub fn decode(
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>)> {
     let media = content_type.split(';').next().unwrap_or("").trim();
+    let failed = |e: DecodeError| match e {
+        // So wrong that there is no telling what it was meant to be.
+        DecodeError::Syntax(why) => {
+            let why = match media {
+                "" | "application/json" => format!("couldn't get version/kind; json parse error: {why}"),
+                _ => why,
+            };
+            Status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {kind}): {why} ({})",
+                summary(bytes)
+            ))
+        }
+        e => Status::bad_request(e.cannot_handle(kind, version)),
+    };
     let decoded = match media {
         "" | "application/json" => api::codec::json::decode(types, ty, bytes),
         "application/yaml" | "application/x-yaml" | "text/yaml" => api::codec::yaml::decode(types, ty, bytes),
         // Custom resources have no protobuf form, as in upstream.
-        "application/vnd.kubernetes.protobuf" if std::ptr::eq(types, api::facts::types().as_ref()) => {
-            let value = api::codec::protobuf::decode(ty, bytes).map_err(|e| undecodable(&e, kind, version))?;
-            return Ok((value, Vec::new()));
+        "application/vnd.kubernetes.protobuf" if is_builtin(types) => {
+            return api::codec::protobuf::decode(ty, bytes).map(|value| (value, Vec::new())).map_err(failed);
         }
-        other => {
+        _ => {
+            let protobuf = if is_builtin(types) { ", application/vnd.kubernetes.protobuf" } else { "" };
             return Err(Status::unsupported_media_type(format!(
-                "the body of the request was in an unknown format ({other}) - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+                "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml{protobuf}"
             )));
         }
-    }
-    .map_err(|e| undecodable(&e, kind, version))?;
-    if validation == FieldValidation::Strict
-        && let Some(e) = decoded.strict_error()
-    {
-        return Err(undecodable(&e, kind, version));
-    }
-    let warnings = if validation == FieldValidation::Warn { decoded.problems } else { Vec::new() };
-    Ok((decoded.value, warnings))
+    };
+    decoded.and_then(|d| judge(d, validation)).map_err(failed)
 }
 
-fn undecodable(e: &DecodeError, kind: &str, version: &str) -> Status {
-    Status::bad_request(e.cannot_handle(kind, version))
+fn is_builtin(types: &Types) -> bool {
+    std::ptr::eq(types, api::facts::types().as_ref())
 }
 
-/// As [`decode`], of a value that is parsed already (the result of a patch, a converted YAML document).
+/// The object, and what its client is to be warned of.
+fn judge(
+    decoded: api::codec::json::Decoded,
+    validation: FieldValidation,
+) -> std::result::Result<(Value, Vec<String>), DecodeError> {
+    match (validation, decoded.strict_error()) {
+        (FieldValidation::Strict, Some(e)) => Err(e),
+        (FieldValidation::Warn, _) => Ok((decoded.value, decoded.problems)),
+        _ => Ok((decoded.value, Vec::new())),
+    }
+}
+
+/// The beginning of a body that makes no sense: text that might be JSON as it is, all else in hexadecimal digits.
+fn summary(bytes: &[u8]) -> String {
+    const BYTES_MAX: usize = 30;
+    let head = &bytes[..bytes.len().min(BYTES_MAX)];
+    let more = if bytes.len() > BYTES_MAX { " ..." } else { "" };
+    match head.first() {
+        None => "<empty>".to_string(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(head)),
+        Some(_) => format!("{}{more}", head.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+    }
+}
+
+/// As [`decode`], of a value that is parsed already (the result of an apply).
 pub fn conform(row: &Resource, raw: Value, validation: FieldValidation) -> Result<(Value, Vec<String>)> {
-    let bytes = serde_json::to_vec(&raw).map_err(Status::internal)?;
-    decode(&row.types, row.type_id, &row.kind, &row.version, "application/json", &bytes, validation)
+    patched(row, &raw, validation).map_err(|e| Status::bad_request(e.cannot_handle(&row.kind, &row.version)))
+}
+
+/// As [`decode`], of the outcome of a patch, whose faults are worded otherwise.
+pub fn patched(
+    row: &Resource,
+    raw: &Value,
+    validation: FieldValidation,
+) -> std::result::Result<(Value, Vec<String>), DecodeError> {
+    judge(api::codec::json::decode_value(&row.types, row.type_id, raw)?, validation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_that_make_no_sense_are_shown() {
+        let types = api::facts::types();
+        let ty = types.named("api.core.v1.ConfigMap").unwrap();
+        let said = |content_type: &str, body: &[u8]| {
+            decode(types, ty, "ConfigMap", "v1", content_type, body, FieldValidation::Strict).unwrap_err().message
+        };
+        let json = "couldn't get version/kind; json parse error: ";
+        for (content_type, body, why) in [
+            ("application/json", &b""[..], format!("{json}unexpected end of JSON input (<empty>)")),
+            ("", b"{\"a\":", format!("{json}unexpected end of JSON input ({{\"a\":)")),
+            ("", b"{bad", format!("{json}invalid character 'b' looking for beginning of object key string ({{bad)")),
+            ("", b"{\"a\":1]", format!("{json}invalid character ']' after object key:value pair ({{\"a\":1])")),
+            ("", b"{} x", format!("{json}invalid character 'x' after top-level value ({{}} x)")),
+            (
+                "application/vnd.kubernetes.protobuf",
+                b"k8s",
+                "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0] (6b3873)"
+                    .into(),
+            ),
+        ] {
+            let want = format!("the object provided is unrecognized (must be of type ConfigMap): {why}");
+            assert_eq!(said(content_type, body), want);
+        }
+        let long = said("", format!("{{{}", "\"".repeat(40)).as_bytes());
+        assert!(long.ends_with(&format!("({{{} ...)", "\"".repeat(29))), "{long}");
+        assert_eq!(
+            said("", b"{\"data\":{\"a\":1}}"),
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string"
+        );
+        assert_eq!(
+            said("application/yaml", b"data:\n  a: p\n  a: q\nspec: 1\n"),
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: yaml: unmarshal errors:\n  line 3: key \"a\" already set in map, unknown field \"spec\""
+        );
+        assert_eq!(
+            said("text/plain", b""),
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        );
+    }
 }

@@ -508,6 +508,11 @@ impl FieldSelector {
         self.terms.is_empty()
     }
 
+    /// The one value that a field must have.
+    pub fn exact(&self, field: &str) -> Option<&str> {
+        self.terms.iter().find(|t| t.field == field && !t.not).map(|t| t.value.as_str())
+    }
+
     /// `lookup` gives a field's value; absent fields are empty.
     pub fn matches<'a>(&self, lookup: impl Fn(&str) -> &'a str) -> bool {
         self.terms.iter().all(|t| t.matches(lookup(&t.field)))

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub const CONFIG_FILE: &str = "/etc/skiff/config.yaml";
 
@@ -75,6 +76,9 @@ pub struct ServerArgs {
     pub datastore_certfile: Option<PathBuf>,
     #[arg(long, value_name = "FILE")]
     pub datastore_keyfile: Option<PathBuf>,
+    /// How long history is kept for watches and chunked lists, seconds or a duration such as 5m; 0: for ever.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub etcd_compaction_interval: Duration,
     /// Parts to leave out: dns, proxy, scheduler, controllers.
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     pub disable: Vec<String>,
@@ -146,6 +150,15 @@ impl ServerArgs {
             None => self.service_address(10),
         }
     }
+}
+
+/// Go's durations, of which whole hours, minutes, seconds and milliseconds count here, and bare seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let parsed: Option<jiff::SignedDuration> = text.parse().ok();
+    parsed.and_then(|d| d.try_into().ok()).ok_or_else(|| format!("{text:?} is no duration such as 90s, 5m or 1h30m"))
 }
 
 fn port_range(text: &str) -> Result<(u16, u16), String> {

@@ -229,7 +229,10 @@ fn local_client(server: &Arc<Server>, user: &str, groups: &[&str]) -> Client {
 
 async fn open_store(args: &ServerArgs, layout: &Layout) -> Result<Arc<dyn Store>> {
     let Some(endpoints) = &args.datastore_endpoint else {
-        let options = store::embedded::Options::new(layout.store());
+        let options = store::embedded::Options {
+            history_window: args.etcd_compaction_interval,
+            ..store::embedded::Options::new(layout.store())
+        };
         return tokio::task::spawn_blocking(move || store::embedded::open(options)).await?.map_err(|e| {
             let next = match &e {
                 store::Error::InUse(_) => "; stop that one, or choose another --data-dir",
@@ -248,6 +251,7 @@ async fn open_store(args: &ServerArgs, layout: &Layout) -> Result<Arc<dyn Store>
         ca: read(&args.datastore_cafile)?,
         cert: read(&args.datastore_certfile)?,
         key: read(&args.datastore_keyfile)?,
+        history_window: args.etcd_compaction_interval,
         ..Default::default()
     })
     .await

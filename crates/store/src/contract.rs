@@ -121,7 +121,8 @@ pub trait Store: Send + Sync + 'static {
     fn count(&self, prefix: &str) -> u64;
     /// Changes after (excluding) `after` of keys that start with `prefix`, which is a `/`-ended prefix or a
     /// whole key. A watcher is a cursor over the shared history: a slow one costs no memory and slows
-    /// nobody; it ends with [`Error::Compacted`] when history passes it by.
+    /// nobody; it ends with [`Error::Compacted`] when history passes it by. It may begin before the compacted
+    /// revision as long as no change of its resource is missing.
     fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watcher>>;
 
     /// Put when the key doesn't exist. `ttl`: the key is deleted (with an event) that long after this write.

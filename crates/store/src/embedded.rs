@@ -52,7 +52,7 @@ pub struct Options {
     pub dir: PathBuf,
     /// Off only where losing the last seconds to a power cut doesn't matter (tests).
     pub fsync: bool,
-    /// How long history is kept, at least. History that is older is dropped without being asked to.
+    /// How long history is kept, at least. History that is older is dropped without being asked to; zero: never.
     pub history_window: Duration,
     /// How many revisions of history are kept, at least.
     pub history_revisions_min: u64,
@@ -69,7 +69,7 @@ impl Options {
             dir: dir.into(),
             fsync: true,
             history_window: Duration::from_secs(300),
-            history_revisions_min: 1000,
+            history_revisions_min: 1,
             segment_bytes_max: 4 << 20,
             checkpoint_bytes_min: 8 << 20,
         }

@@ -35,11 +35,11 @@ pub struct EtcdOptions {
     pub key: Option<Vec<u8>>,
     /// Put before every key, so that several clusters can share one etcd. Usually empty.
     pub prefix: String,
+    /// How long history is kept before etcd is asked to drop it, as the Kubernetes API server does; zero: it never is.
+    pub history_window: Duration,
 }
 
-/// How long history is kept before etcd is asked to drop it, as the Kubernetes API server does.
-const HISTORY_WINDOW: Duration = Duration::from_secs(300);
-const HISTORY_REVISIONS_MIN: u64 = 1000;
+const HISTORY_REVISIONS_MIN: u64 = 1;
 /// When the watch hasn't brought a revision by then, it may have been someone else's key.
 const GAP_PATIENCE: Duration = Duration::from_millis(100);
 /// A write's change should have come back by then.
@@ -291,7 +291,8 @@ impl Drop for Etcd {
 
 /// Asks etcd to drop what is older than the window, and drops it from the index. Sleeps while nothing changes.
 async fn compact_when_old(etcd: Weak<Etcd>, index: Arc<Index>, shutdown: Shutdown) {
-    let mut history = History::new(HISTORY_WINDOW, HISTORY_REVISIONS_MIN);
+    let window = etcd.upgrade().map_or(Duration::ZERO, |e| e.options.history_window);
+    let mut history = History::new(window, HISTORY_REVISIONS_MIN);
     loop {
         let current = index.revision();
         let wake = history.look(Instant::now(), current);

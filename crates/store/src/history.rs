@@ -39,6 +39,9 @@ impl History {
             self.samples.push_back((now, current));
             self.sampled = Some((now, current));
         }
+        if self.window.is_zero() {
+            return Wake { compact_to: None, next: None };
+        }
         let mut compact_to = None;
         while let Some((at, revision)) = self.samples.front().copied() {
             if now < at + self.window {

@@ -28,6 +28,8 @@ pub struct Index {
     partitions: RwLock<HashMap<Box<str>, Arc<Partition>>>,
     visible: AtomicU64,
     compacted: AtomicU64,
+    /// Changes up to and including the one behind this were never seen here, only the state that they left.
+    unseen: AtomicU64,
     closed: AtomicBool,
     /// Told on each visible change; heard by watchers that wait for the revision to move on.
     progress: Notify,
@@ -273,6 +275,7 @@ impl Index {
     /// Says that nothing is known of revisions up to and including `revision`, without taking anything from
     /// cursors that are already past it.
     pub fn raise_floor(&self, revision: Revision) {
+        self.unseen.fetch_max(revision.0, Ordering::AcqRel);
         self.compacted.fetch_max(revision.0, Ordering::AcqRel);
     }
 
@@ -315,6 +318,20 @@ impl Index {
         }
         if asked <= compacted && compacted.0 > 0 {
             return Err(Error::Compacted { asked, compacted });
+        }
+        Ok(())
+    }
+
+    /// Whether all changes after `after` of a partition are still there, whose newest forgotten one is `trimmed`. A
+    /// resource that hasn't changed can be followed from far before the compacted revision.
+    fn followable(&self, after: Revision, trimmed: Revision) -> Result<()> {
+        let current = self.revision();
+        if after > current {
+            return Err(Error::Future { asked: after, current });
+        }
+        let unseen = self.unseen.load(Ordering::Acquire);
+        if after < trimmed || (after.0 <= unseen && unseen > 0) {
+            return Err(Error::Compacted { asked: after, compacted: self.compacted() });
         }
         Ok(())
     }

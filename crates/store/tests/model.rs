@@ -256,7 +256,9 @@ async fn run(seed: u64, engine: Engine) {
                 let prefix = if random.below(3) == 0 { key } else { random.prefix().to_owned() };
                 match store.watch(&prefix, Revision(after)) {
                     Ok(watcher) => {
-                        assert!(model.is_readable(after), "watch after {after}");
+                        assert!(after <= model.revision(), "watch after {after}");
+                        let missed = (after..model.compacted).any(|r| matches(&prefix, &model.changes[r as usize].0));
+                        assert!(!missed, "watch of {prefix} after {after}, compacted {}", model.compacted);
                         watches.push(Watch { prefix, watcher, after });
                     }
                     Err(Error::Future { .. }) => assert!(after > model.revision()),

@@ -67,7 +67,17 @@ pub fn decode(types: &Types, ty: TypeId, bytes: &[u8]) -> Result<Decoded, Decode
     let mut cx = Cx::new(types);
     let mut de = serde_json::Deserializer::from_slice(bytes);
     let result = Seed { cx: &mut cx, ty }.deserialize(&mut de).and_then(|v| de.end().map(|()| v));
-    cx.finish(result, syntax_error)
+    cx.finish(result, |e| syntax_error(e, bytes))
+}
+
+/// A document of any form (a patch), with the problems of [`Decoded`]: keys that occur twice.
+pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
+    let none = Types::default();
+    let mut cx = Cx::new(&none);
+    let mut de = serde_json::Deserializer::from_slice(bytes);
+    let result = AnySeed(&mut cx).deserialize(&mut de).and_then(|v| de.end().map(|()| v));
+    let decoded = cx.finish(result, |e| syntax_error(e, bytes))?;
+    Ok((decoded.value, decoded.problems))
 }
 
 /// Decodes an object that is already parsed (a YAML body, the outcome of a patch) against a type.
@@ -88,11 +98,14 @@ pub fn type_meta(bytes: &[u8]) -> Result<(String, String), DecodeError> {
     }
     match serde_json::from_slice::<TypeMeta>(bytes) {
         Ok(t) => Ok((t.api_version.unwrap_or_default(), t.kind.unwrap_or_default())),
-        Err(e) => Err(DecodeError::Syntax(format!("couldn't get version/kind; json parse error: {}", syntax_error(e)))),
+        Err(e) => {
+            Err(DecodeError::Syntax(format!("couldn't get version/kind; json parse error: {}", syntax_error(e, bytes))))
+        }
     }
 }
 
-fn syntax_error(e: serde_json::Error) -> DecodeError {
+/// What Go's parser would have said.
+fn syntax_error(e: serde_json::Error, bytes: &[u8]) -> DecodeError {
     if e.is_eof() {
         return DecodeError::Syntax("unexpected end of JSON input".into());
     }
@@ -100,7 +113,36 @@ fn syntax_error(e: serde_json::Error) -> DecodeError {
     if text.starts_with("recursion limit") {
         return DecodeError::Syntax("exceeded max depth".into());
     }
-    DecodeError::Syntax(format!("invalid JSON: {text}"))
+    let start = bytes.split_inclusive(|b| *b == b'\n').take(e.line().saturating_sub(1)).map(<[u8]>::len).sum::<usize>();
+    let Some(&c) = bytes.get(start + e.column().saturating_sub(1)) else {
+        return DecodeError::Syntax(format!("invalid JSON: {text}"));
+    };
+    const WHERE: [(&str, &str); 9] = [
+        ("expected `,` or `}`", "after object key:value pair"),
+        ("expected `,` or `]`", "after array element"),
+        ("expected `:`", "after object key"),
+        ("key must be a string", "looking for beginning of object key string"),
+        ("expected value", "looking for beginning of value"),
+        ("trailing characters", "after top-level value"),
+        ("control character", "in string literal"),
+        ("invalid escape", "in string escape code"),
+        ("invalid number", "in numeric literal"),
+    ];
+    let place = match WHERE.iter().find(|(ours, _)| text.starts_with(ours)) {
+        Some((_, place)) => place,
+        None if text.starts_with("trailing comma") && c == b'}' => "looking for beginning of object key string",
+        None => "looking for beginning of value",
+    };
+    let shown = match c {
+        b'\'' => "\\'".to_string(),
+        b'\n' => "\\n".to_string(),
+        b'\r' => "\\r".to_string(),
+        b'\t' => "\\t".to_string(),
+        b'\\' => "\\\\".to_string(),
+        c if c < 0x20 || c == 0x7f => format!("\\x{c:02x}"),
+        c => char::from(c).to_string(),
+    };
+    DecodeError::Syntax(format!("invalid character '{shown}' {place}"))
 }
 
 #[derive(Clone)]

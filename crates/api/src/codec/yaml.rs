@@ -5,27 +5,36 @@
 
 use super::json::{AnySeed, Cx, DecodeError, Decoded, decode_value};
 use meta::schema::{TypeId, Types};
-use serde::de::DeserializeSeed;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// How deep YAML may nest; JSON, which is what tools send as YAML, may go deeper.
 const DEPTH_MAX: usize = 64;
 
-/// Decodes a YAML body against a type.
-pub fn decode(types: &Types, ty: TypeId, bytes: &[u8]) -> Result<Decoded, DecodeError> {
-    let (value, duplicates) = parse(bytes)?;
-    let mut out = decode_value(types, ty, &value)?;
-    // Upstream's YAML reader reports duplicates before the fields are looked at.
-    let mut problems: Vec<String> = duplicates
-        .iter()
-        .map(|path| format!("yaml: key \"{}\" already set in map", path.rsplit('.').next().unwrap_or(path)))
-        .collect();
-    problems.append(&mut out.problems);
-    Ok(Decoded { duplicates, problems, ..out })
+/// A document, and what its reader would complain of if it were strict.
+#[derive(Debug, Default, PartialEq)]
+pub struct Document {
+    pub value: Value,
+    /// Paths of keys that occur more than once in their map; the last one counts.
+    pub duplicates: Vec<String>,
+    /// The same as upstream's YAML reader words it:
+    /// `yaml: unmarshal errors:\n  line 3: key "replicas" already set in map`.
+    pub complaint: Option<String>,
 }
 
-/// A YAML document as the JSON value that it stands for, and the paths of keys that occur twice.
-pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
+/// Decodes a YAML body against a type.
+pub fn decode(types: &Types, ty: TypeId, bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    let document = parse(bytes)?;
+    let mut out = decode_value(types, ty, &document.value)?;
+    // Upstream's YAML reader reports duplicates before the fields are looked at.
+    let mut problems: Vec<String> = document.complaint.into_iter().collect();
+    problems.append(&mut out.problems);
+    Ok(Decoded { duplicates: document.duplicates, problems, ..out })
+}
+
+/// A YAML document as the JSON value that it stands for.
+pub fn parse(bytes: &[u8]) -> Result<Document, DecodeError> {
     let none = Types::default();
     let mut cx = Cx::new(&none);
     // JSON is YAML too, and much faster to read as what it is: `kubectl apply --server-side` sends it.
@@ -34,20 +43,108 @@ pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
         if let Ok(value) = AnySeed(&mut cx).deserialize(&mut de)
             && de.end().is_ok()
         {
-            return Ok((value, std::mem::take(&mut cx.duplicates)));
+            return Ok(document(value, cx.duplicates, bytes));
         }
         cx = Cx::new(&none);
     }
-    let options = serde_saphyr::options! {
+    serde_saphyr::with_deserializer_from_slice_with_options(bytes, options(), |de| AnySeed(&mut cx).deserialize(de))
+        .map(|value| document(value, std::mem::take(&mut cx.duplicates), bytes))
+        .map_err(|e| DecodeError::Syntax(format!("error converting YAML to JSON: yaml: {e}")))
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
         legacy_octal_numbers: true,
         ignore_binary_tag_for_string: true,
         with_snippet: false,
         budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
-    };
-    serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |de| AnySeed(&mut cx).deserialize(de))
-        .map(|value| (value, std::mem::take(&mut cx.duplicates)))
-        .map_err(|e| DecodeError::Syntax(format!("error converting YAML to JSON: yaml: {e}")))
+    }
+}
+
+fn document(value: Value, duplicates: Vec<String>, bytes: &[u8]) -> Document {
+    let complaint = (!duplicates.is_empty()).then(|| {
+        let mut found = Vec::new();
+        // Read again, slowly: only who made a mistake pays for the line numbers.
+        let read = serde_saphyr::with_deserializer_from_slice_with_options(bytes, options(), |de| {
+            Repeated(&mut found).deserialize(de)
+        });
+        if read.is_err() || found.is_empty() {
+            found = duplicates.iter().map(|d| (0, d.rsplit('.').next().unwrap_or(d).to_string())).collect();
+        }
+        let lines: Vec<String> = found
+            .iter()
+            .map(|(line, key)| match line {
+                0 => format!("key {key:?} already set in map"),
+                line => format!("line {line}: key {key:?} already set in map"),
+            })
+            .collect();
+        format!("yaml: unmarshal errors:\n  {}", lines.join("\n  "))
+    });
+    Document { value, duplicates, complaint }
+}
+
+/// Finds keys that occur again, with their lines.
+struct Repeated<'a>(&'a mut Vec<(u64, String)>);
+
+impl<'de> DeserializeSeed<'de> for Repeated<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, de: D) -> Result<(), D::Error> {
+        de.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Repeated<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Repeated(&mut *self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = map.next_key::<serde_saphyr::Spanned<String>>()? {
+            if !seen.insert(key.value.clone()) {
+                self.0.push((key.referenced.line(), key.value));
+            }
+            map.next_value_seed(Repeated(&mut *self.0))?;
+        }
+        Ok(())
+    }
 }
 
 /// A JSON value as YAML: keys sorted, lists indented no deeper than their key, as kubectl prints them.
@@ -99,13 +196,29 @@ mod tests {
         assert_eq!(got.value["spec"]["replicas"], 2);
         assert_eq!(
             got.strict_error().unwrap().to_string(),
-            "strict decoding error: yaml: key \"replicas\" already set in map, unknown field \"spec.foo\""
+            "strict decoding error: yaml: unmarshal errors:\n  line 3: key \"replicas\" already set in map, unknown field \"spec.foo\""
         );
         assert!(deployment("a: [1").unwrap_err().to_string().starts_with("error converting YAML to JSON: yaml: "));
         assert_eq!(
             deployment("spec:\n  replicas: many\n").unwrap_err().to_string(),
             "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
         );
+    }
+
+    #[test]
+    fn repeated_keys_are_told_with_their_lines() {
+        for (text, want) in [
+            ("a: 1\nb: 2\n", None),
+            ("a: 1\nb:\n- {x: 1, x: 2}\na: 2\n", Some(&["line 3: key \"x\"", "line 4: key \"a\""][..])),
+            ("\nspec:\n  foo: 1\n  foo: 2\n", Some(&["line 4: key \"foo\""])),
+            ("{\"a\":1,\n\"a\":2}", Some(&["line 2: key \"a\""])),
+        ] {
+            let want = want.map(|w| {
+                let lines: Vec<String> = w.iter().map(|l| format!("\n  {l} already set in map")).collect();
+                format!("yaml: unmarshal errors:{}", lines.concat())
+            });
+            assert_eq!(parse(text.as_bytes()).unwrap().complaint, want, "{text}");
+        }
     }
 
     #[test]
@@ -126,7 +239,7 @@ mod tests {
         let v = json!({"b":{"yes":"no","n":"1","t":"true","o":"0644","d":"2026-01-02","m":"a\nb\n","e":"","s":" x ","nul":"null","tilde":"~"},
             "a":[{"x":1,"y":[]},{"z":{}}],"long":"word ".repeat(60)});
         let text = to_string(&v).unwrap();
-        assert_eq!(parse(text.as_bytes()).unwrap().0, v, "{text}");
+        assert_eq!(parse(text.as_bytes()).unwrap().value, v, "{text}");
         assert!(text.starts_with("a:\n- x: 1\n  \"y\": []\n"), "{text}");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Answer, Call, managed, store_error};
 use crate::admission::Operation;
+use crate::options::Write;
 use api::strategy::NameRule;
 use api::validation::objectmeta;
 use meta::field::Errors;
@@ -13,8 +14,9 @@ use store::Cas;
 const NAME_TRIES: usize = 8;
 
 pub async fn create(mut call: Call<'_>, object: Value) -> Result<(Answer, Vec<String>)> {
+    call.options.check_write(Write::Create)?;
     let value = insert(&mut call, object, managed::By::Update).await?;
-    Ok((Answer::Object { code: 201, value }, call.warnings))
+    Ok((Answer::Object { code: 201, value }, std::mem::take(&mut call.warnings)))
 }
 
 /// Puts a new object through every step up to the commit. Also the creating half of apply and of PUT.
@@ -23,6 +25,7 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
     check_identity(call, &object)?;
     let options = call.write_options("CreateOptions");
 
+    dedup_owners(&mut object, &mut call.warnings, false);
     let meta = metadata(&mut object);
     for owned_by_server in
         ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"]
@@ -49,6 +52,7 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
         managed::track(call, &mut new, None, by, "");
         let (uid, made) = (new["metadata"]["uid"].clone(), new["metadata"]["creationTimestamp"].clone());
         call.admit(Operation::Create, "", &name, &mut new, None, &options).await?;
+        dedup_owners(&mut new, &mut call.warnings, true);
         row.strategy.defaults(&mut new);
         // Webhooks may have changed anything. What the server owns stays; a new name is taken.
         let meta = metadata(&mut new);
@@ -171,12 +175,74 @@ pub fn check_kind(object: &Value, api_version: &str, kind: &str) -> Result<()> {
         )));
     }
     if !got_kind.is_empty() && got_kind != kind {
+        let (group, version) = meta::object::split_api_version(api_version);
+        let short = match group.split('.').next().unwrap_or("") {
+            "" => "core",
+            group => group,
+        };
+        let why = match api::facts::facts().kind(group, version, got_kind) {
+            Some(_) => {
+                format!("converting ({version}.{got_kind}) to ({short}.{kind}): unknown conversion")
+            }
+            None => format!(
+                "no kind {got_kind:?} is registered for version {api_version:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
+            ),
+        };
         return Err(Status::bad_request(format!(
-            "{got_kind} in version {:?} cannot be handled as a {kind}: expected kind {kind}",
-            api_version.rsplit('/').next().unwrap_or("")
+            "{got_kind} in version {version:?} cannot be handled as a {kind}: {why}"
         )));
     }
     Ok(())
+}
+
+/// `metadata.name` and `metadata.namespace` of a body must be what the path says.
+pub fn check_name(info: &crate::request_info::RequestInfo, object: &Value) -> Result<()> {
+    let (url, namespace, name) = (&info.name, text(object, "namespace"), text(object, "name"));
+    if !info.namespace.is_empty() && !namespace.is_empty() && namespace != info.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    if name.is_empty() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({url} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    if name != *url {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({url})"
+        )));
+    }
+    Ok(())
+}
+
+/// Drops owner references that occur twice, and warns of them.
+pub fn dedup_owners(object: &mut Value, warnings: &mut Vec<String>, after_admission: bool) {
+    let Some(owners) =
+        object.get_mut("metadata").and_then(|m| m.get_mut("ownerReferences")).and_then(Value::as_array_mut)
+    else {
+        return;
+    };
+    let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
+    let mut twice: Vec<String> = Vec::new();
+    for owner in std::mem::take(owners) {
+        if kept.contains(&owner) {
+            let uid = owner["uid"].as_str().unwrap_or_default().to_string();
+            if !twice.contains(&uid) {
+                twice.push(uid);
+            }
+        } else {
+            kept.push(owner);
+        }
+    }
+    *owners = kept;
+    if !twice.is_empty() {
+        let when = if after_admission { " after mutating admission happens" } else { "" };
+        warnings.push(format!(
+            ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        ));
+    }
 }
 
 trait InvalidName {

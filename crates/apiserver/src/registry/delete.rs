@@ -2,10 +2,12 @@
 //!
 //! Source: API concepts, "Resource deletion"; garbage collection, "Cascading deletion".
 
-use super::update::{finished, uid_conflict};
+use super::update::finished;
 use super::{Answer, Call, create, give_way, list, store_error};
 use crate::admission::Operation;
+use crate::options::{Write, check_dry_run, invalid};
 use create::{metadata, text};
+use meta::field::{Errors, Path};
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
 use store::{Cas, Entry};
@@ -20,6 +22,9 @@ pub struct DeleteOptions {
     pub propagation: Option<Propagation>,
     pub uid: Option<String>,
     pub resource_version: Option<String>,
+    /// The client asked for its dependents to go, too: an object that stays for now is answered as accepted.
+    cascades: bool,
+    ignore_store_read_error: bool,
     raw: Value,
 }
 
@@ -31,36 +36,63 @@ pub enum Propagation {
 }
 
 impl DeleteOptions {
-    /// From the body (which wins) and the query.
+    /// From the body, or, without one, from the query.
     pub fn parse(body: &Value, call: &mut Call<'_>) -> Result<DeleteOptions> {
-        let mut o = DeleteOptions {
-            grace_period_seconds: body["gracePeriodSeconds"].as_i64().or(call.options.grace_period_seconds),
-            uid: body["preconditions"]["uid"].as_str().map(String::from),
-            resource_version: body["preconditions"]["resourceVersion"].as_str().map(String::from),
-            raw: admission_options(body, call),
-            ..DeleteOptions::default()
+        call.options.check_write(Write::Delete)?;
+        let query = &call.options;
+        let text = |v: &Value| v.as_str().map(String::from);
+        let mut o = DeleteOptions { raw: admission_options(body, call), ..DeleteOptions::default() };
+        let (policy, orphan, ignore) = if body.is_null() {
+            o.grace_period_seconds = query.grace_period_seconds;
+            (query.propagation_policy.clone(), query.orphan_dependents, query.ignore_store_read_error)
+        } else {
+            o.grace_period_seconds = body["gracePeriodSeconds"].as_i64();
+            o.uid = text(&body["preconditions"]["uid"]);
+            o.resource_version = text(&body["preconditions"]["resourceVersion"]);
+            (
+                text(&body["propagationPolicy"]),
+                body["orphanDependents"].as_bool(),
+                body["ignoreStoreReadErrorWithClusterBreakingPotential"].as_bool(),
+            )
         };
-        if body["dryRun"].as_array().is_some_and(|d| d.iter().any(|v| v == "All")) {
-            call.options.dry_run = true;
+        let mut errors = Errors::default();
+        let field = || Path::new("propagationPolicy");
+        if let (Some(policy), Some(_)) = (&policy, orphan) {
+            errors.invalid(field(), policy.as_str(), "orphanDependents and deletionPropagation cannot be both set");
         }
-        let policy = body["propagationPolicy"].as_str().map(String::from).or(call.options.propagation_policy.clone());
-        let orphan = body["orphanDependents"].as_bool().or(call.options.orphan_dependents);
         o.propagation = match (policy.as_deref(), orphan) {
-            (Some(_), Some(_)) => {
-                return Err(invalid(
-                    "propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set",
-                ));
-            }
             (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
             (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
             (Some("Foreground"), _) => Some(Propagation::Foreground),
             (Some(other), _) => {
-                return Err(invalid(&format!(
-                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\""
-                )));
+                errors.not_supported(field(), other, &["Foreground", "Background", "Orphan", "nil"]);
+                None
             }
             (None, None) => None,
         };
+        o.cascades = orphan == Some(false) || o.propagation == Some(Propagation::Foreground);
+        let dry_run = body["dryRun"].as_array();
+        check_dry_run(dry_run.into_iter().flatten().map(|v| v.as_str().unwrap_or_default()), &mut errors);
+        // Differs from upstream, which doesn't look at the query when there is a body: who asks for a dry run
+        // anywhere must not lose an object.
+        call.options.dry_run |= dry_run.is_some_and(|d| d.iter().any(|v| v == "All"));
+        if ignore == Some(true) {
+            o.ignore_store_read_error = true;
+            let field = Path::new("ignoreStoreReadErrorWithClusterBreakingPotential");
+            let with = "cannot be set together with";
+            for (set, other) in [
+                (call.options.dry_run, ".dryRun"),
+                (o.propagation.is_some() && policy.is_some(), ".propagationPolicy"),
+                (orphan.is_some(), ".orphanDependents"),
+                (o.grace_period_seconds.is_some(), ".gracePeriodSeconds"),
+                (o.uid.is_some() || o.resource_version.is_some(), ".preconditions"),
+            ] {
+                if set {
+                    errors.invalid(field.clone(), true, format!("{with} {other}"));
+                }
+            }
+        }
+        invalid("DeleteOptions", errors)?;
         if o.grace_period_seconds.is_some_and(|g| g < 0) {
             // As upstream: negative means "now".
             o.grace_period_seconds = Some(1);
@@ -69,7 +101,7 @@ impl DeleteOptions {
     }
 }
 
-/// The options as admission shows them: from body and query together.
+/// The options as admission shows them.
 fn admission_options(body: &Value, call: &Call<'_>) -> Value {
     let mut o = call.write_options("DeleteOptions");
     for (key, v) in [
@@ -77,7 +109,7 @@ fn admission_options(body: &Value, call: &Call<'_>) -> Value {
         ("propagationPolicy", json!(call.options.propagation_policy)),
         ("orphanDependents", json!(call.options.orphan_dependents)),
     ] {
-        if !v.is_null() {
+        if !v.is_null() && body.is_null() {
             o[key] = v;
         }
     }
@@ -89,15 +121,11 @@ fn admission_options(body: &Value, call: &Call<'_>) -> Value {
     o
 }
 
-fn invalid(message: &str) -> Status {
-    Status::new(422, "Invalid", format!("DeleteOptions.meta.k8s.io \"\" is invalid: {message}"))
-}
-
 pub async fn delete(mut call: Call<'_>, body: &Value) -> Result<(Answer, Vec<String>)> {
     let options = DeleteOptions::parse(body, &mut call)?;
     let name = call.info.name.clone();
     let answer = remove(&mut call, &name, &options).await?;
-    Ok((answer, call.warnings))
+    Ok((answer, std::mem::take(&mut call.warnings)))
 }
 
 /// Deletes what a list selects. Answers the list as it was.
@@ -128,7 +156,7 @@ pub async fn delete_collection(mut call: Call<'_>, body: &Value) -> Result<(Answ
             Err(s) => return Err(s),
         }
     }
-    Ok((Answer::List(listing), call.warnings))
+    Ok((Answer::List(listing), std::mem::take(&mut call.warnings)))
 }
 
 /// What a deletion does to an object as it is now.
@@ -232,43 +260,38 @@ pub async fn remove(call: &mut Call<'_>, name: &str, options: &DeleteOptions) ->
     let row = call.row.clone();
     let key = call.key(name);
     let store = call.registry.store.clone();
+    let kept = if options.cascades { 202 } else { 200 };
     store.barrier().await.map_err(store_error)?;
     for lost in 0.. {
         give_way(lost).await;
         let entry = store.get(&key).ok_or_else(|| call.not_found(name))?;
         let old = call.decode(&entry);
-        if let Some(uid) = &options.uid
-            && *uid != text(&old, "uid")
-        {
-            return Err(uid_conflict(&row, name, uid, &text(&old, "uid")));
+        if options.ignore_store_read_error && old.is_object() {
+            // It is for objects that can't be read; this one can.
+            let mut errors = Errors::default();
+            errors.invalid(
+                Path::new("ignoreStoreReadErrorWithClusterBreakingPotential"),
+                true,
+                "is exclusively used to delete corrupt object(s), try again by removing this option",
+            );
+            return invalid("DeleteOptions", errors).map(|()| Answer::ok(old));
         }
-        if let Some(rv) = &options.resource_version
-            && *rv != text(&old, "resourceVersion")
-        {
-            return Err(Status::conflict(
-                &row.group,
-                &row.plural,
-                name,
-                format!(
-                    "Precondition failed: ResourceVersion in precondition: {rv}, ResourceVersion in object meta: {}",
-                    text(&old, "resourceVersion")
-                ),
-            ));
-        }
+        check_preconditions(&row, name, &old, options)?;
         call.admit(Operation::Delete, "", name, &mut Value::Null, Some(&old), &options.raw).await?;
         call.admit_final(Operation::Delete, "", name, &mut Value::Null, Some(&old), &options.raw).await?;
         match plan(&row, &old, options, jiff::Timestamp::now()) {
-            Plan::Pending => return Ok(Answer::ok(old)),
+            Plan::Pending => return Ok(Answer::Object { code: kept, value: old }),
             Plan::Mark(new) => {
                 if call.options.dry_run {
-                    return Ok(Answer::ok(new));
+                    return Ok(Answer::Object { code: kept, value: new });
                 }
                 match store
                     .update(&key, call.encode(&new), entry.mod_revision, call.ttl())
                     .await
                     .map_err(store_error)?
                 {
-                    Cas::Done { entry, .. } => return Ok(Answer::Entry(entry)),
+                    Cas::Done { entry, .. } if kept == 200 => return Ok(Answer::Entry(entry)),
+                    Cas::Done { entry, .. } => return Ok(Answer::Object { code: kept, value: call.decode(&entry) }),
                     Cas::Conflict(_) => continue,
                 }
             }
@@ -287,6 +310,33 @@ pub async fn remove(call: &mut Call<'_>, name: &str, options: &DeleteOptions) ->
         }
     }
     unreachable!("the loop ends by returning")
+}
+
+/// 409 when the client means another object, or another state of it.
+fn check_preconditions(
+    row: &api::catalogue::Resource,
+    name: &str,
+    object: &Value,
+    options: &DeleteOptions,
+) -> Result<()> {
+    let conflict = |why: String| Err(Status::conflict(&row.group, &row.kind, name, why));
+    if let Some(asked) = &options.uid
+        && *asked != text(object, "uid")
+    {
+        return conflict(format!(
+            "the UID in the precondition ({asked}) does not match the UID in record ({}). The object might have been deleted and then recreated",
+            text(object, "uid")
+        ));
+    }
+    if let Some(asked) = &options.resource_version
+        && *asked != text(object, "resourceVersion")
+    {
+        return conflict(format!(
+            "the ResourceVersion in the precondition ({asked}) does not match the ResourceVersion in record ({}). The object might have been modified",
+            text(object, "resourceVersion")
+        ));
+    }
+    Ok(())
 }
 
 fn with_revision(call: &Call<'_>, entry: &Entry, revision: u64) -> Value {
@@ -309,13 +359,12 @@ fn removed(row: &api::catalogue::Resource, old: &Value) -> Answer {
     if row.group.is_empty() && ANSWER_THE_OBJECT.contains(&row.plural.as_str()) {
         return Answer::ok(old.clone());
     }
-    let mut s = Status::new(200, "", "");
-    s.details = Some(Box::new(meta::status::Details {
-        name: text(old, "name"),
-        group: row.group.clone(),
-        kind: row.plural.clone(),
-        uid: text(old, "uid"),
-        ..Default::default()
-    }));
-    Answer::Status(s)
+    // Unlike other Statuses it has no code.
+    let mut details = json!({"name": text(old, "name"), "kind": row.plural, "uid": text(old, "uid")});
+    if !row.group.is_empty() {
+        details["group"] = row.group.as_str().into();
+    }
+    Answer::ok(json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
+    }))
 }

@@ -24,7 +24,7 @@ pub async fn wait_for(store: &dyn Store, asked: u64) -> Result<()> {
     }
 }
 
-pub async fn get(call: Call<'_>) -> Result<(Answer, Vec<String>)> {
+pub async fn get(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
     let store = &call.registry.store;
     match parse_version(&call.options.resource_version)? {
         None => {
@@ -35,5 +35,5 @@ pub async fn get(call: Call<'_>) -> Result<(Answer, Vec<String>)> {
     }
     let name = &call.info.name;
     let entry = store.get(&call.key(name)).ok_or_else(|| call.not_found(name))?;
-    Ok((Answer::Entry(entry), call.warnings))
+    Ok((Answer::Entry(entry), std::mem::take(&mut call.warnings)))
 }

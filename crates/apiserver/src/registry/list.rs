@@ -35,24 +35,33 @@ impl Token {
     }
 
     fn decode(text: &str) -> Result<Token> {
-        let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
-        let v: Value = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
-        if v["v"] != "meta.k8s.io/v1" {
-            return Err(bad(&format!(
-                "server does not recognize this encoded version {:?}",
-                v["v"].as_str().unwrap_or("")
-            )));
+        let bad = |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid{why}"));
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| {
+            let at = match e {
+                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+                _ => text.len(),
+            };
+            bad(format!(": illegal base64 data at input byte {at}"))
+        })?;
+        let v: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!(": {e}")))?;
+        let version = v["v"].as_str().unwrap_or("");
+        if version != "meta.k8s.io/v1" {
+            return Err(bad(format!(": server does not recognize this encoded version {version}")));
         }
+        let revision = match v["rv"].as_i64() {
+            Some(n) if n < 0 => 0,
+            Some(n) if n > 0 => n as u64,
+            _ => return Err(bad(": incorrect encoded start resourceVersion (version meta.k8s.io/v1)".into())),
+        };
         let start = v["start"].as_str().unwrap_or_default().to_string();
         if start.is_empty() {
-            return Err(bad("encoded start key is missing"));
+            return Err(bad(": encoded start key empty (version meta.k8s.io/v1)".into()));
         }
-        match v["rv"].as_i64() {
-            Some(-1) => Ok(Token { revision: 0, start }),
-            Some(n) if n > 0 => Ok(Token { revision: n as u64, start }),
-            _ => Err(bad("incorrect encoded start resourceVersion")),
+        // Names of objects have none of these; a token that we didn't make might.
+        if start.starts_with('/') || start.split('/').any(|s| s.is_empty() || s == "." || s == "..") {
+            return Err(bad(format!(": {start}")));
         }
+        Ok(Token { revision, start })
     }
 }
 
@@ -61,9 +70,9 @@ You can start a new list without the continue parameter, or use the continue tok
 the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that \
 were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
-pub async fn list(call: Call<'_>) -> Result<(Answer, Vec<String>)> {
+pub async fn list(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
     let listing = select(&call).await?;
-    Ok((Answer::List(listing), call.warnings))
+    Ok((Answer::List(listing), std::mem::take(&mut call.warnings)))
 }
 
 /// The page that a call asks for.
@@ -73,24 +82,24 @@ pub async fn select(call: &Call<'_>) -> Result<Listing> {
     let store = &call.registry.store;
     let selection = Selection::parse(&call.row, &o.label_selector, &o.field_selector)?;
     let prefix = call.prefix();
-    let asked = parse_version(&o.resource_version)?;
-
     let mut start_after = None;
     let mut revision = None;
+    // With which a list whose snapshot has gone can still be finished.
+    let mut fresh = None;
     if !o.continue_token.is_empty() {
-        if asked.is_some_and(|v| v != 0) {
+        let token = Token::decode(&o.continue_token)?;
+        if !matches!(o.resource_version.as_str(), "" | "0") {
             return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
         }
-        let token = Token::decode(&o.continue_token)?;
         start_after = Some(format!("{prefix}{}", token.start));
         if token.revision != 0 {
-            if Revision(token.revision) <= store.compacted() {
-                let fresh = Token { revision: 0, start: token.start }.encode();
-                return Err(expired_with(fresh));
-            }
             revision = Some(Revision(token.revision));
+            fresh = Some(Token { revision: 0, start: token.start }.encode());
+        } else {
+            store.barrier().await.map_err(store_error)?;
         }
     } else {
+        let asked = parse_version(&o.resource_version)?;
         let exact = o.resource_version_match == Some(VersionMatch::Exact)
             || (o.resource_version_match.is_none() && o.limit > 0 && asked.is_some_and(|v| v > 0));
         match asked {
@@ -106,22 +115,19 @@ pub async fn select(call: &Call<'_>) -> Result<Listing> {
             }
         }
     }
+    let failed = |e: store::Error| match (e, &fresh) {
+        (store::Error::Compacted { .. }, Some(token)) => expired_with(token.clone()),
+        (e, _) => store_error(e),
+    };
 
     let storage = call.storage_row();
-    if let Some(name) = selection.single_name().filter(|_| revision.is_none() && start_after.is_none())
-        && (!call.row.namespaced || !call.scope().is_empty())
-    {
-        let revision = store.revision();
-        let entries = store
-            .get(&call.key(name))
-            .filter(|e| selection.matches(&Facets::stored(&call.row, &storage, e)))
-            .into_iter()
-            .collect();
-        return Ok(Listing { entries, revision, continue_token: String::new(), remaining: None });
+    let one = selection.single_name().is_some() && (!call.row.namespaced || !call.scope().is_empty());
+    if one && revision.is_none() && start_after.is_none() {
+        return current(call, &selection);
     }
 
     if selection.is_all() {
-        let page = store.list(&prefix, &ListOptions { start_after, limit: o.limit, revision }).map_err(store_error)?;
+        let page = store.list(&prefix, &ListOptions { start_after, limit: o.limit, revision }).map_err(failed)?;
         let token = match page.entries.last() {
             Some(last) if page.remaining > 0 => next_token(&prefix, last, page.revision),
             _ => String::new(),
@@ -138,7 +144,7 @@ pub async fn select(call: &Call<'_>) -> Result<Listing> {
         let chunk = if o.limit == 0 { 0 } else { o.limit.max(500) };
         let page = store
             .list(&prefix, &ListOptions { start_after: start_after.clone(), limit: chunk, revision: at })
-            .map_err(store_error)?;
+            .map_err(&failed)?;
         at = Some(page.revision);
         let count = page.entries.len();
         for (i, entry) in page.entries.into_iter().enumerate() {
@@ -162,6 +168,24 @@ pub async fn select(call: &Call<'_>) -> Result<Listing> {
     }
 }
 
+/// All that matches, as it is now.
+pub fn current(call: &Call<'_>, selection: &Selection) -> Result<Listing> {
+    let storage = call.storage_row();
+    let matches = |e: &Entry| selection.is_all() || selection.matches(&Facets::stored(&call.row, &storage, e));
+    let store = &call.registry.store;
+    if let Some(name) = selection.single_name()
+        && (!call.row.namespaced || !call.scope().is_empty())
+    {
+        let revision = store.revision();
+        let entry = store.get_at(&call.key(name), revision).map_err(store_error)?;
+        let entries = entry.filter(matches).into_iter().collect();
+        return Ok(Listing { entries, revision, continue_token: String::new(), remaining: None });
+    }
+    let page = store.list(&call.prefix(), &ListOptions::default()).map_err(store_error)?;
+    let entries = page.entries.into_iter().filter(matches).collect();
+    Ok(Listing { entries, revision: page.revision, continue_token: String::new(), remaining: None })
+}
+
 fn next_token(prefix: &str, last: &Entry, revision: Revision) -> String {
     Token { revision: revision.0, start: last.key[prefix.len()..].to_string() }.encode()
 }
@@ -183,8 +207,23 @@ mod tests {
         assert_eq!((t.revision, t.start.as_str()), (7, "default/a"));
         let t = Token::decode(&Token { revision: 0, start: "a".into() }.encode()).unwrap();
         assert_eq!(t.revision, 0);
-        for bad in ["%%%", "e30", "bnVsbA"] {
-            assert_eq!(Token::decode(bad).err().map(|s| s.code), Some(400), "{bad}");
+        let made = |v: Value| URL_SAFE_NO_PAD.encode(v.to_string());
+        for (bad, why) in [
+            ("%%%".to_string(), ": illegal base64 data at input byte 0"),
+            (made(json!({})), ": server does not recognize this encoded version "),
+            (made(json!({"v": "meta.k8s.io/v2"})), ": server does not recognize this encoded version meta.k8s.io/v2"),
+            (
+                made(json!({"v": "meta.k8s.io/v1", "rv": 0, "start": "a"})),
+                ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+            ),
+            (
+                made(json!({"v": "meta.k8s.io/v1", "rv": 5, "start": ""})),
+                ": encoded start key empty (version meta.k8s.io/v1)",
+            ),
+            (made(json!({"v": "meta.k8s.io/v1", "rv": 5, "start": "../secrets/a"})), ": ../secrets/a"),
+        ] {
+            let s = Token::decode(&bad).err().unwrap();
+            assert_eq!((s.code, s.message), (400, format!("invalid continue token: continue key is not valid{why}")));
         }
     }
 }

@@ -8,6 +8,9 @@ use meta::schema::TypeId;
 use meta::status::Result;
 use serde_json::Value;
 
+/// Of a manager's name.
+const NAME_BYTES_MAX: usize = 128;
+
 /// How ownership of a write's fields is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
@@ -41,7 +44,14 @@ fn manager(call: &Call<'_>) -> String {
         return call.options.field_manager.clone();
     }
     let program = call.user_agent.split('/').next().unwrap_or("");
-    program.chars().filter(|c| !c.is_control()).take(128).collect()
+    let mut name = String::new();
+    for c in program.chars().filter(|c| !c.is_control()) {
+        if name.len() + c.len_utf8() > NAME_BYTES_MAX {
+            break;
+        }
+        name.push(c);
+    }
+    name
 }
 
 /// Sets managedFields of an object that is about to be written.
@@ -55,6 +65,11 @@ pub fn track(call: &Call<'_>, new: &mut Value, old: Option<&Value>, by: By, subr
     meta::apply::track_update(&s, old.unwrap_or(&Value::Null), new, &writer);
 }
 
+/// Whether an applied configuration fits the structure of its kind.
+pub fn check(row: &Resource, applied: &Value, subresource: &str) -> Result<()> {
+    meta::apply::check(&structure(row, subresource), applied)
+}
+
 /// The object after an apply, with its managedFields. `live` is `None` when it doesn't exist yet.
 pub fn apply(call: &Call<'_>, live: Option<&Value>, applied: &Value, subresource: &str) -> Result<Value> {
     let (manager, api_version) = (manager(call), call.row.api_version());
@@ -66,4 +81,19 @@ pub fn apply(call: &Call<'_>, live: Option<&Value>, applied: &Value, subresource
     let (mut object, _) = crate::wire::conform(&call.row, merged, FieldValidation::Ignore)?;
     call.row.strategy.defaults(&mut object);
     Ok(object)
+}
+
+/// Whether two objects are the same but for when their managers wrote last.
+pub fn differ_in_time_only(new: &Value, old: &Value) -> bool {
+    let untimed = |o: &Value| -> Value {
+        let mut o = o.clone();
+        for entry in o["metadata"]["managedFields"].as_array_mut().into_iter().flatten() {
+            if let Some(entry) = entry.as_object_mut() {
+                entry.remove("time");
+            }
+        }
+        o
+    };
+    let (a, b) = (&new["metadata"]["managedFields"], &old["metadata"]["managedFields"]);
+    a.as_array().map(Vec::len) == b.as_array().map(Vec::len) && untimed(new) == untimed(old)
 }

@@ -82,6 +82,7 @@ pub struct Call<'a> {
     pub options: Options,
     pub accept: Accept,
     pub user_agent: &'a str,
+    /// Handed over with the answer, or, when there is none, to `told`.
     pub warnings: Vec<String>,
     pub audit: &'a Record,
     /// Warnings that are sent whatever becomes of the request.
@@ -107,6 +108,15 @@ pub enum Answer {
 impl Answer {
     pub fn ok(value: Value) -> Answer {
         Answer::Object { code: 200, value }
+    }
+}
+
+/// What a request that fails has been warned of is told all the same.
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if !self.warnings.is_empty() {
+            self.told.lock().append(&mut self.warnings);
+        }
     }
 }
 
@@ -290,7 +300,7 @@ pub fn store_error(e: store::Error) -> Status {
 
 /// A resourceVersion from the future.
 pub fn too_large_version(asked: u64, current: u64) -> Status {
-    let mut s = Status::timeout(format!("Too large resource version: {asked}, current: {current}"), 1);
+    let mut s = Status::timeout(format!("Timeout: Too large resource version: {asked}, current: {current}"), 1);
     if let Some(d) = s.details.as_mut() {
         d.causes.push(meta::status::Cause {
             reason: "ResourceVersionTooLarge".into(),
@@ -306,7 +316,11 @@ pub fn parse_version(text: &str) -> Result<Option<u64>> {
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| {
-        Status::bad_request(format!("Invalid value: {text:?}: resourceVersion must be a non-negative integer"))
+    let overflows = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| !text.starts_with('+')).map(Some).ok_or_else(|| {
+        let why = if overflows { "value out of range" } else { "invalid syntax" };
+        Status::bad_request(format!(
+            "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
+        ))
     })
 }

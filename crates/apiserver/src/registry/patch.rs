@@ -1,7 +1,7 @@
 //! PATCH: JSON patch, merge patch, strategic merge patch, and server-side apply.
 
 use super::{Answer, Call, create, managed, update};
-use crate::options::FieldValidation;
+use crate::options::{FieldValidation, Write};
 use meta::field::{Errors, Path};
 use meta::status::{Result, Status};
 use serde_json::Value;
@@ -24,63 +24,104 @@ const SUPPORTED: [&str; 4] = [
     "application/apply-patch+yaml",
 ];
 
+fn unsupported(supported: &[&str]) -> Status {
+    Status::unsupported_media_type(format!(
+        "the body of the request was in an unknown format - accepted media types include: {}",
+        supported.join(", ")
+    ))
+}
+
 impl PatchType {
     pub fn from_content_type(content_type: &str) -> Result<PatchType> {
         match content_type.split(';').next().unwrap_or("").trim() {
             "application/json-patch+json" => Ok(PatchType::Json),
             "application/merge-patch+json" => Ok(PatchType::Merge),
             "application/strategic-merge-patch+json" => Ok(PatchType::Strategic),
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => Ok(PatchType::Apply),
-            other => Err(Status::unsupported_media_type(format!(
-                "the body of the request was in an unknown format - accepted media types include: {}{}",
-                SUPPORTED.join(", "),
-                if other.is_empty() { " (Content-Type is missing)" } else { "" }
-            ))),
+            "application/apply-patch+yaml" => Ok(PatchType::Apply),
+            _ => Err(unsupported(&SUPPORTED)),
         }
     }
 }
 
-/// `body` is YAML for apply, else JSON; it has been parsed, not yet looked at.
+/// A patch as it was sent.
+#[derive(Debug)]
+pub struct Document {
+    pub value: Value,
+    /// What strictness would complain of in the patch itself: keys that occur twice, members that no operation has.
+    pub problems: Vec<String>,
+}
+
+impl Document {
+    pub fn parse(kind: PatchType, bytes: &[u8]) -> Result<Document> {
+        const MAP: &str = "map[string]interface {}";
+        let wanted = match kind {
+            PatchType::Json => "[]handlers.jsonPatchOp",
+            PatchType::Merge | PatchType::Strategic | PatchType::Apply => MAP,
+        };
+        let failed = |why: String| {
+            Status::bad_request(match kind {
+                PatchType::Strategic => why,
+                PatchType::Apply => format!("error decoding YAML: {why}"),
+                PatchType::Json | PatchType::Merge => format!("error decoding patch: {why}"),
+            })
+        };
+        let (value, mut problems) = if kind == PatchType::Apply {
+            let document = api::codec::yaml::parse(bytes).map_err(|e| failed(e.to_string()))?;
+            (document.value, document.complaint.into_iter().collect())
+        } else {
+            api::codec::json::parse(bytes).map_err(|e| failed(e.to_string()))?
+        };
+        if value.is_array() != (kind == PatchType::Json) || !(value.is_array() || value.is_object()) {
+            let got = match &value {
+                Value::Null => "null",
+                Value::Bool(_) => "bool",
+                Value::Number(_) => "number",
+                Value::String(_) => "string",
+                Value::Array(_) => "array",
+                Value::Object(_) => "object",
+            };
+            return Err(failed(format!("json: cannot unmarshal {got} into Go value of type {wanted}")));
+        }
+        if kind == PatchType::Json {
+            for (i, operation) in value.as_array().into_iter().flatten().enumerate() {
+                let members = operation.as_object().into_iter().flat_map(serde_json::Map::keys);
+                for member in members.filter(|m| !matches!(m.as_str(), "op" | "path" | "from" | "value")) {
+                    problems.push(format!("unknown field \"[{i}].{member}\""));
+                }
+            }
+            problems.iter_mut().for_each(|p| p.insert_str(0, "json patch "));
+        }
+        Ok(Document { value, problems })
+    }
+}
+
 pub async fn patch(
     mut call: Call<'_>,
     subresource: &str,
     patch_type: PatchType,
-    body: Value,
+    document: Document,
 ) -> Result<(Answer, Vec<String>)> {
     let name = call.info.name.clone();
+    let kind = if patch_type == PatchType::Apply { Write::Apply } else { Write::Patch };
+    call.options.check_write(kind)?;
     if patch_type == PatchType::Apply {
-        return apply(call, subresource, &name, body).await;
-    }
-    if call.options.force.is_some() {
-        let mut errors = Errors::default();
-        errors.forbidden(Path::new("force"), "may not be specified for non-apply patch");
-        return Err(Status::new(
-            422,
-            "Invalid",
-            format!("PatchOptions.meta.k8s.io \"\" is invalid: {}", errors.joined()),
-        ));
+        return apply(call, subresource, &name, document).await;
     }
     if patch_type == PatchType::Strategic && !std::sync::Arc::ptr_eq(&call.row.types, api::facts::types()) {
         // Custom resources don't say how their lists merge, as in upstream.
-        return Err(Status::unsupported_media_type(format!(
-            "the body of the request was in an unknown format - accepted media types include: {}, {}, {}",
-            SUPPORTED[0], SUPPORTED[1], SUPPORTED[3]
-        )));
-    }
-    if patch_type != PatchType::Json && !body.is_object() {
-        return Err(Status::bad_request("the patch must be a JSON object"));
+        return Err(unsupported(&[SUPPORTED[0], SUPPORTED[1], SUPPORTED[3]]));
     }
     let row = call.row.clone();
     let validation = call.options.field_validation;
     let notes = parking_lot::Mutex::new(Vec::new());
     let transform = |_: &Call<'_>, old: &Value| {
-        let (new, found) = patched(&row, patch_type, old, &body, validation)?;
+        let (new, found) = patched(&row, patch_type, old, &document, validation)?;
         *notes.lock() = found;
         Ok(new)
     };
-    let value = update::write(&mut call, &name, subresource, managed::By::Update, &transform).await?;
+    let written = update::write(&mut call, &name, subresource, managed::By::Update, &transform).await;
     call.warnings.extend(notes.into_inner());
-    Ok((Answer::ok(value), call.warnings))
+    Ok((Answer::ok(written?), std::mem::take(&mut call.warnings)))
 }
 
 /// The patched object, decoded against its type as a request body is, and warnings.
@@ -88,62 +129,79 @@ pub fn patched(
     row: &api::catalogue::Resource,
     patch_type: PatchType,
     old: &Value,
-    body: &Value,
+    document: &Document,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>)> {
+    let body = &document.value;
     let raw = match patch_type {
         PatchType::Json => meta::patch::json::apply(old, body)?,
         PatchType::Merge => meta::patch::merge::apply(old, body)?,
         PatchType::Strategic => meta::patch::strategic::apply(&row.types, row.type_id, old, body)?,
         PatchType::Apply => return Err(Status::internal("apply is no patch of bytes")),
     };
-    let (mut new, warnings) = crate::wire::conform(row, raw, validation)?;
+    // Upstream calls what can't be decoded an invalid patch, and shows the outcome, or a strategic patch itself.
+    let invalid = |why: String| {
+        let shown = if patch_type == PatchType::Strategic { meta::apply::go_text(body) } else { raw.to_string() };
+        let mut errors = Errors::default();
+        errors.invalid(Path::new("patch"), shown, why);
+        Status::invalid("", "", "", &errors)
+    };
+    let problems = match validation {
+        FieldValidation::Ignore => Vec::new(),
+        FieldValidation::Warn | FieldValidation::Strict => document.problems.clone(),
+    };
+    // Strictness is judged here, where both the patch's own problems and the outcome's are known.
+    let lenient = if validation == FieldValidation::Ignore { validation } else { FieldValidation::Warn };
+    let (mut new, mut found) = crate::wire::patched(row, &raw, lenient).map_err(|e| invalid(e.to_string()))?;
+    found.splice(0..0, problems);
+    if validation == FieldValidation::Strict && !found.is_empty() {
+        return Err(invalid(format!("strict decoding error: {}", found.join(", "))));
+    }
     row.strategy.defaults(&mut new);
-    Ok((new, warnings))
+    Ok((new, found))
 }
 
 /// Server-side apply: creates the object or merges the applied configuration into it.
-async fn apply(mut call: Call<'_>, subresource: &str, name: &str, body: Value) -> Result<(Answer, Vec<String>)> {
-    if call.options.field_manager.is_empty() {
-        let mut errors = Errors::default();
-        errors.required(Path::new("fieldManager"), "is required for apply patch");
-        return Err(Status::new(
-            422,
-            "Invalid",
-            format!("PatchOptions.meta.k8s.io \"\" is invalid: {}", errors.joined()),
-        ));
-    }
+///
+/// The configuration is taken as it was sent: what its client wrote down is what it owns, also where the API would
+/// leave it out, and what doesn't fit the structure is refused by the merge.
+async fn apply(mut call: Call<'_>, subresource: &str, name: &str, document: Document) -> Result<(Answer, Vec<String>)> {
     let row = call.row.clone();
-    let (applied, warnings) = crate::wire::conform(&row, body, call.options.field_validation)?;
-    call.warnings.extend(warnings);
+    let mut applied = document.value;
     if applied["apiVersion"].as_str().is_none() || applied["kind"].as_str().is_none() {
         return Err(Status::bad_request(
             "error decoding patch: apiVersion and kind must be set in an applied configuration",
         ));
     }
-    create::check_kind(&applied, &row.api_version(), &row.kind)?;
-    let given = create::text(&applied, "name");
-    if !given.is_empty() && given != name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({given}) does not match the name on the URL ({name})"
-        )));
+    if !applied.get("metadata").is_none_or(|m| m.is_object() || m.is_null()) {
+        return Err(Status::bad_request("error decoding patch: metadata is no map"));
     }
-    let mut applied = applied;
-    create::metadata(&mut applied).insert("name".into(), name.into());
+    create::check_kind(&applied, &row.api_version(), &row.kind)?;
+    create::check_name(call.info, &applied)?;
     if row.namespaced {
-        let ns = create::text(&applied, "namespace");
-        if !ns.is_empty() && ns != call.info.namespace {
-            return Err(Status::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
-        }
         create::metadata(&mut applied).insert("namespace".into(), call.info.namespace.clone().into());
+    }
+    let complaint = document.problems.into_iter().next();
+    let judge = |call: &mut Call<'_>| match (&complaint, call.options.field_validation) {
+        (Some(why), FieldValidation::Strict) => {
+            Err(Status::bad_request(format!("error strict decoding YAML: error converting YAML to JSON: {why}")))
+        }
+        (Some(why), FieldValidation::Warn) => {
+            call.warnings.push(format!("error converting YAML to JSON: {why}"));
+            Ok(())
+        }
+        _ => Ok(()),
+    };
+    // Whether it fits is said before whether it is strict.
+    if complaint.is_some() {
+        managed::check(&row, &applied, subresource)?;
+        judge(&mut call)?;
     }
     for _ in 0..CREATE_TRIES {
         if call.registry.store.get(&call.key(name)).is_some() {
             let merge = |call: &Call<'_>, old: &Value| managed::apply(call, Some(old), &applied, subresource);
             let value = update::write(&mut call, name, subresource, managed::By::Apply, &merge).await?;
-            return Ok((Answer::ok(value), call.warnings));
+            return Ok((Answer::ok(value), std::mem::take(&mut call.warnings)));
         }
         if !subresource.is_empty() {
             return Err(call.not_found(name));
@@ -163,7 +221,7 @@ async fn apply(mut call: Call<'_>, subresource: &str, name: &str, body: Value) -
         match create::insert(&mut call, first, managed::By::Apply).await {
             Err(s) if s.reason == "AlreadyExists" => continue,
             Err(s) => return Err(s),
-            Ok(value) => return Ok((Answer::Object { code: 201, value }, call.warnings)),
+            Ok(value) => return Ok((Answer::Object { code: 201, value }, std::mem::take(&mut call.warnings))),
         }
     }
     Err(call.modified(name))

@@ -33,14 +33,15 @@ impl Selection {
             "" => None,
             text => {
                 let parsed = FieldSelector::parse(text).map_err(Status::bad_request)?;
+                let builtin = std::sync::Arc::ptr_eq(&row.types, api::facts::types());
                 let known = row.strategy.selectable_fields(&serde_json::Value::Null);
                 for term in &parsed.terms {
                     let name = term.field.as_str();
                     looked_at.push(match known.iter().position(|(k, _)| *k == name) {
                         _ if name == "metadata.name" => Field::Name,
-                        _ if name == "metadata.namespace" && row.namespaced => Field::Namespace,
+                        _ if name == "metadata.namespace" && (row.namespaced || known.is_empty()) => Field::Namespace,
                         Some(i) => Field::Own(i),
-                        None => return Err(Status::bad_request(format!("field label not supported: {name}"))),
+                        None => return Err(Status::bad_request(unsupported(row, builtin && known.is_empty(), name))),
                     });
                 }
                 Some(parsed)
@@ -74,5 +75,16 @@ impl Selection {
             });
         }
         true
+    }
+}
+
+/// Upstream words it by who converts the field's name.
+fn unsupported(row: &Resource, plain: bool, name: &str) -> String {
+    match (plain, row.group.as_str(), row.kind.as_str()) {
+        (true, ..) => {
+            format!("{name:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        }
+        (_, "batch", "Job") => format!("field label {name:?} not supported for Job"),
+        _ => format!("field label not supported: {name}"),
     }
 }

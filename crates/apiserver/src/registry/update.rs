@@ -2,6 +2,7 @@
 
 use super::{Answer, Call, create, give_way, managed, parse_version, store_error};
 use crate::admission::Operation;
+use crate::options::Write;
 use crate::subresources::scale;
 use api::validation::objectmeta;
 use create::{metadata, text};
@@ -17,29 +18,25 @@ pub type Transform<'a> = dyn Fn(&Call<'_>, &Value) -> Result<Value> + Send + Syn
 pub async fn update(mut call: Call<'_>, subresource: &str, object: Value) -> Result<(Answer, Vec<String>)> {
     let row = call.row.clone();
     create::check_kind(&object, &row.api_version(), &row.kind)?;
+    call.options.check_write(Write::Update)?;
+    create::check_name(call.info, &object)?;
     let name = call.info.name.clone();
-    let given = text(&object, "name");
-    if given.is_empty() {
-        return Err(Status::bad_request("name of the object must be set").named(&row, &name));
-    }
-    if given != name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({given}) does not match the name on the URL ({name})"
-        )));
-    }
-    let namespace = text(&object, "namespace");
-    if row.namespaced && !namespace.is_empty() && namespace != call.info.namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
     let exists = call.registry.store.get(&call.key(&name)).is_some();
     if !exists && row.strategy.allow_create_on_update() && subresource.is_empty() {
+        let uid = text(&object, "uid");
+        if !uid.is_empty() {
+            // The client means an object that is gone.
+            return Err(uid_conflict(&row, &call.key(&name), &name, &uid, ""));
+        }
+        let mut object = object;
+        metadata(&mut object).remove("resourceVersion");
         let value = create::insert(&mut call, object, managed::By::Update).await?;
-        return Ok((Answer::Object { code: 201, value }, call.warnings));
+        return Ok((Answer::Object { code: 201, value }, std::mem::take(&mut call.warnings)));
     }
+    let mut object = object;
+    create::dedup_owners(&mut object, &mut call.warnings, false);
     let value = write(&mut call, &name, subresource, managed::By::Update, &|_, _| Ok(object.clone())).await?;
-    Ok((Answer::ok(value), call.warnings))
+    Ok((Answer::ok(value), std::mem::take(&mut call.warnings)))
 }
 
 /// The transaction: read, transform, prepare, admit, validate, compare and swap.
@@ -67,6 +64,7 @@ pub async fn write(
         managed::track(call, &mut new, Some(&old), by, subresource);
         let options = call.write_options("UpdateOptions");
         admit(call, subresource, name, &mut new, &old, &options).await?;
+        create::dedup_owners(&mut new, &mut call.warnings, true);
         row.strategy.defaults(&mut new);
 
         let mut errors = Errors::default();
@@ -94,12 +92,12 @@ pub async fn write(
         call.warnings.extend(row.strategy.warnings(&new, Some(&old)));
         admit_final(call, subresource, name, &mut new, &old, &options).await?;
 
+        // A write that changes nothing makes no revision, as in upstream; that somebody wrote it again is no change.
+        if new == old || managed::differ_in_time_only(&new, &old) {
+            return Ok(old);
+        }
         if call.options.dry_run {
             return Ok(new);
-        }
-        // A write that changes nothing makes no revision, as in upstream.
-        if new == old {
-            return Ok(old);
         }
         if finished(&row, &new) {
             // The last finalizer of a deleted object went away: the write is its removal.
@@ -196,7 +194,7 @@ fn check_preconditions(call: &Call<'_>, name: &str, new: &Value, old: &Value, su
     let row = &call.row;
     let uid = text(new, "uid");
     if !uid.is_empty() && uid != text(old, "uid") {
-        return Err(uid_conflict(row, name, &uid, &text(old, "uid")));
+        return Err(uid_conflict(row, &call.key(name), name, &uid, &text(old, "uid")));
     }
     let given = text(new, "resourceVersion");
     match parse_version(&given)? {
@@ -213,16 +211,15 @@ fn check_preconditions(call: &Call<'_>, name: &str, new: &Value, old: &Value, su
     }
 }
 
-pub fn uid_conflict(row: &api::catalogue::Resource, name: &str, asked: &str, actual: &str) -> Status {
-    uid_conflict_of(&meta::status::qualified(&row.plural, &row.group), name, asked, actual)
-}
-
-pub fn uid_conflict_of(resource: &str, name: &str, asked: &str, actual: &str) -> Status {
+/// The conflict of a write that means another object of the same name.
+pub fn uid_conflict(row: &api::catalogue::Resource, key: &str, name: &str, asked: &str, actual: &str) -> Status {
     Status::conflict(
-        "",
-        resource,
+        &row.group,
+        &row.plural,
         name,
-        format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {actual}"),
+        format!(
+            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {asked}, UID in object meta: {actual}"
+        ),
     )
 }
 
@@ -324,16 +321,4 @@ pub fn finished(row: &api::catalogue::Resource, object: &Value) -> bool {
         && !(row.group.is_empty()
             && row.kind == "Namespace"
             && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()))
-}
-
-trait Named {
-    fn named(self, row: &api::catalogue::Resource, name: &str) -> Status;
-}
-
-impl Named for Status {
-    fn named(self, row: &api::catalogue::Resource, name: &str) -> Status {
-        let mut errors = Errors::default();
-        errors.required(Path::new("metadata.name"), self.message);
-        Status::invalid(&row.group, &row.kind, name, &errors)
-    }
 }

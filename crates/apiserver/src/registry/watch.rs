@@ -7,6 +7,7 @@ use super::selection::Selection;
 use super::stored::{self, Facets};
 use super::{Answer, Call, get, list, parse_version, store_error};
 use api::catalogue::Resource;
+use meta::selector::FieldSelector;
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -34,39 +35,76 @@ pub struct Stream {
     row: Arc<Resource>,
     storage: Arc<Resource>,
     selection: Selection,
-    watcher: Box<dyn Watcher>,
+    /// `None` when the watch has ended.
+    watcher: Option<Box<dyn Watcher>>,
     ready: VecDeque<Frame>,
     bookmarks: bool,
-    /// The revision that the client has been told of.
+    /// The revision that the client has been told of, or asked to begin behind.
     told: Revision,
     next_bookmark: Instant,
     deadline: Instant,
-    finished: bool,
 }
 
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// A last bookmark comes so long before the end, so that the next watch begins there.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+/// A watch that names no time of its own lasts this long, seconds, and up to as much again, so that watches don't end
+/// in step (upstream's `--min-request-timeout`).
+const LASTS_SECONDS: u64 = 1800;
 /// Events taken from the history at once.
 const BATCH: usize = 256;
+/// Bytes of objects framed at once, roughly.
+const BATCH_BYTES: usize = 256 * 1024;
 
 pub async fn watch(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
     // A watch of one named object is a watch with that name as its field selector.
     if !call.info.name.is_empty() {
-        let term = format!("metadata.name={}", call.info.name);
-        call.options.field_selector = match call.options.field_selector.as_str() {
-            "" => term,
-            other => format!("{other},{term}"),
-        };
+        match call.options.field_selector.as_str() {
+            "" => call.options.field_selector = format!("metadata.name={}", call.info.name),
+            other => {
+                let selected = FieldSelector::parse(other).map_err(Status::bad_request)?;
+                if selected.exact("metadata.name") != Some(call.info.name.as_str()) {
+                    return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
+                }
+            }
+        }
     }
     call.options.watch = true;
     call.options.check_list()?;
     let o = &call.options;
     let selection = Selection::parse(&call.row, &o.label_selector, &o.field_selector)?;
-    let store = call.registry.store.clone();
     let asked = parse_version(&o.resource_version)?;
+    let now = Instant::now();
+    let deadline = match o.timeout_seconds {
+        None | Some(0) => now + Duration::from_secs(LASTS_SECONDS + rand::random_range(0..LASTS_SECONDS)),
+        Some(n) => now + Duration::from_secs(u64::try_from(n).unwrap_or(0).min(86_400 * 365)),
+    };
+    let mut stream = Stream {
+        storage: call.storage_row(),
+        row: call.row.clone(),
+        selection,
+        watcher: None,
+        ready: VecDeque::new(),
+        bookmarks: o.allow_watch_bookmarks,
+        told: Revision(0),
+        next_bookmark: next_bookmark(now, deadline),
+        deadline,
+    };
+    // What is wrong with the place where the watch is to begin is told by the watch itself, as in upstream: clients
+    // get one answer for a revision that is gone, whether it went before or during the watch.
+    if let Err(status) = begin(&mut stream, &call, asked).await {
+        stream.ready = VecDeque::from([Frame::Error(status)]);
+        stream.watcher = None;
+    }
+    Ok((Answer::Watch(Box::new(stream)), std::mem::take(&mut call.warnings)))
+}
+
+/// Takes the initial state where it is asked for, and follows from there.
+async fn begin(stream: &mut Stream, call: &Call<'_>, asked: Option<u64>) -> Result<()> {
+    let o = &call.options;
+    let store = &call.registry.store;
     let initial =
         o.send_initial_events == Some(true) || (o.send_initial_events.is_none() && matches!(asked, None | Some(0)));
-
-    let mut ready = VecDeque::new();
     let after = if initial {
         match asked {
             None => {
@@ -75,71 +113,43 @@ pub async fn watch(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
             Some(0) => {}
             Some(v) => get::wait_for(store.as_ref(), v).await?,
         }
-        let mut snapshot = o.clone();
-        snapshot.watch = false;
-        snapshot.send_initial_events = None;
-        snapshot.resource_version_match = None;
-        snapshot.resource_version = "0".into();
-        snapshot.limit = 0;
-        snapshot.continue_token = String::new();
-        let listing = list::select(&Call {
-            registry: call.registry,
-            row: call.row.clone(),
-            info: call.info,
-            user: call.user,
-            options: snapshot,
-            accept: call.accept.clone(),
-            user_agent: call.user_agent,
-            warnings: Vec::new(),
-            audit: call.audit,
-            told: call.told.clone(),
-            internal: call.internal,
-        })
-        .await?;
-        ready.extend(listing.entries.into_iter().map(Frame::Added));
+        let listing = list::current(call, &stream.selection)?;
+        stream.ready.extend(listing.entries.into_iter().map(Frame::Added));
         if o.send_initial_events == Some(true) && o.allow_watch_bookmarks {
-            ready.push_back(Frame::Bookmark { revision: listing.revision, initial: true });
+            stream.ready.push_back(Frame::Bookmark { revision: listing.revision, initial: true });
         }
         listing.revision
     } else {
         match asked {
             None | Some(0) => store.revision(),
-            Some(v) => {
-                get::wait_for(store.as_ref(), v).await?;
-                Revision(v)
-            }
+            Some(v) => Revision(v),
         }
     };
-
-    let single = selection.single_name().filter(|_| !call.row.namespaced || !call.scope().is_empty());
+    let single = stream.selection.single_name().filter(|_| !call.row.namespaced || !call.scope().is_empty());
     let prefix = match single {
         Some(name) => call.key(name),
         None => call.prefix(),
     };
-    let watcher = store.watch(&prefix, after).map_err(|e| match e {
+    // A revision that is yet to come is waited for.
+    let from = after.min(store.revision());
+    stream.watcher = Some(store.watch(&prefix, from).map_err(|e| match e {
         store::Error::Compacted { asked, compacted } => too_old(asked, compacted),
         e => store_error(e),
-    })?;
-    let now = Instant::now();
-    // Upstream picks 30 to 60 minutes when the client names none, so that watches don't end in step.
-    let seconds = o.timeout_seconds.filter(|s| *s > 0).unwrap_or_else(|| 1800 + rand::random_range(0..1800));
-    let stream = Stream {
-        storage: call.storage_row(),
-        row: call.row.clone(),
-        selection,
-        watcher,
-        ready,
-        bookmarks: o.allow_watch_bookmarks,
-        told: after,
-        next_bookmark: now + BOOKMARK_INTERVAL,
-        deadline: now + Duration::from_secs(seconds.min(86_400 * 365)),
-        finished: false,
-    };
-    Ok((Answer::Watch(Box::new(stream)), call.warnings))
+    })?);
+    stream.told = after;
+    Ok(())
 }
 
 fn too_old(asked: Revision, compacted: Revision) -> Status {
-    Status::expired(format!("too old resource version: {} ({})", asked.0, compacted.0 + 1))
+    Status::expired(format!("too old resource version: {} ({})", asked.0, compacted.0))
+}
+
+fn next_bookmark(now: Instant, deadline: Instant) -> Instant {
+    let regular = now + BOOKMARK_INTERVAL;
+    match deadline.checked_sub(BOOKMARK_BEFORE_END) {
+        Some(last) if last > now => last.min(regular),
+        _ => regular,
+    }
 }
 
 impl Stream {
@@ -155,17 +165,15 @@ impl Stream {
     pub async fn next(&mut self) -> Option<Vec<Frame>> {
         loop {
             if !self.ready.is_empty() {
-                return Some(self.ready.drain(..).collect());
+                return Some(self.some_ready());
             }
-            if self.finished {
-                return None;
-            }
+            let watcher = self.watcher.as_mut()?;
             let bookmark_at = if self.bookmarks { self.next_bookmark } else { self.deadline };
             tokio::select! {
                 biased;
-                got = self.watcher.next(BATCH) => match got {
+                got = watcher.next(BATCH) => match got {
                     Ok(events) => {
-                        for e in events {
+                        for e in events.into_iter().filter(|e| e.revision > self.told).collect::<Vec<_>>() {
                             self.told = e.revision;
                             if let Some(f) = self.frame(e) {
                                 self.ready.push_back(f);
@@ -173,24 +181,36 @@ impl Stream {
                         }
                     }
                     Err(store::Error::Compacted { asked, compacted }) => {
-                        self.finished = true;
+                        self.watcher = None;
                         self.ready.push_back(Frame::Error(too_old(asked, compacted)));
                     }
-                    Err(_) => self.finished = true,
+                    Err(_) => self.watcher = None,
                 },
                 _ = tokio::time::sleep_until(bookmark_at.min(self.deadline)) => {
-                    let position = self.watcher.position();
+                    let position = watcher.position();
+                    let now = Instant::now();
                     if self.bookmarks && position > self.told {
                         self.told = position;
                         self.ready.push_back(Frame::Bookmark { revision: position, initial: false });
                     }
-                    self.next_bookmark = Instant::now() + BOOKMARK_INTERVAL;
-                    if Instant::now() >= self.deadline {
-                        self.finished = true;
+                    self.next_bookmark = next_bookmark(now, self.deadline);
+                    if now >= self.deadline {
+                        self.watcher = None;
                     }
                 }
             }
         }
+    }
+
+    /// As many frames as are worth a chunk.
+    fn some_ready(&mut self) -> Vec<Frame> {
+        let mut bytes = 0;
+        let full = self.ready.iter().position(|f| {
+            bytes += f.entry().map_or(256, |e| e.value.len());
+            bytes >= BATCH_BYTES
+        });
+        let n = full.map_or(self.ready.len(), |i| i + 1);
+        self.ready.drain(..n).collect()
     }
 
     /// How a change looks through the selector: leaving it is a deletion, entering it an addition.
@@ -203,7 +223,7 @@ impl Stream {
                 match (before, matches(&entry)) {
                     (true, true) => Some(Frame::Modified(entry)),
                     (false, true) => Some(Frame::Added(entry)),
-                    // The object as it is now, so that the client sees why it left.
+                    // The object as the client knew it, at the revision at which it left.
                     (true, false) => prev.map(|p| Frame::Deleted(p, event.revision)),
                     (false, false) => None,
                 }
@@ -221,6 +241,13 @@ impl Frame {
             Frame::Deleted(..) => "DELETED",
             Frame::Bookmark { .. } => "BOOKMARK",
             Frame::Error(_) => "ERROR",
+        }
+    }
+
+    fn entry(&self) -> Option<&Entry> {
+        match self {
+            Frame::Added(e) | Frame::Modified(e) | Frame::Deleted(e, _) => Some(e),
+            Frame::Bookmark { .. } | Frame::Error(_) => None,
         }
     }
 

@@ -41,10 +41,10 @@ pub async fn assign(call: &mut Call<'_>, name: &str, binding: &Value) -> Result<
     }
     let uid = create::text(&binding, "uid");
     let annotations = binding["metadata"]["annotations"].clone();
-    let transform = |_: &Call<'_>, old: &Value| {
+    let transform = |call: &Call<'_>, old: &Value| {
         let conflict = |why: String| Err(Status::conflict("", "pods/binding", name, why));
         if !uid.is_empty() && uid != create::text(old, "uid") {
-            return Err(update::uid_conflict_of("pods", name, &uid, &create::text(old, "uid")));
+            return Err(update::uid_conflict(&call.row, &call.key(name), name, &uid, &create::text(old, "uid")));
         }
         if !old["metadata"]["deletionTimestamp"].is_null() {
             return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));

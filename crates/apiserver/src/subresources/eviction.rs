@@ -54,7 +54,7 @@ pub async fn evict(mut call: Call<'_>, content_type: &str, request: Request<Body
         }
     }
     remove(&mut call, &name, &options).await?;
-    Ok((Answer::Status(Status::new(201, "", "")), call.warnings))
+    Ok((Answer::Status(Status::new(201, "", "")), std::mem::take(&mut call.warnings)))
 }
 
 /// Takes one disruption from the budget that covers the pod, or says 429.

@@ -82,14 +82,8 @@ pub fn content_type(request: &Request<Body>) -> String {
 }
 
 /// A patch's document: JSON, or YAML for apply.
-pub async fn patch_body(kind: PatchType, request: Request<Body>) -> Result<serde_json::Value> {
-    let bytes = wire::read(request.into_body()).await?;
-    if kind == PatchType::Apply {
-        return api::codec::yaml::parse(&bytes)
-            .map(|(value, _)| value)
-            .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")));
-    }
-    serde_json::from_slice(&bytes).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
+pub async fn patch_body(kind: PatchType, request: Request<Body>) -> Result<patch::Document> {
+    patch::Document::parse(kind, &wire::read(request.into_body()).await?)
 }
 
 /// Decodes a body of a kind that isn't the row's own (Scale, Binding, Eviction, TokenRequest).

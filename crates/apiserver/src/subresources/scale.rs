@@ -1,7 +1,7 @@
 //! `scale`: an `autoscaling/v1` Scale view of anything with replicas.
 
 use super::decode_as;
-use crate::registry::patch::PatchType;
+use crate::registry::patch::{Document, PatchType};
 use crate::registry::{Answer, Call, create, managed, store_error, update};
 use crate::wire;
 use api::strategy::ScalePaths;
@@ -24,7 +24,7 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
     let entry = store.get(&call.key(&name)).ok_or_else(|| call.not_found(&name))?;
     let object = call.decode(&entry);
     if call.info.verb == "get" {
-        return Ok((Answer::ok(of(&object, &paths)), call.warnings));
+        return Ok((Answer::ok(of(&object, &paths)), std::mem::take(&mut call.warnings)));
     }
     let bytes = wire::read(request.into_body()).await?;
     let patch = match call.info.verb.as_str() {
@@ -33,10 +33,7 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
     };
     let body: Value = match patch {
         None => decode_as(&mut call, TYPE, content_type, &bytes)?,
-        Some(PatchType::Apply) => api::codec::yaml::parse(&bytes).map_err(|e| Status::bad_request(e.to_string()))?.0,
-        Some(_) => {
-            serde_json::from_slice(&bytes).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?
-        }
+        Some(kind) => Document::parse(kind, &bytes)?.value,
     };
     let transform = |_: &Call<'_>, old: &Value| {
         let present = of(old, &paths);
@@ -69,7 +66,7 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
         Ok(new)
     };
     let new = update::write(&mut call, &name, "scale", managed::By::Update, &transform).await?;
-    Ok((Answer::ok(of(&new, &paths)), call.warnings))
+    Ok((Answer::ok(of(&new, &paths)), std::mem::take(&mut call.warnings)))
 }
 
 /// The Scale of an object.

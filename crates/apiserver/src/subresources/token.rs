@@ -26,5 +26,5 @@ pub async fn create(
     let reader = Reader::new(call.registry.store.clone());
     let value =
         issuer.token_request(&reader, &call.info.namespace, &call.info.name, &request, jiff::Timestamp::now())?;
-    Ok((Answer::Object { code: 201, value }, call.warnings))
+    Ok((Answer::Object { code: 201, value }, std::mem::take(&mut call.warnings)))
 }

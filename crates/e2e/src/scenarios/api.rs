@@ -145,7 +145,7 @@ pub fn lists(c: &Cluster) -> Result<()> {
             ("resourceVersionMatch=Exact", 422, "resourceVersionMatch is forbidden unless resourceVersion is provided"),
             ("continue=rubbish", 400, "continue key is not valid"),
             ("labelSelector=a%3D%3D%3D", 400, "unable to parse"),
-            ("fieldSelector=data.k%3Dv", 400, "field label not supported: data.k"),
+            ("fieldSelector=data.k%3Dv", 400, "is not a known field selector"),
             ("limit=x", 400, "invalid syntax"),
         ] {
             let r = api.get_as(&format!("{maps}?{query}"), JSON).await?;
@@ -254,7 +254,7 @@ pub fn refuses(c: &Cluster) -> Result<()> {
         let maps = api.maps.clone();
         let one = format!("{maps}/there");
         let rows: &[(&str, &str, &str, &str, u16, &str, &str)] = &[
-            ("POST", &maps, JSON, "{bad", 400, "BadRequest", "invalid JSON"),
+            ("POST", &maps, JSON, "{bad", 400, "BadRequest", "invalid character 'b' looking for"),
             ("POST", &maps, JSON, "", 400, "BadRequest", "unexpected end of JSON input"),
             (
                 "POST",
@@ -380,7 +380,15 @@ pub fn refuses(c: &Cluster) -> Result<()> {
                 "may not be specified for non-apply patch",
             ),
             ("POST", &format!("{maps}?dryRun=Some"), JSON, r#"{"metadata":{"name":"x"}}"#, 422, "Invalid", "dryRun"),
-            ("DELETE", &one, JSON, r#"{"preconditions":{"uid":"other"}}"#, 409, "Conflict", "Precondition failed: UID"),
+            (
+                "DELETE",
+                &one,
+                JSON,
+                r#"{"preconditions":{"uid":"other"}}"#,
+                409,
+                "Conflict",
+                "the UID in the precondition",
+            ),
             ("DELETE", &format!("{one}?propagationPolicy=Some"), JSON, "", 422, "Invalid", "propagationPolicy"),
             ("GET", "/api/v1/nothing", JSON, "", 404, "NotFound", "the server could not find the requested resource"),
             (

@@ -273,7 +273,7 @@ pub fn selects_and_formats(c: &Cluster) -> Result<()> {
             ("get configmap -l 'tier in (front,back),!env' --show-labels", &["tier=back"]),
             ("get configmap -L tier,env", &["TIER    ENV", "front   test"]),
             ("get configmap --field-selector metadata.name!=a -o name", &["configmap/b", "configmap/z"]),
-            ("!get configmap --field-selector data.k=1", &["field label not supported: data.k"]),
+            ("!get configmap --field-selector data.k=1", &["is not a known field selector"]),
             ("!get configmap -l 'tier in'", &["unable to parse"]),
             ("get configmap a -o yaml", &["apiVersion: v1\ndata:\n  k: \"1\"\nkind: ConfigMap"]),
             ("get configmap a -o jsonpath={.metadata.labels.tier}", &["front"]),

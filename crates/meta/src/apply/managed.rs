@@ -172,13 +172,9 @@ pub fn validate_field_manager(name: &str, path: &FieldPath, errors: &mut Errors)
     if name.len() > 128 {
         errors.too_long(path.clone(), 128);
     }
-    for (i, c) in name.chars().enumerate() {
+    for (i, c) in name.char_indices() {
         if c.is_control() || (c.is_whitespace() && c != ' ') {
-            errors.invalid(
-                path.clone(),
-                name,
-                format!("invalid character {:?} (at position {i})", c.escape_default().to_string()),
-            );
+            errors.invalid(path.clone(), name, format!("invalid character U+{:04X} (at position {i})", u32::from(c)));
         }
     }
 }

@@ -83,6 +83,11 @@ pub fn merge(
     Ok(Applied { object: merged, managed })
 }
 
+/// Whether an applied object fits its structure. Errors: as those of [`merge`].
+pub fn check(s: &Structure, applied: &Value) -> crate::status::Result<()> {
+    field_set(s, applied).map(|_| ()).map_err(|why| untyped(applied, &why).into())
+}
+
 /// The applied object doesn't fit its structure.
 // Differs from upstream, which answers 500 without a reason: it's the client who is wrong, and a retry won't help.
 fn untyped(applied: &Value, why: &str) -> Failure {

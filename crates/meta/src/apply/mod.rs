@@ -23,11 +23,11 @@ mod tests;
 pub use compare::{Comparison, compare, value_eq};
 pub use last_applied::LAST_APPLIED;
 pub use managed::{Managed, Manager, Operation, Versioned, validate_field_manager, validate_managed_fields};
-pub use merge::{Applied, merge};
+pub use merge::{Applied, check, merge};
 pub use paths::{Elem, Path, Set};
 pub use structure::Structure;
 pub use track::{apply, track_update, update};
-pub use validate::field_set;
+pub use validate::{field_set, go_text};
 
 use crate::status::{Cause, Details, Status};
 

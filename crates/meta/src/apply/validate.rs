@@ -141,7 +141,7 @@ impl Walk<'_> {
 }
 
 /// Go's `%v`.
-fn go_text(v: &Value) -> String {
+pub fn go_text(v: &Value) -> String {
     match v {
         Value::Null => "<nil>".to_string(),
         Value::String(s) => s.clone(),

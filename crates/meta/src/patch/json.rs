@@ -24,7 +24,7 @@ pub fn apply(original: &Value, patch: &Value) -> Result<Value> {
     };
     if operations.len() > OPERATIONS_MAX {
         return Err(Status::too_large(format!(
-            "The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}",
+            "Request entity too large: The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}",
             operations.len()
         )));
     }
@@ -36,7 +36,8 @@ pub fn apply(original: &Value, patch: &Value) -> Result<Value> {
     Ok(doc)
 }
 
-fn refused() -> Status {
+/// 422 without a reason, as upstream answers what a patch can't do.
+pub(super) fn refused() -> Status {
     let mut s = Status::new(422, "Invalid", "the server rejected our request due to an error in our request");
     s.details = Some(Box::new(Details::default()));
     s

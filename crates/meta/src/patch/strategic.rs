@@ -26,6 +26,10 @@ fn bad(why: impl std::fmt::Display) -> Status {
     Status::bad_request(why.to_string())
 }
 
+fn unknown_directive(directive: &str, map: &Map<String, Value>) -> Status {
+    bad(format!("Unknown patch type found: {directive} in map: {}", crate::apply::go_text(&Value::Object(map.clone()))))
+}
+
 /// What a field's type says about merging. Unknown fields merge as plain JSON.
 #[derive(Clone, Copy, Default)]
 struct Rule<'a> {
@@ -69,16 +73,17 @@ fn merge_map(
         Some(Value::String(d)) if d == "replace" => return Ok(clean_map(patch)),
         Some(Value::String(d)) if d == "delete" => return Ok(Map::new()),
         Some(Value::String(d)) if d == "merge" => {}
-        Some(other) => return Err(bad(format!("Unknown patch type found: {}", text(other)))),
+        Some(other) => return Err(unknown_directive(&text(other), patch)),
     }
     let mut out = original.clone();
     if let Some(keep) = patch.get(RETAIN_KEYS) {
         let Value::Array(keep) = keep else {
-            return Err(bad(format!("invalid patch format of {RETAIN_KEYS} list")));
+            return Err(bad("invalid patch format of retainKeys"));
         };
         for name in patch.keys().filter(|n| !n.starts_with('$') && !patch[*n].is_null()) {
             if !keep.iter().any(|k| k == name.as_str()) {
-                return Err(bad(format!("{RETAIN_KEYS} list doesn't contain all the keys that are in the patch")));
+                // Upstream hides the reason: "patch content doesn't match retainKeys list".
+                return Err(crate::patch::json::refused());
             }
         }
         out.retain(|name, _| keep.iter().any(|k| k == name.as_str()));
@@ -86,7 +91,7 @@ fn merge_map(
     for (name, value) in patch {
         if let Some(list) = name.strip_prefix(DELETE_PRIMITIVES) {
             let Value::Array(gone) = value else {
-                return Err(bad(format!("invalid patch format of {name}")));
+                return Err(bad("invalid patch format of primitive list"));
             };
             if let Some(Value::Array(items)) = out.get_mut(list) {
                 items.retain(|i| !gone.contains(i));
@@ -102,7 +107,7 @@ fn merge_map(
         }
         if let Some(list) = name.strip_prefix(ORDER) {
             let Value::Array(order) = value else {
-                return Err(bad(format!("invalid patch format of {name}")));
+                return Err(bad("invalid patch format of setElementOrder list"));
             };
             if !patch.contains_key(list) {
                 let r = rule(types, ty, list);
@@ -192,7 +197,11 @@ fn merge_list(
     let mut patched: Vec<Value> = Vec::new();
     if patch.iter().any(Value::is_object) {
         let Some(key) = r.merge_key else {
-            return Err(bad("cannot merge lists without merge key"));
+            return Err(bad(format!(
+                "cannot merge lists without merge key for {}",
+                r.ty.map_or("", |t| types.get(t).name.as_str())
+            )
+            .trim_end_matches(" for ")));
         };
         let mut replace = false;
         for item in patch {
@@ -206,7 +215,7 @@ fn merge_list(
                     out.retain(|o| o.get(key) != Some(id));
                 }
                 Some(d) if d != "merge" => {
-                    return Err(bad(format!("Unknown patch type found: {d}")));
+                    return Err(unknown_directive(&d, map));
                 }
                 _ => patched.push(item.clone()),
             }
@@ -241,7 +250,7 @@ fn merge_list(
 }
 
 fn missing(item: &Value, key: &str) -> String {
-    format!("map: {item} does not contain declared merge key: {key}")
+    format!("map: {} does not contain declared merge key: {key}", crate::apply::go_text(item))
 }
 
 /// Sorts the items that `order` names as it names them; the others keep their place among their neighbours of the
@@ -360,15 +369,34 @@ mod tests {
     fn nonsense_is_the_clients_fault() {
         let (types, ty) = deployment();
         let o = json!({"spec": {"containers": [{"name": "a"}], "strategy": {"type": "a"}}});
-        for patch in [
-            json!([]),
-            json!({"spec": {"$patch": "odd"}}),
-            json!({"spec": {"containers": [{"image": "x"}]}}),
-            json!({"spec": {"containers": [{"name": "a"}, 1]}}),
-            json!({"spec": {"strategy": {"$retainKeys": ["a"], "type": "b"}}}),
-            json!({"spec": {"strategy": {"$retainKeys": 1}}}),
+        for (patch, code, why) in [
+            (json!([]), 400, "invalid JSON document"),
+            (json!({"spec": {"$patch": "odd"}}), 400, "Unknown patch type found: odd in map: map[$patch:odd]"),
+            (
+                json!({"spec": {"containers": [{"image": "x"}]}}),
+                400,
+                "map: map[image:x] does not contain declared merge key: name",
+            ),
+            (json!({"spec": {"containers": [{"name": "a"}, 1]}}), 400, "expected object, got 1"),
+            (
+                json!({"spec": {"strategy": {"$retainKeys": ["a"], "type": "b"}}}),
+                422,
+                "the server rejected our request due to an error in our request",
+            ),
+            (json!({"spec": {"strategy": {"$retainKeys": 1}}}), 400, "invalid patch format of retainKeys"),
+            (
+                json!({"metadata": {"$deleteFromPrimitiveList/finalizers": 1}}),
+                400,
+                "invalid patch format of primitive list",
+            ),
+            (
+                json!({"spec": {"$setElementOrder/containers": "x"}}),
+                400,
+                "invalid patch format of setElementOrder list",
+            ),
         ] {
-            assert_eq!(apply(&types, ty, &o, &patch).map_err(|s| s.code), Err(400), "{patch}");
+            let got = apply(&types, ty, &o, &patch).map_err(|s| (s.code, s.message));
+            assert_eq!(got, Err((code, why.to_string())), "{patch}");
         }
     }
 

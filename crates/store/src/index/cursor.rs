@@ -57,9 +57,13 @@ impl Index {
         };
         let index = self.clone();
         let prefix = prefix.into();
+        let partition = scoped.as_ref().map(|(partition, _): &(Arc<Partition>, _)| partition.clone());
         let cursor = Cursor { index, prefix, scoped, position: after, told: after, told_at: None };
         // Only now, because compaction may have gone on meanwhile; from here on the cursor notices by itself.
-        self.readable(after)?;
+        match partition {
+            Some(p) => self.followable(after, p.state.read().trimmed)?,
+            None => self.readable(after)?,
+        }
         Ok(Box::new(cursor))
     }
 }

@@ -119,6 +119,7 @@ impl TlsEtcd {
             cert: Some(cert.into()),
             key: Some(key.into()),
             prefix: String::new(),
+            history_window: std::time::Duration::from_secs(300),
         };
         let mut etcd = Etcd { child, dir, port };
         assert!(etcd.ready_with(&options).await, "etcd does not start with TLS");

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub fn parse(text: &str) -> Value {
-    yaml::parse(text.as_bytes()).expect("a test's YAML is right").0
+    yaml::parse(text.as_bytes()).expect("a test's YAML is right").value
 }
 
 pub fn strategy_of(obj: &Value) -> Arc<dyn Strategy> {
