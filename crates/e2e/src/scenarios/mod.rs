@@ -15,6 +15,7 @@ pub mod robustness;
 pub mod security;
 pub mod shop;
 mod streams;
+mod verbs;
 mod workloads;
 
 use crate::{On, Scenario};
@@ -138,6 +139,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "api/keeps writers apart", on: On::Shared, run: api::keeps_writers_apart },
     Scenario { name: "api/refuses with upstream's words", on: On::Shared, run: api::refuses },
     Scenario { name: "api/speaks all formats", on: On::Shared, run: api::speaks_all_formats },
+    Scenario { name: "api/every kind takes every verb", on: On::Shared, run: verbs::every_kind_takes_every_verb },
     Scenario { name: "api/keeps its promises", on: On::Shared, run: api::keeps_its_promises },
     Scenario { name: "fuzz/no request makes a 5xx", on: On::Empty, run: fuzz::no_request_makes_a_5xx },
 ];
