@@ -1,0 +1,53 @@
+//! Types that mutations construct: `Object{spec: Object.spec{...}}` and `JSONPatch{op: ...}` (KEP-3962).
+
+use crate::types::{Provider, Type};
+use crate::value::{List, Struct, Value};
+
+pub const OBJECT: &str = "Object";
+pub const JSON_PATCH: &str = "JSONPatch";
+
+pub fn constructible(name: &str) -> bool {
+    name == JSON_PATCH || name == OBJECT || name.starts_with("Object.")
+}
+
+pub struct MutationTypes;
+
+impl Provider for MutationTypes {
+    fn field(&self, type_name: &str, field: &str) -> Option<Option<Type>> {
+        if type_name == JSON_PATCH {
+            return Some(match field {
+                "op" | "path" | "from" => Some(Type::String),
+                "value" => Some(Type::Dyn),
+                _ => None,
+            });
+        }
+        // Fields are checked against the object's schema when the result is applied.
+        constructible(type_name).then_some(Some(Type::Dyn))
+    }
+}
+
+/// Types must be named like the place they are used at: `Object.spec` is what `spec` holds, items of a list are
+/// named like the list.
+pub fn check_names(value: &Struct<'_>) -> Result<(), String> {
+    check(&value.name, OBJECT, value)
+}
+
+fn check(given: &str, expected: &str, value: &Struct<'_>) -> Result<(), String> {
+    if given != expected {
+        return Err(format!("unexpected type name {given:?}, expected {expected:?}, which matches field name path from root Object type"));
+    }
+    for (name, field) in &value.fields {
+        let path = format!("{expected}.{name}");
+        check_value(field, &path)?;
+    }
+    Ok(())
+}
+
+fn check_value(value: &Value<'_>, path: &str) -> Result<(), String> {
+    match value {
+        Value::Struct(s) => check(&s.name, path, s),
+        Value::List(List::Owned(items)) => items.iter().try_for_each(|item| check_value(item, path)),
+        Value::Optional(Some(v)) => check_value(v, path),
+        _ => Ok(()),
+    }
+}
