@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 /// Checks by name. A check that nobody has set yet fails with "not finished".
 #[derive(Default)]
 pub struct Health {
-    live: RwLock<BTreeMap<&'static str, Result<(), String>>>,
-    ready: RwLock<BTreeMap<&'static str, Result<(), String>>>,
+    live: RwLock<BTreeMap<String, Result<(), String>>>,
+    ready: RwLock<BTreeMap<String, Result<(), String>>>,
 }
 
 impl Health {
@@ -18,16 +18,16 @@ impl Health {
     }
 
     /// A check of readiness that must pass before `/readyz` does.
-    pub fn expect(&self, name: &'static str) {
-        self.ready.write().entry(name).or_insert_with(|| Err("not finished".into()));
+    pub fn expect(&self, name: &str) {
+        self.ready.write().entry(name.to_string()).or_insert_with(|| Err("not finished".into()));
     }
 
-    pub fn set_ready(&self, name: &'static str, result: Result<(), String>) {
-        self.ready.write().insert(name, result);
+    pub fn set_ready(&self, name: &str, result: Result<(), String>) {
+        self.ready.write().insert(name.to_string(), result);
     }
 
-    pub fn set_live(&self, name: &'static str, result: Result<(), String>) {
-        self.live.write().insert(name, result);
+    pub fn set_live(&self, name: &str, result: Result<(), String>) {
+        self.live.write().insert(name.to_string(), result);
     }
 
     pub fn is_ready(&self) -> bool {
@@ -36,9 +36,9 @@ impl Health {
 
     pub fn checks(&self, endpoint: &str) -> Vec<(String, Result<(), String>)> {
         let mut out: Vec<(String, Result<(), String>)> =
-            self.live.read().iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
+            self.live.read().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         if endpoint != "livez" {
-            out.extend(self.ready.read().iter().map(|(k, v)| (k.to_string(), v.clone())));
+            out.extend(self.ready.read().iter().map(|(k, v)| (k.clone(), v.clone())));
         }
         out
     }

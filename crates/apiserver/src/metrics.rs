@@ -21,7 +21,11 @@ pub struct Metrics {
     durations: Mutex<BTreeMap<(String, String), Histogram>>,
     /// Calls of admission webhooks.
     pub webhooks: std::sync::Arc<crate::admission::webhooks::Metrics>,
+    others: Mutex<Vec<Source>>,
 }
+
+/// Writes figures of another part of the process, in Prometheus' text format.
+type Source = Box<dyn Fn(&mut String) + Send + Sync>;
 
 impl Metrics {
     pub fn request(&self, info: &RequestInfo, code: u16, took: Duration) {
@@ -50,6 +54,11 @@ impl Metrics {
         }
         h.sum += seconds;
         h.count += 1;
+    }
+
+    /// Figures that `/metrics` shows too.
+    pub fn add_source(&self, source: impl Fn(&mut String) + Send + Sync + 'static) {
+        self.others.lock().push(Box::new(source));
     }
 
     pub fn render(&self, store: &dyn store::Store) -> String {
@@ -93,6 +102,7 @@ impl Metrics {
             "# HELP apiserver_storage_size_bytes Size of the store on disk.\n# TYPE apiserver_storage_size_bytes gauge\napiserver_storage_size_bytes {}",
             store.disk_bytes()
         );
+        self.others.lock().iter().for_each(|source| source(&mut out));
         out
     }
 }

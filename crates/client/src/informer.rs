@@ -61,7 +61,36 @@ impl<K> Change<K> {
     }
 }
 
-type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
+struct Handler<K> {
+    call: Box<dyn Fn(&Change<K>) + Send + Sync>,
+    /// Whose handler it is; it is dropped when its owner has ended.
+    owner: Option<Shutdown>,
+}
+
+tokio::task_local! {
+    static OWNER: Shutdown;
+}
+
+/// Runs a component whose handlers end with it: those that it gives to informers are dropped once `life` is
+/// cancelled, so that a component that is started again isn't heard twice.
+pub async fn scoped<F: Future>(life: Shutdown, component: F) -> F::Output {
+    OWNER.scope(life, component).await
+}
+
+fn tell<K>(handlers: &mut Vec<Handler<K>>, change: &Change<K>) {
+    handlers.retain(|h| !h.owner.as_ref().is_some_and(Shutdown::is_cancelled));
+    for handler in handlers {
+        call(&*handler.call, change);
+    }
+}
+
+/// One component's fault must not keep the others from hearing.
+fn call<K>(handler: &(dyn Fn(&Change<K>) + Send + Sync), change: &Change<K>) {
+    let call = std::panic::AssertUnwindSafe(|| handler(change));
+    if let Err(panic) = std::panic::catch_unwind(call) {
+        tracing::error!(panic = stdx::supervisor::payload_text(&*panic), "a handler of changes panicked");
+    }
+}
 
 /// A live, read-only copy of all objects of a kind.
 pub struct Informer<K> {
@@ -106,9 +135,9 @@ impl<K: Object> Informer<K> {
     pub fn on_change(&self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
         let mut handlers = self.handlers.lock();
         for object in self.objects.read().values() {
-            handler(&Change::Added(object.clone()));
+            call(&handler, &Change::Added(object.clone()));
         }
-        handlers.push(Box::new(handler));
+        handlers.push(Handler { call: Box::new(handler), owner: OWNER.try_with(Clone::clone).ok() });
     }
 
     /// Waits for the first complete list.
@@ -130,30 +159,28 @@ impl<K: Object> Informer<K> {
     }
 
     fn apply(&self, object: K) {
-        let handlers = self.handlers.lock();
+        let mut handlers = self.handlers.lock();
         let key = key_of(&object);
         let new = Arc::new(object);
         let old = self.objects.write().insert(key, new.clone());
         let change = match old {
             Some(old) if old.resource_version() == new.resource_version() => return,
             Some(old) if old.uid() != new.uid() => {
-                let gone = Change::Deleted(old);
-                handlers.iter().for_each(|h| h(&gone));
+                tell(&mut handlers, &Change::Deleted(old));
                 Change::Added(new)
             }
             Some(old) => Change::Updated { old, new },
             None => Change::Added(new),
         };
-        handlers.iter().for_each(|h| h(&change));
+        tell(&mut handlers, &change);
     }
 
     fn delete(&self, key: &str) {
-        let handlers = self.handlers.lock();
+        let mut handlers = self.handlers.lock();
         let Some(old) = self.objects.write().remove(key) else {
             return;
         };
-        let change = Change::Deleted(old);
-        handlers.iter().for_each(|h| h(&change));
+        tell(&mut handlers, &Change::Deleted(old));
     }
 
     async fn run(self: Arc<Self>, api: Api<K>, config: watcher::Config, shutdown: Shutdown) {
@@ -237,5 +264,40 @@ impl Informers {
         }
         tokio::spawn(informer.clone().run(Api::all(self.client.clone()), config, self.shutdown.clone()));
         informer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    fn object(name: &str, version: &str) -> ConfigMap {
+        let mut c = ConfigMap::default();
+        c.metadata.name = Some(name.into());
+        c.metadata.resource_version = Some(version.into());
+        c
+    }
+
+    #[tokio::test]
+    async fn handlers_end_with_their_owner_and_dont_disturb_each_other() {
+        let informer = Informer::<ConfigMap>::new();
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let listen = |who: &'static str| {
+            let heard = heard.clone();
+            let i = informer.clone();
+            move || i.on_change(move |c| heard.lock().push(format!("{who} {}", key_of(c.object().as_ref()))))
+        };
+        informer.on_change(|_| panic!("always"));
+        let life = Shutdown::new();
+        let first = listen("first");
+        scoped(life.clone(), async move { first() }).await;
+        listen("other")();
+        informer.apply(object("a", "1"));
+        life.cancel();
+        informer.apply(object("b", "2"));
+        informer.delete("a");
+        assert_eq!(*heard.lock(), ["first a", "other a", "other b", "other a"]);
+        assert_eq!(informer.handlers.lock().len(), 2);
     }
 }

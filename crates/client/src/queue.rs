@@ -1,7 +1,9 @@
 //! The controllers' work queue: each key once, with delays and a per-key backoff.
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use stdx::Shutdown;
@@ -154,7 +156,7 @@ impl Queue {
     }
 
     /// Works the queue with `workers` tasks until shutdown. An `Err` is logged and retried with backoff;
-    /// `Ok(Some(delay))` asks to be called again.
+    /// `Ok(Some(delay))` asks to be called again. A panic costs its own key a backoff and nobody else anything.
     pub async fn run<F, Fut, E>(&self, name: &'static str, workers: usize, shutdown: Shutdown, sync: F)
     where
         F: Fn(String) -> Fut + Clone + Send + Sync + 'static,
@@ -170,15 +172,26 @@ impl Queue {
                         _ = shutdown.cancelled() => return,
                         key = queue.next() => key,
                     };
-                    match sync(key.clone()).await {
-                        Ok(again) => {
+                    let call = AssertUnwindSafe(async { sync(key.clone()).await });
+                    match call.catch_unwind().await {
+                        Ok(Ok(again)) => {
                             queue.forget(&key);
                             if let Some(delay) = again {
                                 queue.add_after(key.clone(), delay);
                             }
                         }
-                        Err(e) => {
+                        Ok(Err(e)) => {
                             tracing::debug!(controller = name, key, error = %e, "sync failed; it will be tried again");
+                            queue.retry(key.clone());
+                        }
+                        Err(panic) => {
+                            let why = stdx::supervisor::payload_text(&*panic);
+                            tracing::error!(
+                                controller = name,
+                                key,
+                                panic = why,
+                                "sync panicked; it will be tried again"
+                            );
                             queue.retry(key.clone());
                         }
                     }
@@ -244,5 +257,35 @@ mod tests {
         q.retry("c");
         q.next().await;
         assert_eq!(start.elapsed().as_millis(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_costs_its_own_key_a_backoff_and_nobody_else_anything() {
+        let (q, shutdown) = (Queue::new(), Shutdown::new());
+        let (send, mut receive) = tokio::sync::mpsc::unbounded_channel();
+        let worked = q.clone();
+        let stop = shutdown.clone();
+        let task = tokio::spawn(async move {
+            let tries = Arc::new(Mutex::new(0));
+            worked
+                .run("test", 1, stop, move |key| {
+                    let (send, tries) = (send.clone(), tries.clone());
+                    async move {
+                        if key == "bad" {
+                            *tries.lock() += 1;
+                            assert!(*tries.lock() > 2, "twice in vain");
+                        }
+                        let _ = send.send(key);
+                        Ok::<_, String>(None)
+                    }
+                })
+                .await;
+        });
+        q.add("bad");
+        q.add("good");
+        assert_eq!(receive.recv().await.as_deref(), Some("good"));
+        assert_eq!(receive.recv().await.as_deref(), Some("bad"));
+        shutdown.cancel();
+        task.await.unwrap();
     }
 }

@@ -24,8 +24,8 @@ async fn main() -> anyhow::Result<()> {
             })
         }),
         root_ca_pem: "standalone".into(),
-        shutdown,
+        shutdown: shutdown.clone(),
     };
-    controllers::run(context).await;
+    controllers::run(context, stdx::supervisor::Supervisor::new(shutdown)).await;
     Ok(())
 }

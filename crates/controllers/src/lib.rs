@@ -38,6 +38,7 @@ use client::{Client, Informers};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use stdx::Shutdown;
+use stdx::supervisor::Supervisor;
 
 /// What every controller gets.
 #[derive(Clone)]
@@ -102,26 +103,21 @@ pub const CONTROLLERS: &[Controller] = controllers![
     "clusterrole-aggregation-controller" => clusterrole_aggregation::run,
 ];
 
-/// Runs all controllers until shutdown.
-pub async fn run(context: Context) {
-    let mut tasks = tokio::task::JoinSet::new();
-    for controller in CONTROLLERS {
-        tracing::debug!(controller = controller.name, "starting");
-        let work = (controller.start)(context.clone());
-        let shutdown = context.shutdown.clone();
-        let name = controller.name;
-        tasks.spawn(async move {
-            tokio::select! {
-                _ = shutdown.cancelled() => {}
-                _ = work => tracing::debug!(controller = name, "ended"),
-            }
-        });
-    }
-    while let Some(end) = tasks.join_next().await {
-        if let Err(e) = end
-            && e.is_panic()
-        {
-            tracing::error!(error = %e, "a controller panicked and is gone until Skiff restarts");
-        }
-    }
+/// Runs all controllers until shutdown, each as a part of its own: one that ends is started again, alone.
+pub async fn run(context: Context, supervisor: Supervisor) {
+    let parts = CONTROLLERS.iter().map(|controller| {
+        let context = context.clone();
+        supervisor.keep(controller.name, move |life| {
+            let context = Context { shutdown: life.clone(), ..context.clone() };
+            let work = (controller.start)(context);
+            client::informer::scoped(life.clone(), async move {
+                tokio::select! {
+                    () = life.cancelled() => {}
+                    () = work => {}
+                }
+                Ok::<_, std::convert::Infallible>(())
+            })
+        })
+    });
+    futures::future::join_all(parts).await;
 }

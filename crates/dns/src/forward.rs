@@ -2,10 +2,14 @@
 //!
 //! The upstream's packets are passed on as they are (id, letter case and TTLs excepted), so every record type works.
 //! A question that is already on its way is waited for rather than sent again; that also ends every forwarding loop:
-//! our own question, coming back to us, waits for itself and times out.
+//! our own question, coming back to us, waits for itself and times out. Nobody waits long for resolvers that don't
+//! answer ([`crate::standing`]); what they say later is remembered for the next who asks.
 
+use crate::standing::Standings;
 use crate::wire::{self, Name, Query};
 use crate::{DnsOptions, Upstream};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,8 +19,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
 
-const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Stub resolvers give up after five seconds.
+/// The next resolver is asked as well when the one before hasn't answered by then.
+const HEDGE: Duration = Duration::from_millis(200);
+/// After these a question is sent once more: packets get lost.
+const RESEND: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1000)];
+/// How long answers are listened for.
 const TOTAL_TIMEOUT: Duration = Duration::from_millis(4500);
 const TTL_SECONDS_MAX: u32 = 3600;
 const NEGATIVE_TTL_SECONDS_MAX: u32 = 30;
@@ -36,6 +43,7 @@ pub(crate) struct Forwarder {
     servers: Mutex<(Option<SystemTime>, Vec<SocketAddr>)>,
     cache: Mutex<HashMap<Key, Cached>>,
     in_flight: Mutex<HashMap<Key, watch::Receiver<Option<Answer>>>>,
+    standings: Mutex<Standings>,
 }
 
 struct Cached {
@@ -53,6 +61,7 @@ impl Forwarder {
             servers: Mutex::default(),
             cache: Mutex::default(),
             in_flight: Mutex::default(),
+            standings: Mutex::default(),
         }
     }
 
@@ -120,12 +129,7 @@ impl Forwarder {
                     in_flight.insert(key.clone(), receiver.clone());
                     let (forwarder, packet) = (self.clone(), packet.to_vec());
                     // A task of its own: the asker may go away while others wait.
-                    tokio::spawn(async move {
-                        let answer = tokio::time::timeout(TOTAL_TIMEOUT, forwarder.ask(&packet)).await.ok().flatten();
-                        let answer = answer.map(|reply| forwarder.remember(&key, reply));
-                        forwarder.in_flight.lock().remove(&key);
-                        let _ = sender.send(Some(answer));
-                    });
+                    tokio::spawn(async move { forwarder.ask(key, &packet, sender).await });
                     receiver
                 }
             }
@@ -133,16 +137,73 @@ impl Forwarder {
         receiver.wait_for(|answer| answer.is_some()).await.ok()?.clone().flatten()
     }
 
-    async fn ask(&self, packet: &[u8]) -> Option<Vec<u8>> {
-        let servers = self.servers();
-        for server in servers.iter().chain(&servers) {
-            match tokio::time::timeout(ATTEMPT_TIMEOUT, exchange(*server, packet)).await {
-                Ok(Ok(reply)) => return Some(reply),
-                Ok(Err(error)) => tracing::debug!(%server, %error, "upstream resolver failed"),
-                Err(_) => tracing::debug!(%server, "upstream resolver did not answer"),
+    async fn ask(&self, key: Key, packet: &[u8], sender: watch::Sender<Option<Answer>>) {
+        let tell = |answer: Answer| {
+            self.in_flight.lock().remove(&key);
+            let _ = sender.send(Some(answer));
+        };
+        let began = Instant::now();
+        let Some((servers, patience)) = self.standings.lock().plan(self.servers(), began) else {
+            return tell(None);
+        };
+        let mut race = std::pin::pin!(self.race(&servers, packet));
+        match tokio::time::timeout(patience, &mut race).await {
+            Ok(reply) => tell(reply.map(|reply| self.remember(&key, reply))),
+            Err(_) => {
+                let now = Instant::now();
+                {
+                    let mut standings = self.standings.lock();
+                    servers.iter().for_each(|s| standings.silent(*s, began, now));
+                }
+                tell(None);
+                // Later is better than never: for the next who asks, and to know that they live.
+                let rest = TOTAL_TIMEOUT.saturating_sub(patience);
+                if let Ok(Some(reply)) = tokio::time::timeout(rest, race).await {
+                    self.remember(&key, reply);
+                }
             }
         }
-        None
+    }
+
+    /// The first answer of any; each is asked a moment after the one before it, or when that has failed.
+    async fn race(&self, servers: &[SocketAddr], packet: &[u8]) -> Option<Vec<u8>> {
+        let mut waiting = servers.iter();
+        let mut asked = FuturesUnordered::new();
+        loop {
+            let (more, nobody) = (waiting.len() > 0, asked.is_empty());
+            let hedge = async {
+                match (more, nobody) {
+                    (false, _) => std::future::pending().await,
+                    (true, true) => {}
+                    (true, false) => tokio::time::sleep(HEDGE).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some((server, result)) = asked.next(), if !nobody => match result {
+                    Ok(reply) => {
+                        self.standings.lock().answered(server, Instant::now());
+                        return Some(reply);
+                    }
+                    Err(error) => {
+                        tracing::debug!(%server, %error, "upstream resolver failed");
+                        self.standings.lock().failed(server, Instant::now());
+                        if asked.is_empty() && waiting.len() == 0 {
+                            return None;
+                        }
+                        // The next one needn't wait for its turn.
+                        if let Some(next) = waiting.next() {
+                            asked.push(named(*next, packet));
+                        }
+                    }
+                },
+                () = hedge => {
+                    if let Some(next) = waiting.next() {
+                        asked.push(named(*next, packet));
+                    }
+                }
+            }
+        }
     }
 
     fn remember(&self, key: &Key, reply: Vec<u8>) -> Arc<[u8]> {
@@ -175,6 +236,10 @@ fn key(query: &Query) -> Key {
     (question, query.edns.is_some(), query.edns.is_some_and(|e| e.dnssec_ok), query.checking_disabled())
 }
 
+async fn named(server: SocketAddr, packet: &[u8]) -> (SocketAddr, std::io::Result<Vec<u8>>) {
+    (server, exchange(server, packet).await)
+}
+
 /// One question to one server: over UDP from a port of its own with an id of its own, and over TCP if it was cut.
 async fn exchange(server: SocketAddr, packet: &[u8]) -> std::io::Result<Vec<u8>> {
     let id: u16 = rand::random();
@@ -186,8 +251,19 @@ async fn exchange(server: SocketAddr, packet: &[u8]) -> std::io::Result<Vec<u8>>
     socket.connect(server).await?;
     socket.send(&packet).await?;
     let mut buffer = vec![0; 4096];
+    let mut again = RESEND.iter();
     loop {
-        let len = socket.recv(&mut buffer).await?;
+        // An unreachable port or host comes back as an error (ICMP).
+        let len = match again.next() {
+            None => socket.recv(&mut buffer).await?,
+            Some(wait) => match tokio::time::timeout(*wait, socket.recv(&mut buffer)).await {
+                Ok(received) => received?,
+                Err(_) => {
+                    socket.send(&packet).await?;
+                    continue;
+                }
+            },
+        };
         let reply = &buffer[..len];
         match wire::reply_header(reply) {
             Some((reply_id, flags, _)) if reply_id == id && same_question(&packet, reply) => {

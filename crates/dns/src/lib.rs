@@ -7,6 +7,7 @@
 //! - [`index`]: names and their records; pure;
 //! - [`zone`]: a query → a reply, or "ask upstream"; pure;
 //! - `forward`: upstream resolvers, a cache, one question in flight at a time;
+//! - `standing`: which of them answer, and so how long anybody waits; pure;
 //! - `server`: sockets;
 //! - [`publish`]: the Service `kube-dns` that leads to this server.
 //!
@@ -18,6 +19,7 @@ mod forward;
 pub mod index;
 mod publish;
 mod server;
+mod standing;
 pub mod wire;
 pub mod zone;
 
@@ -58,6 +60,8 @@ pub enum Error {
     Listen { address: SocketAddr, protocol: &'static str, source: std::io::Error },
     #[error("cluster domain {0:?} is no DNS name")]
     Domain(String),
+    #[error("serve DNS: {0}")]
+    Serve(String),
     #[error("publish the DNS service: {0}")]
     Publish(#[from] Box<kube::Error>),
 }

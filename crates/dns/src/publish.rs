@@ -80,7 +80,11 @@ impl Same for Service {
             s.spec.as_ref().map(|s| {
                 (
                     s.cluster_ip.clone(),
-                    s.ports.iter().flatten().map(|p| (p.name.clone(), p.port, p.protocol.clone())).collect::<Vec<_>>(),
+                    s.ports
+                        .iter()
+                        .flatten()
+                        .map(|p| (p.name.clone(), p.port, p.protocol.clone(), p.target_port.clone()))
+                        .collect::<Vec<_>>(),
                 )
             })
         };
@@ -156,5 +160,7 @@ mod tests {
         assert!(before.same(&slice(&publication)));
         publication.server.set_port(10054);
         assert!(!before.same(&slice(&publication)), "a moved server is published again");
+        assert!(!service.same(&super::service(&publication)), "and so is its target port");
+        assert!(service.same(&service.clone()));
     }
 }

@@ -100,12 +100,20 @@ pub async fn run(informers: &Informers, options: DnsOptions, shutdown: Shutdown)
         tasks.spawn(serve_udp(server.clone(), Arc::new(udp)));
         tasks.spawn(serve_tcp(server.clone(), tcp));
     }
+    let synced = async {
+        services.wait_synced().await;
+        slices.wait_synced().await;
+        server.synced.store(true, Ordering::Release);
+        shutdown.cancelled().await;
+    };
     tokio::select! {
-        () = async { services.wait_synced().await; slices.wait_synced().await } => server.synced.store(true, Ordering::Release),
-        () = shutdown.cancelled() => return Ok(()),
+        () = synced => Ok(()),
+        () = shutdown.cancelled() => Ok(()),
+        // They have no end of their own.
+        Some(end) = tasks.join_next() => {
+            Err(Error::Serve(end.map_or_else(stdx::supervisor::panic_text, |()| "a socket's task ended".into())))
+        }
     }
-    shutdown.cancelled().await;
-    Ok(())
 }
 
 async fn serve_udp(server: Arc<Server>, socket: Arc<UdpSocket>) {

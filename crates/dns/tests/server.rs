@@ -185,6 +185,7 @@ fn a_silent_upstream_is_a_server_failure_and_asked_once_for_all() {
     let runtime = runtime();
     let (upstream, asked) = fake_upstream();
     let (server, shutdown) = start(&runtime, |_| Upstream::Servers(vec![upstream]));
+    let began = Instant::now();
     let askers: Vec<_> = (0..10).map(|_| std::thread::spawn(move || code(ask(server, "silent.example.org")))).collect();
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(
@@ -195,7 +196,61 @@ fn a_silent_upstream_is_a_server_failure_and_asked_once_for_all() {
     for asker in askers {
         assert_eq!(asker.join().unwrap(), "ServFail");
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 2, "two attempts, not twenty");
+    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+    assert_eq!(asked.load(Ordering::SeqCst), 2, "sent and sent again, not twenty times");
+    // It is known to be dead now: nobody waits.
+    for name in ["silent.example.com", "silent.example.net"] {
+        let began = Instant::now();
+        let _first_may_probe = ask(server, name);
+        assert_eq!(code(ask(server, "other.example.org")), "ServFail");
+        assert!(began.elapsed() < Duration::from_millis(1200), "{:?}", began.elapsed());
+    }
+    shutdown.cancel();
+}
+
+#[test]
+fn a_dead_resolver_beside_a_living_one_holds_nobody_up() {
+    let runtime = runtime();
+    let (living, asked) = fake_upstream();
+    // Bound, and never read: silent. Closed: the kernel says so.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dead = [silent.local_addr().unwrap(), free_address()];
+    let (server, shutdown) = start(&runtime, |_| Upstream::Servers(vec![dead[0], dead[1], living]));
+    let began = Instant::now();
+    assert_eq!(answers(&ask(server, "one.example.org").unwrap()), ["192.0.2.1"]);
+    assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
+    // The one that answers is asked first from now on.
+    let began = Instant::now();
+    for i in 0..20 {
+        assert_eq!(answers(&ask(server, &format!("n{i}.example.org")).unwrap()), ["192.0.2.1"]);
+    }
+    assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
+    assert_eq!(asked.load(Ordering::SeqCst), 21);
+    shutdown.cancel();
+}
+
+#[test]
+fn an_unreachable_resolver_fails_at_once_and_is_used_when_it_is_back() {
+    let runtime = runtime();
+    let address = free_address();
+    let (server, shutdown) = start(&runtime, |_| Upstream::Servers(vec![address]));
+    for i in 0..5 {
+        let began = Instant::now();
+        assert_eq!(code(ask(server, &format!("n{i}.example.org"))), "ServFail");
+        assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
+    }
+    let back = UdpSocket::bind(address).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((len, peer)) = back.recv_from(&mut buffer) {
+            let _ = back.send_to(&upstream_reply(&buffer[..len], 1232).unwrap(), peer);
+        }
+    });
+    let began = Instant::now();
+    while code(ask(server, "www.example.org")) != "NoError" {
+        assert!(began.elapsed() < Duration::from_secs(5), "it isn't noticed that the resolver is back");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     shutdown.cancel();
 }
 

@@ -28,9 +28,12 @@ pub use options::{Identity, KubeletOptions, NodeAuth, NodeRequest};
 
 use cri::{ImageService, RuntimeService};
 use kube::Client;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use stdx::Shutdown;
+use tokio::task::JoinSet;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -44,9 +47,15 @@ pub enum Error {
     Cgroup(#[from] sys::cgroup::Error),
     #[error("serve the node API: {0}")]
     Server(#[from] server::ServeError),
+    #[error("{task}: {why}")]
+    Ended { task: &'static str, why: String },
 }
 
-/// Runs until `shutdown`. Pods go on running afterwards: a kubelet that starts again finds them.
+/// Workers and tasks that were told to stop get this long.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs until `shutdown`, or until one of its tasks ends, which is an error. Pods go on running afterwards: a kubelet
+/// that starts again finds them.
 pub async fn run(
     client: Client,
     runtime: Arc<dyn RuntimeService>,
@@ -57,18 +66,62 @@ pub async fn run(
     for dir in [&options.root_dir.join("pods"), &options.log_dir] {
         std::fs::create_dir_all(dir).map_err(|source| Error::Directory { path: dir.clone(), source })?;
     }
-    let context = pods::context::Context::new(client, runtime, images, options, shutdown.clone()).await?;
+    // Ends everything that this start has begun, whether all of Skiff stops or only this kubelet.
+    let life = shutdown.child_token();
+    let context = pods::context::Context::new(client, runtime, images, options, life.clone()).await?;
     // Bound before the node says that it is Ready, so that nobody finds the port closed.
     let server = server::bind(context.clone()).await?;
-    let node = tokio::spawn(node::run(context.clone()));
-    let rotation = tokio::spawn(logs::rotate::run(context.clone()));
-    let serving = tokio::spawn(server::serve(server, context.clone()));
-    pods::manager::run(context.clone()).await?;
-    shutdown.cancelled().await;
-    for task in [node, rotation, serving] {
-        let _ = task.await;
+    let mut tasks = Tasks::default();
+    tasks.spawn("node status", node::run(context.clone()));
+    tasks.spawn("log rotation", logs::rotate::run(context.clone()));
+    if let Some(server) = server {
+        tasks.spawn("node API", server::serve(server, context.clone()));
     }
-    Ok(())
+    let result = match pods::manager::run(context.clone(), &mut tasks).await {
+        Ok(()) => tokio::select! {
+            // Asked first: they end by it, too.
+            biased;
+            () = shutdown.cancelled() => Ok(()),
+            error = tasks.ended() => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    life.cancel();
+    context.workers.close();
+    let all = async { tokio::join!(tasks.finish(), context.workers.wait()) };
+    if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+        tracing::warn!("the kubelet's tasks were slow to stop");
+    }
+    result
+}
+
+/// The kubelet's own tasks, by name; none of them may end before the kubelet does.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    set: JoinSet<()>,
+    names: HashMap<tokio::task::Id, &'static str>,
+}
+
+impl Tasks {
+    pub(crate) fn spawn(&mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let task = self.set.spawn(work);
+        self.names.insert(task.id(), name);
+    }
+
+    /// Waits for the first that ends, and says which and why.
+    async fn ended(&mut self) -> Error {
+        let (id, why) = match self.set.join_next_with_id().await {
+            Some(Ok((id, ()))) => (Some(id), "it ended by itself".to_string()),
+            Some(Err(error)) => (Some(error.id()), stdx::supervisor::panic_text(error)),
+            None => (None, "there is no task".to_string()),
+        };
+        let task = id.and_then(|id| self.names.get(&id).copied()).unwrap_or("kubelet");
+        Error::Ended { task, why }
+    }
+
+    async fn finish(&mut self) {
+        while self.set.join_next().await.is_some() {}
+    }
 }
 
 /// The text of an API failure as the server wrote it.

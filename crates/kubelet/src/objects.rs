@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use stdx::Shutdown;
 use tokio::sync::watch;
 
 /// The objects that a pod refers to, as of now; what is absent doesn't exist.
@@ -115,11 +116,12 @@ pub struct Objects {
     client: Client,
     followed: Arc<Mutex<HashMap<Key, Followed>>>,
     on_change: OnChange,
+    shutdown: Shutdown,
 }
 
 impl Objects {
-    pub fn new(client: Client, on_change: OnChange) -> Objects {
-        Objects { client, followed: Arc::default(), on_change }
+    pub fn new(client: Client, on_change: OnChange, shutdown: Shutdown) -> Objects {
+        Objects { client, followed: Arc::default(), on_change, shutdown }
     }
 
     /// Begins to follow what `wanted` names on behalf of the pod, and stops what it no longer needs.
@@ -148,7 +150,7 @@ impl Objects {
         let (tx, value) = watch::channel(None);
         let this = self.clone();
         let (namespace, reference) = key.clone();
-        let task = tokio::spawn(async move {
+        let task = tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(async move {
             match &reference {
                 Reference::ConfigMap(name) => {
                     let api = Api::<ConfigMap>::namespaced(this.client.clone(), &namespace);
@@ -159,7 +161,7 @@ impl Objects {
                     this.run(api, name, &key, |v| Object::Secret(v.map(Arc::new)), tx).await;
                 }
             }
-        });
+        }));
         Followed { value, users: BTreeSet::new(), task: task.abort_handle() }
     }
 

@@ -348,6 +348,33 @@ async fn probes_decide_readiness_and_restarts() {
     w.event("Killing", "Container l failed liveness probe, will be restarted").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_panics_starts_again_and_adopts_what_runs() {
+    let w = World::new();
+    let path = w.pod("p", json!({"containers": [{"name": "c"}, {"name": "d"}]}));
+    w.phase(&path, "Running").await;
+    // The worker goes down while it looks at the end of a container.
+    w.runtime.set_trap("c");
+    w.runtime.exit("c", 3);
+    w.api
+        .wait(&path, "c restarted", |p| p.is_some_and(|p| p["status"]["containerStatuses"][0]["restartCount"] == 1))
+        .await;
+    let starts = |name: &str| w.runtime.calls().iter().filter(|c| **c == format!("start {name}")).count();
+    assert_eq!((starts("c"), starts("d")), (2, 1), "{:?}", w.runtime.calls());
+    // A pod that is deleted while it has no worker goes, too.
+    w.runtime.set_trap("d");
+    w.runtime.exit("d", 0);
+    w.api.delete(&path, 0);
+    w.api.wait(&path, "gone", |p| p.is_none()).await;
+    for _ in 0..200 {
+        if w.runtime.config("d").is_none() && w.runtime.config("c").is_none() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("containers were left behind: {:?}", w.runtime.calls());
+}
+
 /// Prints how long a pod takes from its creation until a client can see it running, with nothing real behind it: what
 /// the node agent itself adds.
 #[tokio::test(flavor = "multi_thread")]

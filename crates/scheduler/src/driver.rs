@@ -7,10 +7,12 @@ use crate::queue::Queue;
 use crate::snapshot::Snapshot;
 use client::informer::{key_of, split_key};
 use client::{Change, Client, Informers, Recorder, events};
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use parking_lot::Mutex;
 use serde_json::json;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use stdx::Shutdown;
 use tokio::sync::{Notify, Semaphore};
@@ -84,7 +86,11 @@ pub async fn run(informers: Informers, options: Options, shutdown: Shutdown) {
             return;
         }
         round += 1;
-        scheduler.clone().schedule(key, round, &binds).await;
+        // A pod that makes a plugin panic waits like one that doesn't fit; the others go on.
+        let one = AssertUnwindSafe(scheduler.clone().schedule(key.clone(), round, &binds));
+        if let Err(panic) = one.catch_unwind().await {
+            scheduler.panicked(&key, &*panic);
+        }
     }
 }
 
@@ -171,12 +177,22 @@ impl Scheduler {
                 // The next decision needn't wait for this binding: its place is assumed.
                 let Ok(permit) = binds.clone().acquire_owned().await else { return };
                 tokio::spawn(async move {
-                    self.bind(key, pod, node).await;
+                    if let Err(panic) = AssertUnwindSafe(self.bind(key.clone(), pod, node)).catch_unwind().await {
+                        self.panicked(&key, &*panic);
+                    }
                     drop(permit);
                 });
             }
             Err(error) => self.refused(key, pod, error).await,
         }
+    }
+
+    fn panicked(&self, key: &str, panic: &(dyn std::any::Any + Send)) {
+        let why = stdx::supervisor::payload_text(panic);
+        tracing::error!(pod = key, panic = why, "scheduling panicked; the pod is tried again");
+        let mut w = self.world.lock();
+        w.snapshot.forget(key);
+        w.queue.failed(key, vec![WakeUp::NodeChanged, WakeUp::PodGone, WakeUp::PodChanged], Instant::now());
     }
 
     async fn bind(&self, key: String, pod: Arc<Pod>, node: String) {

@@ -3,7 +3,7 @@
 use crate::config::ServerArgs;
 use crate::layout::Layout;
 use crate::server::Host;
-use crate::version;
+use crate::{supervision, version};
 use anyhow::{Context, Result, anyhow};
 use apiserver::authn::{self, User};
 use apiserver::pki::{Pki, PkiOptions, ServingCert};
@@ -21,6 +21,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use stdx::Shutdown;
+use stdx::supervisor::Supervisor;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -36,6 +37,8 @@ struct Inner {
     pub pki: Pki,
     store: Arc<dyn Store>,
     informers: Informers,
+    /// Cancelled when the API server's loop has ended.
+    cut: Shutdown,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -46,6 +49,7 @@ impl ControlPlane {
         host: &Host,
         listener: TcpListener,
         shutdown: Shutdown,
+        supervisor: &Supervisor,
     ) -> Result<ControlPlane> {
         let store = open_store(args, layout).await?;
         let service_ip = args.service_address(1)?;
@@ -128,10 +132,17 @@ impl ControlPlane {
 
         let cert = ServingCert::new(&pki.apiserver)?;
         let tls = Arc::new(pki.server_config(cert)?);
-        let mut tasks = vec![tokio::spawn(server.clone().serve(listener, tls, shutdown.clone()))];
+        let (serving, cut) = (server.clone().serve(listener, tls, shutdown.clone()), Shutdown::new());
+        let guard = cut.clone().drop_guard();
+        let mut tasks = vec![tokio::spawn(async move {
+            let _guard = guard;
+            serving.await;
+        })];
 
         // What the control plane's own parts read, they share.
         let manager = local_client(&server, "system:kube-controller-manager", &[]);
+        let recorder = client::Recorder::new(manager.clone(), "skiff", &host.node_name);
+        supervision::publish(supervisor, &server, recorder, &host.node_name);
         let informers = Informers::new(manager, shutdown.clone());
         if !args.disabled("controllers") {
             let writer = server.clone();
@@ -147,14 +158,20 @@ impl ControlPlane {
                 root_ca_pem: pki.ca.cert_pem.clone(),
                 shutdown: shutdown.clone(),
             };
-            tasks.push(tokio::spawn(controllers::run(context)));
+            tasks.push(tokio::spawn(controllers::run(context, supervisor.clone())));
         }
         if !args.disabled("scheduler") {
             let informers = informers.with_client(local_client(&server, "system:kube-scheduler", &[]));
-            tasks.push(tokio::spawn(scheduler::run(informers, scheduler::Options::default(), shutdown.clone())));
+            tasks.push(supervisor.keep("scheduler", move |life| {
+                let work = scheduler::run(informers.clone(), scheduler::Options::default(), life.clone());
+                client::informer::scoped(life, async move {
+                    work.await;
+                    Ok::<_, std::convert::Infallible>(())
+                })
+            }));
         }
         Ok(ControlPlane {
-            inner: Arc::new(Inner { server, pki, store, informers, tasks: parking_lot::Mutex::new(tasks) }),
+            inner: Arc::new(Inner { server, pki, store, informers, cut, tasks: parking_lot::Mutex::new(tasks) }),
         })
     }
 
@@ -210,6 +227,11 @@ impl ControlPlane {
             }
         });
         let _ = receive.wait_for(|r| *r).await;
+    }
+
+    /// Waits until the API server serves no more, which it shouldn't do by itself.
+    pub async fn cut(&self) {
+        self.inner.cut.cancelled().await;
     }
 
     /// Waits for tasks that were told to stop, then closes the store.

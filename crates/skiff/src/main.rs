@@ -6,6 +6,7 @@ mod control_plane;
 mod layout;
 mod node;
 mod server;
+mod supervision;
 mod version;
 
 use clap::{Parser, Subcommand};

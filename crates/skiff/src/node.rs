@@ -6,6 +6,7 @@ use crate::layout::Layout;
 use crate::server::Host;
 use crate::version;
 use anyhow::{Context, Result, bail};
+use client::informer::scoped;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
 use kubelet::KubeletOptions;
@@ -14,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use stdx::Shutdown;
+use stdx::supervisor::Supervisor;
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
@@ -35,6 +37,7 @@ pub async fn start(
     host: &Host,
     control_plane: &ControlPlane,
     shutdown: Shutdown,
+    supervisor: &Supervisor,
 ) -> Result<Node> {
     let mut tasks = Vec::new();
     let pod_cidr = first_node_range(args.cluster_cidr)?;
@@ -78,12 +81,9 @@ pub async fn start(
     options.version = version::git_version();
 
     let client = control_plane.client(&format!("system:node:{}", host.node_name), &["system:nodes"]);
-    let stop = shutdown.clone();
     let (services, images) = (runtime.clone(), runtime.clone());
-    tasks.push(tokio::spawn(async move {
-        if let Err(e) = kubelet::run(client, services, images, options, stop).await {
-            error!(error = %e, "kubelet stopped");
-        }
+    tasks.push(supervisor.keep("kubelet", move |life| {
+        kubelet::run(client.clone(), services.clone(), images.clone(), options.clone(), life)
     }));
 
     if !args.disabled("proxy") {
@@ -95,11 +95,9 @@ pub async fn start(
             table: layout.service_table(),
             masquerade_mark: 0x4000,
         };
-        let stop = shutdown.clone();
-        tasks.push(tokio::spawn(async move {
-            if let Err(e) = proxy::run(&informers, options, stop).await {
-                error!(error = %e, "service proxy stopped");
-            }
+        tasks.push(supervisor.keep("proxy", move |life| {
+            let (informers, options) = (informers.clone(), options.clone());
+            scoped(life.clone(), async move { proxy::run(&informers, options, life).await })
         }));
     }
     if !args.disabled("dns") {
@@ -119,14 +117,15 @@ pub async fn start(
         };
         let publisher = control_plane.client("system:apiserver", &["system:masters"]);
         let publication = dns::Publication { cluster_ip: cluster_dns, server, node_name: host.node_name.clone() };
-        let stop = shutdown.clone();
-        tasks.push(tokio::spawn(async move {
-            if let Err(e) = dns::publish(&publisher, &publication).await {
-                error!(error = %e, "the kube-dns Service could not be made");
-            }
-            if let Err(e) = dns::run(&informers, options, stop).await {
-                error!(error = %e, "cluster DNS stopped");
-            }
+        tasks.push(supervisor.keep("dns", move |life| {
+            let (informers, options) = (informers.clone(), options.clone());
+            let (publisher, publication) = (publisher.clone(), publication.clone());
+            scoped(life.clone(), async move {
+                if let Err(e) = dns::publish(&publisher, &publication).await {
+                    error!(error = %e, "the kube-dns Service could not be made");
+                }
+                dns::run(&informers, options, life).await
+            })
         }));
     }
     tasks.push(tokio::spawn(control_plane.clone().mark_control_plane(host.node_name.clone(), shutdown)));

@@ -3,16 +3,18 @@
 use crate::config::ServerArgs;
 use crate::control_plane::ControlPlane;
 use crate::layout::Layout;
-use crate::{node, version};
+use crate::{node, supervision, version};
 use anyhow::{Context, Result, bail};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Instant;
 use stdx::Shutdown;
+use stdx::supervisor::Supervisor;
 use tracing::info;
 
 pub fn main(args: ServerArgs) -> Result<()> {
     args.check()?;
     log(&args);
+    supervision::watch_panics();
     let _ = tokio_rustls_provider();
     let rt = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get()).min(8))
@@ -84,6 +86,7 @@ async fn run(args: ServerArgs) -> Result<()> {
         .with_context(|| format!("failed to make the data directory {}", layout.data_dir.display()))?;
 
     let shutdown = Shutdown::new();
+    let supervisor = Supervisor::new(shutdown.clone());
     let stop = signals()?;
 
     let listen = SocketAddr::new(args.bind_address, args.https_listen_port);
@@ -97,7 +100,7 @@ async fn run(args: ServerArgs) -> Result<()> {
             .await
             .with_context(|| format!("failed to listen on {kubelet}; choose another port with --kubelet-port"))?;
     }
-    let control_plane = ControlPlane::start(&args, &layout, &host, listener, shutdown.clone()).await?;
+    let control_plane = ControlPlane::start(&args, &layout, &host, listener, shutdown.clone(), &supervisor).await?;
     std::fs::create_dir_all(&layout.state_dir)
         .with_context(|| format!("failed to make the state directory {}", layout.state_dir.display()))?;
     std::fs::write(layout.pid_file(), std::process::id().to_string())
@@ -106,7 +109,7 @@ async fn run(args: ServerArgs) -> Result<()> {
 
     let node = match args.disable_agent {
         true => None,
-        false => Some(node::start(&args, &layout, &host, &control_plane, shutdown.clone()).await?),
+        false => Some(node::start(&args, &layout, &host, &control_plane, shutdown.clone(), &supervisor).await?),
     };
     let kubeconfig = args.write_kubeconfig.clone().unwrap_or_else(|| layout.kubeconfig.clone());
     let ready = control_plane.clone();
@@ -124,7 +127,10 @@ async fn run(args: ServerArgs) -> Result<()> {
         info!(kubeconfig = %kubeconfig.display(), "try: kubectl --kubeconfig {} get nodes", kubeconfig.display());
     });
 
-    stop.await;
+    let cut = tokio::select! {
+        () = stop => false,
+        () = control_plane.cut() => true,
+    };
     info!("stopping; containers keep running");
     shutdown.cancel();
     if let Some(n) = node {
@@ -133,6 +139,9 @@ async fn run(args: ServerArgs) -> Result<()> {
     control_plane.stopped().await;
     let _ = std::fs::remove_file(layout.pid_file());
     info!("stopped");
+    if cut {
+        bail!("the API server ended by itself; its log says why");
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
-//! What the standard library lacks for a server: backoff and shutdown. Knows nothing of Kubernetes.
+//! What the standard library lacks for a server: backoff, shutdown, supervision. Knows nothing of Kubernetes.
 
 pub mod backoff;
+pub mod supervisor;
 
 /// Shutdown is a token: clone it, `cancelled().await` it, `child_token()` it.
 pub use tokio_util::sync::CancellationToken as Shutdown;

@@ -16,6 +16,7 @@ pub mod security;
 pub mod shop;
 mod streams;
 mod verbs;
+mod supervision;
 mod workloads;
 
 use crate::{On, Scenario};
@@ -132,6 +133,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "robustness/kill -9 loses nothing acknowledged",
         on: On::Empty,
         run: robustness::kill_9_loses_nothing_acknowledged,
+    },
+    Scenario {
+        name: "supervision/a part that ends is started again",
+        on: On::Empty,
+        run: supervision::a_part_that_ends_is_started_again,
     },
     Scenario { name: "etcd/the cluster lives in etcd", on: On::Empty, run: etcd::the_cluster_lives_in_etcd },
     Scenario { name: "api/lists in pages, of one revision", on: On::Shared, run: api::lists },

@@ -5,6 +5,7 @@ use super::pods::{PATIENCE, apply, shell};
 use crate::cluster::Cluster;
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// The body of `http://host:port/path`. By nc: wget of Debian's static busybox crashes wherever it runs.
 fn get(ns: &Namespace<'_>, pod: &str, url: &str) -> Result<String> {
@@ -85,6 +86,17 @@ pub fn reaches(c: &Cluster) -> Result<()> {
     }
     let said = shell(&ns, "two", "c", "/bin/busybox nslookup nobody 2>&1 || true")?;
     ensure!(said.contains("NXDOMAIN"), "a name that nobody has: {said}");
+
+    // Nobody reaches the resolvers here: names outside are given up soon, rather than after a program's patience.
+    for name in ["a.example.org.", "b.example.org."] {
+        let began = std::time::Instant::now();
+        let said = shell(&ns, "two", "c", &format!("/bin/busybox nslookup -type=a {name} 2>&1 || true"))?;
+        let took = began.elapsed();
+        ensure!(
+            took < Duration::from_millis(2500) && !said.contains("timed out") && !said.contains("NXDOMAIN"),
+            "{name} took {took:?}: {said}"
+        );
+    }
 
     // The built-in image tells what it knows.
     let ip = field("pod hello", ".status.podIP")?;

@@ -11,6 +11,7 @@ use cri::{ImageService, RuntimeService};
 use kube::Client;
 use std::sync::Arc;
 use stdx::Shutdown;
+use tokio_util::task::TaskTracker;
 
 pub struct Context {
     pub client: Client,
@@ -28,6 +29,8 @@ pub struct Context {
     pub runtime_version: String,
     pub host_ips: Vec<String>,
     pub cluster_dns: Vec<String>,
+    /// The pods' workers: a kubelet hasn't stopped before they have.
+    pub workers: TaskTracker,
     pub shutdown: Shutdown,
 }
 
@@ -43,7 +46,8 @@ impl Context {
         let recorder = Recorder::start(client.clone(), options.node_name.clone());
         let registry = Arc::new(Registry::default());
         let wake = registry.clone();
-        let objects = Objects::new(client.clone(), Arc::new(move |uids: &[String]| wake.objects_changed(uids)));
+        let objects =
+            Objects::new(client.clone(), Arc::new(move |uids: &[String]| wake.objects_changed(uids)), shutdown.clone());
         let cgroups = match &options.cgroup_root {
             Some(root) => Some(sys::cgroup::Manager::detect(root)?),
             None => None,
@@ -63,6 +67,7 @@ impl Context {
             options,
             cgroups,
             registry,
+            workers: TaskTracker::new(),
             shutdown,
         }))
     }

@@ -13,10 +13,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Subscribes to the runtime, adopts what runs, and follows the API in tasks of its own. Returns once both are under way.
-pub async fn run(context: Arc<Context>) -> Result<(), crate::Error> {
+pub(crate) async fn run(context: Arc<Context>, tasks: &mut crate::Tasks) -> Result<(), crate::Error> {
     // Subscribed before listing, so that nothing falls in between.
     let events = context.runtime.events().await?;
-    tokio::spawn(forward_events(context.clone(), events));
+    tasks.spawn("events of the runtime", forward_events(context.clone(), events));
+    let found = find(&context).await?;
+    tasks.spawn("watch of pods", follow_pods(context, found));
+    Ok(())
+}
+
+/// What the runtime has, by pod.
+pub(super) async fn find(context: &Context) -> Result<HashMap<String, Found>, cri::Error> {
     let mut found: HashMap<String, Found> = HashMap::new();
     let uid_of = |labels: &cri::Labels| labels.get(labels::POD_UID).cloned().unwrap_or_default();
     for s in context.runtime.list_pod_sandboxes().await? {
@@ -26,8 +33,7 @@ pub async fn run(context: Arc<Context>) -> Result<(), crate::Error> {
     for c in context.runtime.list_containers().await? {
         found.entry(uid_of(&c.labels)).or_default().containers.push(c);
     }
-    tokio::spawn(follow_pods(context, found));
-    Ok(())
+    Ok(found)
 }
 
 async fn forward_events(context: Arc<Context>, mut events: tokio::sync::mpsc::Receiver<cri::RuntimeEvent>) {

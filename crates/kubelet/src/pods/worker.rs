@@ -4,6 +4,7 @@
 //! Nothing polls: it is woken by the API, the runtime's events, probes, finished steps, and the time that the plan names.
 
 use super::context::Context;
+use super::guard::Guard;
 use super::memo::{Kill, Memo, Step, Termination};
 use super::plan::{self, Action, Observed, Plan, latest};
 use super::registry::PodView;
@@ -27,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 const MAILBOX_MAX: usize = 256;
 const RETRY: SignedDuration = SignedDuration::from_secs(1);
@@ -115,6 +116,11 @@ pub struct Found {
 }
 
 pub fn spawn(context: Arc<Context>, pod: Arc<Pod>, found: Found) {
+    spawn_after(context, pod, found, 0);
+}
+
+/// `panics`: how many workers of this pod have panicked before.
+pub(super) fn spawn_after(context: Arc<Context>, pod: Arc<Pod>, found: Found, panics: u32) {
     let (wake, mailbox) = mpsc::channel(MAILBOX_MAX);
     let uid = spec::uid(&pod).to_owned();
     context.registry.add(&uid, wake.clone());
@@ -144,7 +150,15 @@ pub fn spawn(context: Arc<Context>, pod: Arc<Pod>, found: Found) {
         deleting: Step::Idle,
         crash_looping: BTreeSet::new(),
     };
-    tokio::spawn(worker.run(found.containers));
+    let workers = worker.context.workers.clone();
+    let guard = Guard::new(worker.context.clone(), &worker.pod, panics);
+    workers.spawn(guard.run(worker.run(found.containers)));
+}
+
+/// A step that panicked would be waited for in vain: the worker goes down with it, and starts again.
+fn ended(step: Result<Done, JoinError>) -> Done {
+    let cancelled = |_| Box::new("a step was cancelled") as Box<dyn std::any::Any + Send>;
+    step.unwrap_or_else(|error| std::panic::resume_unwind(error.try_into_panic().unwrap_or_else(cancelled)))
 }
 
 impl Worker {
@@ -167,11 +181,7 @@ impl Worker {
             };
             tokio::select! {
                 Some(wake) = self.mailbox.recv() => self.woken(wake).await,
-                Some(done) = self.steps.join_next() => {
-                    if let Ok(done) = done {
-                        self.done(done).await;
-                    }
-                }
+                Some(done) = self.steps.join_next() => self.done(ended(done)).await,
                 _ = timer => {}
                 // Containers go on; the next kubelet finds them.
                 _ = shutdown.cancelled() => return,
@@ -180,8 +190,8 @@ impl Worker {
             while let Ok(wake) = self.mailbox.try_recv() {
                 self.woken(wake).await;
             }
-            while let Some(Ok(done)) = self.steps.try_join_next() {
-                self.done(done).await;
+            while let Some(done) = self.steps.try_join_next() {
+                self.done(ended(done)).await;
             }
         }
     }

@@ -73,10 +73,8 @@ pub async fn bind(context: Arc<Context>) -> Result<Option<Bound>, ServeError> {
     Ok(Some(Bound { listener, tls: TlsAcceptor::from(Arc::new(config)) }))
 }
 
-pub async fn serve(bound: Option<Bound>, context: Arc<Context>) {
-    let Some(Bound { listener, tls }) = bound else {
-        return;
-    };
+pub async fn serve(bound: Bound, context: Arc<Context>) {
+    let Bound { listener, tls } = bound;
     let router = router(context.clone());
     loop {
         let accepted = tokio::select! {

@@ -18,6 +18,8 @@ struct State {
     subscribers: Vec<mpsc::Sender<RuntimeEvent>>,
     /// In order, for tests that care: `start NAME`, `stop NAME`.
     calls: Vec<String>,
+    /// Containers at whose status the next reader panics.
+    traps: Vec<String>,
 }
 
 #[derive(Clone, Default)]
@@ -40,6 +42,11 @@ impl FakeRuntime {
             size_bytes: 1000,
             ..Default::default()
         });
+    }
+
+    /// Whoever asks for the status of that container next panics: a fault of ours.
+    pub fn set_trap(&self, container: &str) {
+        self.state.lock().traps.push(container.into());
     }
 
     pub fn calls(&self) -> Vec<String> {
@@ -212,7 +219,13 @@ impl RuntimeService for FakeRuntime {
         Ok(())
     }
     async fn container_status(&self, id: &str) -> Result<ContainerStatus> {
-        self.state.lock().containers.get(id).map(|(s, _)| s.clone()).ok_or_else(|| missing(id))
+        let mut state = self.state.lock();
+        let status = state.containers.get(id).map(|(s, _)| s.clone()).ok_or_else(|| missing(id))?;
+        if let Some(at) = state.traps.iter().position(|t| *t == status.metadata.name) {
+            state.traps.remove(at);
+            panic!("a trap at {}", status.metadata.name);
+        }
+        Ok(status)
     }
     async fn list_containers(&self) -> Result<Vec<ContainerStatus>> {
         Ok(self.state.lock().containers.values().map(|(s, _)| s.clone()).collect())
