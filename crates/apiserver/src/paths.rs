@@ -45,11 +45,30 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
         }
         ["api"] => Ok(respond::json(200, &discovery::api_versions(&server.advertised))),
         ["api", version] => group_version(server, "", version),
-        ["apis"] => Ok(respond::json(200, &discovery::group_list(&rows(server)))),
-        ["apis", group] => discovery::group(&rows(server), group).map(|v| respond::json(200, &v)).ok_or_else(missing),
+        ["apis"] => {
+            let mut list = discovery::group_list(&rows(server));
+            server.aggregator.add_groups(&mut list);
+            Ok(respond::json(200, &list))
+        }
+        ["apis", group] => {
+            let ours = discovery::group(&rows(server), group);
+            server.aggregator.add_to_group(group, ours).map(|v| respond::json(200, &v)).ok_or_else(missing)
+        }
         ["apis", group, version] => group_version(server, group, version),
-        ["openapi", "v2"] => openapi::v2(&server.openapi, &rows(server), &accept).map(|d| document(d, &request, gzip)),
-        ["openapi", "v3"] => Ok(document(openapi::v3_index(&server.openapi, &rows(server)), &request, gzip)),
+        ["openapi", "v2"] => {
+            let others = server.aggregator.v2_parts();
+            openapi::v2(&server.openapi, &rows(server), &accept, &others).map(|d| document(d, &request, gzip))
+        }
+        ["openapi", "v3"] => {
+            let mut index = openapi::v3_index(&server.openapi, &rows(server));
+            if !server.aggregator.is_empty()
+                && let Ok(mut merged) = serde_json::from_slice::<Value>(&index.body)
+            {
+                server.aggregator.add_v3(&mut merged);
+                index = openapi::Document::new(index.content_type, merged.to_string().into_bytes());
+            }
+            Ok(document(index, &request, gzip))
+        }
         ["openapi", "v3", rest @ ..] => openapi::v3(&server.openapi, &rows(server), &rest.join("/"), &accept)
             .map(|d| document(d, &request, gzip))
             .ok_or_else(missing),
@@ -77,7 +96,11 @@ fn aggregated(
     gzip: bool,
 ) -> Result<Response<Body>> {
     let version = discovery::wants_aggregated(accept).unwrap_or("v2");
-    let body = discovery::aggregated(&rows(server), root == "api", version).to_string();
+    let mut list = discovery::aggregated(&rows(server), root == "api", version);
+    if root == "apis" {
+        server.aggregator.add_aggregated(&mut list);
+    }
+    let body = list.to_string();
     let content_type = match version {
         "v2" => discovery::AGGREGATED_V2,
         _ => discovery::AGGREGATED_V2BETA1,

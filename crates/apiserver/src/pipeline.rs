@@ -98,6 +98,9 @@ async fn pass(
         return Err(authz::forbidden(&attributes, decision.reason()));
     }
 
+    if let Some(remote) = server.aggregator.route(&info.path) {
+        return Ok(server.aggregator.forward(&remote, &user, request).await);
+    }
     if !info.is_resource {
         return paths::serve(server, info, request).await;
     }

@@ -1,134 +1,81 @@
-//! Passing a request on to a kubelet, a pod or a Service's endpoint, upgraded connections included.
+//! Passing a request on to a kubelet, a pod, a Service's endpoint or an extension server, upgraded connections included.
 
+use crate::outbound::{self, Client, Target, Trust, Url};
+use crate::pki::Identity;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use meta::status::{Result, Status};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::{self, pki_types::ServerName};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where to.
-#[derive(Clone, Debug)]
-pub struct Target {
-    pub host: String,
-    pub port: u16,
-    pub tls: bool,
-    /// The cluster's own certificates are used both ways.
-    pub kubelet: bool,
-}
-
 /// Connections on behalf of clients.
 pub struct Proxy {
-    /// Presents the API server's client certificate and trusts the cluster's CA.
-    kubelet_tls: Arc<rustls::ClientConfig>,
-    /// For `https:` proxies to pods and services, whose certificates nobody vouches for (as upstream).
-    any_tls: Arc<rustls::ClientConfig>,
+    outbound: Client,
+    /// Signs kubelets' certificates.
+    ca_pem: Arc<[u8]>,
+    /// Shown to kubelets.
+    identity: Arc<Identity>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 impl Proxy {
-    pub fn new(kubelet_tls: Arc<rustls::ClientConfig>) -> Proxy {
-        let mut any = rustls::ClientConfig::builder()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        any.dangerous().set_certificate_verifier(Arc::new(Unverified));
-        Proxy { kubelet_tls, any_tls: Arc::new(any) }
+    pub fn new(outbound: Client, ca_pem: &str, kubelet_client: &Identity) -> Proxy {
+        Proxy { outbound, ca_pem: ca_pem.as_bytes().into(), identity: Arc::new(kubelet_client.clone()) }
     }
 
-    async fn dial(&self, target: &Target) -> Result<Box<dyn Stream>> {
-        let whom = format!("{}:{}", target.host, target.port);
-        let failed = |e: &dyn std::fmt::Display| {
-            Status::unavailable(format!("error trying to reach service: dial tcp {whom}: {e}"))
-        };
-        let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((target.host.as_str(), target.port)))
-            .await
-            .map_err(|_| failed(&"i/o timeout"))?
-            .map_err(|e| failed(&e))?;
-        let _ = tcp.set_nodelay(true);
-        if !target.tls {
-            return Ok(Box::new(tcp));
-        }
-        let config = if target.kubelet { &self.kubelet_tls } else { &self.any_tls };
-        let name = ServerName::try_from(target.host.clone()).map_err(|e| failed(&e))?;
-        let tls = TlsConnector::from(config.clone()).connect(name, tcp).await.map_err(|e| failed(&e))?;
-        Ok(Box::new(tls))
+    /// A node's kubelet: the cluster's own certificates are used both ways.
+    pub fn kubelet(&self, host: &str, port: u16) -> Target {
+        Target::new(Url::new(true, host, port, "/"))
+            .trusting(Trust::Ca(self.ca_pem.clone()))
+            .identified_by(self.identity.clone())
+            .connecting_within(CONNECT_TIMEOUT)
+            .over_http1()
     }
 
-    /// Sends the request to `path` at the target and passes the answer back; an upgraded connection is copied both
-    /// ways until either side ends it.
-    pub async fn forward(&self, mut request: Request<Body>, target: &Target, path: &str) -> Result<Response<Body>> {
-        let io = self.dial(target).await?;
-        let upgrade = request.headers().get(header::UPGRADE).cloned();
-        let inbound = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-
-        let (parts, body) = request.into_parts();
-        let mut out = Request::builder().method(parts.method).uri(path);
-        if let Some(h) = out.headers_mut() {
-            *h = end_to_end(&parts.headers);
-            // Who asks is the API server's business; the client's credentials stop here.
-            h.remove(header::AUTHORIZATION);
-            h.insert(header::HOST, host_header(target)?);
-            if let Some(u) = &upgrade {
-                h.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-                h.insert(header::UPGRADE, u.clone());
-            }
-        }
-        let out = out.body(body).map_err(|e| Status::bad_request(format!("request can't be passed on: {e}")))?;
-
-        let unreachable = |e: &dyn std::fmt::Display| {
-            Status::unavailable(format!("error trying to reach service: {}:{}: {e}", target.host, target.port))
-        };
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(|e| unreachable(&e))?;
-        tokio::spawn(connection.with_upgrades());
-        let mut response = sender.send_request(out).await.map_err(|e| unreachable(&e))?;
-
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS
-            && let Some(inbound) = inbound
-        {
-            let outbound = hyper::upgrade::on(&mut response);
-            tokio::spawn(async move {
-                if let (Ok(a), Ok(b)) = tokio::join!(inbound, outbound) {
-                    let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(a), &mut TokioIo::new(b)).await;
-                }
-            });
-            let mut answer = Response::new(Body::empty());
-            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-            *answer.headers_mut() = response.headers().clone();
-            return Ok(answer);
-        }
-        let (parts, body) = response.into_parts();
-        let mut answer = Response::new(Body::new(body));
-        *answer.status_mut() = parts.status;
-        *answer.headers_mut() = end_to_end(&parts.headers);
-        Ok(answer)
+    /// A pod or whatever is behind a Service. Nobody vouches for their certificates, as upstream.
+    pub fn anyone(&self, tls: bool, host: &str, port: u16) -> Target {
+        Target::new(Url::new(tls, host, port, "/"))
+            .trusting(Trust::Anybody)
+            .connecting_within(CONNECT_TIMEOUT)
+            .over_http1()
     }
 
-    /// As [`Proxy::forward`], and absolute `Location`s of the backend lead back through the proxy path.
-    pub async fn forward_rewriting(
+    /// Sends the request to `path` at the target and passes the answer back.
+    pub async fn forward(
         &self,
         request: Request<Body>,
         target: &Target,
         path: &str,
+        query: &str,
+    ) -> Result<Response<Body>> {
+        pass(&self.outbound, target, path, query, request, |_| {}).await.map_err(|e| unreachable(&e))
+    }
+
+    /// As [`Proxy::forward`], where the pages of the backend are seen below `prefix`: it is told so, and its redirects
+    /// to itself lead back there.
+    pub async fn forward_below(
+        &self,
+        request: Request<Body>,
+        target: &Target,
+        path: &str,
+        query: &str,
         prefix: &str,
     ) -> Result<Response<Body>> {
-        let mut response = self.forward(request, target, path).await?;
-        let rewritten = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| {
-            let own = format!("{}:{}", target.host, target.port);
-            let rest = match l.split_once("://") {
-                Some((_, r)) => r.strip_prefix(own.as_str())?,
-                None => l,
-            };
-            rest.starts_with('/').then(|| format!("{prefix}{rest}"))
-        });
+        let asked_host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("").to_string();
+        let uri = HeaderValue::try_from(format!("{prefix}{path}")).ok();
+        let told = |headers: &mut HeaderMap| {
+            if let Some(v) = uri {
+                headers.insert("x-forwarded-uri", v);
+            }
+        };
+        let done = pass(&self.outbound, target, path, query, request, told).await;
+        let mut response = done.map_err(|e| unreachable(&e))?;
+        let location = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok());
+        let own = [target.url.authority(), asked_host];
+        let rewritten = location.map(|l| rewrite(l, &own, prefix));
         if let Some(v) = rewritten.and_then(|l| HeaderValue::try_from(l).ok()) {
             response.headers_mut().insert(header::LOCATION, v);
         }
@@ -136,9 +83,90 @@ impl Proxy {
     }
 }
 
-fn host_header(target: &Target) -> Result<HeaderValue> {
-    let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
-    HeaderValue::try_from(format!("{host}:{}", target.port)).map_err(|e| Status::internal(e))
+fn unreachable(e: &outbound::Error) -> Status {
+    Status::unavailable(format!("error trying to reach service: {}", e.cause))
+}
+
+/// A link of the backend as a client of the proxy must follow it. `own`: hosts under which the backend knows itself.
+/// Source: upstream's `proxy.Transport.rewriteURL`.
+fn rewrite(link: &str, own: &[String], prefix: &str) -> String {
+    let after_scheme = link.split_once("://").map(|(_, r)| r).or_else(|| link.strip_prefix("//"));
+    let path = match after_scheme {
+        None => link,
+        Some(rest) => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let (host, path) = rest.split_at(end);
+            if !own.iter().any(|o| o == host) {
+                return link.to_string();
+            }
+            path
+        }
+    };
+    // Relative links are right as they are, and so are those that know of the proxy.
+    if !path.starts_with('/') || path.starts_with(prefix) {
+        return if after_scheme.is_some() && path.starts_with('/') { path.to_string() } else { link.to_string() };
+    }
+    format!("{prefix}{path}")
+}
+
+/// Sends the request to `path` at the target and passes the answer back; an upgraded connection is copied both ways
+/// until either side ends it. Who asked is the API server's business: the client's credentials stop here. `more` sees
+/// the headers last.
+pub async fn pass(
+    client: &Client,
+    target: &Target,
+    path: &str,
+    query: &str,
+    mut request: Request<Body>,
+    more: impl FnOnce(&mut HeaderMap),
+) -> std::result::Result<Response<Body>, outbound::Error> {
+    let upgrade = request.headers().get(header::UPGRADE).cloned();
+    let inbound = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+    let peer: Option<SocketAddr> = request.extensions().get::<crate::authn::Connection>().and_then(|c| c.peer);
+
+    let (parts, body) = request.into_parts();
+    let mut out = Request::new(body);
+    *out.method_mut() = parts.method;
+    let headers = out.headers_mut();
+    *headers = end_to_end(&parts.headers);
+    headers.remove(header::AUTHORIZATION);
+    if let Some(v) = forwarded_for(headers, peer) {
+        headers.insert("x-forwarded-for", v);
+    }
+    if let Some(u) = &upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, u.clone());
+    }
+    more(headers);
+
+    let mut response = client.send(target, path, query, out).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(inbound) = inbound
+    {
+        let outbound = hyper::upgrade::on(&mut response);
+        tokio::spawn(async move {
+            if let (Ok(a), Ok(b)) = tokio::join!(inbound, outbound) {
+                let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(a), &mut TokioIo::new(b)).await;
+            }
+        });
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *answer.headers_mut() = response.headers().clone();
+        return Ok(answer);
+    }
+    let (parts, body) = response.into_parts();
+    let mut answer = Response::new(Body::new(body));
+    *answer.status_mut() = parts.status;
+    *answer.headers_mut() = end_to_end(&parts.headers);
+    Ok(answer)
+}
+
+/// Those through whom the request came, and the one it came from now.
+fn forwarded_for(headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<HeaderValue> {
+    let mut all: Vec<String> =
+        headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok().map(String::from)).collect();
+    all.push(peer?.ip().to_string());
+    HeaderValue::try_from(all.join(", ")).ok()
 }
 
 /// Headers that are not of this hop (RFC 9110, section 7.6.1).
@@ -157,45 +185,34 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
         .collect()
 }
 
-/// Takes any certificate.
-#[derive(Debug)]
-struct Unverified;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl rustls::client::danger::ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &rustls::pki_types::CertificateDer<'_>,
-        _intermediates: &[rustls::pki_types::CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: rustls::pki_types::UnixTime,
-    ) -> std::result::Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    #[test]
+    fn links_lead_back_through_the_proxy() {
+        let own = ["10.0.0.1:80".to_string(), "localhost:8001".to_string()];
+        let prefix = "/api/v1/namespaces/d/pods/p/proxy";
+        for (link, want) in [
+            ("/a?b=c", "/api/v1/namespaces/d/pods/p/proxy/a?b=c"),
+            ("/a/", "/api/v1/namespaces/d/pods/p/proxy/a/"),
+            ("a/b", "a/b"),
+            ("http://10.0.0.1:80/x", "/api/v1/namespaces/d/pods/p/proxy/x"),
+            ("http://localhost:8001/x", "/api/v1/namespaces/d/pods/p/proxy/x"),
+            ("https://elsewhere.test/x", "https://elsewhere.test/x"),
+            ("/api/v1/namespaces/d/pods/p/proxy/x", "/api/v1/namespaces/d/pods/p/proxy/x"),
+        ] {
+            assert_eq!(rewrite(link, &own, prefix), want, "{link}");
+        }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &rustls::pki_types::CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> std::result::Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
+    #[test]
+    fn headers_of_one_hop_stay_there() {
+        let mut headers = HeaderMap::new();
+        for (k, v) in [("connection", "close, x-hop"), ("x-hop", "1"), ("te", "trailers"), ("accept", "*/*")] {
+            headers.insert(k, HeaderValue::from_static(v));
+        }
+        let left = end_to_end(&headers);
+        assert_eq!(left.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
     }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &rustls::pki_types::CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> std::result::Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
-fn provider() -> rustls::crypto::CryptoProvider {
-    rustls::crypto::ring::default_provider()
 }

@@ -37,6 +37,8 @@ pub struct Server {
     pub proxy: Proxy,
     /// Webhooks, aggregated servers and whatever else is called, is called through this.
     pub outbound: crate::outbound::Client,
+    /// Group versions that other servers serve.
+    pub aggregator: crate::aggregation::Aggregator,
     pub flow: Flow,
     pub health: Health,
     pub metrics: Metrics,

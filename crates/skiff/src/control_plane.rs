@@ -11,12 +11,12 @@ use apiserver::reader::Reader;
 use apiserver::registry::{Catalogue, Registry};
 use apiserver::server::Server;
 use apiserver::services::ServiceAddresses;
-use apiserver::{admission, authz, bootstrap, flow, health, metrics, openapi, outbound, pki, proxying, tokens};
+use apiserver::{
+    admission, aggregation, authz, bootstrap, flow, health, metrics, openapi, outbound, pki, proxying, tokens,
+};
 use arc_swap::ArcSwap;
 use client::{Client, Informers};
 use k8s_openapi::api::core::v1::Node;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,6 +80,7 @@ impl ControlPlane {
         let metrics = metrics::Metrics::default();
         let registry = Registry {
             store: store.clone(),
+            catalogue_changed: Default::default(),
             catalogue: ArcSwap::from_pointee(Catalogue::new(api::catalogue::builtin())),
             admission: admission::default_chain(&admission::Parts {
                 reader: &reader,
@@ -106,8 +107,13 @@ impl ControlPlane {
             authz,
             rbac,
             tokens,
-            outbound,
-            proxy: proxying::Proxy::new(Arc::new(kubelet_client_tls(&pki)?)),
+            outbound: outbound.clone(),
+            proxy: proxying::Proxy::new(outbound.clone(), &pki.ca.cert_pem, &pki.apiserver_kubelet_client),
+            aggregator: aggregation::Aggregator::new(
+                reader.clone(),
+                outbound.clone(),
+                Arc::new(pki.front_proxy_client.clone()),
+            ),
             flow: flow::Flow::new(400, 200),
             health,
             metrics,
@@ -138,6 +144,14 @@ impl ControlPlane {
             let _guard = guard;
             serving.await;
         })];
+        let aggregating = server.clone();
+        tasks.push(supervisor.keep("aggregator", move |life| {
+            let server = aggregating.clone();
+            async move {
+                aggregation::run(server, life).await;
+                Ok::<_, std::convert::Infallible>(())
+            }
+        }));
 
         // What the control plane's own parts read, they share.
         let manager = local_client(&server, "system:kube-controller-manager", &[]);
@@ -297,17 +311,6 @@ fn authenticators(pki: &Pki, tokens: &Arc<tokens::TokenIssuer>, reader: &Reader)
     // Health and version tell nothing that an unknown caller may not know.
     let anonymous = authn::anonymous::Anonymous::new(&["/livez", "/readyz", "/healthz", "/version"]);
     Ok(authn::Chain::new(vec![Arc::new(front_proxy), Arc::new(certificates)], Arc::new(bearer), anonymous))
-}
-
-/// TLS of the API server as a client of kubelets: trusts the cluster's CA, shows its own certificate.
-fn kubelet_client_tls(pki: &Pki) -> Result<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(pki.ca.cert_pem.as_bytes())?)?;
-    let id = &pki.apiserver_kubelet_client;
-    rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(vec![id.cert_der()?], id.key_der()?)
-        .context("failed to use the kubelet client certificate")
 }
 
 fn write_kubeconfig(args: &ServerArgs, layout: &Layout, p: &Pki, port: u16) -> Result<()> {

@@ -57,18 +57,25 @@ mod tests {
 
     #[test]
     fn defaults_fill_gaps_and_nulls() {
-        let schema = Schema::compile(&json!({"type":"object","properties":{"spec":{"type":"object","default":{},"properties":{
+        let schema = Schema::compile(
+            &json!({"type":"object","properties":{"spec":{"type":"object","default":{},"properties":{
             "a":{"type":"string","default":"A"},
             "n":{"type":"string","default":"N","nullable":true},
             "gone":{"type":"string"},
             "kept":{"type":"string","nullable":true},
             "list":{"type":"array","items":{"type":"object","properties":{"port":{"type":"integer","default":80}}}},
-            "map":{"type":"object","additionalProperties":{"type":"object","default":{"x":1},"properties":{"x":{"type":"integer","default":2}}}}}}}}));
+            "map":{"type":"object","additionalProperties":{"type":"object","default":{"x":1},"properties":{"x":{"type":"integer","default":2}}}}}}}}),
+        );
         for (object, expected) in [
             (json!({}), json!({"spec":{"a":"A","n":"N"}})),
-            (json!({"spec":{"a":null,"n":null,"gone":null,"kept":null}}), json!({"spec":{"a":"A","n":null,"kept":null}})),
-            (json!({"spec":{"a":"b","list":[{},{"port":1}],"map":{"m":{},"n":null}}}),
-             json!({"spec":{"a":"b","n":"N","list":[{"port":80},{"port":1}],"map":{"m":{"x":2},"n":{"x":1}}}})),
+            (
+                json!({"spec":{"a":null,"n":null,"gone":null,"kept":null}}),
+                json!({"spec":{"a":"A","n":null,"kept":null}}),
+            ),
+            (
+                json!({"spec":{"a":"b","list":[{},{"port":1}],"map":{"m":{},"n":null}}}),
+                json!({"spec":{"a":"b","n":"N","list":[{"port":80},{"port":1}],"map":{"m":{"x":2},"n":{"x":1}}}}),
+            ),
         ] {
             let mut got = object;
             default(&mut got, &schema);

@@ -97,9 +97,9 @@ fn metadata(value: &mut Value, path: &str, how: Malformed, unknown: &mut Vec<Str
             for (key, v) in value.as_object().into_iter().flatten() {
                 let mut one = Map::new();
                 let candidate = match (key.as_str(), v) {
-                    ("labels" | "annotations", Value::Object(pairs)) => {
-                        Value::Object(pairs.iter().filter(|p| p.1.is_string()).map(|(k, v)| (k.clone(), v.clone())).collect())
-                    }
+                    ("labels" | "annotations", Value::Object(pairs)) => Value::Object(
+                        pairs.iter().filter(|p| p.1.is_string()).map(|(k, v)| (k.clone(), v.clone())).collect(),
+                    ),
                     _ => v.clone(),
                 };
                 one.insert(key.clone(), candidate);

@@ -63,9 +63,8 @@ static RGB_COLOR: Pattern = LazyLock::new(|| {
     Regex::new(&format!(r"^rgb\(\s*{n}\s*,\s*{n}\s*,\s*{n}\s*\)$")).ok()
 });
 static SSN: Pattern = LazyLock::new(|| Regex::new(r"^[0-9]{3}[- ]?[0-9]{2}[- ]?[0-9]{4}$").ok());
-static DURATION: Pattern = LazyLock::new(|| {
-    Regex::new(r"^((([0-9]+(\.[0-9]+)?)|(\.[0-9]+))\s*([A-Za-zµμ]+)\s*)+$").ok()
-});
+static DURATION: Pattern =
+    LazyLock::new(|| Regex::new(r"^((([0-9]+(\.[0-9]+)?)|(\.[0-9]+))\s*([A-Za-zµμ]+)\s*)+$").ok());
 static DURATION_PART: Pattern = LazyLock::new(|| Regex::new(r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-zµμ]+)").ok());
 
 fn base64(s: &str) -> bool {
@@ -89,7 +88,9 @@ fn date_time(s: &str) -> bool {
         None => (rest, ""),
     };
     let two = |t: Option<&str>, max: u32| {
-        t.is_some_and(|t| t.len() == 2 && t.bytes().all(|b| b.is_ascii_digit()) && t.parse().is_ok_and(|n: u32| n <= max))
+        t.is_some_and(|t| {
+            t.len() == 2 && t.bytes().all(|b| b.is_ascii_digit()) && t.parse().is_ok_and(|n: u32| n <= max)
+        })
     };
     let mut parts = clock.splitn(3, ':');
     let (hours, minutes, seconds) = (parts.next(), parts.next(), parts.next());
@@ -115,9 +116,36 @@ fn date_time(s: &str) -> bool {
 /// A Go duration, or a Scala one (`3 days`).
 fn duration(s: &str) -> bool {
     const UNITS: [&str; 30] = [
-        "ns", "nano", "nanos", "nanosecond", "nanoseconds", "us", "µs", "μs", "micro", "micros", "microsecond",
-        "microseconds", "ms", "milli", "millis", "millisecond", "milliseconds", "s", "sec", "secs", "second", "seconds",
-        "m", "min", "mins", "minute", "minutes", "h", "hr", "hour",
+        "ns",
+        "nano",
+        "nanos",
+        "nanosecond",
+        "nanoseconds",
+        "us",
+        "µs",
+        "μs",
+        "micro",
+        "micros",
+        "microsecond",
+        "microseconds",
+        "ms",
+        "milli",
+        "millis",
+        "millisecond",
+        "milliseconds",
+        "s",
+        "sec",
+        "secs",
+        "second",
+        "seconds",
+        "m",
+        "min",
+        "mins",
+        "minute",
+        "minutes",
+        "h",
+        "hr",
+        "hour",
     ];
     const LONG: [&str; 7] = ["hours", "d", "day", "days", "w", "week", "weeks"];
     let s = s.trim().trim_start_matches(['-', '+']);
@@ -244,7 +272,8 @@ fn uuid(s: &str, version: Option<char>) -> bool {
         && text.bytes().all(|b| b.is_ascii_hexdigit())
         && version.is_none_or(|v| {
             text.chars().nth(12) == Some(v)
-                && (v == '3' || text.chars().nth(16).is_some_and(|c| matches!(c.to_ascii_lowercase(), '8' | '9' | 'a' | 'b')))
+                && (v == '3'
+                    || text.chars().nth(16).is_some_and(|c| matches!(c.to_ascii_lowercase(), '8' | '9' | 'a' | 'b')))
         })
 }
 

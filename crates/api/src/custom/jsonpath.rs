@@ -32,7 +32,11 @@ impl JsonPath {
     pub fn parse(text: &str) -> Result<JsonPath, String> {
         let mut p = Parser { rest: text };
         let steps = p.steps(false)?;
-        if p.rest.is_empty() { Ok(JsonPath(steps)) } else { Err(format!("unrecognized character in action: {:?}", p.rest)) }
+        if p.rest.is_empty() {
+            Ok(JsonPath(steps))
+        } else {
+            Err(format!("unrecognized character in action: {:?}", p.rest))
+        }
     }
 
     /// What the path finds, in order; nothing where a part is missing.

@@ -274,7 +274,9 @@ impl Version {
 
     fn conform(&self, mut raw: Decoded) -> Result<Decoded, DecodeError> {
         if !raw.value.is_object() {
-            return Err(DecodeError::Type("json: cannot unmarshal value into Go value of type map[string]interface {}".into()));
+            return Err(DecodeError::Type(
+                "json: cannot unmarshal value into Go value of type map[string]interface {}".into(),
+            ));
         }
         for key in ["apiVersion", "kind"] {
             if raw.value.get(key).is_some_and(|v| !v.is_string()) {

@@ -51,8 +51,7 @@ pub fn status(crd: &Value, taken: &Taken, now: &str) -> Value {
         ("listKind", &taken.kinds, "ListKindConflict"),
     ] {
         if key == "shortNames" {
-            let bad: Vec<String> =
-                texts(&wanted, key).into_iter().filter(|n| !free(all, n)).map(in_use).collect();
+            let bad: Vec<String> = texts(&wanted, key).into_iter().filter(|n| !free(all, n)).map(in_use).collect();
             match bad.is_empty() {
                 true => copy(&mut accepted, &wanted, key),
                 false => conflicts.push((reason, bad.join(", "))),
@@ -151,18 +150,20 @@ fn approval(crd: &Value, conditions: &mut Vec<Value>, now: &str) {
         "" => (
             "False",
             "MissingAnnotation",
-            format!("protected groups must have approval annotation {ANNOTATION:?}, see https://github.com/kubernetes/enhancements/pull/1111"),
+            format!(
+                "protected groups must have approval annotation {ANNOTATION:?}, see https://github.com/kubernetes/enhancements/pull/1111"
+            ),
         ),
-        v if v.starts_with("unapproved") => {
-            ("False", "UnapprovedAnnotation", format!("not approved: {v:?}"))
-        }
+        v if v.starts_with("unapproved") => ("False", "UnapprovedAnnotation", format!("not approved: {v:?}")),
         v if v.starts_with("https://") || v.starts_with("http://") => {
             ("True", "ApprovedAnnotation", format!("approved in {v}"))
         }
         v => (
             "False",
             "InvalidAnnotation",
-            format!("protected groups must have approval annotation {ANNOTATION:?} with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111 (it is {v:?})"),
+            format!(
+                "protected groups must have approval annotation {ANNOTATION:?} with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111 (it is {v:?})"
+            ),
         ),
     };
     put(conditions, KIND, status, reason, &message, now);

@@ -116,7 +116,15 @@ mod tests {
                 "spec":{"a":"a","list":[{"x":1}],"map":{"m":{"y":"y"}},
                     "any":{"free":{"deep":1},"typed":{"k":"v"}},
                     "embedded":{"apiVersion":"v1","kind":"Pod","metadata":{"anything":1},"spec":{}}}}),
-            &["spec.any.typed.gone", "spec.embedded.spec.no", "spec.embedded.status", "spec.list[0].z", "spec.map.m.q", "spec.b", "extra"],
+            &[
+                "spec.any.typed.gone",
+                "spec.embedded.spec.no",
+                "spec.embedded.status",
+                "spec.list[0].z",
+                "spec.map.m.q",
+                "spec.b",
+                "extra",
+            ],
         );
     }
 }

@@ -110,9 +110,8 @@ impl Schema {
     pub fn compile(schema: &Value) -> Schema {
         let flag = |key: &str| schema[key].as_bool() == Some(true);
         let count = |key: &str| schema[key].as_u64();
-        let many = |key: &str| -> Vec<Schema> {
-            schema[key].as_array().into_iter().flatten().map(Schema::compile).collect()
-        };
+        let many =
+            |key: &str| -> Vec<Schema> { schema[key].as_array().into_iter().flatten().map(Schema::compile).collect() };
         let texts = |key: &str| -> Vec<String> {
             schema[key].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(String::from)).collect()
         };

@@ -117,7 +117,10 @@ impl Version {
         }
         let Some(rules) = &self.rules else { return };
         let blocking = errors.0[before..].iter().any(|e| {
-            matches!(e.reason, Reason::Required | Reason::TypeInvalid | Reason::TooLong | Reason::TooMany | Reason::Duplicate)
+            matches!(
+                e.reason,
+                Reason::Required | Reason::TypeInvalid | Reason::TooLong | Reason::TooMany | Reason::Duplicate
+            )
         });
         if blocking {
             errors.invalid(

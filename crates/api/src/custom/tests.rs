@@ -133,7 +133,9 @@ fn what_stays_as_it_was_is_not_judged_anew() {
 #[test]
 fn embedded_objects_say_what_they_are() {
     check(
-        spec(json!({"pod":{"type":"object","x-kubernetes-embedded-resource":true,"x-kubernetes-preserve-unknown-fields":true}})),
+        spec(
+            json!({"pod":{"type":"object","x-kubernetes-embedded-resource":true,"x-kubernetes-preserve-unknown-fields":true}}),
+        ),
         json!({"spec":{"pod":{"kind":"Po d","metadata":{"labels":{"a b":"c"}}}}}),
         None,
         expect_test::expect![[r#"
@@ -173,7 +175,10 @@ fn a_definition_makes_rows() {
     let object = json!({"metadata":{"name":"w"},"spec":{"n":3,"color":"red","ok":true,"at":"2026-01-01T00:00:00Z"}});
     let now = crate::strategy::Now("2026-01-01T01:00:00Z".parse().unwrap());
     assert_eq!(json!(r.strategy.row(&object, now)), json!(["w", 3, "red", true, "60m"]));
-    assert_eq!(json!(r.strategy.row(&json!({"metadata":{"name":"w"},"spec":{"n":"x"}}), now)), json!(["w", null, null, null, null]));
+    assert_eq!(
+        json!(r.strategy.row(&json!({"metadata":{"name":"w"},"spec":{"n":"x"}}), now)),
+        json!(["w", null, null, null, null])
+    );
     assert_eq!(r.strategy.selectable_fields(&object), [("spec.color", "red".to_string())]);
     assert_eq!(r.strategy.selectable_fields(&Value::Null), [("spec.color", String::new())]);
     assert_eq!(r.strategy.scale().unwrap().spec_replicas, "spec.n");
@@ -184,8 +189,10 @@ fn a_definition_makes_rows() {
 #[test]
 fn bodies_are_pruned_and_told_of() {
     let rows = rows(
-        &crd(json!([{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object","properties":{
-            "spec":{"type":"object","properties":{"t":{"type":"object","x-kubernetes-embedded-resource":true,"properties":{"spec":{"type":"object"}}}}}}}}}])),
+        &crd(
+            json!([{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object","properties":{
+            "spec":{"type":"object","properties":{"t":{"type":"object","x-kubernetes-embedded-resource":true,"properties":{"spec":{"type":"object"}}}}}}}}}]),
+        ),
         &|_| None,
     );
     let version = rows[0].custom.as_ref().unwrap().version("v1").unwrap().clone();
@@ -212,7 +219,8 @@ fn bodies_are_pruned_and_told_of() {
     );
     assert!(version.decode(br#"{"metadata":{"labels":{"a":1}}}"#, false).is_err());
     assert!(version.decode(b"[1]", false).is_err());
-    let mut stored = json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"labels":{"a":1,"b":"c"}},"gone":1});
+    let mut stored =
+        json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"labels":{"a":1,"b":"c"}},"gone":1});
     version.read(&mut stored);
     assert_eq!(stored, json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"labels":{"b":"c"}}}));
 }
@@ -222,24 +230,36 @@ fn names_are_accepted_or_told_why_not() {
     let new = crd(json!([{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object"}}}]));
     let told = |s: &Value| -> Vec<String> {
         let all = s["conditions"].as_array().into_iter().flatten();
-        all.map(|c| format!("{} {} {}: {}", c["type"], c["status"], c["reason"], c["message"]).replace('"', "")).collect()
+        all.map(|c| format!("{} {} {}: {}", c["type"], c["status"], c["reason"], c["message"]).replace('"', ""))
+            .collect()
     };
     let mut fresh = new.clone();
     fresh["status"] = json!({"storedVersions":["v1"]});
     let s = names::status(&fresh, &names::Taken::default(), "t");
     assert_eq!(
         told(&s),
-        ["NamesAccepted True NoConflicts: no conflicts found", "Established True InitialNamesAccepted: the initial names have been accepted"]
+        [
+            "NamesAccepted True NoConflicts: no conflicts found",
+            "Established True InitialNamesAccepted: the initial names have been accepted"
+        ]
     );
     assert_eq!(s["acceptedNames"], new["spec"]["names"]);
     let mut taken = names::Taken::default();
-    taken.add(&json!({"plural":"gadgets","singular":"gadget","kind":"Gadget","listKind":"WidgetList","shortNames":["wd"]}));
+    taken.add(
+        &json!({"plural":"gadgets","singular":"gadget","kind":"Gadget","listKind":"WidgetList","shortNames":["wd"]}),
+    );
     let s = names::status(&fresh, &taken, "t");
     assert_eq!(
         told(&s),
-        ["NamesAccepted False ListKindConflict: \\WidgetList\\ is already in use", "Established False NotAccepted: not all names are accepted"]
+        [
+            "NamesAccepted False ListKindConflict: \\WidgetList\\ is already in use",
+            "Established False NotAccepted: not all names are accepted"
+        ]
     );
-    assert_eq!(s["acceptedNames"], json!({"plural":"widgets","singular":"widget","kind":"Widget","categories":["all"]}));
+    assert_eq!(
+        s["acceptedNames"],
+        json!({"plural":"widgets","singular":"widget","kind":"Widget","categories":["all"]})
+    );
     // Once established it stays so, with the names that it had.
     let mut old = fresh.clone();
     old["status"] = names::status(&fresh, &names::Taken::default(), "t");
@@ -267,7 +287,9 @@ impl Dice {
             3 => json!({"x-kubernetes-int-or-string":true}),
             4 => json!({"type":"array","items":self.schema(depth - 1)}),
             5 => json!({"type":"object","additionalProperties":self.schema(depth - 1)}),
-            6 => json!({"type":"object","x-kubernetes-preserve-unknown-fields":true,"properties":{"a":self.schema(depth - 1)}}),
+            6 => {
+                json!({"type":"object","x-kubernetes-preserve-unknown-fields":true,"properties":{"a":self.schema(depth - 1)}})
+            }
             _ => {
                 let fields: serde_json::Map<String, Value> =
                     ["a", "b", "c"].iter().map(|k| (k.to_string(), self.schema(depth - 1))).collect();

@@ -283,9 +283,7 @@ fn alternatives(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
         match best(&s.one_of, value, path) {
             (1, _) => out.matched += 1,
             (0, failure) => {
-                out.composite(format!(
-                    "{path:?} must validate one and only one schema (oneOf). Found none valid"
-                ));
+                out.composite(format!("{path:?} must validate one and only one schema (oneOf). Found none valid"));
                 out.merge(failure);
             }
             (n, _) => out.composite(format!(
@@ -353,7 +351,11 @@ pub fn keyed_lists(s: &Schema, value: &Value, path: &Path, errors: &mut Errors) 
                     ListType::Set => item.clone(),
                     ListType::Map(keys) => {
                         if !item.is_object() {
-                            errors.invalid(path.index(i), item.clone(), "must be an object for an array of list-type map");
+                            errors.invalid(
+                                path.index(i),
+                                item.clone(),
+                                "must be an object for an array of list-type map",
+                            );
                             continue;
                         }
                         identity(item, keys)

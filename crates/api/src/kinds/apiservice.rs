@@ -20,6 +20,20 @@ impl Strategy for APIService {
         }
     }
 
+    fn prepare_create(&self, obj: &mut Value, _has_status: bool) {
+        if let Some(o) = obj.as_object_mut() {
+            o.remove("status");
+        }
+        // Who serves itself is there.
+        if !at(obj, &["spec", "service"]).is_object() {
+            let since = at(obj, &["metadata", "creationTimestamp"]).clone();
+            obj["status"] = json!({"conditions": [{
+                "type": "Available", "status": "True", "reason": "Local",
+                "message": "Local APIServices are always available", "lastTransitionTime": since,
+            }]});
+        }
+    }
+
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
         let (group, version) = (text(spec, "group"), text(spec, "version"));

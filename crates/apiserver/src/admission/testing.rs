@@ -34,6 +34,7 @@ fn resource(group: &str, plural: &str, namespaced: bool, kind: &str) -> Arc<Reso
         type_id,
         strategy: Arc::new(Plain),
         storage: (group.to_string(), "v1".to_string()),
+        custom: None,
     })
 }
 

@@ -37,7 +37,7 @@ pub struct Document {
 }
 
 impl Document {
-    fn new(content_type: &'static str, body: Vec<u8>) -> Document {
+    pub fn new(content_type: &'static str, body: Vec<u8>) -> Document {
         Document { content_type, etag: etag(&body), body: body.into() }
     }
 }
@@ -132,15 +132,26 @@ impl Cache {
 }
 
 /// `/openapi/v2`, as protobuf where the client asks for that.
-pub fn v2(cache: &Cache, rows: &[Arc<Resource>], accept: &str) -> Result<Document> {
+/// `others` is what extension servers serve, and a text that changes when that does.
+pub fn v2(
+    cache: &Cache,
+    rows: &[Arc<Resource>],
+    accept: &str,
+    (others, parts): &(String, Vec<Arc<Value>>),
+) -> Result<Document> {
     let protobuf = accept.split(',').any(|r| {
         let media_type = r.split(';').next().unwrap_or("").trim();
         media_type == V2_PROTOBUF || media_type == "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
     });
+    let whole = || {
+        let mut all = v2_value(rows);
+        parts.iter().for_each(|p| crate::aggregation::add_v2(&mut all, p));
+        all
+    };
     Ok(if protobuf {
-        cache.get("v2.pb", rows, || Document::new(V2_PROTOBUF, gnostic::encode(&v2_value(rows))))
+        cache.get(&format!("v2.pb{others}"), rows, || Document::new(V2_PROTOBUF, gnostic::encode(&whole())))
     } else {
-        cache.get("v2", rows, || Document::new(JSON, v2_value(rows).to_string().into_bytes()))
+        cache.get(&format!("v2{others}"), rows, || Document::new(JSON, whole().to_string().into_bytes()))
     })
 }
 

@@ -222,7 +222,9 @@ fn walk<'a>(mut bytes: &'a [u8], path: &[u32]) -> Option<&'a [u8]> {
 #[test]
 fn kubectl_reads_v2_as_protobuf() {
     let rows = builtin();
-    let document = v2(&Cache::default(), &rows, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf").unwrap();
+    let document =
+        v2(&Cache::default(), &rows, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", &Default::default())
+            .unwrap();
     assert_eq!(document.content_type, V2_PROTOBUF);
     let body = &document.body;
     let text = |path: &[u32]| walk(body, path).map(|b| String::from_utf8_lossy(b).into_owned());
@@ -236,7 +238,7 @@ fn kubectl_reads_v2_as_protobuf() {
     // The name of the first definition, and its type.
     assert!(text(&[9, 1, 1]).unwrap().starts_with("io.k8s.api."));
     assert_eq!(text(&[9, 1, 2, 22, 1]).as_deref(), Some("object"));
-    let json = v2(&Cache::default(), &rows, "application/json").unwrap();
+    let json = v2(&Cache::default(), &rows, "application/json", &Default::default()).unwrap();
     assert_eq!(json.content_type, JSON);
     assert!(body.len() > 100_000 && json.body.len() > body.len());
 }

@@ -36,6 +36,8 @@ use std::time::{Duration, Instant};
 pub const ANSWER_MAX: usize = 16 * 1024 * 1024;
 /// Idle connections are closed after so long.
 const IDLE: Duration = Duration::from_secs(90);
+/// Idle connections to one target.
+const IDLE_MAX: usize = 16;
 /// Targets whose connections are kept.
 const POOLS_MAX: usize = 512;
 
@@ -149,7 +151,7 @@ impl Client {
     ) -> Result<Response<Incoming>, Error> {
         let method = request.method().clone();
         let fail = |cause| Error::new(&method, target, path, query, cause);
-        let http1 = request.headers().contains_key(header::UPGRADE);
+        let http1 = target.http1 || request.headers().contains_key(header::UPGRADE);
         let pool = self.pool(target, http1).map_err(fail)?;
         let (mut parts, body) = request.into_parts();
         parts.uri =
@@ -187,6 +189,10 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_MAX)
+            // As Go's: a reader that doesn't read must not hold up the others of its connection.
+            .http2_initial_connection_window_size(1 << 30)
+            .http2_initial_stream_window_size(4 << 20)
             .http2_keep_alive_interval(Duration::from_secs(30))
             .http2_keep_alive_timeout(Duration::from_secs(15))
             .build(connector);

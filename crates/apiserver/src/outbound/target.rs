@@ -139,6 +139,7 @@ pub struct Target {
     pub(super) credentials: Credentials,
     pub(super) host_header: Option<String>,
     pub(super) connect_timeout: Duration,
+    pub(super) http1: bool,
     /// Of all that makes connections differ.
     pub(super) fingerprint: [u8; 32],
 }
@@ -155,6 +156,7 @@ impl Target {
             credentials: Credentials::None,
             host_header: None,
             connect_timeout: CONNECT_TIMEOUT,
+            http1: false,
             fingerprint: [0; 32],
         };
         t.seal();
@@ -211,6 +213,12 @@ impl Target {
 
     pub fn with(mut self, credentials: Credentials) -> Target {
         self.credentials = credentials;
+        self
+    }
+
+    /// One request at a time on a connection: for streams of bytes that may stand still for long.
+    pub fn over_http1(mut self) -> Target {
+        self.http1 = true;
         self
     }
 

@@ -69,6 +69,8 @@ impl Catalogue {
 pub struct Registry {
     pub store: Arc<dyn Store>,
     pub catalogue: ArcSwap<Catalogue>,
+    /// Told whenever `catalogue` was swapped.
+    pub catalogue_changed: tokio::sync::Notify,
     pub admission: Vec<Arc<dyn admission::Plugin>>,
     pub addresses: ServiceAddresses,
 }

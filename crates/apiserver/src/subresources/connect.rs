@@ -4,7 +4,9 @@
 //! node's kubelet.
 
 use crate::admission::Operation;
-use crate::proxying::{Proxy, Target};
+use crate::outbound::{PortRef, ready_endpoint};
+use crate::proxying::Proxy;
+use crate::reader::Reader;
 use crate::registry::{Call, store_error, stored};
 use crate::request_info::form_pairs;
 use axum::body::Body;
@@ -20,55 +22,143 @@ pub async fn connect(mut call: Call<'_>, request: Request<Body>, proxy: &Proxy) 
     let sub = call.info.subresource.clone();
     let name = call.info.name.clone();
     // `scheme:name:port` in proxies names more than the object.
-    let (scheme, object_name, port) = if sub == "proxy" { split_proxy_name(&name) } else { ("", name.as_str(), "") };
+    let (scheme, object_name, port) = match sub.as_str() {
+        "proxy" => split_proxy_name(&name)
+            .ok_or_else(|| Status::bad_request(format!("invalid {} request {name:?}", row.kind.to_lowercase())))?,
+        _ => ("", name.as_str(), ""),
+    };
     let store = call.registry.store.clone();
     store.barrier().await.map_err(store_error)?;
     let entry = store.get(&call.key(object_name)).ok_or_else(|| call.not_found(object_name))?;
     let object = call.decode(&entry);
     let query = request.uri().query().unwrap_or("").to_string();
 
+    let mut options = connect_options(&row.kind, &sub, &query);
     if sub != "log" {
-        let mut options = connect_options(&row.kind, &sub, &query);
         call.admit(Operation::Connect, &sub, object_name, &mut options, None, &Value::Null).await?;
         call.admit_final(Operation::Connect, &sub, object_name, &mut options, None, &Value::Null).await?;
     }
-    match (row.plural.as_str(), sub.as_str()) {
-        ("pods", "log" | "exec" | "attach" | "portforward") => {
-            let target = node_of(&call, &object)?;
-            let path = kubelet_path(&object, &sub, &query)?;
-            let response = proxy.forward(request, &target, &path).await?;
-            // The kubelet speaks plain text; clients read a Status.
-            if sub == "log" && !response.status().is_success() {
-                let code = response.status().as_u16();
-                let text =
-                    axum::body::to_bytes(response.into_body(), KUBELET_ERROR_BYTES_MAX).await.unwrap_or_default();
-                return Err(log_failure(code, &String::from_utf8_lossy(&text)));
-            }
-            Ok(response)
-        }
-        ("nodes", "proxy") => {
-            let target = kubelet_target(&object, object_name)?;
-            let path = format!("/{}{}", call.info.rest, question(&query));
-            proxy.forward(request, &target, &path).await
-        }
-        ("pods", "proxy") => {
-            let ip = object["status"]["podIP"].as_str().unwrap_or("");
-            if ip.is_empty() {
-                return Err(Status::bad_request("address not allowed: pod does not have an IP"));
-            }
-            let first = object["spec"]["containers"][0]["ports"][0]["containerPort"].as_u64();
-            let port = port.parse::<u16>().ok().or(first.and_then(|p| p.try_into().ok())).unwrap_or(80);
-            let target = Target { host: ip.into(), port, tls: scheme == "https", kubelet: false };
-            let path = format!("/{}{}", call.info.rest, question(&query));
-            proxy.forward_rewriting(request, &target, &path, &proxy_prefix(&call)).await
-        }
-        ("services", "proxy") => {
-            let target = service_target(&call, &object, scheme, port)?;
-            let path = format!("/{}{}", call.info.rest, question(&query));
-            proxy.forward_rewriting(request, &target, &path, &proxy_prefix(&call)).await
-        }
-        _ => Err(Status::new(404, "NotFound", "the server could not find the requested resource")),
+    if sub == "proxy" {
+        return pass_on(&call, request, proxy, &object, (scheme, object_name, port)).await;
     }
+    let (host, kubelet_port) = node_of(&call, &object)?;
+    let target = proxy.kubelet(&host, kubelet_port);
+    let path = kubelet_path(&object, &sub, &query, &options)?;
+    let (path, query) = path.split_once('?').unwrap_or((&path, ""));
+    let response = proxy.forward(request, &target, path, query).await?;
+    // The kubelet speaks plain text; clients read a Status.
+    if sub == "log" && !response.status().is_success() {
+        let code = response.status().as_u16();
+        let text = axum::body::to_bytes(response.into_body(), KUBELET_ERROR_BYTES_MAX).await.unwrap_or_default();
+        return Err(log_failure(code, &String::from_utf8_lossy(&text)));
+    }
+    Ok(response)
+}
+
+/// `proxy` of a pod, a Service or a node: any method, any path below, redirects and upgrades included.
+async fn pass_on(
+    call: &Call<'_>,
+    request: Request<Body>,
+    proxy: &Proxy,
+    object: &Value,
+    (scheme, name, port): (&str, &str, &str),
+) -> Result<Response<Body>> {
+    let raw = request.uri().path().to_string();
+    let query = request.uri().query().unwrap_or("").to_string();
+    let (prefix, rest) = split_proxy_path(&raw, call.row.namespaced);
+    // Pages' relative links need a slash to hang on (kubernetes/kubernetes#4958).
+    if rest.is_empty() && matches!(*request.method(), http::Method::GET | http::Method::HEAD) && !is_upgrade(&request) {
+        let mut r = Response::new(Body::empty());
+        *r.status_mut() = http::StatusCode::MOVED_PERMANENTLY;
+        let to = format!("{raw}/{}", question(&query));
+        r.headers_mut().insert(http::header::LOCATION, http::HeaderValue::try_from(to).map_err(Status::internal)?);
+        return Ok(r);
+    }
+    let path = if rest.is_empty() { "/" } else { rest };
+    let tls = scheme == "https";
+    let target = match call.row.plural.as_str() {
+        "nodes" => {
+            let (host, kubelet_port) = kubelet_address(object, name)?;
+            match port_number(port, "node", &call.info.name)? {
+                None => proxy.kubelet(&host, kubelet_port),
+                Some(p) if p == kubelet_port => proxy.kubelet(&host, kubelet_port),
+                Some(p) => proxy.anyone(tls, &host, p),
+            }
+        }
+        "pods" => {
+            let ip = object["status"]["podIP"].as_str().unwrap_or("");
+            if !ip.parse::<std::net::IpAddr>().is_ok_and(may_be_proxied) {
+                return Err(Status::bad_request("address not allowed"));
+            }
+            let port = pod_port(object, port).unwrap_or(if tls { 443 } else { 80 });
+            proxy.anyone(tls, ip, port)
+        }
+        "services" => {
+            let reader = Reader::new(call.registry.store.clone());
+            let port = PortRef::Named(port.to_string());
+            let endpoint = ready_endpoint(&reader, &call.info.namespace, name, &port)?;
+            proxy.anyone(tls, &endpoint.host, endpoint.port)
+        }
+        _ => return Err(Status::new(404, "NotFound", "the server could not find the requested resource")),
+    };
+    proxy.forward_below(request, &target, path, &query, prefix).await
+}
+
+fn is_upgrade(request: &Request<Body>) -> bool {
+    request.headers().contains_key(http::header::UPGRADE)
+}
+
+/// Loopback, link-local and multicast addresses are the server's own neighbourhood.
+fn may_be_proxied(ip: std::net::IpAddr) -> bool {
+    let link_local = match ip {
+        std::net::IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        std::net::IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || link_local)
+}
+
+/// Up to and including `/proxy`, and what comes after it, as it was sent: clients' escapes are the backend's to read.
+fn split_proxy_path(raw: &str, namespaced: bool) -> (&str, &str) {
+    // api v1 namespaces N pods P proxy; api v1 nodes N proxy
+    let wanted = if namespaced { 7 } else { 5 };
+    let mut seen = 0;
+    let mut inside = false;
+    for (i, b) in raw.bytes().enumerate() {
+        match (b == b'/', inside) {
+            (false, false) => {
+                inside = true;
+                seen += 1;
+            }
+            (true, true) => {
+                if seen == wanted {
+                    return raw.split_at(i);
+                }
+                inside = false;
+            }
+            _ => {}
+        }
+    }
+    (raw, "")
+}
+
+fn port_number(port: &str, kind: &str, id: &str) -> Result<Option<u16>> {
+    match port {
+        "" => Ok(None),
+        p => p.parse().map(Some).map_err(|_| Status::bad_request(format!("invalid {kind} request {id:?}"))),
+    }
+}
+
+/// A container's port by number or name; without one, the first that any container names.
+fn pod_port(pod: &Value, port: &str) -> Option<u16> {
+    if let Ok(n) = port.parse() {
+        return Some(n);
+    }
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+    containers
+        .flat_map(|c| c["ports"].as_array().into_iter().flatten())
+        .find(|p| port.is_empty() || p["name"] == port)
+        .and_then(|p| p["containerPort"].as_u64())
+        .and_then(|p| p.try_into().ok())
 }
 
 /// Why the kubelet gives no log.
@@ -85,23 +175,16 @@ fn question(query: &str) -> String {
     if query.is_empty() { String::new() } else { format!("?{query}") }
 }
 
-/// The path up to and including `/proxy`, which relative links of proxied pages are put behind.
-fn proxy_prefix(call: &Call<'_>) -> String {
-    let path = &call.info.path;
-    match path.find("/proxy") {
-        Some(i) => path[..i + "/proxy".len()].to_string(),
-        None => path.clone(),
-    }
-}
-
-/// `name`, `name:port`, `scheme:name:port`.
-fn split_proxy_name(name: &str) -> (&str, &str, &str) {
+/// `name`, `name:port`, `scheme:name:port`; `None` where it is none of these.
+fn split_proxy_name(name: &str) -> Option<(&str, &str, &str)> {
     let parts: Vec<&str> = name.split(':').collect();
-    match parts.as_slice() {
-        [scheme, name, port] => (scheme, name, port),
-        [name, port] => ("", name, port),
-        _ => ("", name, ""),
-    }
+    let (scheme, name, port) = match parts.as_slice() {
+        [name] => ("", *name, ""),
+        [name, port] => ("", *name, *port),
+        [scheme, name, port] => (*scheme, *name, *port),
+        _ => return None,
+    };
+    (matches!(scheme, "" | "http" | "https") && !name.is_empty()).then_some((scheme, name, port))
 }
 
 fn connect_options(kind: &str, sub: &str, query: &str) -> Value {
@@ -127,7 +210,8 @@ fn connect_options(kind: &str, sub: &str, query: &str) -> Value {
     o
 }
 
-fn node_of(call: &Call<'_>, pod: &Value) -> Result<Target> {
+/// Host and port of the kubelet of a pod's node.
+fn node_of(call: &Call<'_>, pod: &Value) -> Result<(String, u16)> {
     let name = pod["metadata"]["name"].as_str().unwrap_or("");
     let node = pod["spec"]["nodeName"].as_str().unwrap_or("");
     if node.is_empty() {
@@ -135,11 +219,11 @@ fn node_of(call: &Call<'_>, pod: &Value) -> Result<Target> {
     }
     let key = crate::reader::key("", "nodes", "", node);
     let entry = call.registry.store.get(&key).ok_or_else(|| Status::not_found("", "nodes", node))?;
-    kubelet_target(&stored::decode(&entry), node)
+    kubelet_address(&stored::decode(&entry), node)
 }
 
 /// Where a node's kubelet listens.
-fn kubelet_target(node: &Value, name: &str) -> Result<Target> {
+fn kubelet_address(node: &Value, name: &str) -> Result<(String, u16)> {
     let addresses = node["status"]["addresses"].as_array().cloned().unwrap_or_default();
     let of =
         |kind: &str| addresses.iter().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str()).map(String::from);
@@ -148,36 +232,35 @@ fn kubelet_target(node: &Value, name: &str) -> Result<Target> {
         Status::unavailable(format!("no preferred addresses found for node {name:?}; known addresses: []"))
     })?;
     let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
-    Ok(Target { host, port: port as u16, tls: true, kubelet: true })
+    Ok((host, u16::try_from(port).unwrap_or(10250)))
 }
 
-/// The kubelet's own path for a pod's subresource.
-fn kubelet_path(pod: &Value, sub: &str, query: &str) -> Result<String> {
+/// The kubelet's own path for a pod's subresource. `options` is what admission made of exec's and attach's parameters.
+fn kubelet_path(pod: &Value, sub: &str, query: &str, options: &Value) -> Result<String> {
     let name = pod["metadata"]["name"].as_str().unwrap_or("");
     let namespace = pod["metadata"]["namespace"].as_str().unwrap_or("");
     if sub == "portforward" {
         return Ok(format!("/portForward/{namespace}/{name}{}", question(query)));
     }
-    let asked = form_pairs(query).find(|(k, _)| k == "container").map(|(_, v)| v).unwrap_or_default();
-    let container = choose_container(pod, &asked, name)?;
-    let mut out = match sub {
-        "log" => format!("/containerLogs/{namespace}/{name}/{container}?"),
-        other => format!("/{other}/{namespace}/{name}/{container}?"),
-    };
-    for (k, v) in form_pairs(query) {
-        let k = match (sub, k.as_str()) {
-            (_, "container") => continue,
-            ("exec" | "attach", "stdin") => "input",
-            ("exec" | "attach", "stdout") => "output",
-            ("exec" | "attach", "stderr") => "error",
-            _ => k.as_str(),
-        };
-        let v = if matches!(k, "input" | "output" | "error" | "tty") {
-            if v == "true" || v == "1" { "1".to_string() } else { continue }
-        } else {
-            v
-        };
-        let _ = write!(out, "{}={}&", escape(k), escape(&v));
+    if sub == "log" {
+        let asked = form_pairs(query).find(|(k, _)| k == "container").map(|(_, v)| v).unwrap_or_default();
+        let container = choose_container(pod, &asked, name)?;
+        let mut out = format!("/containerLogs/{namespace}/{name}/{container}?");
+        for (k, v) in form_pairs(query).filter(|(k, _)| k != "container") {
+            let _ = write!(out, "{}={}&", escape(&k), escape(&v));
+        }
+        out.truncate(out.trim_end_matches(['&', '?']).len());
+        return Ok(out);
+    }
+    let container = choose_container(pod, options["container"].as_str().unwrap_or(""), name)?;
+    let mut out = format!("/{sub}/{namespace}/{name}/{container}?");
+    for word in options["command"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let _ = write!(out, "command={}&", escape(word));
+    }
+    for (field, parameter) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+        if options[field] == true {
+            let _ = write!(out, "{parameter}=1&");
+        }
     }
     out.truncate(out.trim_end_matches(['&', '?']).len());
     Ok(out)
@@ -222,54 +305,6 @@ fn choose_container(pod: &Value, asked: &str, pod_name: &str) -> Result<String> 
     }
 }
 
-/// A ready endpoint of the Service.
-fn service_target(call: &Call<'_>, service: &Value, scheme: &str, port: &str) -> Result<Target> {
-    let name = service["metadata"]["name"].as_str().unwrap_or("");
-    let unavailable = || Status::unavailable(format!("no endpoints available for service {name:?}"));
-    let ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
-    let chosen = match port {
-        "" if ports.len() == 1 => ports.first(),
-        "" => ports.iter().find(|p| p["name"].as_str().unwrap_or("").is_empty()).or(ports.first()),
-        wanted => ports
-            .iter()
-            .find(|p| p["name"] == wanted || p["port"].as_u64().map(|n| n.to_string()).as_deref() == Some(wanted)),
-    };
-    let Some(chosen) = chosen else {
-        return Err(Status::unavailable(format!("no service port {port:?} found for service {name:?}")));
-    };
-    let port_name = chosen["name"].as_str().unwrap_or("");
-    let prefix = crate::reader::prefix("discovery.k8s.io", "endpointslices", &call.info.namespace);
-    let page = call.registry.store.list(&prefix, &Default::default()).map_err(store_error)?;
-    let mut found = Vec::new();
-    for e in &page.entries {
-        let slice = stored::decode(e);
-        if slice["metadata"]["labels"]["kubernetes.io/service-name"] != name {
-            continue;
-        }
-        let Some(target_port) = slice["ports"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|p| p["name"].as_str().unwrap_or("") == port_name)
-            .and_then(|p| p["port"].as_u64())
-        else {
-            continue;
-        };
-        for ep in slice["endpoints"].as_array().into_iter().flatten() {
-            if ep["conditions"]["ready"] != false
-                && let Some(ip) = ep["addresses"][0].as_str()
-            {
-                found.push((ip.to_string(), target_port as u16));
-            }
-        }
-    }
-    if found.is_empty() {
-        return Err(unavailable());
-    }
-    let (host, port) = found.swap_remove(rand::random_range(0..found.len()));
-    Ok(Target { host, port, tls: scheme == "https", kubelet: false })
-}
-
 /// Percent-encodes a query part.
 fn escape(s: &str) -> String {
     let mut out = String::with_capacity(s.len());
@@ -307,8 +342,44 @@ mod tests {
             ("log", "follow=true&tailLines=5", "/containerLogs/n/p/c?follow=true&tailLines=5"),
             ("portforward", "ports=80", "/portForward/n/p?ports=80"),
         ] {
-            assert_eq!(kubelet_path(&pod, sub, query).unwrap(), want);
+            let options = connect_options("Pod", sub, query);
+            assert_eq!(kubelet_path(&pod, sub, query, &options).unwrap(), want);
         }
-        assert!(kubelet_path(&pod, "exec", "container=x").unwrap_err().message.contains("is not valid for pod p"));
+        let other = connect_options("Pod", "exec", "container=x");
+        assert!(kubelet_path(&pod, "exec", "", &other).unwrap_err().message.contains("is not valid for pod p"));
+    }
+
+    #[test]
+    fn proxy_paths_are_passed_on_as_they_were_sent() {
+        for (raw, namespaced, want) in [
+            ("/api/v1/namespaces/d/pods/p/proxy", true, ("/api/v1/namespaces/d/pods/p/proxy", "")),
+            ("/api/v1/namespaces/d/pods/p/proxy/", true, ("/api/v1/namespaces/d/pods/p/proxy", "/")),
+            (
+                "/api/v1/namespaces/d/services/https:s:1/proxy/a%2Fb//c/",
+                true,
+                ("/api/v1/namespaces/d/services/https:s:1/proxy", "/a%2Fb//c/"),
+            ),
+            ("/api/v1/nodes/n/proxy/proxy/x", false, ("/api/v1/nodes/n/proxy", "/proxy/x")),
+        ] {
+            assert_eq!(split_proxy_path(raw, namespaced), want);
+        }
+        for (name, want) in [
+            ("p", Some(("", "p", ""))),
+            ("p:80", Some(("", "p", "80"))),
+            ("https:p:web", Some(("https", "p", "web"))),
+            ("http:p:", Some(("http", "p", ""))),
+            ("ftp:p:1", None),
+            ("a:b:c:d", None),
+        ] {
+            assert_eq!(split_proxy_name(name), want);
+        }
+        let pod =
+            json!({"spec":{"containers":[{},{"ports":[{"containerPort":8080},{"name":"web","containerPort":81}]}]}});
+        assert_eq!(
+            (pod_port(&pod, ""), pod_port(&pod, "web"), pod_port(&pod, "9"), pod_port(&pod, "x")),
+            (Some(8080), Some(81), Some(9), None)
+        );
+        let may = |ip: &str| may_be_proxied(ip.parse().unwrap());
+        assert!(may("10.42.0.3") && !may("127.0.0.1") && !may("169.254.169.254") && !may("::1"));
     }
 }
