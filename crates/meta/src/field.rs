@@ -56,6 +56,8 @@ pub enum Reason {
     TooMany,
     Internal,
     TypeInvalid,
+    /// `Invalid` whose value is not shown (Go's `OmitValueType`).
+    InvalidOmitted,
 }
 
 impl Reason {
@@ -65,7 +67,7 @@ impl Reason {
             Reason::NotFound => "FieldValueNotFound",
             Reason::Required => "FieldValueRequired",
             Reason::Duplicate => "FieldValueDuplicate",
-            Reason::Invalid => "FieldValueInvalid",
+            Reason::Invalid | Reason::InvalidOmitted => "FieldValueInvalid",
             Reason::NotSupported => "FieldValueNotSupported",
             Reason::Forbidden => "FieldValueForbidden",
             Reason::TooLong => "FieldValueTooLong",
@@ -80,7 +82,7 @@ impl Reason {
             Reason::NotFound => "Not found",
             Reason::Required => "Required value",
             Reason::Duplicate => "Duplicate value",
-            Reason::Invalid | Reason::TypeInvalid => "Invalid value",
+            Reason::Invalid | Reason::TypeInvalid | Reason::InvalidOmitted => "Invalid value",
             Reason::NotSupported => "Unsupported value",
             Reason::Forbidden => "Forbidden",
             Reason::TooLong => "Too long",
@@ -105,9 +107,12 @@ impl Error {
     pub fn body(&self) -> String {
         let words = self.reason.words();
         let head = match self.reason {
-            Reason::Required | Reason::Forbidden | Reason::TooLong | Reason::TooMany | Reason::Internal => {
-                words.to_string()
-            }
+            Reason::Required
+            | Reason::Forbidden
+            | Reason::TooLong
+            | Reason::TooMany
+            | Reason::Internal
+            | Reason::InvalidOmitted => words.to_string(),
             _ => format!("{words}: {}", shown(&self.value)),
         };
         if self.detail.is_empty() { head } else { format!("{head}: {}", self.detail) }
@@ -144,6 +149,11 @@ impl Errors {
 
     pub fn required(&mut self, path: Path, detail: impl Into<String>) {
         self.push(Reason::Required, path, Value::Null, detail);
+    }
+
+    /// As `invalid`, for values that are too big or too secret to show.
+    pub fn invalid_omitted(&mut self, path: Path, detail: impl Into<String>) {
+        self.push(Reason::InvalidOmitted, path, Value::Null, detail);
     }
 
     pub fn invalid(&mut self, path: Path, value: impl Into<Value>, detail: impl Into<String>) {

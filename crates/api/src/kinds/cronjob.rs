@@ -93,11 +93,14 @@ impl Strategy for CronJob {
         errors.0.append(&mut found.0);
     }
 
-    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        pod::spec_warnings(
-            at(new, &["spec", "jobTemplate", "spec", "template", "spec"]),
-            &Path::new("spec.jobTemplate.spec.template.spec"),
-        )
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut out = Vec::new();
+        if old.is_none() {
+            values::name_as_label(new, "Pod names and hostnames", &mut out);
+        }
+        let (job, path) = (at(new, &["spec", "jobTemplate", "spec"]), Path::new("spec.jobTemplate.spec"));
+        job::spec_warnings(job, &path, &mut out);
+        out
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -86,7 +86,7 @@ impl Strategy for DaemonSet {
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        pod::spec_warnings(at(new, &["spec", "template", "spec"]), &Path::new("spec.template.spec"))
+        pod::warnings::of(at(new, &["spec", "template"]), &Path::new("spec.template"))
     }
 
     fn columns(&self) -> &'static [Column] {

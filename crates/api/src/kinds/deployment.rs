@@ -78,8 +78,13 @@ impl Strategy for Deployment {
         workload::collision_count(new, old, errors);
     }
 
-    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        pod::spec_warnings(at(new, &["spec", "template", "spec"]), &Path::new("spec.template.spec"))
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut out = Vec::new();
+        if old.is_none() {
+            values::name_as_label(new, "Pod names and hostnames", &mut out);
+        }
+        out.extend(pod::warnings::of(at(new, &["spec", "template"]), &Path::new("spec.template")));
+        out
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -55,8 +55,17 @@ impl Strategy for Endpoints {
         self.validate_create(new, errors);
     }
 
-    fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
-        vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_string()]
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut out = Vec::new();
+        for (i, s) in list(new, "subsets").iter().enumerate() {
+            for key in ["addresses", "notReadyAddresses"] {
+                for (j, a) in list(s, key).iter().enumerate() {
+                    let p = Path::new("subsets").index(i).child(key).index(j).child("ip");
+                    values::ip_warnings(text(a, "ip"), &p, &mut out);
+                }
+            }
+        }
+        out
     }
 
     fn columns(&self) -> &'static [Column] {

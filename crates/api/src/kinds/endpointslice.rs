@@ -63,6 +63,20 @@ impl Strategy for EndpointSlice {
         values::immutable(field(new, "addressType"), field(old, "addressType"), Path::new("addressType"), errors);
     }
 
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut out = Vec::new();
+        if text(new, "addressType") == "FQDN" {
+            return vec!["addressType: FQDN endpoints are deprecated".to_string()];
+        }
+        for (i, e) in list(new, "endpoints").iter().enumerate() {
+            for (j, a) in texts(e, "addresses").iter().enumerate() {
+                let p = Path::new("endpoints").index(i).child("addresses").index(j);
+                values::ip_warnings(a, &p, &mut out);
+            }
+        }
+        out
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,

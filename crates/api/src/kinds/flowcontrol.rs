@@ -83,6 +83,14 @@ impl Strategy for FlowSchema {
                         errors.required(path.child(key), "");
                     }
                 }
+                for (key, what) in [
+                    ("verbs", "verbs"),
+                    ("apiGroups", "api groups"),
+                    ("resources", "resources"),
+                    ("namespaces", "namespaces"),
+                ] {
+                    star_alone(r, key, what, &path, errors);
+                }
                 if list(r, "namespaces").is_empty() && !flag(r, "clusterScope") {
                     errors.required(
                         path.child("namespaces"),
@@ -92,10 +100,11 @@ impl Strategy for FlowSchema {
             }
             for (j, r) in list(rule, "nonResourceRules").iter().enumerate() {
                 let path = path.child("nonResourceRules").index(j);
-                for key in ["nonResourceURLs", "verbs"] {
+                for (key, what) in [("nonResourceURLs", "non-resource URLs"), ("verbs", "verbs")] {
                     if list(r, key).is_empty() {
                         errors.required(path.child(key), "");
                     }
+                    star_alone(r, key, what, &path, errors);
                 }
             }
         }
@@ -135,6 +144,14 @@ impl Strategy for FlowSchema {
             columns::age_cell(obj, now),
             json!(dangling),
         ]
+    }
+}
+
+fn star_alone(r: &Value, key: &str, what: &str, path: &Path, errors: &mut Errors) {
+    let all = texts(r, key);
+    if all.len() > 1 && all.contains(&"*") {
+        let text = format!("if '*' is present, must not specify other {what}");
+        errors.invalid(path.child(key), field(r, key).clone(), text);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
+use crate::validation::podspec::parse_quantity;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -69,9 +70,17 @@ impl Strategy for HorizontalPodAutoscaler {
                 && kinds.contains(&kind)
             {
                 let key = format!("{}{}", first.to_lowercase(), &kind[1..]);
-                if !has(m, &key) {
+                if has(m, &key) {
+                    metric(kind, field(m, &key), &p.child(&key), errors);
+                } else {
                     let text = "must populate information for the given metric source";
                     errors.required(p.child(&key), text);
+                }
+                for other in ["containerResource", "external", "object", "pods", "resource"] {
+                    if other != key && has(m, other) {
+                        let text = "must populate the given metric source only";
+                        errors.forbidden(p.child(other), text);
+                    }
                 }
             }
         }
@@ -140,6 +149,83 @@ impl Strategy for HorizontalPodAutoscaler {
             columns::number(status, "currentReplicas"),
             columns::age_cell(obj, now),
         ]
+    }
+}
+
+/// One metric source and what it is to be held at.
+fn metric(kind: &str, source: &Value, path: &Path, errors: &mut Errors) {
+    let (target, at) = (field(source, "target"), path.child("target"));
+    let positive = |key: &str, text: &str, errors: &mut Errors| {
+        let v = field(target, key);
+        if !v.is_null() && parse_quantity(v).is_none_or(|q| q.sign() <= 0) {
+            errors.invalid(at.child(key), v.clone(), text);
+        }
+    };
+    match kind {
+        "Resource" | "ContainerResource" => {
+            if text(source, "name").is_empty() {
+                errors.required(path.child("name"), "must specify a resource name");
+            }
+            if kind == "ContainerResource" && text(source, "container").is_empty() {
+                errors.required(path.child("container"), "must specify a container");
+            }
+        }
+        _ => {
+            if text_at(source, &["metric", "name"]).is_empty() {
+                errors.required(path.child("metric.name"), "must specify a metric name");
+            }
+        }
+    }
+    if kind == "Object" {
+        for key in ["kind", "name"] {
+            match text_at(source, &["describedObject", key]) {
+                "" => errors.required(path.child("describedObject").child(key), ""),
+                v => values::path_segment(v, &path.child("describedObject").child(key), errors),
+            }
+        }
+    }
+    match text(target, "type") {
+        "" => errors.required(at.child("type"), "must specify a metric target type"),
+        "Utilization" | "Value" | "AverageValue" => {}
+        other => errors.invalid(at.child("type"), other, "must be either Utilization, Value, or AverageValue"),
+    }
+    positive("value", "must be positive", errors);
+    positive("averageValue", "must be positive", errors);
+    if let Some(n) = int(target, "averageUtilization").filter(|n| *n < 1) {
+        errors.invalid(at.child("averageUtilization"), n, "must be greater than 0");
+    }
+    let (value, average, share) =
+        (has(target, "value"), has(target, "averageValue"), has(target, "averageUtilization"));
+    match kind {
+        "Resource" | "ContainerResource" => {
+            if share && average {
+                let text = "may not set both a target raw value and a target utilization";
+                errors.forbidden(at.child("averageValue"), text);
+            } else if !share && !average {
+                let text = "must set either a target raw value or a target utilization";
+                errors.required(at.child("averageUtilization"), text);
+            }
+        }
+        "Pods" => {
+            if !average {
+                errors.required(at.child("averageValue"), "must specify a positive target averageValue");
+            }
+        }
+        "External" => {
+            if value && average {
+                let text = "may not set both a target value for metric and a per-pod target";
+                errors.forbidden(at.child("value"), text);
+            } else if !value && !average {
+                let text = "must set either a target value for metric or a per-pod target";
+                errors.required(at.child("averageValue"), text);
+            }
+        }
+        _ => {
+            if !value && !average {
+                let text = "must set either a target value or averageValue";
+                errors.required(at.child("averageValue"), text);
+            }
+        }
     }
 }
 

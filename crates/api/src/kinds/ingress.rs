@@ -15,7 +15,7 @@ impl Strategy for Ingress {
         let annotation = text_at(obj, &["metadata", "annotations", "kubernetes.io/ingress.class"]);
         let class = text_at(obj, &["spec", "ingressClassName"]);
         if !annotation.is_empty() && !class.is_empty() && annotation != class {
-            let p = Path::new("metadata.annotations.kubernetes.io/ingress.class");
+            let p = Path::new("annotations.kubernetes.io/ingress.class");
             errors.invalid(p, annotation, "must match `ingressClassName` when both are specified");
         }
         spec(field(obj, "spec"), errors);
@@ -23,6 +23,31 @@ impl Strategy for Ingress {
 
     fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
         spec(field(new, "spec"), errors);
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
+        for (i, entry) in list_at(new, &["status", "loadBalancer", "ingress"]).iter().enumerate() {
+            let p = Path::new("status.loadBalancer.ingress").index(i);
+            let (ip, name) = (text(entry, "ip"), text(entry, "hostname"));
+            if !ip.is_empty() {
+                values::ip(ip, &p.child("ip"), errors);
+            }
+            if !name.is_empty() {
+                values::dns_subdomain(name, &p.child("hostname"), errors);
+                if name.parse::<std::net::IpAddr>().is_ok() {
+                    errors.invalid(p.child("hostname"), name, "must be a DNS name, not an IP address");
+                }
+            }
+        }
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let annotation = "kubernetes.io/ingress.class";
+        if old.is_none() && has(at(new, &["metadata", "annotations"]), annotation) {
+            let text = format!("annotation {annotation:?} is deprecated, please use 'spec.ingressClassName' instead");
+            return vec![text];
+        }
+        Vec::new()
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -13,6 +13,14 @@ const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 /// Indexed Jobs of more pods than this would make objects too big.
 const PARALLELISM_INDEXED_MAX: i64 = 100_000;
+const FAILED_INDEXES_MAX: i64 = 100_000;
+/// Above so many completions, other limits get tighter.
+const COMPLETIONS_SOFT_LIMIT: i64 = 100_000;
+const PARALLELISM_MANY_MAX: i64 = 10_000;
+const FAILED_INDEXES_MANY_MAX: i64 = 10_000;
+const RULES_MAX: usize = 20;
+const SUCCEEDED_INDEXES_BYTES_MAX: usize = 64 * 1024;
+const MANAGED_BY_BYTES_MAX: usize = 63;
 
 impl Strategy for Job {
     fn defaults(&self, obj: &mut Value) {
@@ -141,8 +149,13 @@ impl Strategy for Job {
         }
     }
 
-    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        pod::spec_warnings(at(new, &["spec", "template", "spec"]), &Path::new("spec.template.spec"))
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut out = Vec::new();
+        if old.is_none() {
+            values::name_as_label(new, "Pod names and hostnames", &mut out);
+        }
+        spec_warnings(field(new, "spec"), &Path::new("spec"), &mut out);
+        out
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
@@ -244,6 +257,20 @@ fn generated_selector(job: &Value, errors: &mut Errors) {
     }
 }
 
+/// Of a JobSpec; also of a CronJob's.
+pub fn spec_warnings(sp: &Value, path: &Path, out: &mut Vec<String>) {
+    let many = |key: &str, n: i64| int(sp, key).is_some_and(|v| v > n);
+    if text(sp, "completionMode") == "Indexed"
+        && many("completions", COMPLETIONS_SOFT_LIMIT)
+        && many("parallelism", PARALLELISM_MANY_MAX)
+    {
+        out.push(format!(
+            "{path}: In Indexed Jobs with a number of completions higher than 10^5 and parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+        ));
+    }
+    out.extend(pod::warnings::of(field(sp, "template"), &path.child("template")));
+}
+
 /// A JobSpec; also a CronJob's template.
 pub fn spec(sp: &Value, path: &Path, errors: &mut Errors) {
     let counts = [
@@ -271,6 +298,7 @@ pub fn spec(sp: &Value, path: &Path, errors: &mut Errors) {
                 format!("must be less than or equal to {PARALLELISM_INDEXED_MAX} when completion mode is Indexed"),
             );
         }
+        indexed_limits(sp, path, errors);
     } else {
         for key in ["backoffLimitPerIndex", "maxFailedIndexes"] {
             if has(sp, key) {
@@ -283,6 +311,22 @@ pub fn spec(sp: &Value, path: &Path, errors: &mut Errors) {
                 field(sp, "successPolicy").clone(),
                 "requires indexed completion mode",
             );
+        }
+    }
+    if has(sp, "maxFailedIndexes") && !has(sp, "backoffLimitPerIndex") {
+        errors.required(path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+    }
+    if has(sp, "podFailurePolicy") {
+        failure_policy(sp, &path.child("podFailurePolicy"), errors);
+    }
+    if mode == "Indexed" && has(sp, "successPolicy") {
+        success_policy(sp, &path.child("successPolicy"), errors);
+    }
+    if has(sp, "managedBy") {
+        let (manager, p) = (text(sp, "managedBy"), path.child("managedBy"));
+        values::domain_prefixed_path(manager, &p, errors);
+        if manager.len() > MANAGED_BY_BYTES_MAX {
+            errors.too_long(p, MANAGED_BY_BYTES_MAX);
         }
     }
     let replacement = text(sp, "podReplacementPolicy");
@@ -305,45 +349,185 @@ pub fn spec(sp: &Value, path: &Path, errors: &mut Errors) {
         "OnFailure" | "Never" => {}
         other => errors.not_supported(p, other, &["OnFailure", "Never"]),
     }
-    failure_policy(field(sp, "podFailurePolicy"), &path.child("podFailurePolicy"), errors);
 }
 
-fn failure_policy(policy: &Value, path: &Path, errors: &mut Errors) {
-    let rules = list(policy, "rules");
-    if rules.len() > 20 {
-        errors.too_many(path.child("rules"), rules.len(), 20);
+fn indexed_limits(sp: &Value, path: &Path, errors: &mut Errors) {
+    let n = |key: &str| int(sp, key);
+    let p = path.child("maxFailedIndexes");
+    if let Some(max) = n("maxFailedIndexes") {
+        if n("completions").is_some_and(|c| max > c) {
+            errors.invalid(p.clone(), max, "must be less than or equal to completions");
+        }
+        if max > FAILED_INDEXES_MAX {
+            errors.invalid(p.clone(), max, format!("must be less than or equal to {FAILED_INDEXES_MAX}"));
+        }
+    }
+    if !has(sp, "backoffLimitPerIndex") || n("completions").is_none_or(|c| c <= COMPLETIONS_SOFT_LIMIT) {
+        return;
+    }
+    let many = |max: i64| {
+        format!(
+            "must be less than or equal to {max} when completions are above {COMPLETIONS_SOFT_LIMIT} and used with backoff limit per index"
+        )
+    };
+    match n("maxFailedIndexes") {
+        None => errors.required(p, format!("must be specified when completions is above {COMPLETIONS_SOFT_LIMIT}")),
+        Some(max) if max > FAILED_INDEXES_MANY_MAX => errors.invalid(p, max, many(FAILED_INDEXES_MANY_MAX)),
+        Some(_) => {}
+    }
+    if let Some(v) = n("parallelism").filter(|v| *v > PARALLELISM_MANY_MAX) {
+        errors.invalid(path.child("parallelism"), v, many(PARALLELISM_MANY_MAX));
+    }
+}
+
+fn success_policy(sp: &Value, path: &Path, errors: &mut Errors) {
+    let (rules, path) = (list_at(sp, &["successPolicy", "rules"]), path.child("rules"));
+    let completions = int(sp, "completions").unwrap_or(0);
+    if rules.is_empty() {
+        errors.required(path.clone(), "at least one rules must be specified when the successPolicy is specified");
+    }
+    if rules.len() > RULES_MAX {
+        errors.too_many(path.clone(), rules.len(), RULES_MAX);
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let p = path.index(i);
+        let (indexes, count) = (has(rule, "succeededIndexes"), int(rule, "succeededCount"));
+        if !indexes && count.is_none() {
+            errors.required(p.clone(), "at least one of succeededCount or succeededIndexes must be specified");
+        }
+        let mut total = 0;
+        if indexes {
+            let (given, q) = (text(rule, "succeededIndexes"), p.child("succeededIndexes"));
+            if given.len() > SUCCEEDED_INDEXES_BYTES_MAX {
+                errors.too_long(q.clone(), SUCCEEDED_INDEXES_BYTES_MAX);
+            }
+            match count_indexes(given, completions) {
+                Ok(n) => total = n,
+                Err(e) => errors.invalid(q, given, format!("error parsing succeededIndexes: {e}")),
+            }
+        }
+        if let Some(n) = count {
+            let q = p.child("succeededCount");
+            values::non_negative(field(rule, "succeededCount"), q.clone(), errors);
+            if n > completions {
+                let text = format!("must be less than or equal to {completions} (the number of specified completions)");
+                errors.invalid(q.clone(), n, text);
+            }
+            if indexes && n > total {
+                let text = format!(
+                    "must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
+                );
+                errors.invalid(q, n, text);
+            }
+        }
+    }
+}
+
+/// How many indexes a text like `0,2-4` names.
+fn count_indexes(given: &str, completions: i64) -> Result<i64, String> {
+    let mut last: Option<i64> = None;
+    let mut total = 0;
+    for part in given.split(',').filter(|_| !given.is_empty()) {
+        let ends: Vec<&str> = part.split('-').collect();
+        if ends.len() > 2 {
+            return Err(format!(
+                "the fragment {part:?} violates the requirement that an index interval can have at most two parts separated by '-'"
+            ));
+        }
+        let from = last;
+        for end in &ends {
+            let n: i64 = end.parse().map_err(|_| format!("cannot convert string to integer for index: {end:?}"))?;
+            if n >= completions {
+                return Err(format!("too large index: {end:?}"));
+            }
+            if let Some(previous) = last.filter(|l| *l >= n) {
+                return Err(format!("non-increasing order, previous: {previous}, current: {n}"));
+            }
+            last = Some(n);
+        }
+        total += match (ends.len(), from, last) {
+            (2, _, Some(end)) => end - ends[0].parse::<i64>().unwrap_or(end) + 1,
+            _ => 1,
+        };
+    }
+    Ok(total)
+}
+
+fn failure_policy(sp: &Value, path: &Path, errors: &mut Errors) {
+    let names: Vec<&str> = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|l| list_at(sp, &["template", "spec", l]))
+        .map(|c| text(c, "name"))
+        .collect();
+    let rules = list_at(sp, &["podFailurePolicy", "rules"]);
+    if rules.len() > RULES_MAX {
+        errors.too_many(path.child("rules"), rules.len(), RULES_MAX);
     }
     for (i, rule) in rules.iter().enumerate() {
         let p = path.child("rules").index(i);
         let supported = ["Count", "FailIndex", "FailJob", "Ignore"];
-        values::required_one_of(text(rule, "action"), &supported, p.child("action"), errors);
-        let (codes, conditions) = (has(rule, "onExitCodes"), !list(rule, "onPodConditions").is_empty());
-        if codes && conditions {
-            let text = "specifying both OnExitCodes and OnPodConditions is not supported";
-            errors.invalid(p.clone(), rule.clone(), text);
-        } else if !codes && !conditions {
-            let text = "specifying one of OnExitCodes and OnPodConditions is required";
-            errors.invalid(p.clone(), rule.clone(), text);
+        match text(rule, "action") {
+            "" => errors.required(p.child("action"), format!("valid values: {}", go_list(&supported))),
+            "FailIndex" if !has(sp, "backoffLimitPerIndex") => {
+                errors.invalid(p.child("action"), "FailIndex", "requires the backoffLimitPerIndex to be set");
+            }
+            action => values::one_of(action, &supported, p.child("action"), errors),
         }
+        let (codes, conditions) = (has(rule, "onExitCodes"), list(rule, "onPodConditions"));
         if codes {
-            let c = field(rule, "onExitCodes");
-            let p = p.child("onExitCodes");
-            values::required_one_of(text(c, "operator"), &["In", "NotIn"], p.child("operator"), errors);
-            let vs = list(c, "values");
-            if vs.is_empty() {
-                errors.invalid(p.child("values"), Value::Array(vec![]), "at least one value is required");
-            } else if vs.len() > 255 {
-                errors.too_many(p.child("values"), vs.len(), 255);
-            }
-            for (j, v) in vs.iter().enumerate() {
-                if text(c, "operator") == "In" && v.as_i64() == Some(0) {
-                    errors.invalid(p.child("values").index(j), 0, "must not be 0 for the In operator");
-                }
-                if vs.iter().take(j).any(|o| o == v) {
-                    errors.duplicate(p.child("values").index(j), v.clone());
-                }
+            exit_codes(field(rule, "onExitCodes"), &names, &p.child("onExitCodes"), errors);
+        }
+        if conditions.len() > RULES_MAX {
+            errors.too_many(p.child("onPodConditions"), conditions.len(), RULES_MAX);
+        }
+        for (j, c) in conditions.iter().enumerate() {
+            let q = p.child("onPodConditions").index(j);
+            values::qualified_name(text(c, "type"), &q.child("type"), errors);
+            let statuses = ["False", "True", "Unknown"];
+            match text(c, "status") {
+                "" => errors.required(q.child("status"), format!("valid values: {}", go_list(&statuses))),
+                status => values::one_of(status, &statuses, q.child("status"), errors),
             }
         }
+        if codes && !conditions.is_empty() {
+            errors.invalid_omitted(p, "specifying both OnExitCodes and OnPodConditions is not supported");
+        } else if !codes && conditions.is_empty() {
+            errors.invalid_omitted(p, "specifying one of OnExitCodes and OnPodConditions is required");
+        }
+    }
+}
+
+/// `["a" "b"]`, as Go quotes a list of strings.
+fn go_list(items: &[&str]) -> String {
+    format!("[{}]", items.iter().map(|i| format!("{i:?}")).collect::<Vec<_>>().join(" "))
+}
+
+fn exit_codes(c: &Value, names: &[&str], path: &Path, errors: &mut Errors) {
+    let operators = ["In", "NotIn"];
+    match text(c, "operator") {
+        "" => errors.required(path.child("operator"), format!("valid values: {}", go_list(&operators))),
+        operator => values::one_of(operator, &operators, path.child("operator"), errors),
+    }
+    if has(c, "containerName") && !names.contains(&text(c, "containerName")) {
+        let text_of = "must be one of the container or initContainer names in the pod template";
+        errors.invalid(path.child("containerName"), text(c, "containerName"), text_of);
+    }
+    let (vs, path) = (list(c, "values"), path.child("values"));
+    if vs.is_empty() {
+        errors.invalid(path.clone(), Value::Array(vec![]), "at least one value is required");
+    } else if vs.len() > 255 {
+        errors.too_many(path.clone(), vs.len(), 255);
+    }
+    for (j, v) in vs.iter().enumerate() {
+        if text(c, "operator") == "In" && v.as_i64() == Some(0) {
+            errors.invalid(path.index(j), 0, "must not be 0 for the In operator");
+        }
+        if vs.iter().take(j).any(|o| o == v) {
+            errors.duplicate(path.index(j), v.clone());
+        }
+    }
+    if !vs.is_sorted_by_key(|v| v.as_i64()) {
+        errors.invalid(path, Value::Array(vs.to_vec()), "must be ordered");
     }
 }
 

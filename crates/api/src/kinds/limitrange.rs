@@ -86,25 +86,45 @@ impl Strategy for LimitRange {
     }
 }
 
-/// min <= defaultRequest <= default <= max, for each resource.
+/// min <= defaultRequest <= default <= max, for each resource; and a ratio that the bounds leave room for.
 fn ordered(item: &Value, path: &Path, errors: &mut Errors) {
-    for (low, high, words) in [
-        ("min", "max", ("min value", "max value")),
-        ("min", "defaultRequest", ("min value", "default request value")),
-        ("defaultRequest", "max", ("default request value", "max value")),
-        ("defaultRequest", "default", ("default request value", "default limit value")),
-        ("min", "default", ("min value", "default value")),
-        ("default", "max", ("default value", "max value")),
-    ] {
-        for (name, l) in entries(item, low) {
-            let (Some(a), Some(b)) = (parse_quantity(l), parse_quantity(field(field(item, high), name))) else {
-                continue;
-            };
+    let get = |key: &str, name: &str| parse_quantity(field(field(item, key), name));
+    let mut names: Vec<&str> = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"]
+        .iter()
+        .flat_map(|key| entries(item, key))
+        .map(|e| e.0)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        // (lower, higher, the field that is at fault, whether the lower amount is shown, words)
+        for (low, high, at, shows_low, words) in [
+            ("min", "max", "min", true, ("min value", "max value")),
+            ("min", "defaultRequest", "defaultRequest", false, ("min value", "default request value")),
+            ("defaultRequest", "max", "defaultRequest", true, ("default request value", "max value")),
+            ("defaultRequest", "default", "defaultRequest", true, ("default request value", "default limit value")),
+            ("min", "default", "default", true, ("min value", "default value")),
+            ("default", "max", "default", false, ("default value", "max value")),
+        ] {
+            let (Some(a), Some(b)) = (get(low, name), get(high, name)) else { continue };
             if a > b {
                 let text = format!("{} {} is greater than {} {}", words.0, a.canonical(), words.1, b.canonical());
-                // Upstream files the fault under the lower bound, but for the default against max.
-                errors.invalid(path.child(low).key(name), a.canonical(), text);
+                let shown = if shows_low { a } else { b };
+                errors.invalid(path.child(at).key(name), shown.canonical(), text);
             }
+        }
+        let Some(ratio) = get("maxLimitRequestRatio", name) else { continue };
+        let p = path.child("maxLimitRequestRatio").key(name);
+        if ratio.as_f64() < 1.0 {
+            errors.invalid(p.clone(), ratio.canonical(), format!("ratio {} is less than 1", ratio.canonical()));
+        }
+        if let (Some(min), Some(max)) = (get("min", name), get("max", name))
+            && !min.is_zero()
+            && ratio.as_f64() > max.as_f64() / min.as_f64()
+        {
+            let most = max.as_f64() / min.as_f64();
+            let text = format!("ratio {} is greater than max/min = {most:.6}", ratio.canonical());
+            errors.invalid(p, ratio.canonical(), text);
         }
     }
 }

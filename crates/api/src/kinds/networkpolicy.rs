@@ -56,6 +56,23 @@ impl Strategy for NetworkPolicy {
         self.validate_create(new, errors);
     }
 
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut out = Vec::new();
+        for (key, peers) in [("ingress", "from"), ("egress", "to")] {
+            for (i, rule) in list_at(new, &["spec", key]).iter().enumerate() {
+                for (j, peer) in list(rule, peers).iter().enumerate() {
+                    let (block, p) = (field(peer, "ipBlock"), Path::new("spec").child(key).index(i));
+                    let p = p.child(peers).index(j).child("ipBlock");
+                    values::cidr_warnings(text(block, "cidr"), &p.child("cidr"), &mut out);
+                    for (k, e) in texts(block, "except").iter().enumerate() {
+                        values::cidr_warnings(e, &p.child("except").index(k), &mut out);
+                    }
+                }
+            }
+        }
+        out
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[NAME, column("Pod-Selector", "string", 0), column("Age", "string", 0)];
         COLUMNS
@@ -109,11 +126,11 @@ fn policy_peer(peer: &Value, path: &Path, errors: &mut Errors) {
         if cidr.is_empty() {
             errors.required(p.child("cidr"), "");
         } else {
-            values::each(errors, &p.child("cidr"), cidr, meta::names::cidr(cidr));
+            values::cidr(cidr, &p.child("cidr"), errors);
         }
         for (i, e) in texts(block, "except").iter().enumerate() {
             let p = p.child("except").index(i);
-            values::each(errors, &p, e, meta::names::cidr(e));
+            values::cidr(e, &p, errors);
             if let (Some(outer), Some(inner)) = (meta::names::parse_cidr(cidr), meta::names::parse_cidr(e))
                 && (!outer.contains(&inner) || outer.prefix_len() >= inner.prefix_len())
             {

@@ -31,6 +31,31 @@ fn sources(spec: &Value) -> Vec<(&str, &Value)> {
         .collect()
 }
 
+fn source_of(spec: &Value) -> Value {
+    sources(spec).into_iter().map(|(k, v)| (k.to_string(), v.clone())).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn csi_source(s: &Value, path: &Path, errors: &mut Errors) {
+    if !text(s, "driver").is_empty() {
+        super::csi::driver_name(text(s, "driver"), &path.child("driver"), errors);
+    }
+    for key in [
+        "controllerPublishSecretRef",
+        "controllerExpandSecretRef",
+        "nodePublishSecretRef",
+        "nodeStageSecretRef",
+        "nodeExpandSecretRef",
+    ] {
+        if has(s, key) {
+            for part in ["name", "namespace"] {
+                if text(field(s, key), part).is_empty() {
+                    errors.required(path.child(key).child(part), "");
+                }
+            }
+        }
+    }
+}
+
 impl Strategy for PersistentVolume {
     fn defaults(&self, obj: &mut Value) {
         if let Some(spec) = ensure_object(obj, "spec") {
@@ -84,6 +109,12 @@ impl Strategy for PersistentVolume {
                     errors.required(p.child(key), "");
                 }
             }
+            if *kind == "csi" {
+                csi_source(s, &p, errors);
+            }
+            if *kind == "nfs" && !text(s, "path").starts_with('/') {
+                errors.invalid(p.child("path"), text(s, "path"), "must be an absolute path");
+            }
             if ["hostPath", "local"].contains(kind) {
                 values::no_backsteps(text(s, "path"), &p.child("path"), errors);
             }
@@ -121,13 +152,51 @@ impl Strategy for PersistentVolume {
         let (n, o, p) = (field(new, "spec"), field(old, "spec"), Path::new("spec"));
         let (a, b) = (sources(n), sources(o));
         if a.len() != b.len() || a.iter().zip(&b).any(|(x, y)| x.0 != y.0 || !same(x.1, y.1)) {
-            let text = "spec.persistentvolumesource is immutable after creation";
+            let text = format!(
+                "spec.persistentvolumesource is immutable after creation\n{}",
+                pod::update::difference("core.PersistentVolumeSource", &source_of(o), &source_of(n))
+            );
             errors.forbidden(p.child("persistentvolumesource"), text);
         }
         values::immutable(field(n, "volumeMode"), field(o, "volumeMode"), p.child("volumeMode"), errors);
         if has(o, "nodeAffinity") {
             values::immutable(field(n, "nodeAffinity"), field(o, "nodeAffinity"), p.child("nodeAffinity"), errors);
         }
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let (spec, path, mut out) = (field(new, "spec"), Path::new("spec"), Vec::new());
+        for (key, why) in [
+            (
+                "volume.beta.kubernetes.io/storage-class",
+                "deprecated since v1.8; use \"storageClassName\" attribute instead",
+            ),
+            (
+                "volume.beta.kubernetes.io/mount-options",
+                "deprecated since v1.31; use \"mountOptions\" attribute instead",
+            ),
+        ] {
+            if has(at(new, &["metadata", "annotations"]), key) {
+                out.push(format!("{}: {why}", Path::new("metadata.annotations").key(key)));
+            }
+        }
+        if text(spec, "persistentVolumeReclaimPolicy") == "Recycle" {
+            out.push(format!(
+                "{}: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.",
+                path.child("persistentVolumeReclaimPolicy")
+            ));
+        }
+        for (i, t) in list_at(spec, &["nodeAffinity", "required", "nodeSelectorTerms"]).iter().enumerate() {
+            let p = path.child("nodeAffinity.required.nodeSelectorTerms").index(i);
+            pod::warnings::node_selector_term(t, true, &p, &mut out);
+        }
+        pod::warnings::fractional(at(spec, &["capacity", "storage"]), &path.child("capacity").key("storage"), &mut out);
+        for (kind, why) in pod::warnings::DEAD_VOLUMES {
+            if has(spec, kind) {
+                out.push(format!("{}: {why}", path.child(kind)));
+            }
+        }
+        out
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -1,9 +1,11 @@
 //! PersistentVolumeClaim.
 
 use super::columns;
+use super::pod::update::difference;
+use super::pod::warnings::fractional;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::podspec::parse_quantity;
+use crate::validation::podspec::{self, parse_quantity};
 use crate::validation::{selector, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -78,9 +80,46 @@ impl Strategy for PersistentVolumeClaim {
         }
         if !same(&munged, o) {
             errors.forbidden(
-                p,
-                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+                p.clone(),
+                format!(
+                    "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
+                    difference("core.PersistentVolumeClaimSpec", o, &munged)
+                ),
             );
+        }
+        let class = "volumeAttributesClassName";
+        if has(o, class) && !has(n, class) {
+            errors.forbidden(p.child(class), "update from non-nil value to nil is forbidden");
+        }
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut out = Vec::new();
+        let old_class = "volume.beta.kubernetes.io/storage-class";
+        if has(at(new, &["metadata", "annotations"]), old_class) {
+            let p = Path::new("metadata.annotations").key(old_class);
+            out.push(format!("{p}: deprecated since v1.8; use \"storageClassName\" attribute instead"));
+        }
+        spec_warnings(field(new, "spec"), &Path::new("spec"), &mut out);
+        out
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
+        let (status, path) = (field(new, "status"), Path::new("status"));
+        for key in ["capacity", "allocatedResources"] {
+            for (name, q) in entries(status, key) {
+                podspec::quantity_value(name, q, &path.child(key).key(name), errors);
+            }
+        }
+        const STATES: &[&str] = &[
+            "ControllerResizeInProgress",
+            "ControllerResizeInfeasible",
+            "NodeResizeInProgress",
+            "NodeResizeInfeasible",
+            "NodeResizePending",
+        ];
+        for (name, state) in pairs(status, "allocatedResourceStatuses") {
+            values::one_of(state, STATES, path.child("allocatedResourceStatuses").key(name), errors);
         }
     }
 
@@ -119,6 +158,14 @@ impl Strategy for PersistentVolumeClaim {
             columns::age_cell(obj, now),
             columns::or_unset(field(spec, "volumeMode")),
         ]
+    }
+}
+
+/// Also of ephemeral volumes and of a StatefulSet's templates.
+pub fn spec_warnings(spec: &Value, path: &Path, out: &mut Vec<String>) {
+    for kind in ["requests", "limits"] {
+        let p = path.child("resources").child(kind).key("storage");
+        fractional(at(spec, &["resources", kind, "storage"]), &p, out);
     }
 }
 

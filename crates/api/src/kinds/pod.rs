@@ -4,6 +4,7 @@ pub mod defaults;
 pub mod qos;
 mod table;
 pub mod update;
+pub mod warnings;
 
 use crate::strategy::{Column, Now, Strategy, column};
 use crate::validation::access::*;
@@ -74,8 +75,13 @@ impl Strategy for Pod {
         }
     }
 
-    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        spec_warnings(field(new, "spec"), &Path::new("spec"))
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut out = Vec::new();
+        if old.is_none() {
+            crate::validation::values::name_as_label(new, "the Pod's hostname", &mut out);
+        }
+        out.extend(warnings::of(new, &Path::root()));
+        out
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
@@ -167,125 +173,6 @@ fn merge_match_label_keys(obj: &mut Value) {
             if let Some(t) = object_mut(w, "podAffinityTerm") {
                 merge(t, "matchLabelKeys", "In");
                 merge(t, "mismatchLabelKeys", "NotIn");
-            }
-        }
-    }
-}
-
-/// Warnings for a pod spec, alone or in a template (upstream: `pod.GetWarningsForPodTemplate`).
-pub fn spec_warnings(spec: &Value, path: &Path) -> Vec<String> {
-    let mut out = Vec::new();
-    for (i, t) in list_at(
-        spec,
-        &["affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"],
-    )
-    .iter()
-    .enumerate()
-    {
-        if list(t, "matchExpressions").is_empty() && list(t, "matchFields").is_empty() {
-            let p = path
-                .child("affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms")
-                .index(i);
-            out.push(format!("{p}: an empty node selector term matches no objects"));
-        }
-    }
-    for key in entries(spec, "nodeSelector").map(|e| e.0).collect::<Vec<_>>() {
-        let replacement = match key {
-            "beta.kubernetes.io/arch" => "kubernetes.io/arch",
-            "beta.kubernetes.io/os" => "kubernetes.io/os",
-            "failure-domain.beta.kubernetes.io/region" => "topology.kubernetes.io/region",
-            "failure-domain.beta.kubernetes.io/zone" => "topology.kubernetes.io/zone",
-            "beta.kubernetes.io/instance-type" => "node.kubernetes.io/instance-type",
-            _ => continue,
-        };
-        let p = path.child("nodeSelector").key(key);
-        out.push(format!("{p}: deprecated since v1.14; use \"{replacement}\" instead"));
-    }
-    for (i, alias) in list(spec, "hostAliases").iter().enumerate() {
-        let ip = text(alias, "ip");
-        if list(spec, "hostAliases").iter().take(i).any(|o| text(o, "ip") == ip) {
-            out.push(format!("{}: duplicate ip \"{ip}\"", path.child("hostAliases").index(i).child("ip")));
-        }
-    }
-    let secrets = list(spec, "imagePullSecrets");
-    for (i, s) in secrets.iter().enumerate() {
-        let p = path.child("imagePullSecrets").index(i);
-        let name = text(s, "name");
-        if name.is_empty() {
-            out.push(format!("{p}: invalid empty name \"\""));
-        } else if secrets.iter().take(i).any(|o| text(o, "name") == name) {
-            out.push(format!("{p}: duplicate name \"{name}\""));
-        }
-    }
-    for (i, v) in list(spec, "volumes").iter().enumerate() {
-        let p = path.child("volumes").index(i);
-        for (kind, text) in [
-            ("gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
-            ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
-            ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
-            ("flocker", "deprecated in v1.22, non-functional in v1.25+"),
-            ("storageOS", "deprecated in v1.22, non-functional in v1.25+"),
-            ("quobyte", "deprecated in v1.22, non-functional in v1.25+"),
-            ("cephfs", "deprecated in v1.28, non-functional in v1.31+"),
-            ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
-        ] {
-            if has(v, kind) {
-                out.push(format!("{}: {text}", p.child(kind)));
-            }
-        }
-    }
-    for lists in ["initContainers", "containers"] {
-        for (i, c) in list(spec, lists).iter().enumerate() {
-            container_warnings(c, &path.child(lists).index(i), &mut out);
-        }
-    }
-    if int(spec, "terminationGracePeriodSeconds").is_some_and(|s| s < 0) {
-        out.push(format!(
-            "{}: must be >= 0; negative values are invalid and will be treated as 1",
-            path.child("terminationGracePeriodSeconds")
-        ));
-    }
-    out
-}
-
-fn container_warnings(c: &Value, path: &Path, out: &mut Vec<String>) {
-    let env = list(c, "env");
-    for (i, e) in env.iter().enumerate() {
-        // Only a later value that does not build on the earlier one hides it.
-        let name = text(e, "name");
-        let hides = env.iter().take(i).any(|o| text(o, "name") == name);
-        if hides && !text(e, "value").contains(&format!("$({name})")) {
-            out.push(format!(
-                "{}: hides previous definition of \"{name}\", which may be dropped when using apply",
-                path.child("env").index(i)
-            ));
-        }
-    }
-    let ports = list(c, "ports");
-    for (i, p) in ports.iter().enumerate() {
-        let key = |p: &Value| (text(p, "protocol").to_string(), int(p, "containerPort"));
-        if let Some(first) = ports.iter().take(i).position(|o| key(o) == key(p)) {
-            let at = path.child("ports");
-            if text(p, "hostIP") == text(&ports[first], "hostIP") {
-                let (protocol, port) = key(p);
-                out.push(format!(
-                    "{}: duplicate port definition with {} (port {}/{protocol})",
-                    at.index(i),
-                    at.index(first),
-                    port.unwrap_or(0)
-                ));
-            }
-        }
-    }
-    for kind in ["limits", "requests"] {
-        for name in ["memory", "ephemeral-storage"] {
-            let q = at(c, &["resources", kind, name]);
-            if !q.is_null() && podspec::milli(q) % 1000 != 0 {
-                let p = path.child("resources").child(kind).key(name);
-                out.push(format!(
-                    "{p}: fractional byte value {} is invalid, must be an integer",
-                    q.as_str().unwrap_or("")
-                ));
             }
         }
     }

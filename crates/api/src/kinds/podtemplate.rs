@@ -23,7 +23,7 @@ impl Strategy for PodTemplate {
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        pod::spec_warnings(at(new, &["template", "spec"]), &Path::new("template.spec"))
+        pod::warnings::of(field(new, "template"), &Path::new("template"))
     }
 
     fn columns(&self) -> &'static [Column] {

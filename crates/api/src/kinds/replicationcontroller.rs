@@ -3,7 +3,7 @@
 use super::{columns, pod, replicaset};
 use crate::strategy::{Column, Now, ScalePaths, Strategy};
 use crate::validation::access::*;
-use crate::validation::{labels, podspec, workload};
+use crate::validation::{labels, podspec, values, workload};
 use meta::field::{Errors, Path};
 use serde_json::Value;
 
@@ -61,6 +61,15 @@ impl Strategy for ReplicationController {
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
         replicaset::status(field(new, "status"), errors);
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut out = Vec::new();
+        if old.is_none() {
+            values::name_as_label(new, "Pod names and hostnames", &mut out);
+        }
+        out.extend(pod::warnings::of(at(new, &["spec", "template"]), &Path::new("spec.template")));
+        out
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {

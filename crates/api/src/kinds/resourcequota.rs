@@ -20,14 +20,45 @@ const SCOPES: &[&str] = &[
     "VolumeAttributesClass",
 ];
 
+const FIXED: &str = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+
+/// Names without a slash that quotas count.
+fn is_standard(name: &str) -> bool {
+    crate::quota::counted_by(name).is_some() && !name.contains('/')
+}
+
+/// Whether a quota with this scope can count this resource.
+fn takes_scope(name: &str, scope: &str) -> bool {
+    let compute = ["cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"].contains(&name);
+    match scope {
+        "BestEffort" => name == "pods",
+        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass" | "CrossNamespacePodAffinity" => {
+            name == "pods" || compute
+        }
+        "VolumeAttributesClass" => name == "persistentvolumeclaims" || name.ends_with("requests.storage"),
+        _ => true,
+    }
+}
+
 impl Strategy for ResourceQuota {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
         resource_list(field(spec, "hard"), &path.child("hard"), errors);
+        for (name, _) in entries(spec, "hard") {
+            if !name.contains('/') && !is_standard(name) {
+                errors.invalid(path.child("hard").key(name), name, "must be a standard resource for quota");
+            }
+        }
         let scopes = texts(spec, "scopes");
         for s in &scopes {
+            let shown = || field(spec, "scopes").clone();
             if !SCOPES.contains(s) {
-                errors.invalid(path.child("scopes"), field(spec, "scopes").clone(), "unsupported scope");
+                errors.invalid(path.child("scopes"), shown(), "unsupported scope");
+            }
+            for (name, _) in entries(spec, "hard").filter(|(name, _)| is_standard(name)) {
+                if !takes_scope(name, s) {
+                    errors.invalid(path.child("scopes"), shown(), "unsupported scope applied to resource");
+                }
             }
         }
         for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
@@ -39,6 +70,10 @@ impl Strategy for ResourceQuota {
             let p = path.child("scopeSelector.matchExpressions").index(i);
             if !SCOPES.contains(&text(e, "scopeName")) {
                 errors.invalid(p.child("scopeName"), text(e, "scopeName"), "unsupported scope");
+            }
+            let fixed = ["BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity"];
+            if fixed.contains(&text(e, "scopeName")) && text(e, "operator") != "Exists" {
+                errors.invalid(p.child("operator"), text(e, "operator"), FIXED);
             }
             match text(e, "operator") {
                 "In" | "NotIn" if list(e, "values").is_empty() => {

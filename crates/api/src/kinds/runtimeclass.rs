@@ -26,6 +26,13 @@ impl Strategy for RuntimeClass {
         values::immutable(field(new, "handler"), field(old, "handler"), Path::new("handler"), errors);
     }
 
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        entries(at(new, &["scheduling"]), "nodeSelector")
+            .filter_map(|(key, _)| super::pod::warnings::deprecated_node_label(key))
+            .map(|why| format!("scheduling.nodeSelector: {why}"))
+            .collect()
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[NAME, column("Handler", "string", 0), column("Age", "string", 0)];
         COLUMNS

@@ -120,6 +120,27 @@ impl Strategy for Service {
             {
                 errors.invalid(p.index(1), field(n, "clusterIPs").clone(), "may not change once set");
             }
+            let (nf, of) = (texts(n, "ipFamilies"), texts(o, "ipFamilies"));
+            let p = Path::new("spec.ipFamilies");
+            let shown = || field(n, "ipFamilies").clone();
+            match (nf.first(), of.first()) {
+                (None, Some(_)) => errors.invalid(p.clone(), shown(), "primary ipFamily can not be unset"),
+                (Some(a), Some(b)) if a != b => errors.invalid(p.index(0), shown(), "may not change once set"),
+                _ => {}
+            }
+            if let (Some(a), Some(b)) = (nf.get(1), of.get(1))
+                && a != b
+            {
+                errors.invalid(p.index(1), shown(), "may not change once set");
+            }
+        }
+        let class = |s: &Value| field(s, "loadBalancerClass").clone();
+        if kind(n) == "LoadBalancer" && kind(o) == "LoadBalancer" && class(n) != class(o) {
+            errors.invalid(Path::new("spec.loadBalancerClass"), class(n), "may not change once set");
+        }
+        let port = |s: &Value| int(s, "healthCheckNodePort").unwrap_or(0);
+        if needs_health_check_port(n) && needs_health_check_port(o) && port(n) != port(o) {
+            errors.forbidden(Path::new("spec.healthCheckNodePort"), values::IMMUTABLE);
         }
         service(new, errors);
     }
@@ -135,6 +156,14 @@ impl Strategy for Service {
             if !ip.is_empty() {
                 values::ip(ip, &p.index(i).child("ip"), errors);
             }
+            let (mode, q) = (text(entry, "ipMode"), p.index(i).child("ipMode"));
+            if ip.is_empty() && !mode.is_empty() {
+                errors.forbidden(q, "may not be specified when `ip` is not set");
+            } else if !ip.is_empty() && mode.is_empty() {
+                errors.required(q, "must be specified when `ip` is set");
+            } else if !mode.is_empty() {
+                values::one_of(mode, &["Proxy", "VIP"], q, errors);
+            }
             if !host.is_empty() {
                 values::dns_subdomain(host, &p.index(i).child("hostname"), errors);
                 if host.parse::<std::net::IpAddr>().is_ok() {
@@ -142,6 +171,10 @@ impl Strategy for Service {
                 }
             }
         }
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        warnings(new)
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
@@ -186,6 +219,55 @@ impl Strategy for Service {
     fn allow_create_on_update(&self) -> bool {
         true
     }
+}
+
+/// Upstream: `GetWarningsForService`.
+fn warnings(obj: &Value) -> Vec<String> {
+    let (spec, path, mut out) = (field(obj, "spec"), Path::new("spec"), Vec::new());
+    let external = texts(spec, "externalIPs");
+    if has(at(obj, &["metadata", "annotations"]), "service.kubernetes.io/topology-aware-hints") {
+        out.push(
+            "annotation service.kubernetes.io/topology-aware-hints is deprecated, please use service.kubernetes.io/topology-mode instead"
+                .to_string(),
+        );
+    }
+    let headless = kind(spec) == "ClusterIP" && headless(spec);
+    if headless {
+        if !text(spec, "loadBalancerIP").is_empty() {
+            out.push("spec.loadBalancerIP is ignored for headless services".to_string());
+        }
+        if !external.is_empty() {
+            out.push("spec.externalIPs is ignored for headless services".to_string());
+        }
+        if text(spec, "sessionAffinity") != "None" {
+            out.push("spec.SessionAffinity is ignored for headless services".to_string());
+        }
+    } else {
+        for (i, ip) in texts(spec, "clusterIPs").iter().enumerate() {
+            values::ip_warnings(ip, &path.child("clusterIPs").index(i), &mut out);
+        }
+    }
+    for (i, ip) in external.iter().enumerate() {
+        values::ip_warnings(ip, &path.child("externalIPs").index(i), &mut out);
+    }
+    let by_name = kind(spec) == "ExternalName";
+    if !external.is_empty() && !headless && !by_name {
+        out.push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_string());
+    }
+    values::ip_warnings(text(spec, "loadBalancerIP"), &path.child("loadBalancerIP"), &mut out);
+    for (i, range) in texts(spec, "loadBalancerSourceRanges").iter().enumerate() {
+        values::cidr_warnings(range, &path.child("loadBalancerSourceRanges").index(i), &mut out);
+    }
+    if by_name && !external.is_empty() {
+        out.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_string());
+    }
+    if !by_name && !text(spec, "externalName").is_empty() {
+        out.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_string());
+    }
+    if text(spec, "trafficDistribution") == "PreferClose" {
+        out.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_string());
+    }
+    out
 }
 
 fn external_ip(service: &Value) -> String {
@@ -511,7 +593,7 @@ fn load_balancer(spec: &Value, path: &Path, errors: &mut Errors) {
         errors.forbidden(p.clone(), ONLY);
     }
     for (i, r) in ranges.iter().enumerate() {
-        values::each(errors, &p.index(i), r, meta::names::cidr(r.trim()));
+        values::cidr(r.trim(), &p.index(i), errors);
     }
     if is && !has(spec, "allocateLoadBalancerNodePorts") {
         errors.required(path.child("allocateLoadBalancerNodePorts"), "field is required when `type` is LoadBalancer");

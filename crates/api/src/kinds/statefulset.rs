@@ -115,7 +115,11 @@ impl Strategy for StatefulSet {
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        let mut out = pod::spec_warnings(at(new, &["spec", "template", "spec"]), &Path::new("spec.template.spec"));
+        let mut out = pod::warnings::of(at(new, &["spec", "template"]), &Path::new("spec.template"));
+        for (i, claim) in list_at(new, &["spec", "volumeClaimTemplates"]).iter().enumerate() {
+            let p = Path::new("spec.volumeClaimTemplates").index(i);
+            persistentvolumeclaim::spec_warnings(field(claim, "spec"), &p, &mut out);
+        }
         if int(field(new, "spec"), "revisionHistoryLimit").is_some_and(|n| n < 0) {
             out.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_string());
         }

@@ -36,6 +36,7 @@ impl Strategy for StorageClass {
         values::required_one_of(text(obj, "reclaimPolicy"), &["Delete", "Retain"], Path::new("reclaimPolicy"), errors);
         let modes = ["Immediate", "WaitForFirstConsumer"];
         values::required_one_of(text(obj, "volumeBindingMode"), &modes, Path::new("volumeBindingMode"), errors);
+        topologies(obj, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
@@ -44,8 +45,22 @@ impl Strategy for StorageClass {
                 errors.forbidden(Path::new(key), format!("updates to {key} are forbidden."));
             }
         }
-        let mode = "volumeBindingMode";
-        values::immutable(field(new, mode), field(old, mode), Path::new(mode), errors);
+        for key in ["volumeBindingMode", "allowedTopologies"] {
+            values::immutable(field(new, key), field(old, key), Path::new(key), errors);
+        }
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut out = Vec::new();
+        for (i, term) in list(new, "allowedTopologies").iter().enumerate() {
+            for (j, e) in list(term, "matchLabelExpressions").iter().enumerate() {
+                if let Some(why) = super::pod::warnings::deprecated_node_label(text(e, "key")) {
+                    let p = Path::new("allowedTopologies").index(i).child("matchLabelExpressions").index(j);
+                    out.push(format!("{}: {} is {why}", p.child("key"), text(e, "key")));
+                }
+            }
+        }
+        out
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -72,5 +87,32 @@ impl Strategy for StorageClass {
             json!(flag(obj, "allowVolumeExpansion")),
             columns::age_cell(obj, now),
         ]
+    }
+}
+
+fn topologies(obj: &Value, errors: &mut Errors) {
+    let all = list(obj, "allowedTopologies");
+    for (i, term) in all.iter().enumerate() {
+        let path = Path::new("allowedTopologies").index(i);
+        let expressions = list(term, "matchLabelExpressions");
+        for (j, e) in expressions.iter().enumerate() {
+            let p = path.child("matchLabelExpressions").index(j);
+            values::qualified_name(text(e, "key"), &p.child("key"), errors);
+            let vs = texts(e, "values");
+            if vs.is_empty() {
+                errors.required(p.child("values"), "");
+            }
+            for (k, v) in vs.iter().enumerate() {
+                if vs.iter().take(k).any(|o| o == v) {
+                    errors.duplicate(p.child("values").index(k), *v);
+                }
+            }
+            if expressions.iter().take(j).any(|o| text(o, "key") == text(e, "key")) {
+                errors.duplicate(p.child("key"), text(e, "key"));
+            }
+        }
+        if all.iter().take(i).any(|o| same(o, term)) {
+            errors.duplicate(path.child("matchLabelExpressions"), "");
+        }
     }
 }

@@ -4,6 +4,7 @@
 use meta::field::{Error, Errors, Path, Reason};
 use meta::names;
 use serde_json::Value;
+use std::net::IpAddr;
 
 pub const NEGATIVE: &str = "must be greater than or equal to 0";
 pub const IMMUTABLE: &str = "field is immutable";
@@ -118,16 +119,134 @@ pub fn local_file_path(value: &str, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// An IPv4 or IPv6 address in Go's reading (no leading zeros).
-pub fn ip(value: &str, path: &Path, errors: &mut Errors) {
-    if value.parse::<std::net::IpAddr>().is_err() {
-        errors.invalid(path.clone(), value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+/// Addresses as old Go versions read them: IPv4 parts may have leading zeros, which are ignored.
+fn sloppy_ip(value: &str) -> Option<IpAddr> {
+    if let Ok(ip) = value.parse() {
+        return Some(ip);
+    }
+    let parts: Vec<&str> = value.split('.').collect();
+    let number = |p: &&str| (!p.is_empty() && p.bytes().all(|b| b.is_ascii_digit())).then(|| p.parse::<u8>().ok())?;
+    let numbers: Vec<u8> = parts.iter().map(number).collect::<Option<_>>()?;
+    <[u8; 4]>::try_from(numbers).ok().map(IpAddr::from)
+}
+
+fn in_v6_clothes(ip: IpAddr) -> Option<IpAddr> {
+    match ip {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map(IpAddr::V4),
+        IpAddr::V4(_) => None,
     }
 }
 
+/// An IPv4 or IPv6 address in the strict reading (KEP-4858): no leading zeros, no IPv4 in IPv6 form.
+pub fn ip(value: &str, path: &Path, errors: &mut Errors) {
+    match (value.parse::<IpAddr>(), sloppy_ip(value)) {
+        (Ok(ip), _) if in_v6_clothes(ip).is_some() => {
+            errors.invalid(path.clone(), value, "must not be an IPv4-mapped IPv6 address");
+        }
+        (Ok(_), _) => {}
+        (Err(_), Some(_)) => errors.invalid(path.clone(), value, "must not have leading 0s"),
+        (Err(_), None) => {
+            errors.invalid(path.clone(), value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+        }
+    }
+}
+
+/// An address range in the strict reading.
 pub fn cidr(value: &str, path: &Path, errors: &mut Errors) {
-    if value.parse::<ipnet::IpNet>().is_err() {
-        errors.invalid(path.clone(), value, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+    const TEXT: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+    let Some((address, bits)) = value.split_once('/') else {
+        return errors.invalid(path.clone(), value, TEXT);
+    };
+    let max = if address.contains(':') { 128 } else { 32 };
+    let digits = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit());
+    let (Some(ip), Some(n)) = (sloppy_ip(address), bits.parse::<u8>().ok().filter(|n| digits && *n <= max)) else {
+        return errors.invalid(path.clone(), value, TEXT);
+    };
+    if address.parse::<IpAddr>().is_err() {
+        return errors.invalid(path.clone(), value, "must not have leading 0s in IP");
+    }
+    if bits.len() > 1 && bits.starts_with('0') {
+        return errors.invalid(path.clone(), value, "must not have leading 0s in prefix length");
+    }
+    if in_v6_clothes(ip).is_some() {
+        return errors.invalid(path.clone(), value, "must not be an IPv4-mapped IPv6 address");
+    }
+    if ipnet::IpNet::new(ip, n).is_ok_and(|net| net.network() != ip) {
+        errors.invalid(path.clone(), value, "must not have bits set beyond the prefix length");
+    }
+}
+
+/// Of an address that is accepted: how it should be written.
+pub fn ip_warnings(value: &str, path: &Path, out: &mut Vec<String>) {
+    let Some(ip) = sloppy_ip(value) else { return };
+    let mapped = in_v6_clothes(ip);
+    if value.parse::<IpAddr>().is_err() || mapped.is_some() {
+        let better = mapped.unwrap_or(ip);
+        out.push(format!(
+            "{path}: non-standard IP address {value:?} will be considered invalid in a future Kubernetes release: use {:?}",
+            better.to_string()
+        ));
+    } else if ip.is_ipv6() && ip.to_string() != value {
+        out.push(format!(
+            "{path}: IPv6 address {value:?} should be in RFC 5952 canonical format ({:?})",
+            ip.to_string()
+        ));
+    }
+}
+
+pub fn cidr_warnings(value: &str, path: &Path, out: &mut Vec<String>) {
+    let Some((address, bits)) = value.split_once('/') else { return };
+    let (Some(ip), Ok(n)) = (sloppy_ip(address), bits.parse::<u8>()) else { return };
+    let Ok(net) = ipnet::IpNet::new(ip, n) else { return };
+    if net.network() != ip {
+        let (whole, one) = (net.trunc().to_string(), format!("{ip}/{}", net.max_prefix_len()));
+        out.push(format!(
+            "{path}: CIDR value {value:?} is ambiguous in this context (should be {whole:?} or {one:?}?)"
+        ));
+        return;
+    }
+    let strict = address.parse::<IpAddr>().is_ok() && bits == n.to_string() && in_v6_clothes(ip).is_none();
+    if !strict {
+        out.push(format!(
+            "{path}: non-standard CIDR value {value:?} will be considered invalid in a future Kubernetes release: use {:?}",
+            net.to_string()
+        ));
+    } else if ip.is_ipv6() && net.to_string() != value {
+        out.push(format!(
+            "{path}: IPv6 CIDR value {value:?} should be in RFC 5952 canonical format ({:?})",
+            net.to_string()
+        ));
+    }
+}
+
+/// `example.com/path`: a domain, a slash and something after it.
+pub fn domain_prefixed_path(value: &str, path: &Path, errors: &mut Errors) {
+    if value.is_empty() {
+        return errors.required(path.clone(), "");
+    }
+    let Some((domain, rest)) = value.split_once('/').filter(|(d, r)| !d.is_empty() && !r.is_empty()) else {
+        let text = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        return errors.invalid(path.clone(), value, text);
+    };
+    each(errors, path, domain, names::dns1123_subdomain(domain));
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/%:@._~!$&'()*+,;=-".contains(c);
+    if !rest.chars().all(plain) {
+        errors.invalid(
+            path.clone(),
+            rest,
+            "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')",
+        );
+    }
+}
+
+/// Names that are meant for pods' host names had better be labels.
+pub fn name_as_label(obj: &Value, used_in: &str, out: &mut Vec<String>) {
+    let messages = names::dns1123_label(super::access::text_at(obj, &["metadata", "name"]));
+    if !messages.is_empty() {
+        out.push(format!(
+            "metadata.name: this is used in {used_in}, which can result in surprising behavior; a DNS label is recommended: [{}]",
+            messages.join(" ")
+        ));
     }
 }
 

@@ -5,11 +5,13 @@ pub mod bad_input;
 mod clients;
 pub mod etcd;
 pub mod fuzz;
+mod job_rules;
 mod jobs;
 mod kubectl;
 mod namespace;
 mod network;
 mod pods;
+mod quota;
 mod restart;
 pub mod robustness;
 pub mod security;
@@ -71,6 +73,16 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "workloads/Jobs are led by hand", on: On::Shared, run: jobs::are_led_by_hand },
     Scenario { name: "workloads/CronJobs", on: On::Shared, run: jobs::cron },
     Scenario { name: "workloads/pods that nobody else removes", on: On::Shared, run: workloads::garbage },
+    Scenario { name: "workloads/Jobs run by index", on: On::Shared, run: job_rules::indexed },
+    Scenario { name: "workloads/Jobs fail by limit, deadline, policy", on: On::Shared, run: job_rules::fail },
+    Scenario { name: "workloads/Jobs rest, resume, and go after their time", on: On::Shared, run: job_rules::rest_and_go },
+    Scenario { name: "quota/counts objects and refuses more", on: On::Shared, run: quota::counts_objects },
+    Scenario { name: "quota/counts what pods take", on: On::Shared, run: quota::counts_pods },
+    Scenario { name: "quota/scopes decide who pays", on: On::Shared, run: quota::keeps_scopes_apart },
+    Scenario { name: "quota/is an object with a status", on: On::Shared, run: quota::is_an_object },
+    Scenario { name: "quota/LimitRanges fill in and bound", on: On::Shared, run: quota::limit_ranges },
+    Scenario { name: "quota/what is in use stays", on: On::Shared, run: quota::in_use_stays },
+    Scenario { name: "quota/disruption budgets hold evictions back", on: On::Shared, run: quota::disruption_budgets },
     Scenario {
         name: "restart/containers outlive the server",
         on: On::Own,

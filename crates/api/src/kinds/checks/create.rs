@@ -160,20 +160,20 @@ spec:
         expect![[r#"
             spec.containers[0].securityContext: Invalid value: {"allowPrivilegeEscalation":false,"privileged":true}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true
             spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "Never", "OnFailure"
-            spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None
             spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive
             spec.securityContext.sysctls[0].name: Invalid value: "A B": must have at most 253 characters and match regex ([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?
             spec.securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost
             spec.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled
             spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true
+            spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None
+            spec.schedulingGates[1]: Duplicate value: "a"
             spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero
             spec.topologySpreadConstraints[0].topologyKey: Required value: can not be empty
             spec.topologySpreadConstraints[0].whenUnsatisfiable: Unsupported value: "Maybe": supported values: "DoNotSchedule", "ScheduleAnyway"
-            spec.schedulingGates[1]: Duplicate value: "a"
+            spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive
             spec.tolerations[0].operator: Invalid value: "Equal": operator must be Exists when `key` is empty, which means "match all values and all keys"
             spec.tolerations[1].effect: Invalid value: "NoSchedule": effect must be 'NoExecute' when `tolerationSeconds` is set
             spec.tolerations[2].operator: Unsupported value: "Is": supported values: "Equal", "Exists"
-            spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive
             spec.ephemeralContainers: Forbidden: cannot be set on create
             spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared
         "#]],
@@ -436,8 +436,8 @@ fn others() {
         "apiVersion: v1\nkind: LimitRange\nmetadata: {name: l, namespace: d}\nspec: {limits: [{type: Container, min: {cpu: 2}, max: {cpu: 1}}]}",
         expect![[r#"
             spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than max value 1
-            spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than default request value 1
-            spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than default value 1
+            spec.limits[0].defaultRequest[cpu]: Invalid value: "1": min value 2 is greater than default request value 1
+            spec.limits[0].default[cpu]: Invalid value: "2": min value 2 is greater than default value 1
         "#]],
     );
 }

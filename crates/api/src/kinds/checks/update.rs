@@ -261,10 +261,10 @@ spec:
     expect![[r#"
         spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use "kubernetes.io/os" instead
         spec.volumes[0].gitRepo: deprecated in v1.11, and disabled by default in v1.33+
+        spec.containers[0].resources.limits[memory]: fractional byte value "500m" is invalid, must be an integer
+        spec.containers[0].resources.requests[memory]: fractional byte value "500m" is invalid, must be an integer
         spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply
-        spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0] (port 80/TCP)
-        spec.containers[0].resources.limits[memory]: fractional byte value 500m is invalid, must be an integer
-        spec.containers[0].resources.requests[memory]: fractional byte value 500m is invalid, must be an integer"#]]
+        spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0]"#]]
     .assert_eq(&strategy_of(&pod).warnings(&pod, None).join("\n"));
 }
 

@@ -47,7 +47,10 @@ pub fn pod(new: &Value, old: &Value, errors: &mut Errors) {
         gated(n, o, &mut munged, &path, errors);
     }
     if !same(&munged, o) {
-        let text = format!("pod updates may not change fields other than {UPDATABLE}\n{}", difference(o, &munged));
+        let text = format!(
+            "pod updates may not change fields other than {UPDATABLE}\n{}",
+            difference("core.PodSpec", o, &munged)
+        );
         errors.forbidden(path, text);
     }
 }
@@ -103,8 +106,8 @@ fn deadline(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// The changed fields, one line each for what was and what would be, in the manner of Go's `cmp.Diff`.
-pub fn difference(old: &Value, new: &Value) -> String {
-    let mut out = String::from("  core.PodSpec{\n");
+pub fn difference(what: &str, old: &Value, new: &Value) -> String {
+    let mut out = format!("  {what}{{\n");
     walk(old, new, "", &mut out);
     out.push_str("  }\n");
     out
@@ -261,7 +264,7 @@ pub fn resize(new: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     if !same(&munged, o) {
-        let text = format!("only cpu and memory resources are mutable\n{}", difference(o, &munged));
+        let text = format!("only cpu and memory resources are mutable\n{}", difference("core.PodSpec", o, &munged));
         errors.forbidden(path, text);
     }
 }

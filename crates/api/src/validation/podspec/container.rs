@@ -181,6 +181,24 @@ fn restart_policy(c: &Value, p: &Path, errors: &mut Errors) {
     } else if !list(c, "restartPolicyRules").is_empty() {
         errors.required(p.child("restartPolicy"), "must specify restartPolicy when restart rules are used");
     }
+    let rules = list(c, "restartPolicyRules");
+    if rules.len() > 20 {
+        errors.too_many(p.child("restartPolicyRules"), rules.len(), 20);
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let p = p.child("restartPolicyRules").index(i);
+        values::one_of(text(rule, "action"), &["Restart", "RestartAllContainers"], p.child("action"), errors);
+        let codes = field(rule, "exitCodes");
+        let p = p.child("exitCodes");
+        if codes.is_null() {
+            errors.required(p, "must be specified");
+            continue;
+        }
+        values::required_one_of(text(codes, "operator"), &["In", "NotIn"], p.child("operator"), errors);
+        if list(codes, "values").len() > 255 {
+            errors.too_many(p.child("values"), list(codes, "values").len(), 255);
+        }
+    }
 }
 
 fn common(c: &Value, around: &Around, p: &Path, errors: &mut Errors) {
@@ -478,7 +496,10 @@ fn volume_mounts(c: &Value, around: &Around, p: &Path, errors: &mut Errors) {
             let p = p.child("recursiveReadOnly");
             values::one_of(recursive, &["Disabled", "Enabled", "IfPossible"], p.clone(), errors);
             if recursive != "Disabled" && !flag(m, "readOnly") {
-                errors.forbidden(p, "may only be specified when readOnly is true");
+                errors.forbidden(p.clone(), "may only be specified when readOnly is true");
+            }
+            if recursive != "Disabled" && !matches!(text(m, "mountPropagation"), "" | "None") {
+                errors.forbidden(p, "may only be specified when mountPropagation is None or not specified");
             }
         }
     }

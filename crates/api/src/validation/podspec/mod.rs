@@ -1,13 +1,14 @@
 //! Pod specs and pod templates (core `ValidatePodSpec`): the driver, and the rules of the spec's own fields.
 
 mod container;
+mod os;
 mod resources;
 mod scheduling;
 mod security;
 mod volumes;
 
 pub use container::ephemeral_containers;
-pub use resources::{milli, parse as parse_quantity, resource_list, resource_requirements};
+pub use resources::{milli, parse as parse_quantity, quantity_value, resource_list, resource_requirements};
 pub use scheduling::{added_tolerations_only, node_selector, tolerations};
 pub use volumes::volume_source_count;
 
@@ -30,12 +31,8 @@ pub fn pod_template(template: &Value, path: &Path, errors: &mut Errors) {
 
 /// A `PodSpec`, after defaults.
 pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
-    values::non_negative(
-        field(spec, "terminationGracePeriodSeconds"),
-        path.child("terminationGracePeriodSeconds"),
-        errors,
-    );
     volumes::volumes(list(spec, "volumes"), &path.child("volumes"), errors);
+    resource_claims(list(spec, "resourceClaims"), &path.child("resourceClaims"), errors);
     container::containers(spec, path, errors);
     ephemeral_containers(spec, path, errors);
     if has(spec, "resources") {
@@ -47,27 +44,40 @@ pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
         path.child("restartPolicy"),
         errors,
     );
-    dns(spec, path, errors);
+    values::required_one_of(
+        text(spec, "dnsPolicy"),
+        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+        path.child("dnsPolicy"),
+        errors,
+    );
     labels::labels(field(spec, "nodeSelector"), &path.child("nodeSelector"), errors);
     security::pod(spec, path, errors);
     host_namespaces(spec, path, errors);
     scheduling::affinity(field(spec, "affinity"), &path.child("affinity"), errors);
+    dns_config(spec, path, errors);
+    for (i, g) in list(spec, "readinessGates").iter().enumerate() {
+        let p = path.child("readinessGates").index(i).child("conditionType");
+        values::qualified_name(text(g, "conditionType"), &p, errors);
+    }
+    scheduling::scheduling_gates(list(spec, "schedulingGates"), &path.child("schedulingGates"), errors);
     scheduling::topology_spread(
         list(spec, "topologySpreadConstraints"),
         &path.child("topologySpreadConstraints"),
         errors,
     );
-    scheduling::scheduling_gates(list(spec, "schedulingGates"), &path.child("schedulingGates"), errors);
-    tolerations(list(spec, "tolerations"), &path.child("tolerations"), errors);
-    for (i, g) in list(spec, "readinessGates").iter().enumerate() {
-        let p = path.child("readinessGates").index(i).child("conditionType");
-        values::qualified_name(text(g, "conditionType"), &p, errors);
-    }
-    for key in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
+    os::host_process(spec, path, errors);
+    let subdomain = |key: &str, errors: &mut Errors| {
         let value = text(spec, key);
         if !value.is_empty() {
             values::dns_subdomain(value, &path.child(key), errors);
         }
+    };
+    subdomain("serviceAccountName", errors);
+    subdomain("nodeName", errors);
+    if let Some(seconds) = int(spec, "activeDeadlineSeconds")
+        && !(1..=i64::from(i32::MAX)).contains(&seconds)
+    {
+        errors.invalid(path.child("activeDeadlineSeconds"), seconds, values::between(1, i64::from(i32::MAX)));
     }
     for key in ["hostname", "subdomain"] {
         let value = text(spec, key);
@@ -75,11 +85,7 @@ pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
             values::dns_label(value, &path.child(key), errors);
         }
     }
-    if let Some(seconds) = int(spec, "activeDeadlineSeconds")
-        && !(1..=i64::from(i32::MAX)).contains(&seconds)
-    {
-        errors.invalid(path.child("activeDeadlineSeconds"), seconds, values::between(1, i64::from(i32::MAX)));
-    }
+    tolerations(list(spec, "tolerations"), &path.child("tolerations"), errors);
     for (i, alias) in list(spec, "hostAliases").iter().enumerate() {
         let p = path.child("hostAliases").index(i);
         values::ip(text(alias, "ip"), &p.child("ip"), errors);
@@ -87,6 +93,8 @@ pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
             values::dns_subdomain(name, &p.child("hostnames"), errors);
         }
     }
+    subdomain("priorityClassName", errors);
+    subdomain("runtimeClassName", errors);
     let preemption = text(spec, "preemptionPolicy");
     if !preemption.is_empty() {
         values::one_of(preemption, &["Never", "PreemptLowerPriority"], path.child("preemptionPolicy"), errors);
@@ -99,8 +107,8 @@ pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
     if has(spec, "os") {
         let os = text_at(spec, &["os", "name"]);
         values::required_one_of(os, &["linux", "windows"], path.child("os.name"), errors);
+        os::fields(spec, os, path, errors);
     }
-    resource_claims(list(spec, "resourceClaims"), &path.child("resourceClaims"), errors);
 }
 
 fn resource_claims(claims: &[Value], path: &Path, errors: &mut Errors) {
@@ -134,14 +142,8 @@ fn resource_claims(claims: &[Value], path: &Path, errors: &mut Errors) {
     }
 }
 
-fn dns(spec: &Value, path: &Path, errors: &mut Errors) {
+fn dns_config(spec: &Value, path: &Path, errors: &mut Errors) {
     let policy = text(spec, "dnsPolicy");
-    values::required_one_of(
-        policy,
-        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
-        path.child("dnsPolicy"),
-        errors,
-    );
     let config = field(spec, "dnsConfig");
     let path = path.child("dnsConfig");
     let servers = texts(config, "nameservers");
@@ -194,6 +196,13 @@ fn host_namespaces(spec: &Value, path: &Path, errors: &mut Errors) {
         for key in ["hostNetwork", "hostPID", "hostIPC"] {
             if flag(spec, key) {
                 errors.forbidden(path.child(key), "when `hostUsers` is false");
+            }
+        }
+        for key in ["containers", "initContainers"] {
+            for (i, c) in list(spec, key).iter().enumerate() {
+                if !list(c, "volumeDevices").is_empty() {
+                    errors.forbidden(path.child(key).index(i).child("volumeDevices"), "when `hostUsers` is false");
+                }
             }
         }
     }

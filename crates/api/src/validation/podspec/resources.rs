@@ -203,4 +203,37 @@ pub fn pod_resources(spec: &Value, path: &Path, errors: &mut Errors) {
             }
         }
     }
+    containers_fit(spec, r, path, errors);
+}
+
+/// The pod's own amounts leave room for its containers.
+fn containers_fit(spec: &Value, r: &Value, path: &Path, errors: &mut Errors) {
+    let asked = crate::quota::pod_total(&without_pod_resources(spec), "requests");
+    for (name, q) in entries(r, "requests") {
+        if let (Some(pod), Some(sum)) = (parse(q), asked.get(name))
+            && pod < *sum
+        {
+            let text = format!("must be greater than or equal to aggregate container requests of {sum}");
+            errors.invalid(path.child("requests").key(name), shown(q), text);
+        }
+    }
+    for kind in ["containers", "initContainers"] {
+        for (i, c) in list(spec, kind).iter().enumerate() {
+            for (name, q) in entries(field(c, "resources"), "limits") {
+                if let (Some(own), Some(pod)) = (parse(q), parse(field(field(r, "limits"), name)))
+                    && own > pod
+                {
+                    let p = Path::new("spec").child(kind).index(i).child("resources.limits").key(name);
+                    errors.invalid(p, shown(q), format!("must be less than or equal to pod limits of {pod}"));
+                }
+            }
+        }
+    }
+}
+
+fn without_pod_resources(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    remove(&mut spec, "resources");
+    remove(&mut spec, "overhead");
+    spec
 }

@@ -122,6 +122,12 @@ fn pod_affinity_term(t: &Value, path: &Path, errors: &mut Errors) {
             errors.forbidden(path.child(key), "must not be specified when labelSelector is not set");
         }
     }
+    for (i, k) in texts(t, "matchLabelKeys").iter().enumerate() {
+        if texts(t, "mismatchLabelKeys").contains(k) {
+            let p = path.child("matchLabelKeys").index(i);
+            errors.invalid(p, *k, "exists in both matchLabelKeys and mismatchLabelKeys");
+        }
+    }
     topology_key(t, path, errors);
 }
 
