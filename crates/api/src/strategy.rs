@@ -81,6 +81,10 @@ pub trait Strategy: Send + Sync + 'static {
     /// and every other top-level field but `metadata` and `status`.
     fn prepare_status_update(&self, _new: &mut Value, _old: &Value) {}
 
+    /// What a kind puts on an object when its deletion is asked for the first time (CustomResourceDefinition's
+    /// finalizer).
+    fn prepare_delete(&self, _obj: &mut Value, _now: jiff::Timestamp) {}
+
     fn validate_create(&self, _obj: &Value, _errors: &mut Errors) {}
 
     /// Includes whatever of `validate_create` upstream repeats on update, plus immutability.

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
+pub mod custom;
 pub mod discovery;
 pub mod flow;
 pub mod health;

@@ -144,15 +144,18 @@ async fn pass(
         told: notes.clone(),
         internal: false,
     };
-    let (answer, warnings) = match resource(server, call, request).await? {
+    let defines = row.group == "apiextensions.k8s.io" && !matches!(info.verb.as_str(), "get" | "list" | "watch");
+    let outcome = resource(server, call, request).await?;
+    if defines {
+        // Whoever defines a resource may use it at once.
+        server.registry.custom.settle(server.registry.store.revision()).await;
+    }
+    let (answer, warnings) = match outcome {
         Outcome::Raw(r) => return Ok(r),
         Outcome::Answer(a, w) => (a, w),
     };
     notes.lock().extend(warnings);
-    Ok(respond::answer(
-        answer,
-        &respond::Request { accept: &accept, row: &row, catalogue: &catalogue, include_object: &include_object, gzip },
-    ))
+    Ok(respond::answer(answer, &respond::Request { accept: &accept, row: &row, include_object: &include_object, gzip }))
 }
 
 /// One request for a resource, by verb.
@@ -164,6 +167,11 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
     }
     let verb = call.info.verb.clone();
     if !row.has_verb(&verb) {
+        if row.custom.as_ref().is_some_and(|d| d.terminating) && verb == "create" {
+            let mut s = Status::method_not_supported(&row.group, &row.plural, &verb);
+            s.message = format!("{verb} not allowed while custom resource definition is terminating");
+            return Err(s);
+        }
         let shown = if request.method() == Method::HEAD { "get" } else { verb.as_str() };
         return Err(Status::method_not_supported(&row.group, &row.plural, shown));
     }
@@ -224,15 +232,7 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
 async fn body(call: &mut Call<'_>, content_type: &str, request: Request<Body>) -> Result<Value> {
     let bytes = wire::read(request.into_body()).await?;
     let row = call.row.clone();
-    let (mut object, warnings) = wire::decode(
-        &row.types,
-        row.type_id,
-        &row.kind,
-        &row.version,
-        content_type,
-        &bytes,
-        call.options.field_validation,
-    )?;
+    let (mut object, warnings) = wire::decode_object(&row, content_type, &bytes, call.options.field_validation)?;
     create::check_kind(&object, &row.api_version(), &row.kind)?;
     object["apiVersion"] = row.api_version().into();
     object["kind"] = row.kind.as_str().into();

@@ -1,10 +1,11 @@
 //! Answers become HTTP responses: the only place where objects are encoded, and where errors become `Status`.
 
 use crate::accept::{self, Accept, Format, Shape};
+use crate::registry::Answer;
 use crate::registry::list::Listing;
-use crate::registry::stored::{self, Splice};
+use crate::registry::stored::Splice;
+use crate::registry::view::Item;
 use crate::registry::watch::{Frame, Stream};
-use crate::registry::{Answer, Catalogue};
 use api::catalogue::Resource;
 use api::strategy::Now;
 use axum::body::Body;
@@ -24,7 +25,6 @@ const GZIP_MIN: usize = 128 * 1024;
 pub struct Request<'a> {
     pub accept: &'a Accept,
     pub row: &'a Arc<Resource>,
-    pub catalogue: &'a Catalogue,
     pub include_object: &'a str,
     pub gzip: bool,
 }
@@ -108,15 +108,14 @@ pub fn answer(a: Answer, q: &Request<'_>) -> Response<Body> {
             };
             finish(response, q.gzip)
         }
-        Answer::Entry(entry) => {
-            if q.accept == &accept::JSON && stored::is_storage(q.row) {
-                let mut out = Vec::with_capacity(entry.value.len() + 48);
-                Splice::new(q.row, true).object(&mut out, &entry, entry.mod_revision);
+        Answer::Item(item) => {
+            if q.accept == &accept::JSON {
+                let mut out = Vec::with_capacity(item.size());
+                item.write(&Splice::new(q.row, true), &mut out, item.entry.mod_revision);
                 out.push(b'\n');
                 return finish(bytes(200, "application/json", out.into()), q.gzip);
             }
-            let value = stored::decode_as(q.row, &entry, &q.catalogue.storage_of(q.row));
-            answer(Answer::ok(value), q)
+            answer(Answer::ok(item.object()), q)
         }
         Answer::List(listing) => list(listing, q),
         Answer::Watch(stream) => watch(*stream, q),
@@ -185,16 +184,14 @@ fn list_meta(l: &Listing) -> Value {
 }
 
 fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
-    let storage = q.catalogue.storage_of(q.row);
-    let decoded = |e: &store::Entry| stored::decode_as(q.row, e, &storage);
     match &q.accept.shape {
-        Shape::Plain if q.accept == &accept::JSON && stored::is_storage(q.row) => spliced_list(l, q),
+        Shape::Plain if q.accept == &accept::JSON => spliced_list(l, q),
         Shape::Plain => {
             let items: Vec<Value> = l
-                .entries
+                .items
                 .iter()
-                .map(|e| {
-                    let mut v = decoded(e);
+                .map(|i| {
+                    let mut v = i.object();
                     if let Some(o) = v.as_object_mut().filter(|_| is_builtin(q.row)) {
                         o.remove("kind");
                         o.remove("apiVersion");
@@ -209,7 +206,7 @@ fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
         }
         Shape::Partial { list: false, .. } => status(&unlike("PartialObjectMetadata", "a list"), q.accept),
         Shape::Partial { version, .. } => {
-            let items: Vec<Value> = l.entries.iter().map(|e| partial(&decoded(e), version)).collect();
+            let items: Vec<Value> = l.items.iter().map(|i| partial(&i.object(), version)).collect();
             let v = json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
                 "metadata": list_meta(&l), "items": items,
@@ -220,7 +217,7 @@ fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
             let mut t = table_head(q.row, version);
             t["metadata"] = list_meta(&l);
             let rows: Vec<Value> =
-                l.entries.iter().map(|e| table_row(q.row, &decoded(e), version, q.include_object)).collect();
+                l.items.iter().map(|i| table_row(q.row, &i.object(), version, q.include_object)).collect();
             t["rows"] = rows.into();
             finish(value_response(200, &t, q.accept), q.gzip)
         }
@@ -242,35 +239,35 @@ fn spliced_list(l: Listing, q: &Request<'_>) -> Response<Body> {
         list_meta(&l)
     )
     .into_bytes();
-    let total: usize = l.entries.iter().map(|e| e.value.len() + 48).sum();
+    let total: usize = l.items.iter().map(Item::size).sum();
     if total <= CHUNK || (q.gzip && total >= GZIP_MIN) {
         head.reserve(total);
-        for (i, e) in l.entries.iter().enumerate() {
+        for (i, item) in l.items.iter().enumerate() {
             if i > 0 {
                 head.push(b',');
             }
-            splice.item(&mut head, e);
+            item.write_item(&splice, &mut head);
         }
         head.extend_from_slice(b"]}\n");
         return finish(bytes(200, "application/json", head.into()), q.gzip);
     }
-    let entries = l.entries;
+    let items = l.items;
     let mut at = 0;
     let mut pending = Some(head);
     let chunks = std::iter::from_fn(move || {
         let mut out = match pending.take() {
             Some(h) => h,
-            None if at > entries.len() => return None,
+            None if at > items.len() => return None,
             None => Vec::with_capacity(CHUNK + 4096),
         };
-        while at < entries.len() && out.len() < CHUNK {
+        while at < items.len() && out.len() < CHUNK {
             if at > 0 {
                 out.push(b',');
             }
-            splice.item(&mut out, &entries[at]);
+            items[at].write_item(&splice, &mut out);
             at += 1;
         }
-        if at == entries.len() {
+        if at == items.len() {
             out.extend_from_slice(b"]}\n");
             at += 1;
         }
@@ -323,7 +320,7 @@ fn watch(stream: Stream, q: &Request<'_>) -> Response<Body> {
         let frames = stream.next().await?;
         let mut out = Vec::with_capacity(frames.len() * 1024);
         for f in &frames {
-            framer.write(&mut out, f, stream.row(), stream.storage());
+            framer.write(&mut out, f, stream.row());
         }
         Some((Ok::<_, std::convert::Infallible>(Bytes::from(out)), (stream, framer)))
     });
@@ -341,13 +338,13 @@ struct Framer {
 }
 
 impl Framer {
-    fn write(&mut self, out: &mut Vec<u8>, f: &Frame, row: &Resource, storage: &Resource) {
-        if self.accept.format == Format::Json && self.accept.shape == Shape::Plain && stored::is_storage(row) {
-            let (entry, revision) = match f {
-                Frame::Added(e) | Frame::Modified(e) => (e, e.mod_revision),
-                Frame::Deleted(e, r) => (e, *r),
+    fn write(&mut self, out: &mut Vec<u8>, f: &Frame, row: &Resource) {
+        if self.accept.format == Format::Json && self.accept.shape == Shape::Plain {
+            let (item, revision) = match f {
+                Frame::Added(i) | Frame::Modified(i) => (i, i.entry.mod_revision),
+                Frame::Deleted(i, r) => (i, *r),
                 Frame::Bookmark { .. } | Frame::Error(_) => {
-                    let v = json!({"type": f.kind(), "object": f.object(row, storage)});
+                    let v = json!({"type": f.kind(), "object": f.object(row)});
                     out.extend_from_slice(v.to_string().as_bytes());
                     return out.push(b'\n');
                 }
@@ -355,10 +352,10 @@ impl Framer {
             out.extend_from_slice(b"{\"type\":\"");
             out.extend_from_slice(f.kind().as_bytes());
             out.extend_from_slice(b"\",\"object\":");
-            self.splice.object(out, entry, revision);
+            item.write(&self.splice, out, revision);
             return out.extend_from_slice(b"}\n");
         }
-        let object = f.object(row, storage);
+        let object = f.object(row);
         let shaped = match (&self.accept.shape, f) {
             (_, Frame::Error(_)) | (Shape::Plain, _) => object,
             (Shape::Partial { version, .. }, _) => partial(&object, version),

@@ -43,18 +43,42 @@ pub async fn read(mut body: axum::body::Body) -> Result<Bytes> {
     })
 }
 
-/// Decodes a body against a type. Unknown and duplicate fields are dropped, and refused or told as `validation` says.
-pub fn decode(
-    types: &Types,
-    ty: TypeId,
-    kind: &str,
-    version: &str,
+/// Decodes a body as an object of a row's kind.
+pub fn decode_object(
+    row: &Resource,
     content_type: &str,
     bytes: &[u8],
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>)> {
-    let media = content_type.split(';').next().unwrap_or("").trim();
-    let failed = |e: DecodeError| match e {
+    let Some(version) = version_of(row) else {
+        return decode(&row.types, row.type_id, &row.kind, &row.version, content_type, bytes, validation);
+    };
+    let media = media_type(content_type);
+    let decoded = match media {
+        "" | "application/json" => version.decode(bytes, false),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => version.decode(bytes, true),
+        _ => return Err(unknown_format("")),
+    };
+    decoded.and_then(|d| judge(d, validation)).map_err(|e| undecodable(e, &row.kind, &row.version, media, bytes))
+}
+
+/// The version of a custom resource that a row serves.
+fn version_of(row: &Resource) -> Option<&api::custom::Version> {
+    row.custom.as_ref()?.version(&row.version).map(|v| v.as_ref())
+}
+
+fn media_type(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or("").trim()
+}
+
+fn unknown_format(protobuf: &str) -> Status {
+    Status::unsupported_media_type(format!(
+        "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml{protobuf}"
+    ))
+}
+
+fn undecodable(e: DecodeError, kind: &str, version: &str, media: &str, bytes: &[u8]) -> Status {
+    match e {
         // So wrong that there is no telling what it was meant to be.
         DecodeError::Syntax(why) => {
             let why = match media {
@@ -67,7 +91,21 @@ pub fn decode(
             ))
         }
         e => Status::bad_request(e.cannot_handle(kind, version)),
-    };
+    }
+}
+
+/// Decodes a body against a type. Unknown and duplicate fields are dropped, and refused or told as `validation` says.
+pub fn decode(
+    types: &Types,
+    ty: TypeId,
+    kind: &str,
+    version: &str,
+    content_type: &str,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>)> {
+    let media = media_type(content_type);
+    let failed = |e: DecodeError| undecodable(e, kind, version, media, bytes);
     let decoded = match media {
         "" | "application/json" => api::codec::json::decode(types, ty, bytes),
         "application/yaml" | "application/x-yaml" | "text/yaml" => api::codec::yaml::decode(types, ty, bytes),
@@ -77,9 +115,7 @@ pub fn decode(
         }
         _ => {
             let protobuf = if is_builtin(types) { ", application/vnd.kubernetes.protobuf" } else { "" };
-            return Err(Status::unsupported_media_type(format!(
-                "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml{protobuf}"
-            )));
+            return Err(unknown_format(protobuf));
         }
     };
     decoded.and_then(|d| judge(d, validation)).map_err(failed)
@@ -124,7 +160,11 @@ pub fn patched(
     raw: &Value,
     validation: FieldValidation,
 ) -> std::result::Result<(Value, Vec<String>), DecodeError> {
-    judge(api::codec::json::decode_value(&row.types, row.type_id, raw)?, validation)
+    let decoded = match version_of(row) {
+        Some(version) => version.decode_value(raw.clone())?,
+        None => api::codec::json::decode_value(&row.types, row.type_id, raw)?,
+    };
+    judge(decoded, validation)
 }
 
 #[cfg(test)]

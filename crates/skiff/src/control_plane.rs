@@ -12,7 +12,7 @@ use apiserver::registry::{Catalogue, Registry};
 use apiserver::server::Server;
 use apiserver::services::ServiceAddresses;
 use apiserver::{
-    admission, aggregation, authz, bootstrap, flow, health, metrics, openapi, outbound, pki, proxying, tokens,
+    admission, aggregation, authz, bootstrap, custom, flow, health, metrics, openapi, outbound, pki, proxying, tokens,
 };
 use arc_swap::ArcSwap;
 use client::{Client, Informers};
@@ -82,6 +82,7 @@ impl ControlPlane {
             store: store.clone(),
             catalogue_changed: Default::default(),
             catalogue: ArcSwap::from_pointee(Catalogue::new(api::catalogue::builtin())),
+            custom: custom::Custom::new(outbound.clone(), Box::new(|_| None)),
             admission: admission::default_chain(&admission::Parts {
                 reader: &reader,
                 authorizer: &(authz.clone() as Arc<dyn authz::Authorizer>),
@@ -130,6 +131,16 @@ impl ControlPlane {
             client_ca_pem: pki.ca.cert_pem.clone(),
             front_proxy_ca_pem: pki.front_proxy_ca.cert_pem.clone(),
         };
+        // Custom resources are served before anybody can ask for them.
+        custom::controller::Controller::load(&server).context("failed to read custom resources")?;
+        let defining = server.clone();
+        let mut tasks = vec![supervisor.keep("custom-resources", move |life| {
+            let server = defining.clone();
+            async move {
+                custom::controller::Controller::load(&server)?.run(life).await;
+                Ok::<_, store::Error>(())
+            }
+        })];
         bootstrap::ensure(&server, &options)
             .await
             .map_err(|s| anyhow!("failed to make the cluster's first objects: {s}"))?;
@@ -140,10 +151,10 @@ impl ControlPlane {
         let tls = Arc::new(pki.server_config(cert)?);
         let (serving, cut) = (server.clone().serve(listener, tls, shutdown.clone()), Shutdown::new());
         let guard = cut.clone().drop_guard();
-        let mut tasks = vec![tokio::spawn(async move {
+        tasks.push(tokio::spawn(async move {
             let _guard = guard;
             serving.await;
-        })];
+        }));
         let aggregating = server.clone();
         tasks.push(supervisor.keep("aggregator", move |life| {
             let server = aggregating.clone();

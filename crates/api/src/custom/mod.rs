@@ -292,11 +292,16 @@ impl Version {
         Ok(raw)
     }
 
-    /// Brings an object that was read from the store, or that a webhook converted, to the schema as it is now.
+    /// Brings an object that was read from the store to the schema as it is now.
     pub fn read(&self, object: &mut Value) {
+        self.prune(object);
+        default::default(object, &self.schema);
+    }
+
+    /// Drops what this version doesn't know, from an object that comes from elsewhere than a request.
+    pub fn prune(&self, object: &mut Value) {
         let mut dropped = Vec::new();
         prune::prune(object, &self.schema, &mut dropped);
         let _ = embedded::coerce(object, &self.schema, embedded::Malformed::Drop, &mut dropped);
-        default::default(object, &self.schema);
     }
 }

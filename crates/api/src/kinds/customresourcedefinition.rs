@@ -2,6 +2,7 @@
 
 use super::admissionregistration::client_config;
 use super::columns;
+use crate::custom::names;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::values;
@@ -60,6 +61,24 @@ impl Strategy for CustomResourceDefinition {
     fn prepare_update(&self, new: &mut Value, old: &Value, _has_status: bool) {
         copy_field(new, old, "status");
         remember_storage_version(new);
+    }
+
+    fn prepare_delete(&self, obj: &mut Value, now: jiff::Timestamp) {
+        let Some(meta) = ensure_object(obj, "metadata") else { return };
+        if !texts(meta, "finalizers").contains(&names::FINALIZER) {
+            let mut all = list(meta, "finalizers").to_vec();
+            all.push(names::FINALIZER.into());
+            set(meta, "finalizers", all);
+        }
+        if let Some(status) = ensure_object(obj, "status") {
+            names::terminating(
+                status,
+                "True",
+                "InstanceDeletionPending",
+                "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+                &meta::object::time(now),
+            );
+        }
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {

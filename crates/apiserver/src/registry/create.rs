@@ -102,10 +102,18 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
                 return Err(s);
             }
         };
-        match call.registry.store.create(&key, call.encode(&new), call.ttl()).await {
+        let bytes = match call.encode(&new).await {
+            Ok(b) => b,
+            Err(s) => {
+                claim.release().await;
+                call.release(Operation::Create, "", &name, &mut new, None).await;
+                return Err(s);
+            }
+        };
+        match call.registry.store.create(&key, bytes, call.ttl()).await {
             Ok(Cas::Done { entry, .. }) => {
                 claim.keep();
-                return Ok(call.decode(&entry));
+                return Ok(call.see(&entry).await?.object());
             }
             Ok(Cas::Conflict(_)) => {
                 claim.release().await;

@@ -3,14 +3,14 @@
 //! Source: API concepts, "Resource deletion"; garbage collection, "Cascading deletion".
 
 use super::update::finished;
-use super::{Answer, Call, create, give_way, list, store_error};
+use super::{Answer, Call, create, give_way, list, store_error, stored};
 use crate::admission::Operation;
 use crate::options::{Write, check_dry_run, invalid};
 use create::{metadata, text};
 use meta::field::{Errors, Path};
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
-use store::{Cas, Entry};
+use store::Cas;
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
@@ -132,9 +132,9 @@ pub async fn delete(mut call: Call<'_>, body: &Value) -> Result<(Answer, Vec<Str
 pub async fn delete_collection(mut call: Call<'_>, body: &Value) -> Result<(Answer, Vec<String>)> {
     let options = DeleteOptions::parse(body, &mut call)?;
     let listing = list::select(&call).await?;
-    for entry in &listing.entries {
-        let name = entry.key.rsplit('/').next().unwrap_or_default().to_string();
-        let namespace = text(&call.decode(entry), "namespace");
+    for item in &listing.items {
+        let name = item.key().rsplit('/').next().unwrap_or_default().to_string();
+        let namespace = text(&stored::parse(&item.entry), "namespace");
         let mut info = call.info.clone();
         info.namespace = namespace;
         let mut one = Call {
@@ -173,10 +173,13 @@ pub enum Plan {
 /// Pure: from the object, the options, and the time to the next state.
 pub fn plan(row: &api::catalogue::Resource, old: &Value, options: &DeleteOptions, now: jiff::Timestamp) -> Plan {
     let mut new = old.clone();
+    if old["metadata"]["deletionTimestamp"].is_null() {
+        row.strategy.prepare_delete(&mut new, now);
+    }
     let is_pod = row.group.is_empty() && row.kind == "Pod";
     let is_namespace = row.group.is_empty() && row.kind == "Namespace";
 
-    let mut finalizers: Vec<String> = old["metadata"]["finalizers"]
+    let mut finalizers: Vec<String> = new["metadata"]["finalizers"]
         .as_array()
         .map(|a| a.iter().filter_map(|v| v.as_str().map(String::from)).collect())
         .unwrap_or_default();
@@ -265,7 +268,7 @@ pub async fn remove(call: &mut Call<'_>, name: &str, options: &DeleteOptions) ->
     for lost in 0.. {
         give_way(lost).await;
         let entry = store.get(&key).ok_or_else(|| call.not_found(name))?;
-        let old = call.decode(&entry);
+        let old = call.see(&entry).await?.object();
         if options.ignore_store_read_error && old.is_object() {
             // It is for objects that can't be read; this one can.
             let mut errors = Errors::default();
@@ -286,12 +289,17 @@ pub async fn remove(call: &mut Call<'_>, name: &str, options: &DeleteOptions) ->
                     return Ok(Answer::Object { code: kept, value: new });
                 }
                 match store
-                    .update(&key, call.encode(&new), entry.mod_revision, call.ttl())
+                    .update(&key, call.encode(&new).await?, entry.mod_revision, call.ttl())
                     .await
                     .map_err(store_error)?
                 {
-                    Cas::Done { entry, .. } if kept == 200 => return Ok(Answer::Entry(entry)),
-                    Cas::Done { entry, .. } => return Ok(Answer::Object { code: kept, value: call.decode(&entry) }),
+                    Cas::Done { entry, .. } => {
+                        let item = call.see(&entry).await?;
+                        return Ok(match kept {
+                            200 => Answer::Item(item),
+                            code => Answer::Object { code, value: item.object() },
+                        });
+                    }
                     Cas::Conflict(_) => continue,
                 }
             }
@@ -300,9 +308,11 @@ pub async fn remove(call: &mut Call<'_>, name: &str, options: &DeleteOptions) ->
                     return Ok(removed(&row, &old));
                 }
                 match store.delete(&key, Some(entry.mod_revision)).await.map_err(store_error)? {
-                    Cas::Done { entry, revision } => {
+                    Cas::Done { revision, .. } => {
                         call.registry.addresses.release(&row, &old).await;
-                        return Ok(removed(&row, &with_revision(call, &entry, revision.0)));
+                        let mut last = old;
+                        stored::set_version(&mut last, revision);
+                        return Ok(removed(&row, &last));
                     }
                     Cas::Conflict(_) => continue,
                 }
@@ -337,12 +347,6 @@ fn check_preconditions(
         ));
     }
     Ok(())
-}
-
-fn with_revision(call: &Call<'_>, entry: &Entry, revision: u64) -> Value {
-    let mut v = call.decode(entry);
-    v["metadata"]["resourceVersion"] = revision.to_string().into();
-    v
 }
 
 /// A few kinds answer the object that is gone, the rest a Status.

@@ -35,5 +35,5 @@ pub async fn get(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
     }
     let name = &call.info.name;
     let entry = store.get(&call.key(name)).ok_or_else(|| call.not_found(name))?;
-    Ok((Answer::Entry(entry), std::mem::take(&mut call.warnings)))
+    Ok((Answer::Item(call.see(&entry).await?), std::mem::take(&mut call.warnings)))
 }

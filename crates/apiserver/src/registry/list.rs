@@ -4,7 +4,7 @@
 //! and "Retrieving large results sets in chunks".
 
 use super::selection::Selection;
-use super::stored::Facets;
+use super::view::Item;
 use super::{Answer, Call, get, parse_version, store_error};
 use crate::options::VersionMatch;
 use base64::Engine;
@@ -15,7 +15,7 @@ use store::{Entry, ListOptions, Revision};
 
 /// A page, ready to be written.
 pub struct Listing {
-    pub entries: Vec<Entry>,
+    pub items: Vec<Item>,
     pub revision: Revision,
     pub continue_token: String,
     /// `None` where it isn't known (selectors) or nothing remains.
@@ -120,10 +120,9 @@ pub async fn select(call: &Call<'_>) -> Result<Listing> {
         (e, _) => store_error(e),
     };
 
-    let storage = call.storage_row();
     let one = selection.single_name().is_some() && (!call.row.namespaced || !call.scope().is_empty());
     if one && revision.is_none() && start_after.is_none() {
-        return current(call, &selection);
+        return current(call, &selection).await;
     }
 
     if selection.is_all() {
@@ -133,11 +132,12 @@ pub async fn select(call: &Call<'_>) -> Result<Listing> {
             _ => String::new(),
         };
         let remaining = (page.remaining > 0).then_some(page.remaining);
-        return Ok(Listing { entries: page.entries, revision: page.revision, continue_token: token, remaining });
+        let items = call.view().see(page.entries).await?;
+        return Ok(Listing { items, revision: page.revision, continue_token: token, remaining });
     }
 
     // With a selector, pages are filled from as many keys as it takes.
-    let mut entries = Vec::new();
+    let mut items: Vec<Item> = Vec::new();
     let mut token = String::new();
     let mut at = revision;
     loop {
@@ -147,43 +147,43 @@ pub async fn select(call: &Call<'_>) -> Result<Listing> {
             .map_err(&failed)?;
         at = Some(page.revision);
         let count = page.entries.len();
-        for (i, entry) in page.entries.into_iter().enumerate() {
-            if !selection.matches(&Facets::stored(&call.row, &storage, &entry)) {
-                start_after = Some(entry.key.to_string());
+        for (i, item) in call.view().see(page.entries).await?.into_iter().enumerate() {
+            start_after = Some(item.key().to_string());
+            if !selection.matches(&item.facets(&call.row)) {
                 continue;
             }
-            start_after = Some(entry.key.to_string());
             let last_of_all = page.remaining == 0 && i + 1 == count;
-            entries.push(entry);
-            if o.limit > 0 && entries.len() == o.limit {
-                if !last_of_all && let Some(last) = entries.last() {
-                    token = next_token(&prefix, last, page.revision);
+            items.push(item);
+            if o.limit > 0 && items.len() == o.limit {
+                if !last_of_all && let Some(last) = items.last() {
+                    token = next_token(&prefix, &last.entry, page.revision);
                 }
-                return Ok(Listing { entries, revision: page.revision, continue_token: token, remaining: None });
+                return Ok(Listing { items, revision: page.revision, continue_token: token, remaining: None });
             }
         }
         if page.remaining == 0 {
-            return Ok(Listing { entries, revision: page.revision, continue_token: token, remaining: None });
+            return Ok(Listing { items, revision: page.revision, continue_token: token, remaining: None });
         }
     }
 }
 
 /// All that matches, as it is now.
-pub fn current(call: &Call<'_>, selection: &Selection) -> Result<Listing> {
-    let storage = call.storage_row();
-    let matches = |e: &Entry| selection.is_all() || selection.matches(&Facets::stored(&call.row, &storage, e));
+pub async fn current(call: &Call<'_>, selection: &Selection) -> Result<Listing> {
+    let matches = |i: &Item| selection.is_all() || selection.matches(&i.facets(&call.row));
     let store = &call.registry.store;
     if let Some(name) = selection.single_name()
         && (!call.row.namespaced || !call.scope().is_empty())
     {
         let revision = store.revision();
         let entry = store.get_at(&call.key(name), revision).map_err(store_error)?;
-        let entries = entry.filter(matches).into_iter().collect();
-        return Ok(Listing { entries, revision, continue_token: String::new(), remaining: None });
+        let mut items = call.view().see(entry.into_iter().collect()).await?;
+        items.retain(matches);
+        return Ok(Listing { items, revision, continue_token: String::new(), remaining: None });
     }
     let page = store.list(&call.prefix(), &ListOptions::default()).map_err(store_error)?;
-    let entries = page.entries.into_iter().filter(matches).collect();
-    Ok(Listing { entries, revision: page.revision, continue_token: String::new(), remaining: None })
+    let mut items = call.view().see(page.entries).await?;
+    items.retain(matches);
+    Ok(Listing { items, revision: page.revision, continue_token: String::new(), remaining: None })
 }
 
 fn next_token(prefix: &str, last: &Entry, revision: Revision) -> String {

@@ -12,6 +12,7 @@ pub mod patch;
 pub mod selection;
 pub mod stored;
 pub mod update;
+pub mod view;
 pub mod watch;
 
 use crate::accept::Accept;
@@ -29,6 +30,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use store::{Entry, Store};
+use view::Item;
 
 /// What there is to serve, indexed. Swapped as a whole when custom resources come and go.
 #[derive(Default)]
@@ -73,6 +75,7 @@ pub struct Registry {
     pub catalogue_changed: tokio::sync::Notify,
     pub admission: Vec<Arc<dyn admission::Plugin>>,
     pub addresses: ServiceAddresses,
+    pub custom: crate::custom::Custom,
 }
 
 /// One request on its way through the engine.
@@ -100,8 +103,8 @@ pub enum Answer {
         code: u16,
         value: Value,
     },
-    /// A stored object as it is; the bytes are spliced, not encoded.
-    Entry(Entry),
+    /// A stored object; its bytes are spliced, not encoded, where they can be.
+    Item(Item),
     List(list::Listing),
     Watch(Box<watch::Stream>),
     Status(Status),
@@ -151,18 +154,9 @@ impl Call<'_> {
         Status::modified(&self.row.group, &self.row.plural, name)
     }
 
-    /// The stored object in the row's version.
+    /// The stored object of a built-in kind in the row's version. See [`Call::see`] for any kind.
     pub fn decode(&self, entry: &Entry) -> Value {
         stored::decode_as(&self.row, entry, &self.storage_row())
-    }
-
-    /// Bytes to store for an object in the row's version.
-    pub fn encode(&self, object: &Value) -> bytes::Bytes {
-        if stored::is_storage(&self.row) {
-            stored::encode(object)
-        } else {
-            stored::encode(&api::convert::to(object, &self.row, &self.storage_row()))
-        }
     }
 
     pub fn ttl(&self) -> Option<std::time::Duration> {

@@ -28,11 +28,20 @@ pub fn decode(entry: &Entry) -> Value {
 }
 
 pub fn decode_at(entry: &Entry, revision: Revision) -> Value {
-    let mut v: Value = serde_json::from_slice(&entry.value).unwrap_or(Value::Null);
-    if let Some(m) = v.get_mut("metadata").and_then(Value::as_object_mut) {
+    let mut v = parse(entry);
+    set_version(&mut v, revision);
+    v
+}
+
+/// The stored object as it lies there, without resourceVersion.
+pub fn parse(entry: &Entry) -> Value {
+    serde_json::from_slice(&entry.value).unwrap_or(Value::Null)
+}
+
+pub fn set_version(object: &mut Value, revision: Revision) {
+    if let Some(m) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         m.insert("resourceVersion".into(), revision.0.to_string().into());
     }
-    v
 }
 
 /// As [`decode`], in the version of `row`, which may differ from the one that is stored.
@@ -86,6 +95,16 @@ impl Splice {
         self.tail(out, &entry.value, entry.mod_revision);
     }
 
+    /// Takes from an item of a list what such items don't carry.
+    pub fn untyped(&self, object: &mut Value) {
+        if !self.typed_items
+            && let Some(o) = object.as_object_mut()
+        {
+            o.remove("kind");
+            o.remove("apiVersion");
+        }
+    }
+
     fn tail(&self, out: &mut Vec<u8>, bytes: &Bytes, revision: Revision) {
         out.extend_from_slice(b"\"resourceVersion\":\"");
         out.extend_from_slice(revision.0.to_string().as_bytes());
@@ -116,11 +135,8 @@ impl Facets {
         }
     }
 
-    /// Of a stored version; computed once and kept with it.
-    pub fn stored(row: &Resource, storage: &Resource, entry: &Entry) -> Arc<Facets> {
-        if !is_storage(row) {
-            return Arc::new(Facets::of(row, &decode_as(row, entry, storage)));
-        }
+    /// Of a stored version that is as its readers see it; computed once and kept with it.
+    pub fn stored(row: &Resource, entry: &Entry) -> Arc<Facets> {
         let memo = entry.memo.get_or_init(|| Arc::new(Facets::of(row, &decode(entry))));
         match memo.clone().downcast::<Facets>() {
             Ok(f) => f,

@@ -54,7 +54,7 @@ pub async fn write(
     for lost in 0.. {
         give_way(lost).await;
         let entry = store.get(&key).ok_or_else(|| call.not_found(name))?;
-        let old = call.decode(&entry);
+        let old = call.see(&entry).await?.object();
         let mut new = transform(call, &old)?;
         check_preconditions(call, name, &new, &old, subresource)?;
         keep_server_owned(&mut new, &old);
@@ -120,11 +120,19 @@ pub async fn write(
                 return Err(s);
             }
         };
-        match store.update(&key, call.encode(&new), entry.mod_revision, call.ttl()).await {
+        let bytes = match call.encode(&new).await {
+            Ok(b) => b,
+            Err(s) => {
+                claim.release().await;
+                call.release(Operation::Update, subresource, name, &mut new, Some(&old)).await;
+                return Err(s);
+            }
+        };
+        match store.update(&key, bytes, entry.mod_revision, call.ttl()).await {
             Ok(Cas::Done { entry, .. }) => {
                 claim.keep();
                 call.registry.addresses.release_unused(&row, &old, &new).await;
-                return Ok(call.decode(&entry));
+                return Ok(call.see(&entry).await?.object());
             }
             // Somebody was faster. The next round reads their object: a patch is applied to it, and a client's own
             // resourceVersion no longer matches.

@@ -4,7 +4,7 @@
 //! it, it gets an ERROR event with 410 and lists again. Source: API concepts, "Efficient detection of changes".
 
 use super::selection::Selection;
-use super::stored::{self, Facets};
+use super::view::{Item, View};
 use super::{Answer, Call, get, list, parse_version, store_error};
 use api::catalogue::Resource;
 use meta::selector::FieldSelector;
@@ -13,15 +13,15 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Change, Entry, Event, Revision, Watcher};
+use store::{Change, Event, Revision, Watcher};
 use tokio::time::Instant;
 
 /// What one frame tells.
 pub enum Frame {
-    Added(Entry),
-    Modified(Entry),
+    Added(Item),
+    Modified(Item),
     /// The last version, with the revision of its deletion.
-    Deleted(Entry, Revision),
+    Deleted(Item, Revision),
     /// `initial`: ends the initial events of a streaming list.
     Bookmark {
         revision: Revision,
@@ -32,8 +32,9 @@ pub enum Frame {
 
 /// An open watch.
 pub struct Stream {
-    row: Arc<Resource>,
-    storage: Arc<Resource>,
+    view: View,
+    /// Ends a watch of a custom resource whose definition has changed: its client lists again, under the new one.
+    redefined: Option<tokio::sync::watch::Receiver<u64>>,
     selection: Selection,
     /// `None` when the watch has ended.
     watcher: Option<Box<dyn Watcher>>,
@@ -80,8 +81,8 @@ pub async fn watch(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
         Some(n) => now + Duration::from_secs(u64::try_from(n).unwrap_or(0).min(86_400 * 365)),
     };
     let mut stream = Stream {
-        storage: call.storage_row(),
-        row: call.row.clone(),
+        redefined: call.row.custom.as_ref().map(|d| call.registry.custom.redefined(d)),
+        view: call.view(),
         selection,
         watcher: None,
         ready: VecDeque::new(),
@@ -113,8 +114,8 @@ async fn begin(stream: &mut Stream, call: &Call<'_>, asked: Option<u64>) -> Resu
             Some(0) => {}
             Some(v) => get::wait_for(store.as_ref(), v).await?,
         }
-        let listing = list::current(call, &stream.selection)?;
-        stream.ready.extend(listing.entries.into_iter().map(Frame::Added));
+        let listing = list::current(call, &stream.selection).await?;
+        stream.ready.extend(listing.items.into_iter().map(Frame::Added));
         if o.send_initial_events == Some(true) && o.allow_watch_bookmarks {
             stream.ready.push_back(Frame::Bookmark { revision: listing.revision, initial: true });
         }
@@ -154,11 +155,7 @@ fn next_bookmark(now: Instant, deadline: Instant) -> Instant {
 
 impl Stream {
     pub fn row(&self) -> &Arc<Resource> {
-        &self.row
-    }
-
-    pub fn storage(&self) -> &Arc<Resource> {
-        &self.storage
+        &self.view.row
     }
 
     /// The next frames; `None` when the watch has ended.
@@ -175,8 +172,13 @@ impl Stream {
                     Ok(events) => {
                         for e in events.into_iter().filter(|e| e.revision > self.told).collect::<Vec<_>>() {
                             self.told = e.revision;
-                            if let Some(f) = self.frame(e) {
-                                self.ready.push_back(f);
+                            match frame(&self.view, &self.selection, e).await {
+                                Ok(f) => self.ready.extend(f),
+                                Err(s) => {
+                                    self.watcher = None;
+                                    self.ready.push_back(Frame::Error(s));
+                                    break;
+                                }
                             }
                         }
                     }
@@ -186,6 +188,7 @@ impl Stream {
                     }
                     Err(_) => self.watcher = None,
                 },
+                _ = redefinition(&mut self.redefined) => self.watcher = None,
                 _ = tokio::time::sleep_until(bookmark_at.min(self.deadline)) => {
                     let position = watcher.position();
                     let now = Instant::now();
@@ -206,30 +209,48 @@ impl Stream {
     fn some_ready(&mut self) -> Vec<Frame> {
         let mut bytes = 0;
         let full = self.ready.iter().position(|f| {
-            bytes += f.entry().map_or(256, |e| e.value.len());
+            bytes += f.item().map_or(256, Item::size);
             bytes >= BATCH_BYTES
         });
         let n = full.map_or(self.ready.len(), |i| i + 1);
         self.ready.drain(..n).collect()
     }
+}
 
-    /// How a change looks through the selector: leaving it is a deletion, entering it an addition.
-    fn frame(&self, event: Event) -> Option<Frame> {
-        let matches =
-            |e: &Entry| self.selection.is_all() || self.selection.matches(&Facets::stored(&self.row, &self.storage, e));
-        match event.change {
-            Change::Put { entry, prev } => {
-                let before = prev.as_ref().is_some_and(matches);
-                match (before, matches(&entry)) {
-                    (true, true) => Some(Frame::Modified(entry)),
-                    (false, true) => Some(Frame::Added(entry)),
-                    // The object as the client knew it, at the revision at which it left.
-                    (true, false) => prev.map(|p| Frame::Deleted(p, event.revision)),
-                    (false, false) => None,
-                }
+/// How a change looks through the selector: leaving it is a deletion, entering it an addition.
+async fn frame(view: &View, selection: &Selection, event: Event) -> Result<Option<Frame>> {
+    let matches = |i: &Item| selection.is_all() || selection.matches(&i.facets(&view.row));
+    Ok(match event.change {
+        Change::Put { entry, prev } => {
+            let item = view.see_one(entry).await?;
+            // What was before matters only where not everything is looked at.
+            let prev = match prev {
+                Some(p) if !selection.is_all() => Some(view.see_one(p).await?),
+                Some(_) => return Ok(Some(Frame::Modified(item))),
+                None => None,
+            };
+            match (prev.filter(matches), matches(&item)) {
+                (Some(_), true) => Some(Frame::Modified(item)),
+                (None, true) => Some(Frame::Added(item)),
+                // The object as the client knew it, at the revision at which it left.
+                (Some(before), false) => Some(Frame::Deleted(before, event.revision)),
+                (None, false) => None,
             }
-            Change::Delete { prev } => matches(&prev).then_some(Frame::Deleted(prev, event.revision)),
         }
+        Change::Delete { prev } => {
+            let item = view.see_one(prev).await?;
+            matches(&item).then_some(Frame::Deleted(item, event.revision))
+        }
+    })
+}
+
+/// Resolves when the definition has changed; never for built-in kinds.
+async fn redefinition(receiver: &mut Option<tokio::sync::watch::Receiver<u64>>) {
+    match receiver {
+        Some(r) => {
+            let _ = r.wait_for(|gone| *gone != 0).await;
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -244,21 +265,18 @@ impl Frame {
         }
     }
 
-    fn entry(&self) -> Option<&Entry> {
+    fn item(&self) -> Option<&Item> {
         match self {
-            Frame::Added(e) | Frame::Modified(e) | Frame::Deleted(e, _) => Some(e),
+            Frame::Added(i) | Frame::Modified(i) | Frame::Deleted(i, _) => Some(i),
             Frame::Bookmark { .. } | Frame::Error(_) => None,
         }
     }
 
     /// The frame's object in the row's version.
-    pub fn object(&self, row: &Resource, storage: &Resource) -> Value {
+    pub fn object(&self, row: &Resource) -> Value {
         match self {
-            Frame::Added(e) | Frame::Modified(e) => stored::decode_as(row, e, storage),
-            Frame::Deleted(e, revision) => {
-                let v = stored::decode_at(e, *revision);
-                if stored::is_storage(row) { v } else { api::convert::to(&v, storage, row) }
-            }
+            Frame::Added(i) | Frame::Modified(i) => i.object(),
+            Frame::Deleted(i, revision) => i.object_at(*revision),
             Frame::Bookmark { revision, initial } => {
                 let mut v = json!({
                     "apiVersion": row.api_version(), "kind": row.kind,

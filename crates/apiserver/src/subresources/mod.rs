@@ -53,15 +53,8 @@ pub async fn dispatch(call: Call<'_>, request: Request<Body>, backends: Backends
             "get" => get::get(call).await.map(done),
             "update" => {
                 let bytes = wire::read(request.into_body()).await?;
-                let (mut object, warnings) = wire::decode(
-                    &row.types,
-                    row.type_id,
-                    &row.kind,
-                    &row.version,
-                    &content_type,
-                    &bytes,
-                    call.options.field_validation,
-                )?;
+                let (mut object, warnings) =
+                    wire::decode_object(&row, &content_type, &bytes, call.options.field_validation)?;
                 let mut call = call;
                 call.warnings.extend(warnings);
                 row.strategy.defaults(&mut object);

@@ -22,7 +22,7 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
     let store = call.registry.store.clone();
     store.barrier().await.map_err(store_error)?;
     let entry = store.get(&call.key(&name)).ok_or_else(|| call.not_found(&name))?;
-    let object = call.decode(&entry);
+    let object = call.see(&entry).await?.object();
     if call.info.verb == "get" {
         return Ok((Answer::ok(of(&object, &paths)), std::mem::take(&mut call.warnings)));
     }
