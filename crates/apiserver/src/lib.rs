@@ -9,6 +9,7 @@ pub mod authz;
 pub mod bootstrap;
 pub mod custom;
 pub mod discovery;
+pub mod draining;
 pub mod flow;
 pub mod health;
 pub mod metrics;

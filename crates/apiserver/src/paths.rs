@@ -28,11 +28,18 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
         [] => Ok(respond::json(200, &json!({"paths": index(server)}))),
         ["healthz" | "livez" | "readyz", ..] => Ok(health(server, &segments, query)),
         ["version"] => Ok(respond::json(200, &server.version)),
-        ["metrics"] => Ok(respond::bytes(
-            200,
-            "text/plain; version=0.0.4; charset=utf-8",
-            server.metrics.render(server.registry.store.as_ref()).into(),
-        )),
+        ["metrics"] => {
+            let mut text = server.metrics.render(server.registry.store.as_ref());
+            if let Some(fairness) = server.flow.fairness() {
+                text.push_str(&crate::flow::metrics::render(fairness));
+            }
+            Ok(respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8", text.into()))
+        }
+        ["debug", "api_priority_and_fairness", which] => {
+            let details = crate::request_info::form_pairs(query).any(|(k, v)| k == "includeRequestDetails" && v != "0");
+            let fairness = server.flow.fairness().ok_or_else(missing)?;
+            crate::flow::dump::dump(fairness, which, details).map(|t| text(200, &t)).ok_or_else(missing)
+        }
         [".well-known", "openid-configuration"] => Ok(respond::json(
             200,
             &server.tokens.openid_configuration(&format!("https://{}/openid/v1/jwks", server.advertised)),
@@ -155,7 +162,8 @@ fn health(server: &Server, segments: &[&str], query: &str) -> Response<Body> {
     let mut lines = String::new();
     let mut healthy = true;
     for (name, result) in &checks {
-        if excluded.contains(name) {
+        if let Some(at) = excluded.iter().position(|e| e == name) {
+            excluded.remove(at);
             lines.push_str(&format!("[+]{name} excluded: ok\n"));
             continue;
         }
@@ -166,6 +174,13 @@ fn health(server: &Server, segments: &[&str], query: &str) -> Response<Body> {
                 lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
             }
         }
+    }
+    if !excluded.is_empty() {
+        excluded.sort();
+        excluded.dedup();
+        let quoted: Vec<String> = excluded.iter().map(|e| format!("{e:?}")).collect();
+        let none = quoted.join(",");
+        lines.push_str(&format!("warn: some health checks cannot be excluded: no matches for {none}\n"));
     }
     match (healthy, verbose) {
         (true, false) => text(200, "ok"),

@@ -2,57 +2,72 @@
 //! admit → commit) → respond.
 
 use crate::accept::{self, Accept, Shape};
-use crate::audit::Record;
+use crate::audit::{Arrival, Record};
 use crate::authn::{Connection, impersonation};
 use crate::authz::Authorizer;
 use crate::options::Options;
 use crate::registry::patch::PatchType;
 use crate::registry::{Answer, Call, create, delete, get, list, patch, update, watch};
-use crate::request_info::RequestInfo;
+use crate::request_info::{RequestInfo, form_pairs};
 use crate::server::Server;
 use crate::subresources::{self, Backends, Outcome, content_type};
-use crate::{authz, paths, respond, reviews, warnings, wire};
+use crate::{authz, flow, paths, respond, reviews, warnings, wire};
 use axum::body::Body;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use meta::status::{Result, Status};
 use parking_lot::Mutex;
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-
-/// Upstream's `--request-timeout`.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Answers one request. Never fails: whatever goes wrong becomes a `Status`.
 pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
     let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or(""));
     let accept = error_accept(&request);
-    // What the client is to be warned of, whether the request succeeds or not.
-    let notes = Arc::new(Mutex::new(Vec::new()));
     let long_running = is_long_running(&info);
     let head = request.method() == Method::HEAD;
-    let record = Record::OFF;
-    // A panic is our own broken invariant: it is logged, and costs this request only.
-    let work = std::panic::AssertUnwindSafe(pass(server, &info, request, &record, &notes)).catch_unwind().map(|r| {
-        r.unwrap_or_else(|_| {
-            tracing::error!(verb = info.verb, path = info.path, "panicked while serving a request");
-            Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
-        })
-    });
-    let outcome = if long_running {
-        work.await
-    } else {
-        match tokio::time::timeout(REQUEST_TIMEOUT, work).await {
-            Ok(r) => r,
-            Err(_) => Err(Status::timeout("Timeout: request did not complete within the allotted timeout", 0)),
+    let from_outside = request.extensions().get::<Connection>().is_none_or(|c| c.identity.is_none());
+    if from_outside
+        && !is_health(&info)
+        && let Some(refusal) = server.draining.refusal()
+    {
+        return refusal;
+    }
+    let notes = Notes::default();
+    // The server's own parts don't look at it.
+    let audit_id = (from_outside || server.audit.is_on()).then(|| audit_id(request.headers()));
+    let deadline = match long_running {
+        true => Ok(None),
+        false => deadline(request.uri().query().unwrap_or(""), server.request_timeout).map(Some),
+    };
+    let outcome = {
+        // A panic is our own broken invariant: it is logged, and costs this request only.
+        let work = std::panic::AssertUnwindSafe(pass(server, &info, request, &notes, audit_id.as_deref().unwrap_or(""))).catch_unwind().map(|r| {
+            r.unwrap_or_else(|_| {
+                tracing::error!(verb = info.verb, path = info.path, "panicked while serving a request");
+                if let Some(record) = notes.record.get() {
+                    record.panicked();
+                }
+                Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
+            })
+        });
+        match deadline {
+            Err(s) => Err(s),
+            Ok(None) => work.await,
+            Ok(Some(deadline)) => match tokio::time::timeout(deadline, work).await {
+                Ok(r) => r,
+                Err(_) => Err(Status::timeout("Timeout: request did not complete within the allotted timeout", 0)),
+            },
         }
     };
+    let mut failure = None;
     let mut response = match outcome {
         Ok(r) => r,
         Err(s) => {
-            if s.code >= 500 {
+            // While the server stops, its own parts may still ask.
+            if s.code >= 500 && !server.draining.is_draining() {
                 tracing::warn!(
                     verb = info.verb,
                     path = info.path,
@@ -61,11 +76,33 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
                     "request failed"
                 );
             }
-            respond::status(&s, &accept)
+            let response = respond::status(&s, &accept);
+            failure = Some(s);
+            response
         }
     };
-    warnings::write(response.headers_mut(), std::mem::take(&mut *notes.lock()));
+    warnings::write(response.headers_mut(), std::mem::take(&mut *notes.warnings.lock()));
     response.headers_mut().insert("cache-control", HeaderValue::from_static("no-cache, private"));
+    if let Some(uids) = notes.uids.get() {
+        uids.tell(response.headers_mut());
+    }
+    if let Some(id) = audit_id.and_then(|id| HeaderValue::try_from(id).ok()) {
+        response.headers_mut().insert("audit-id", id);
+    }
+    let code = response.status().as_u16();
+    let record = notes.record.get().cloned().unwrap_or_default();
+    if long_running && code == 200 {
+        record.started(code);
+        let body = std::mem::take(response.body_mut());
+        let ended = record.completion(code);
+        *response.body_mut() = match info.verb.as_str() {
+            "watch" => server.draining.ending(body, (server.flow.watching(&info), ended)),
+            _ if record.is_on() => crate::draining::holding(body, ended),
+            _ => body,
+        };
+    } else {
+        record.complete(code, failure.as_ref());
+    }
     if head {
         // What GET would answer, without its body: HTTP/2 clients take a body for a broken stream.
         *response.body_mut() = Body::empty();
@@ -74,26 +111,57 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     response
 }
 
+/// What is learned on the way and needed at the end, however it ends.
+#[derive(Default)]
+struct Notes {
+    /// What the client is to be warned of, whether the request succeeds or not.
+    warnings: Arc<Mutex<Vec<String>>>,
+    record: OnceLock<Record>,
+    uids: OnceLock<flow::Uids>,
+}
+
 async fn pass(
     server: &Arc<Server>,
     info: &RequestInfo,
     request: Request<Body>,
-    record: &Record,
-    notes: &Arc<Mutex<Vec<String>>>,
+    notes: &Notes,
+    audit_id: &str,
 ) -> Result<Response<Body>> {
     // Who asks.
     let none = Connection::default();
     let connection = request.extensions().get::<Connection>().unwrap_or(&none);
-    let user = server.authn.authenticate(&info.path, request.headers(), connection).await?;
+    let arrival = Arrival { id: audit_id, uri: request.uri(), headers: request.headers(), info, connection };
+    let user = match server.authn.authenticate(&info.path, request.headers(), connection).await {
+        Ok(user) => user,
+        Err(s) => {
+            server.audit.unauthenticated(&arrival);
+            return Err(s);
+        }
+    };
+    let record = server.audit.begin(&arrival, &user)?;
+    let record = notes.record.get_or_init(|| record);
     let other = impersonation::impersonate(&user, request.headers(), server.authz.as_ref()).await?;
+    if let Some(other) = &other {
+        record.impersonated(other);
+    }
     let user = other.unwrap_or(user);
 
     // Is there room.
-    let _seat = server.flow.enter(info, &user, is_long_running(info))?;
+    let query = request.uri().query().unwrap_or("");
+    let (uids, seat) = server.flow.enter(info, query, &user, is_stream(info)).await;
+    if let Some(uids) = uids {
+        let _ = notes.uids.set(uids);
+    }
+    let Ok(_seat) = seat else { return Ok(flow::too_many_requests()) };
 
     // May they.
     let attributes = authz::Attributes::of(&user, info);
     let decision = server.authz.authorize(&attributes).await;
+    if record.is_on() {
+        let decided = if decision.allowed() { "allow" } else { "forbid" };
+        record.annotate("authorization.k8s.io/decision", decided);
+        record.annotate("authorization.k8s.io/reason", decision.reason());
+    }
     if !decision.allowed() {
         return Err(authz::forbidden(&attributes, decision.reason()));
     }
@@ -141,7 +209,7 @@ async fn pass(
         user_agent: &agent,
         warnings: row.strategy.deprecation().map(String::from).into_iter().collect(),
         audit: record,
-        told: notes.clone(),
+        told: notes.warnings.clone(),
         internal: false,
     };
     let defines = row.group == "apiextensions.k8s.io" && !matches!(info.verb.as_str(), "get" | "list" | "watch");
@@ -154,7 +222,10 @@ async fn pass(
         Outcome::Raw(r) => return Ok(r),
         Outcome::Answer(a, w) => (a, w),
     };
-    notes.lock().extend(warnings);
+    notes.warnings.lock().extend(warnings);
+    if record.wants_response() {
+        record.response_object(&answer.to_value(&row));
+    }
     Ok(respond::answer(answer, &respond::Request { accept: &accept, row: &row, include_object: &include_object, gzip }))
 }
 
@@ -213,6 +284,7 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
         "patch" => {
             let kind = PatchType::from_content_type(&content_type)?;
             let document = subresources::patch_body(kind, request).await?;
+            call.audit.request_object(&document.value);
             patch::patch(call, "", kind, document).await?
         }
         "delete" | "deletecollection" => {
@@ -238,6 +310,7 @@ async fn body(call: &mut Call<'_>, content_type: &str, request: Request<Body>) -
     object["kind"] = row.kind.as_str().into();
     call.warnings.extend(warnings);
     row.strategy.defaults(&mut object);
+    call.audit.request_object(&object);
     Ok(object)
 }
 
@@ -246,7 +319,9 @@ async fn delete_options(call: &mut Call<'_>, content_type: &str, request: Reques
     if bytes.is_empty() {
         return Ok(Value::Null);
     }
-    subresources::decode_as(call, "apimachinery.pkg.apis.meta.v1.DeleteOptions", content_type, &bytes)
+    let options = subresources::decode_as(call, "apimachinery.pkg.apis.meta.v1.DeleteOptions", content_type, &bytes)?;
+    call.audit.request_object(&options);
+    Ok(options)
 }
 
 fn not_served() -> Status {
@@ -275,6 +350,30 @@ async fn review(server: &Server, call: &Call<'_>, object: &Value) -> Result<Valu
 
 fn is_stream(info: &RequestInfo) -> bool {
     matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+}
+
+/// What the client calls this request, or a new name. Source: "Auditing", the `Audit-ID` header.
+fn audit_id(headers: &HeaderMap) -> String {
+    const LONGEST: usize = 64;
+    match headers.get("audit-id").and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty()) {
+        Some(given) => given.chars().take(LONGEST).collect(),
+        None => uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string(),
+    }
+}
+
+fn is_health(info: &RequestInfo) -> bool {
+    !info.is_resource && matches!(info.path.split('/').nth(1), Some("healthz" | "livez" | "readyz"))
+}
+
+/// How long the request may take: what the client says with `?timeout=`, but no longer than the server allows.
+fn deadline(query: &str, most: Duration) -> Result<Duration> {
+    let asked = form_pairs(query).find(|(k, v)| k == "timeout" && !v.is_empty());
+    let Some((_, asked)) = asked else { return Ok(most) };
+    match meta::duration::parse_go(&asked) {
+        Ok(d) if d.is_zero() => Ok(most),
+        Ok(d) => Ok(d.min(most)),
+        Err(why) => Err(Status::bad_request(format!("invalid timeout specified in the request URL - {why}"))),
+    }
 }
 
 fn is_long_running(info: &RequestInfo) -> bool {

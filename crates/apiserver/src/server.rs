@@ -1,6 +1,8 @@
 //! The server: its parts put together, the TLS listener, and the in-process entrance.
 
+use crate::audit::Audit;
 use crate::authn::{self, Connection, User};
+use crate::draining::{Draining, Tidy};
 use crate::flow::Flow;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -25,8 +27,10 @@ use tokio_util::task::TaskTracker;
 
 /// How long a TLS handshake may take before the connection is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long open requests may go on after shutdown began.
+/// How long open requests may go on once draining began.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of a request's head, bytes; upstream's.
+const HEADERS_MAX: u32 = 1 << 20;
 
 pub struct Server {
     pub registry: Registry,
@@ -40,6 +44,10 @@ pub struct Server {
     /// Group versions that other servers serve.
     pub aggregator: crate::aggregation::Aggregator,
     pub flow: Flow,
+    pub audit: Audit,
+    pub draining: Draining,
+    /// `--request-timeout`: no request but watches and streams takes longer.
+    pub request_timeout: Duration,
     pub health: Health,
     pub metrics: Metrics,
     pub openapi: openapi::Cache,
@@ -59,8 +67,9 @@ impl Server {
         Local { server: self.clone(), identity: Arc::new(user) }
     }
 
-    /// Serves until `shutdown`, then lets open requests finish for a while.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, tls: Arc<rustls::ServerConfig>, shutdown: Shutdown) {
+    /// Serves until draining begins, then lets open requests finish for a while.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
+        let shutdown = self.draining.token();
         let acceptor = TlsAcceptor::from(tls);
         let tasks = TaskTracker::new();
         loop {
@@ -110,20 +119,32 @@ async fn connection(
         let connection =
             Connection { peer: Some(peer), client_certificate: client_certificate.clone(), identity: None };
         async move {
+            let tidy = request.version() == http::Version::HTTP_2;
             let mut request = request.map(Body::new);
+            if tidy {
+                request = request.map(Tidy::wrap);
+            }
             request.extensions_mut().insert(connection);
             Ok::<_, Infallible>(server.handle(request).await)
         }
     });
+    // What was negotiated is what is spoken: nobody is waited for to find out.
+    let h2 = io.get_ref().1.alpn_protocol() == Some(b"h2");
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder = if h2 { builder.http2_only() } else { builder.http1_only() };
     builder
         .http2()
+        .max_header_list_size(HEADERS_MAX)
         .max_concurrent_streams(250)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(1 << 22)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .timer(hyper_util::rt::TokioTimer::new());
-    builder.http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+    builder
+        .http1()
+        .max_buf_size(HEADERS_MAX as usize)
+        .timer(hyper_util::rt::TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(32));
     let conn = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
     tokio::pin!(conn);
     tokio::select! {

@@ -5,6 +5,7 @@
 //! Out: other values, errors, decisions. No I/O, no clock, no particular resource.
 
 pub mod apply;
+pub mod duration;
 pub mod field;
 pub mod names;
 pub mod object;

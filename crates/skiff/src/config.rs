@@ -88,6 +88,26 @@ pub struct ServerArgs {
     /// Credentials and mirrors of registries (YAML).
     #[arg(long, value_name = "FILE", default_value = "/etc/skiff/registries.yaml")]
     pub private_registry: PathBuf,
+    /// Requests that read and are served at once; with the next one, the seats that priority and fairness shares out.
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    pub max_requests_inflight: usize,
+    /// The same for requests that write.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub max_mutating_requests_inflight: usize,
+    /// Off: the two limits above, each for itself, and no queues.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub enable_priority_and_fairness: bool,
+    /// No request but watches and streams takes longer.
+    #[arg(long, value_name = "DURATION", default_value = "1m0s", value_parser = duration)]
+    pub request_timeout: Duration,
+    /// How long to go on serving, not ready any more, before stopping.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub shutdown_delay_duration: Duration,
+    /// While stopping, answer requests on open connections with 429.
+    #[arg(long)]
+    pub shutdown_send_retry_after: bool,
+    #[command(flatten)]
+    pub audit: crate::audit::AuditArgs,
     /// More logs.
     #[arg(long, short = 'v')]
     pub debug: bool,
@@ -127,6 +147,10 @@ impl ServerArgs {
                 bail!("--datastore-endpoint={e}: must be https://host:port of etcd (or http:// on a trusted machine)");
             }
         }
+        self.audit.check()?;
+        if self.request_timeout.is_zero() {
+            bail!("--request-timeout must be more than zero");
+        }
         u32::from_str_radix(&self.write_kubeconfig_mode, 8)
             .with_context(|| format!("--write-kubeconfig-mode={} is no octal mode", self.write_kubeconfig_mode))?;
         Ok(())
@@ -153,7 +177,7 @@ impl ServerArgs {
 }
 
 /// Go's durations, of which whole hours, minutes, seconds and milliseconds count here, and bare seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(Duration::from_secs(seconds));
     }
@@ -215,6 +239,8 @@ fn flags_of(text: &str) -> Result<Vec<String>> {
     for (key, value) in map {
         match value {
             serde_json::Value::Bool(true) => out.push(format!("--{key}")),
+            // A switch that is off isn't named; a setting that is on by default has to be.
+            serde_json::Value::Bool(false) if takes_value(&key) => out.push(format!("--{key}=false")),
             serde_json::Value::Bool(false) | serde_json::Value::Null => {}
             serde_json::Value::Array(items) => out.extend(items.iter().map(|i| format!("--{key}={}", plain(i)))),
             serde_json::Value::Object(_) => bail!("key {key:?}: a nested mapping is no flag's value"),
@@ -222,6 +248,11 @@ fn flags_of(text: &str) -> Result<Vec<String>> {
         }
     }
     Ok(out)
+}
+
+fn takes_value(flag: &str) -> bool {
+    let command = <ServerArgs as clap::Args>::augment_args(clap::Command::new("skiff"));
+    command.get_arguments().any(|a| a.get_long() == Some(flag) && a.get_action().takes_values())
 }
 
 /// Tries each setting on its own, so that a mistake is told with the key that has it.
@@ -237,6 +268,7 @@ fn check_flags(flags: &[String]) -> Result<()> {
         };
         match (known.get_action().takes_values(), value) {
             (false, Some(v)) => bail!("key {name:?}: {v:?} is neither true nor false"),
+            (true, None) if known.get_num_args().is_some_and(|n| n.min_values() == 0) => {}
             (true, None) => bail!("key {name:?}: true is no value for it; see \"skiff server --help\""),
             _ => {}
         }

@@ -6,6 +6,7 @@ use crate::server::Host;
 use crate::{supervision, version};
 use anyhow::{Context, Result, anyhow};
 use apiserver::authn::{self, User};
+use apiserver::draining::Draining;
 use apiserver::pki::{Pki, PkiOptions, ServingCert};
 use apiserver::reader::Reader;
 use apiserver::registry::{Catalogue, Registry};
@@ -40,6 +41,9 @@ struct Inner {
     /// Cancelled when the API server's loop has ended.
     cut: Shutdown,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+    /// Cancelled when nobody asks any more, so that the last audit events are sent.
+    audit_end: Shutdown,
+    audit_tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl ControlPlane {
@@ -98,12 +102,16 @@ impl ControlPlane {
         };
         registry.addresses.repair().await.map_err(|s| anyhow!("failed to check service addresses: {s}"))?;
 
-        let health = health::Health::new();
+        let draining = Draining::new(args.shutdown_send_retry_after);
+        let health = health::Health::new(draining.clone());
         for check in ["poststarthook/rbac/bootstrap-roles", "informer-sync"] {
             health.expect(check);
         }
+        let audit_end = Shutdown::new();
+        let (audit, audit_tasks) = args.audit.open(&outbound, &audit_end)?;
         let server = Arc::new(Server {
             registry,
+            audit,
             authn: authenticators(&pki, &tokens, &reader)?,
             authz,
             rbac,
@@ -115,7 +123,9 @@ impl ControlPlane {
                 outbound.clone(),
                 Arc::new(pki.front_proxy_client.clone()),
             ),
-            flow: flow::Flow::new(400, 200),
+            flow: flow::Flow::new(&flow_options(args), store.clone()),
+            draining,
+            request_timeout: args.request_timeout,
             health,
             metrics,
             openapi: openapi::Cache::default(),
@@ -149,7 +159,7 @@ impl ControlPlane {
 
         let cert = ServingCert::new(&pki.apiserver)?;
         let tls = Arc::new(pki.server_config(cert)?);
-        let (serving, cut) = (server.clone().serve(listener, tls, shutdown.clone()), Shutdown::new());
+        let (serving, cut) = (server.clone().serve(listener, tls), Shutdown::new());
         let guard = cut.clone().drop_guard();
         tasks.push(tokio::spawn(async move {
             let _guard = guard;
@@ -160,6 +170,14 @@ impl ControlPlane {
             let server = aggregating.clone();
             async move {
                 aggregation::run(server, life).await;
+                Ok::<_, std::convert::Infallible>(())
+            }
+        }));
+        let guarded = server.clone();
+        tasks.push(supervisor.keep("priority and fairness", move |life| {
+            let server = guarded.clone();
+            async move {
+                flow::keeper::run(server, life).await;
                 Ok::<_, std::convert::Infallible>(())
             }
         }));
@@ -196,7 +214,16 @@ impl ControlPlane {
             }));
         }
         Ok(ControlPlane {
-            inner: Arc::new(Inner { server, pki, store, informers, cut, tasks: parking_lot::Mutex::new(tasks) }),
+            inner: Arc::new(Inner {
+                server,
+                pki,
+                store,
+                informers,
+                cut,
+                tasks: parking_lot::Mutex::new(tasks),
+                audit_end,
+                audit_tasks: parking_lot::Mutex::new(audit_tasks),
+            }),
         })
     }
 
@@ -259,19 +286,39 @@ impl ControlPlane {
         self.inner.cut.cancelled().await;
     }
 
-    /// Waits for tasks that were told to stop, then closes the store.
+    /// Tells load balancers that this server is about to stop: `/readyz` fails from now on.
+    pub fn announce_stop(&self) {
+        self.inner.server.draining.announce();
+    }
+
+    /// Ends watches and takes no new connections, waits for open requests and for tasks that were told to stop, then
+    /// closes the store.
     pub async fn stopped(&self) {
-        // Ends watches, so that their connections can be drained.
-        self.inner.store.shutdown().await;
+        self.inner.server.draining.begin();
         let tasks: Vec<_> = self.inner.tasks.lock().drain(..).collect();
         for t in tasks {
             let _ = tokio::time::timeout(std::time::Duration::from_secs(6), t).await;
         }
+        self.inner.audit_end.cancel();
+        let tasks: Vec<_> = self.inner.audit_tasks.lock().drain(..).collect();
+        for t in tasks {
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), t).await;
+        }
+        self.inner.store.shutdown().await;
     }
 }
 
 fn local_client(server: &Arc<Server>, user: &str, groups: &[&str]) -> Client {
     Client::new(server.local(User::new(user, groups)), "default")
+}
+
+fn flow_options(args: &ServerArgs) -> flow::Options {
+    flow::Options {
+        fair: args.enable_priority_and_fairness,
+        reading: args.max_requests_inflight,
+        mutating: args.max_mutating_requests_inflight,
+        request_timeout: args.request_timeout,
+    }
 }
 
 async fn open_store(args: &ServerArgs, layout: &Layout) -> Result<Arc<dyn Store>> {

@@ -1,5 +1,6 @@
 //! The `skiff` binary: flags, configuration, start order. No logic of its own.
 
+mod audit;
 mod commands;
 mod config;
 mod control_plane;

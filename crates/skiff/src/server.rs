@@ -132,6 +132,11 @@ async fn run(args: ServerArgs) -> Result<()> {
         () = control_plane.cut() => true,
     };
     info!("stopping; containers keep running");
+    control_plane.announce_stop();
+    if !args.shutdown_delay_duration.is_zero() {
+        info!(delay = ?args.shutdown_delay_duration, "not ready any more; still serving");
+        tokio::time::sleep(args.shutdown_delay_duration).await;
+    }
     shutdown.cancel();
     if let Some(n) = node {
         n.stopped().await;

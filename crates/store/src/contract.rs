@@ -140,6 +140,24 @@ pub trait Store: Send + Sync + 'static {
     async fn shutdown(&self);
 }
 
+/// What a value that couldn't be opened begins with; no object does.
+pub const SEALED: &[u8] = b"k8s:enc:";
+
+/// How values lie where they are durable (encryption at rest). The index, and so every read and watch, has them plain.
+pub trait Transformer: Send + Sync + std::fmt::Debug + 'static {
+    /// The bytes to make durable for `value` of `key`; `None`: as they are. An error refuses the write.
+    fn seal(&self, key: &str, value: &Bytes) -> std::result::Result<Option<Bytes>, String>;
+    /// The reverse. Bytes that can't be opened are returned as they are, and known by [`KeyValue::is_sealed`].
+    fn open(&self, key: &str, stored: Bytes) -> Bytes;
+}
+
+impl KeyValue {
+    /// Nobody here has the key to this value.
+    pub fn is_sealed(&self) -> bool {
+        self.value.starts_with(SEALED)
+    }
+}
+
 /// A cursor over changes. Dropping it ends the watch.
 #[async_trait]
 pub trait Watcher: Send {

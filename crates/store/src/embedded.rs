@@ -61,6 +61,8 @@ pub struct Options {
     /// A snapshot is written when it makes this much of the log unnecessary (and at least its own size, so that
     /// no more than every other byte written is a snapshot's).
     pub checkpoint_bytes_min: u64,
+    /// Encryption of what is written.
+    pub transformer: Option<Arc<dyn Transformer>>,
 }
 
 impl Options {
@@ -72,6 +74,26 @@ impl Options {
             history_revisions_min: 1,
             segment_bytes_max: 4 << 20,
             checkpoint_bytes_min: 8 << 20,
+            transformer: None,
+        }
+    }
+}
+
+impl Options {
+    fn opened(&self, key: &str, stored: &[u8]) -> Bytes {
+        let stored = Bytes::copy_from_slice(stored);
+        match &self.transformer {
+            Some(t) => t.open(key, stored),
+            None => stored,
+        }
+    }
+
+    /// What to write for a value; `None`: itself.
+    fn sealed(&self, key: &str, value: &Bytes) -> Result<Option<Bytes>> {
+        match &self.transformer {
+            // What nobody could open is kept as it is.
+            Some(t) if !value.starts_with(SEALED) => t.seal(key, value).map_err(Error::Unavailable),
+            _ => Ok(None),
         }
     }
 }
@@ -120,7 +142,7 @@ fn open_locked(disk: Arc<dyn Disk>, options: Options, lock: Option<File>) -> Res
     check_format(&*disk)?;
     let index = Arc::new(Index::default());
     let mut expiries = Expiries::default();
-    let base = snapshot::read(&*disk, |record| load(&index, &mut expiries, record))?;
+    let base = snapshot::read(&*disk, |record| load(&index, &mut expiries, &options, record))?;
     let (first_segment, base_revision) = base.as_ref().map_or((1, Revision(0)), |s| (s.first_segment, s.revision));
     if let Some(base) = &base {
         index.apply(Vec::new(), base.revision);
@@ -128,7 +150,7 @@ fn open_locked(disk: Arc<dyn Disk>, options: Options, lock: Option<File>) -> Res
     }
     let segment_bytes_max = options.segment_bytes_max;
     let (log, next) = Log::open(disk.clone(), segment_bytes_max, first_segment, base_revision, |records| {
-        replay(&index, &mut expiries, base_revision, records)
+        replay(&index, &mut expiries, base_revision, &options, records)
     })?;
     // The snapshot's name may not be durable yet, if the process died right behind the renaming; what it replaces
     // may go only when it is.
@@ -222,9 +244,9 @@ fn check_format(disk: &dyn Disk) -> Result<()> {
 }
 
 /// Takes a snapshot's record into the index.
-fn load(index: &Index, expiries: &mut Expiries<u64>, record: Record) {
+fn load(index: &Index, expiries: &mut Expiries<u64>, options: &Options, record: Record) {
     if let Record::Put { revision, create_revision, expires_unix_ms, key, value } = record {
-        let entry = entry(key.into(), Bytes::copy_from_slice(value), create_revision, revision);
+        let entry = entry(key.into(), options.opened(key, value), create_revision, revision);
         if expires_unix_ms > 0 {
             expiries.insert(expires_unix_ms, revision, entry.key.clone());
         }
@@ -233,7 +255,13 @@ fn load(index: &Index, expiries: &mut Expiries<u64>, record: Record) {
 }
 
 /// Takes a log frame's records into the index.
-fn replay(index: &Index, expiries: &mut Expiries<u64>, base: Revision, records: Vec<Record>) -> Result<()> {
+fn replay(
+    index: &Index,
+    expiries: &mut Expiries<u64>,
+    base: Revision,
+    options: &Options,
+    records: Vec<Record>,
+) -> Result<()> {
     let mut last = index.revision();
     for record in records {
         let (revision, key) = match &record {
@@ -266,7 +294,8 @@ fn replay(index: &Index, expiries: &mut Expiries<u64>, base: Revision, records: 
                 if expires_unix_ms > 0 {
                     expiries.insert(expires_unix_ms, revision, Arc::clone(&key));
                 }
-                let entry = entry(key, Bytes::copy_from_slice(value), create_revision, revision);
+                let value = options.opened(&key, value);
+                let entry = entry(key, value, create_revision, revision);
                 Change::Put { entry, prev }
             }
             (_, Some(prev)) => Change::Delete { prev },
@@ -314,7 +343,11 @@ impl Engine for Embedded {
     async fn write(&self, key: &str, write: Write) -> Result<Cas> {
         let _place = self.queue.acquire().await.map_err(|_| Error::Closed)?;
         let (reply, outcome) = oneshot::channel();
-        let command = Command::Write { key: key.to_owned(), write, reply };
+        let sealed = match &write {
+            Write::Create { value, .. } | Write::Update { value, .. } => self.shared.options.sealed(key, value)?,
+            Write::Delete { .. } => None,
+        };
+        let command = Command::Write { key: key.to_owned(), write, sealed, reply };
         self.commands.send(command).map_err(|_| Error::Closed)?;
         // The committer ended without an answer: it never looked at the write.
         outcome.await.map_err(|_| Error::Closed)?

@@ -13,6 +13,7 @@ use crate::engine::{Engine, Write};
 use crate::history::History;
 use crate::index::Index;
 use async_trait::async_trait;
+use bytes::Bytes;
 use client::{Client, read_error, write_error};
 use parking_lot::Mutex;
 use proto::{
@@ -35,6 +36,8 @@ pub struct EtcdOptions {
     pub key: Option<Vec<u8>>,
     /// Put before every key, so that several clusters can share one etcd. Usually empty.
     pub prefix: String,
+    /// Encryption of what is written.
+    pub transformer: Option<Arc<dyn Transformer>>,
     /// How long history is kept before etcd is asked to drop it, as the Kubernetes API server does; zero: it never is.
     pub history_window: Duration,
 }
@@ -95,6 +98,19 @@ impl Etcd {
     fn range_end(&self) -> Vec<u8> {
         // What follows `/` in ASCII.
         self.key("0")
+    }
+
+    /// A key's value as it came from etcd, made plain.
+    fn opened(&self, kv: &mut proto::KeyValue) {
+        if let (Some(t), Ok(key)) = (&self.options.transformer, std::str::from_utf8(&kv.key)) {
+            kv.value = t.open(key, std::mem::take(&mut kv.value).into()).into();
+        }
+    }
+
+    fn sealed(&self, key: &[u8], value: Bytes) -> Result<Bytes> {
+        let Some(t) = &self.options.transformer else { return Ok(value) };
+        let sealed = t.seal(&String::from_utf8_lossy(key), &value).map_err(Error::Unavailable)?;
+        Ok(sealed.unwrap_or(value))
     }
 
     fn apply(&self, plan: impl FnOnce(&Index) -> (Vec<Event>, Revision)) {
@@ -171,9 +187,11 @@ impl Etcd {
         let put = |value, lease| Request::Put(PutRequest { key: id.clone(), value, lease });
         let delete = Request::DeleteRange(DeleteRangeRequest { key: id.clone(), prev_kv: true });
         let (result, revision, request) = match write {
-            Write::Create { value, ttl } => (CompareResult::Equal, Revision(0), put(value, self.lease(ttl).await?)),
+            Write::Create { value, ttl } => {
+                (CompareResult::Equal, Revision(0), put(self.sealed(&id, value)?, self.lease(ttl).await?))
+            }
             Write::Update { value, expected, ttl } => {
-                (CompareResult::Equal, expected, put(value, self.lease(ttl).await?))
+                (CompareResult::Equal, expected, put(self.sealed(&id, value)?, self.lease(ttl).await?))
             }
             Write::Delete { expected: Some(expected) } => (CompareResult::Equal, expected, delete),
             Write::Delete { expected: None } => (CompareResult::NotEqual, Revision(0), delete),
@@ -238,7 +256,10 @@ impl Engine for Etcd {
             Some(Response::DeleteRange(deleted)) => deleted.prev_kvs,
             _ => Vec::new(),
         };
-        let told = kvs.pop().map(|kv| mirror::entry_of(kv, key.into()));
+        let told = kvs.pop().map(|mut kv| {
+            self.opened(&mut kv);
+            mirror::entry_of(kv, key.into())
+        });
         if !response.succeeded {
             // Whoever tries again reads from the index, so it must have what made this fail.
             self.catch_up(revision).await?;

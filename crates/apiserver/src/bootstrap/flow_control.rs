@@ -175,9 +175,33 @@ fn limited(shares: i64, lendable: i64, queues: Option<(i64, i64, i64)>) -> Value
         "nominalConcurrencyShares": shares, "lendablePercent": lendable, "limitResponse": response}})
 }
 
+/// The objects without which the server can't work. Users can't take them over.
+const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
+
 /// An object whose `spec` the server keeps as above; users take it over by setting the annotation to `false`.
-pub fn maintained(existing: &Value) -> bool {
+pub fn is_maintained(existing: &Value) -> bool {
     existing["metadata"]["annotations"][AUTOUPDATE] == "true"
+}
+
+/// Brings an existing object back to what it should be, as far as that is the server's to say.
+pub fn maintain(existing: &mut Value, desired: &Value) {
+    let mandatory = MANDATORY.iter().any(|n| desired["metadata"]["name"] == *n);
+    let follows = match existing["metadata"]["annotations"][AUTOUPDATE].as_str() {
+        _ if mandatory => true,
+        Some(text) => text == "true",
+        // Somebody removed the annotation: whether they also changed the object tells what they want.
+        None => existing["metadata"]["generation"].as_i64().unwrap_or(1) <= 1,
+    };
+    existing["metadata"]["annotations"][AUTOUPDATE] = if follows { "true" } else { "false" }.into();
+    if !follows {
+        return;
+    }
+    // How much of the server exempt requests are thought to take is the users' to say.
+    let exempt = existing["spec"]["exempt"].clone();
+    super::merge_fields(&mut existing["spec"], &desired["spec"]);
+    if mandatory && exempt.is_object() {
+        existing["spec"]["exempt"] = exempt;
+    }
 }
 
 #[cfg(test)]

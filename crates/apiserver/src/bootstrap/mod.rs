@@ -7,7 +7,7 @@
 pub mod flow_control;
 pub mod policy;
 pub mod rbac;
-mod run;
+pub mod run;
 
 pub use run::ensure;
 
@@ -185,10 +185,7 @@ pub fn plan(existing: Option<&Value>, desired: &Value) -> Action {
             }
         }
         "FlowSchema" | "PriorityLevelConfiguration" => {
-            if !flow_control::maintained(existing) {
-                return Action::Nothing;
-            }
-            merge_fields(&mut merged["spec"], &desired["spec"]);
+            flow_control::maintain(&mut merged, desired);
         }
         "ConfigMap" => merge_fields(&mut merged["data"], &desired["data"]),
         "Service" => {
@@ -240,7 +237,7 @@ fn merge_metadata(merged: &mut Value, desired: &Value) {
 }
 
 /// Sets every field that `desired` names, and leaves others.
-fn merge_fields(merged: &mut Value, desired: &Value) {
+pub(crate) fn merge_fields(merged: &mut Value, desired: &Value) {
     match (merged.as_object_mut(), desired.as_object()) {
         (Some(have), Some(want)) => {
             for (k, v) in want {

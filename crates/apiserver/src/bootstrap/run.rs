@@ -26,7 +26,8 @@ pub async fn ensure(server: &Arc<Server>, options: &Options) -> Result<()> {
     Ok(())
 }
 
-async fn one(server: &Arc<Server>, desired: Value) -> Result<()> {
+/// Makes one object as `desired` says.
+pub async fn one(server: &Arc<Server>, desired: Value) -> Result<()> {
     let path = collection(server, &desired)?;
     let name = desired["metadata"]["name"].as_str().unwrap_or_default().to_string();
     let object = format!("{path}/{name}");
@@ -62,7 +63,8 @@ fn collection(server: &Server, object: &Value) -> Result<String> {
     })
 }
 
-async fn send(server: &Arc<Server>, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
+/// A request of the server to itself.
+pub async fn send(server: &Arc<Server>, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
     let identity = Arc::new(User::new("system:apiserver", &["system:masters"]));
     let mut request = Request::builder()
         .method(method.clone())

@@ -111,6 +111,21 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// As one JSON value, for those who record answers. Watches have none.
+    pub fn to_value(&self, row: &Resource) -> Value {
+        match self {
+            Answer::Object { value, .. } => value.clone(),
+            Answer::Item(i) => i.object(),
+            Answer::List(l) => {
+                let items: Vec<Value> = l.items.iter().map(Item::object).collect();
+                let metadata = serde_json::json!({"resourceVersion": l.revision.0.to_string()});
+                serde_json::json!({"kind": row.list_kind, "apiVersion": row.api_version(), "metadata": metadata, "items": items})
+            }
+            Answer::Watch(_) => Value::Null,
+            Answer::Status(s) => s.to_value(),
+        }
+    }
+
     pub fn ok(value: Value) -> Answer {
         Answer::Object { code: 200, value }
     }

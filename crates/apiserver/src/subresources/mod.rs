@@ -58,11 +58,13 @@ pub async fn dispatch(call: Call<'_>, request: Request<Body>, backends: Backends
                 let mut call = call;
                 call.warnings.extend(warnings);
                 row.strategy.defaults(&mut object);
+                call.audit.request_object(&object);
                 update::update(call, &sub, object).await.map(done)
             }
             "patch" => {
                 let kind = PatchType::from_content_type(&content_type)?;
                 let body = patch_body(kind, request).await?;
+                call.audit.request_object(&body.value);
                 patch::patch(call, &sub, kind, body).await.map(done)
             }
             _ => Err(Status::method_not_supported(&row.group, &format!("{}/{sub}", row.plural), &verb)),
@@ -87,7 +89,9 @@ pub async fn body_of(
     request: Request<Body>,
 ) -> Result<serde_json::Value> {
     let bytes = wire::read(request.into_body()).await?;
-    decode_as(call, type_name, content_type, &bytes)
+    let object = decode_as(call, type_name, content_type, &bytes)?;
+    call.audit.request_object(&object);
+    Ok(object)
 }
 
 pub fn decode_as(call: &mut Call<'_>, type_name: &str, content_type: &str, bytes: &[u8]) -> Result<serde_json::Value> {

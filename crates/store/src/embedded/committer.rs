@@ -8,6 +8,7 @@ use super::format::{FrameWriter, Record};
 use super::log::Log;
 use crate::contract::*;
 use crate::engine::Write;
+use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -21,6 +22,8 @@ pub(crate) enum Command {
     Write {
         key: String,
         write: Write,
+        /// What is written in place of the value, where that is another thing.
+        sealed: Option<Bytes>,
         reply: oneshot::Sender<Result<Cas>>,
     },
     /// Make it durable that history up to here is dropped.
@@ -105,7 +108,7 @@ impl Committer {
 
     fn take(&mut self, command: Command, batch: &mut Batch) {
         match command {
-            Command::Write { key, write, reply } => match self.stage(&key, write, batch) {
+            Command::Write { key, write, sealed, reply } => match self.stage(&key, write, sealed, batch) {
                 // A conflict with the batch's own writes is true only once they are durable, so all wait alike.
                 outcome if !batch.events.is_empty() => batch.replies.push(Reply::Write(reply, outcome)),
                 outcome => drop(reply.send(Ok(outcome))),
@@ -119,7 +122,7 @@ impl Committer {
     }
 
     /// Decides a write and gives it a revision and a record.
-    fn stage(&mut self, key: &str, write: Write, batch: &mut Batch) -> Cas {
+    fn stage(&mut self, key: &str, write: Write, sealed: Option<Bytes>, batch: &mut Batch) -> Cas {
         let current = match batch.pending.get(key) {
             Some(pending) => pending.clone(),
             None => self.shared.index.newest(key),
@@ -139,7 +142,7 @@ impl Committer {
                     create_revision: entry.create_revision,
                     expires_unix_ms: expires_unix_ms.unwrap_or(0),
                     key: &entry.key,
-                    value: &entry.value,
+                    value: sealed.as_ref().unwrap_or(&entry.value),
                 });
                 (prev.as_ref(), Some(entry.clone()))
             }
@@ -159,7 +162,7 @@ impl Committer {
     fn take_expired(&mut self, batch: &mut Batch) {
         let due = self.shared.expiries.lock().due(unix_ms(), BATCH_WRITES_MAX);
         for (key, revision) in due {
-            if let Cas::Conflict(_) = self.stage(&key, Write::Delete { expected: Some(revision) }, batch) {
+            if let Cas::Conflict(_) = self.stage(&key, Write::Delete { expected: Some(revision) }, None, batch) {
                 // Can't be: a later write takes the timer along. But a timer that stays would spin.
                 self.shared.expiries.lock().remove(revision);
             }

@@ -118,7 +118,9 @@ impl Maintenance {
         }
         let started = Instant::now();
         let expires = |version| shared.expiries.lock().at(version).unwrap_or(0);
-        let written = snapshot::write(&*shared.disk, &shared.index, revision, first_segment, expires)?;
+        let written = snapshot::write(&*shared.disk, &shared.index, revision, first_segment, expires, |e| {
+            shared.options.sealed(&e.key, &e.value)
+        })?;
         self.snapshot_bytes = written.bytes;
         shared.snapshot_bytes.store(written.bytes, Ordering::Relaxed);
         remove_before(shared, &written)?;

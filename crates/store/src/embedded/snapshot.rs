@@ -5,8 +5,9 @@
 use super::disk::Disk;
 use super::format::{Frame, FrameWriter, HEADER_LEN, Header, Kind, Record};
 use super::log::{names, random_salt, unreadable};
-use crate::contract::{Error, Result, Revision};
+use crate::contract::{Entry, Error, Result, Revision};
 use crate::index::Index;
+use bytes::Bytes;
 use std::io::{BufReader, Read};
 
 const TEMPORARY: &str = "snapshot.tmp";
@@ -37,8 +38,9 @@ pub(crate) fn write(
     revision: Revision,
     first_segment: u64,
     expires_unix_ms: impl Fn(Revision) -> u64,
+    sealed: impl Fn(&Entry) -> Result<Option<Bytes>>,
 ) -> Result<Snapshot> {
-    let result = write_aside(disk, index, revision, first_segment, expires_unix_ms);
+    let result = write_aside(disk, index, revision, first_segment, expires_unix_ms, sealed);
     match &result {
         Ok(_) => {
             let finish = disk.rename(TEMPORARY, &name(revision)).and_then(|()| disk.sync_names());
@@ -55,6 +57,7 @@ fn write_aside(
     revision: Revision,
     first_segment: u64,
     expires_unix_ms: impl Fn(Revision) -> u64,
+    sealed: impl Fn(&Entry) -> Result<Option<Bytes>>,
 ) -> Result<Snapshot> {
     let failed = |e| unreadable(TEMPORARY, e);
     let salt = random_salt();
@@ -77,12 +80,13 @@ fn write_aside(
             return Err(Error::Closed);
         }
         for entry in entries {
+            let sealed = sealed(&entry)?;
             frame.push(Record::Put {
                 revision: entry.mod_revision,
                 create_revision: entry.create_revision,
                 expires_unix_ms: expires_unix_ms(entry.mod_revision),
                 key: &entry.key,
-                value: &entry.value,
+                value: sealed.as_ref().unwrap_or(&entry.value),
             });
             puts += 1;
             if frame.len() >= FRAME_BYTES {

@@ -70,7 +70,7 @@ async fn follow(etcd: Arc<Etcd>, weak: &Weak<Etcd>) -> std::result::Result<std::
     let mut stream = etcd.client.watch(create).await.map_err(broken)?;
     drop(etcd);
     loop {
-        let Some(response) = stream.message().await.map_err(broken)? else {
+        let Some(mut response) = stream.message().await.map_err(broken)? else {
             return Err(End::Broken("etcd ended the watch".into()));
         };
         if response.compact_revision > 0 {
@@ -82,6 +82,9 @@ async fn follow(etcd: Arc<Etcd>, weak: &Weak<Etcd>) -> std::result::Result<std::
         let Some(etcd) = weak.upgrade() else {
             return Err(End::Broken("closed".into()));
         };
+        for kv in response.events.iter_mut().filter_map(|e| e.kv.as_mut()) {
+            etcd.opened(kv);
+        }
         etcd.apply(|index| plan(index, response, &etcd.options.prefix));
     }
 }
@@ -217,7 +220,10 @@ async fn list(etcd: &Etcd) -> Result<(Vec<KeyValue>, Revision)> {
             revision = page.header.map_or(0, |h| h.revision);
         }
         let more = page.more;
-        kvs.extend(page.kvs);
+        kvs.extend(page.kvs.into_iter().map(|mut kv| {
+            etcd.opened(&mut kv);
+            kv
+        }));
         match kvs.last() {
             Some(last) if more => {
                 key = last.key.clone();

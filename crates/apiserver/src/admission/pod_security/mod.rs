@@ -1,5 +1,5 @@
 //! PodSecurity: a namespace's labels say which of the Pod Security Standards its pods must keep (`enforce`), and
-//! which it is only warned about (`warn`). What fits a level is decided in [`checks`].
+//! which it is only warned about (`warn`) or noted in the audit log for (`audit`). What fits a level is decided in [`checks`].
 
 pub mod checks;
 
@@ -189,6 +189,7 @@ impl Plugin for PodSecurity {
         }
         if let Some((metadata, spec)) = PodSecurity::pod(a) {
             let policy = self.policy(a.namespace, "enforce");
+            a.audit.annotate(format!("{PREFIX}enforce-policy"), policy.shown());
             if let Some(why) = violations(metadata, spec, policy.level) {
                 return Err(forbidden(a, format!("violates PodSecurity {:?}: {why}", policy.shown())));
             }
@@ -206,6 +207,13 @@ impl Plugin for PodSecurity {
         let judged =
             PodSecurity::pod(a).or_else(|| if a.subresource.is_empty() { template(a, a.object) } else { None });
         let Some((metadata, spec)) = judged else { return Vec::new() };
+        if a.audit.is_on() {
+            let policy = self.policy(a.namespace, "audit");
+            if let Some(why) = violations(metadata, spec, policy.level) {
+                let text = format!("would violate PodSecurity {:?}: {why}", policy.shown());
+                a.audit.annotate(format!("{PREFIX}audit-violations"), text);
+            }
+        }
         let policy = self.policy(a.namespace, "warn");
         let found = violations(metadata, spec, policy.level);
         found.map(|why| format!("would violate PodSecurity {:?}: {why}", policy.shown())).into_iter().collect()
