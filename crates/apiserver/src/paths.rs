@@ -42,7 +42,7 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
         }
         [".well-known", "openid-configuration"] => Ok(respond::json(
             200,
-            &server.tokens.openid_configuration(&format!("https://{}/openid/v1/jwks", server.advertised)),
+            &server.tokens.openid_configuration(&server.advertised),
         )),
         ["openid", "v1", "jwks"] => {
             Ok(respond::bytes(200, "application/jwk-set+json", server.tokens.jwks().to_string().into()))

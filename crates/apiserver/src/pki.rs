@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
+pub mod signing;
+
 const DAY_SECONDS: i64 = 24 * 3600;
 const AUTHORITY_DAYS: i64 = 3650;
 const LEAF_DAYS: i64 = 365;

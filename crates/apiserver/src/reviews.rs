@@ -4,6 +4,7 @@
 
 use crate::authn::bearer::TokenOutcome;
 use crate::authn::{Chain, User};
+use crate::authz::question::selector_of;
 use crate::authz::rules::PolicyRule;
 use crate::authz::{Attributes, Authorizer, Decision};
 use meta::field::{Errors, Path};
@@ -176,6 +177,55 @@ fn check_question(spec: &Value, errors: &mut Errors) {
         ),
         _ => {}
     }
+    for (field, labels) in [("fieldSelector", false), ("labelSelector", true)] {
+        check_selector(&resource[field], labels, path.child("resourceAttributes").child(field), errors);
+    }
+}
+
+/// A selector has either a raw form or requirements. Source: KEP-4601.
+fn check_selector(selector: &Value, labels: bool, path: Path, errors: &mut Errors) {
+    if selector.is_null() {
+        return;
+    }
+    let raw = text(&selector["rawSelector"]);
+    let requirements = selector["requirements"].as_array().map(Vec::as_slice).unwrap_or_default();
+    match (raw.is_empty(), requirements.is_empty()) {
+        (false, false) => {
+            errors.invalid(path.child("rawSelector"), raw, "may not specified at the same time as requirements");
+        }
+        (true, true) => {
+            let detail = format!("when {path} is specified, requirements or rawSelector is required");
+            errors.required(path.child("requirements"), detail);
+        }
+        _ => {}
+    }
+    for (i, r) in requirements.iter().enumerate() {
+        let path = path.child("requirements").index(i);
+        if text(&r["key"]).is_empty() && !labels {
+            errors.required(path.child("key"), "must be specified");
+        }
+        let values = strings(&r["values"]);
+        match text(&r["operator"]).as_str() {
+            "In" | "NotIn" if values.is_empty() => {
+                errors.required(path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
+            }
+            "In" | "NotIn" => {}
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                errors.forbidden(
+                    path.child("values"),
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                );
+            }
+            "Exists" | "DoesNotExist" => {}
+            other => errors.invalid(path.child("operator"), other, "not a valid selector operator"),
+        }
+        if labels {
+            let key = text(&r["key"]);
+            for fault in meta::names::qualified_name(&key) {
+                errors.invalid(path.child("key"), key.clone(), fault);
+            }
+        }
+    }
 }
 
 fn invalid(object: &Value, kind: &str, errors: Errors) -> Result<(), Status> {
@@ -202,26 +252,9 @@ fn attributes(user: User, spec: &Value) -> Attributes {
         subresource: text(&resource["subresource"]),
         namespace: text(&resource["namespace"]),
         name: text(&resource["name"]),
-        field_selector: selector(&resource["fieldSelector"], "key"),
-        label_selector: selector(&resource["labelSelector"], "key"),
+        field_selector: selector_of(&resource["fieldSelector"], "fieldSelector").0,
+        label_selector: selector_of(&resource["labelSelector"], "labelSelector").0,
     }
-}
-
-/// Raw as it is; requirements with one value as `key=value`, which is all that authorizers look at.
-fn selector(v: &Value, key: &str) -> String {
-    if let Some(raw) = v["rawSelector"].as_str().filter(|r| !r.is_empty()) {
-        return raw.to_string();
-    }
-    let requirements = v["requirements"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let terms: Vec<String> = requirements
-        .iter()
-        .filter(|r| r["operator"] == "In")
-        .filter_map(|r| match strings(&r["values"]).as_slice() {
-            [one] => Some(format!("{}={one}", r[key].as_str()?)),
-            _ => None,
-        })
-        .collect();
-    terms.join(",")
 }
 
 async fn answered(authorizer: &dyn Authorizer, user: User, object: &Value) -> Value {
@@ -233,6 +266,14 @@ async fn answered(authorizer: &dyn Authorizer, user: User, object: &Value) -> Va
     if !decision.reason().is_empty() {
         status["reason"] = decision.reason().into();
     }
+    let resource = &object["spec"]["resourceAttributes"];
+    let remarks: Vec<String> = ["fieldSelector", "labelSelector"]
+        .iter()
+        .filter_map(|field| selector_of(&resource[*field], field).1)
+        .collect();
+    if !remarks.is_empty() {
+        status["evaluationError"] = remarks.join("; ").into();
+    }
     let mut answer = object.clone();
     answer["status"] = status;
     answer
@@ -241,7 +282,6 @@ async fn answered(authorizer: &dyn Authorizer, user: User, object: &Value) -> Va
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authn::anonymous::Anonymous;
     use crate::authn::bearer::{Bearer, TokenAuthenticator};
     use crate::testing::reader;
     use async_trait::async_trait;
@@ -264,7 +304,7 @@ mod tests {
 
     #[tokio::test]
     async fn tokens_are_reviewed() {
-        let chain = Chain::new(vec![], Arc::new(Bearer::new(vec![Arc::new(Known)])), Anonymous::default());
+        let chain = Chain::new(vec![], Arc::new(Bearer::new(vec![Arc::new(Known)])), Arc::default());
         let chain = &chain;
         let ask = |spec: Value| async move { token_review(chain, &json!({"kind":"TokenReview","spec":spec})).await };
         let good = ask(json!({"token":"good","audiences":["a"]})).await.unwrap();
@@ -314,6 +354,25 @@ mod tests {
             json!({"user":"x","resourceAttributes":pods,"nonResourceAttributes":{"path":"/"}}),
         ] {
             assert_eq!(by(bad).await.unwrap_err().code, 422);
+        }
+        let selecting = |selector: Value| {
+            let mut question = pods.clone();
+            question["fieldSelector"] = selector;
+            by(json!({"user":"x","resourceAttributes":question}))
+        };
+        let odd = selecting(json!({"rawSelector":"a~b"})).await.unwrap();
+        assert_eq!(odd["status"]["evaluationError"], "spec.resourceAttributes.fieldSelector ignored due to parse error");
+        let good = selecting(json!({"requirements":[{"key":"a","operator":"In","values":["b"]}]})).await.unwrap();
+        assert!(good["status"].get("evaluationError").is_none());
+        for (bad, expected) in [
+            (json!({}), "fieldSelector.requirements: Required value: when spec.resourceAttributes.fieldSelector is specified"),
+            (json!({"rawSelector":"a=b","requirements":[{"key":"a","operator":"Exists"}]}), "may not specified at the same time"),
+            (json!({"requirements":[{"key":"a","operator":"In"}]}), "must be specified when `operator` is"),
+            (json!({"requirements":[{"key":"a","operator":"Near"}]}), "not a valid selector operator"),
+            (json!({"requirements":[{"operator":"Exists"}]}), "requirements[0].key: Required value: must be specified"),
+        ] {
+            let e = selecting(bad.clone()).await.unwrap_err();
+            assert!(e.code == 422 && e.message.contains(expected), "{bad}: {e}");
         }
         let dev = User::new("me", &["dev"]);
         let own = self_subject_access_review(&chain, &dev, &ask(json!({"resourceAttributes":pods}))).await.unwrap();

@@ -1,22 +1,16 @@
 //! Service-account tokens: issued on TokenRequest, verified on every request that carries one.
 //!
-//! In: the signing key, TokenRequest objects, compact JWTs. Out: JWTs with upstream's claims, verified [`Claims`],
-//! and the two OpenID Connect discovery documents by which others can verify them.
+//! In: [`Options`] (keys, issuers, limits), TokenRequest objects, compact JWTs. Out: JWTs with upstream's claims,
+//! verified [`Claims`], and the two OpenID Connect discovery documents by which others can verify them.
 //! Whether the account and what the token is bound to still exist is for `authn::service_account` to say.
-//!
-//! Only ES256 is made or taken: an algorithm is never chosen by what a token says of itself.
+//! How tokens and keys look on the wire is `jwt`'s business.
 
+use crate::jwt::{self, Key, SigningKey, Token};
 use crate::reader::Reader;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use meta::field::{Errors, Path};
 use meta::status::Status;
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
-};
-use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 /// Shortest life that can be asked for.
 const EXPIRATION_SECONDS_MIN: i64 = 600;
@@ -29,8 +23,8 @@ const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("service-account key is unusable: {0}")]
-    Key(String),
+    #[error("service-account {0}")]
+    Key(jwt::Error),
     #[error("token is malformed")]
     Malformed,
     #[error("token's signature is wrong")]
@@ -107,38 +101,102 @@ impl Ref {
     }
 }
 
-/// Signs and verifies with one key.
+/// Issuer of the tokens that are kept in Secrets; they have no audience and no end.
+pub const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
+
+/// The payload of a token that is kept in a Secret of type `kubernetes.io/service-account-token`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct LegacyClaims {
+    pub iss: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    pub namespace: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    pub secret: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    pub account: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    pub account_uid: String,
+    pub sub: String,
+}
+
+/// Upstream's `--service-account-…` and `--api-audiences` flags.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Private key that signs, as PEM.
+    pub signing_key_pem: String,
+    /// PEM files with more keys whose tokens are good (`--service-account-key-file`).
+    pub key_pems: Vec<String>,
+    /// The first is written into new tokens; all are accepted.
+    pub issuers: Vec<String>,
+    /// What tokens for the API server itself are for; empty: the issuers.
+    pub api_audiences: Vec<String>,
+    /// Longest life, in seconds, that is given out.
+    pub expiration_seconds_max: Option<i64>,
+    /// Whether tokens of volumes live a year, for clients that read the file once.
+    pub extend_expiration: bool,
+    /// Where `/openid/v1/jwks` is told to be; the API server's own address by default.
+    pub jwks_uri: Option<String>,
+}
+
+impl Options {
+    pub fn new(signing_key_pem: &str, issuer: &str) -> Options {
+        Options {
+            signing_key_pem: signing_key_pem.to_string(),
+            key_pems: Vec::new(),
+            issuers: vec![issuer.to_string()],
+            api_audiences: Vec::new(),
+            expiration_seconds_max: None,
+            extend_expiration: true,
+            jwks_uri: None,
+        }
+    }
+}
+
+/// Signs with one key, verifies with several.
 pub struct TokenIssuer {
-    key: EcdsaKeyPair,
-    random: ring::rand::SystemRandom,
-    /// Hash of the public key, by which verifiers find it.
-    key_id: String,
-    issuer: String,
+    signing: SigningKey,
+    /// The signing key's public half first.
+    keys: Vec<Key>,
+    issuers: Vec<String>,
     api_audiences: Vec<String>,
+    expiration_seconds_max: Option<i64>,
+    extend_expiration: bool,
+    jwks_uri: Option<String>,
 }
 
 impl TokenIssuer {
-    /// `issuer`: for example `https://kubernetes.default.svc.cluster.local`. `api_audiences`: what tokens for
-    /// the API server itself are for; empty means the issuer.
-    pub fn new(key_pem: &str, issuer: &str, api_audiences: &[String]) -> Result<TokenIssuer, Error> {
-        let der = PrivatePkcs8KeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| Error::Key(e.to_string()))?;
-        let random = ring::rand::SystemRandom::new();
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der(), &random)
-            .map_err(|e| Error::Key(e.to_string()))?;
-        let public_info = rcgen::KeyPair::from_pem(key_pem)
-            .map(|k| rcgen::PublicKeyData::subject_public_key_info(&k))
-            .map_err(|e| Error::Key(e.to_string()))?;
+    pub fn new(options: Options) -> Result<TokenIssuer, Error> {
+        let signing = SigningKey::from_pem(&options.signing_key_pem).map_err(Error::Key)?;
+        let mut keys = vec![signing.public()];
+        for pem in &options.key_pems {
+            for key in Key::all_from_pem(pem).map_err(Error::Key)? {
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
+            }
+        }
         Ok(TokenIssuer {
-            key,
-            random,
-            key_id: URL_SAFE_NO_PAD.encode(Sha256::digest(&public_info)),
-            issuer: issuer.to_string(),
-            api_audiences: if api_audiences.is_empty() { vec![issuer.to_string()] } else { api_audiences.to_vec() },
+            signing,
+            keys,
+            api_audiences: match options.api_audiences.is_empty() {
+                true => options.issuers.clone(),
+                false => options.api_audiences,
+            },
+            issuers: options.issuers,
+            expiration_seconds_max: options.expiration_seconds_max,
+            extend_expiration: options.extend_expiration,
+            jwks_uri: options.jwks_uri,
         })
     }
 
+    /// What new tokens name as their issuer.
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        self.issuers.first().map_or("", String::as_str)
+    }
+
+    /// All issuers whose tokens are for this server to judge.
+    pub fn issuers(&self) -> &[String] {
+        &self.issuers
     }
 
     /// The audiences of the API server itself.
@@ -147,40 +205,55 @@ impl TokenIssuer {
     }
 
     pub fn sign(&self, claims: &Claims) -> Result<String, Error> {
-        let header = json!({"alg": "ES256", "kid": self.key_id});
-        let payload = serde_json::to_vec(claims).map_err(|e| Error::Key(e.to_string()))?;
-        let mut token = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
-        let signature = self.key.sign(&self.random, token.as_bytes()).map_err(|e| Error::Key(e.to_string()))?;
-        token.push('.');
-        token.push_str(&URL_SAFE_NO_PAD.encode(signature.as_ref()));
-        Ok(token)
+        let payload = serde_json::to_vec(claims).map_err(|_| Error::Malformed)?;
+        self.signing.sign(&payload).map_err(Error::Key)
+    }
+
+    /// The token of a Secret: good as long as Secret and account are there.
+    pub fn sign_legacy(&self, namespace: &str, account: &Ref, secret: &str) -> Result<String, Error> {
+        let claims = LegacyClaims {
+            iss: LEGACY_ISSUER.to_string(),
+            namespace: namespace.to_string(),
+            secret: secret.to_string(),
+            account: account.name.clone(),
+            account_uid: account.uid.clone(),
+            sub: format!("system:serviceaccount:{namespace}:{}", account.name),
+        };
+        let payload = serde_json::to_vec(&claims).map_err(|_| Error::Malformed)?;
+        self.signing.sign(&payload).map_err(Error::Key)
+    }
+
+    /// Whether a legacy token is one that this server made, for a token controller that looks at what a Secret holds.
+    pub fn verify_legacy(&self, token: &Token<'_>) -> Result<LegacyClaims, Error> {
+        self.check_signature(token)?;
+        let claims: LegacyClaims = serde_json::from_value(token.payload.clone()).map_err(|_| Error::Malformed)?;
+        if claims.iss != LEGACY_ISSUER {
+            return Err(Error::Issuer(claims.iss));
+        }
+        Ok(claims)
+    }
+
+    fn check_signature(&self, token: &Token<'_>) -> Result<(), Error> {
+        match token.verified_by(&self.keys) {
+            Ok(true) => Ok(()),
+            _ => Err(Error::Signature),
+        }
     }
 
     /// Checks everything that a token alone can tell. `audiences`: good for any one of these; the claims come
     /// with those that matched. `now` in Unix seconds.
-    pub fn verify(&self, token: &str, audiences: &[String], now: i64) -> Result<(Claims, Vec<String>), Error> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(Error::Malformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(Error::Malformed)?;
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Error::Malformed);
-        let payload = decode(payload)?;
+    pub fn verify(
+        &self,
+        token: &Token<'_>,
+        audiences: &[String],
+        now: i64,
+    ) -> Result<(Claims, Vec<String>), Error> {
         // The issuer is read before the signature is checked only to tell others' tokens from bad ones.
-        #[derive(Deserialize)]
-        struct Issuer {
-            #[serde(default)]
-            iss: String,
+        if !self.issuers.iter().any(|i| i == token.issuer()) {
+            return Err(Error::Issuer(token.issuer().to_string()));
         }
-        let claimed: Issuer = serde_json::from_slice(&payload).map_err(|_| Error::Malformed)?;
-        if claimed.iss != self.issuer {
-            return Err(Error::Issuer(claimed.iss));
-        }
-        let header: Value = serde_json::from_slice(&decode(header)?).map_err(|_| Error::Malformed)?;
-        if header["alg"] != "ES256" || !header["crit"].is_null() {
-            return Err(Error::Signature);
-        }
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref())
-            .verify(signed.as_bytes(), &decode(signature)?)
-            .map_err(|_| Error::Signature)?;
-        let claims: Claims = serde_json::from_slice(&payload).map_err(|_| Error::Malformed)?;
+        self.check_signature(token)?;
+        let claims: Claims = serde_json::from_value(token.payload.clone()).map_err(|_| Error::Malformed)?;
         check_times(&claims, now)?;
         let have = claims.aud.list();
         let matched: Vec<String> = audiences.iter().filter(|a| have.contains(a)).cloned().collect();
@@ -191,7 +264,7 @@ impl TokenIssuer {
     }
 
     /// Answers a TokenRequest (`POST …/serviceaccounts/<name>/token`): checks it, looks up what it is bound to, and
-    /// returns it with its status.
+    /// returns it with its status, and warnings for the client.
     pub fn token_request(
         &self,
         reader: &Reader,
@@ -199,7 +272,7 @@ impl TokenIssuer {
         name: &str,
         request: &Value,
         now: jiff::Timestamp,
-    ) -> Result<Value, Status> {
+    ) -> Result<(Value, Vec<String>), Status> {
         let account = reader
             .get("", "serviceaccounts", namespace, name)
             .ok_or_else(|| Status::not_found("", "serviceaccounts", name))?
@@ -226,7 +299,7 @@ impl TokenIssuer {
         if audiences.is_empty() {
             audiences = self.api_audiences.clone();
         }
-        let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(EXPIRATION_SECONDS_DEFAULT);
+        let mut seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(EXPIRATION_SECONDS_DEFAULT);
         let mut errors = Errors::default();
         let path = Path::new("spec").child("expirationSeconds");
         if seconds < EXPIRATION_SECONDS_MIN {
@@ -241,20 +314,28 @@ impl TokenIssuer {
             Kubernetes { namespace: namespace.to_string(), serviceaccount: Ref::of(&account), ..Kubernetes::default() };
         bind(reader, namespace, name, &request["spec"]["boundObjectRef"], &mut kubernetes)?;
 
+        let mut warnings = Vec::new();
+        if let Some(max) = self.expiration_seconds_max
+            && seconds > max
+        {
+            warnings.push(format!("requested expiration of {seconds} seconds shortened to {max} seconds"));
+            seconds = max;
+        }
         let issued = now.as_second();
         let mut exp = issued + seconds;
-        if seconds == WARN_ONLY_EXPIRATION_SECONDS
+        if self.extend_expiration
+            && seconds == WARN_ONLY_EXPIRATION_SECONDS
             && kubernetes.pod.is_some()
             && audiences.iter().all(|a| self.api_audiences.contains(a))
         {
             kubernetes.warnafter = Some(exp);
-            exp = issued + EXTENDED_SECONDS;
+            exp = issued + self.expiration_seconds_max.unwrap_or(EXTENDED_SECONDS).min(EXTENDED_SECONDS);
         }
         let claims = Claims {
             aud: Audience::Many(audiences.clone()),
             exp,
             iat: issued,
-            iss: self.issuer.clone(),
+            iss: self.issuer().to_string(),
             jti: uuid::Uuid::new_v4().to_string(),
             kubernetes,
             nbf: issued,
@@ -265,29 +346,27 @@ impl TokenIssuer {
         answer["spec"]["audiences"] = audiences.into();
         answer["spec"]["expirationSeconds"] = seconds.into();
         answer["status"] = json!({"token": token, "expirationTimestamp": expires.to_string()});
-        Ok(answer)
+        Ok((answer, warnings))
     }
 
-    /// `/.well-known/openid-configuration`. `jwks_uri`: where `/openid/v1/jwks` is reached.
-    pub fn openid_configuration(&self, jwks_uri: &str) -> Value {
+    /// `/.well-known/openid-configuration`. `advertised`: `host:port` of the API server.
+    pub fn openid_configuration(&self, advertised: &str) -> Value {
+        let mut algorithms: Vec<&str> = self.keys.iter().map(|k| k.default_algorithm().name()).collect();
+        algorithms.sort_unstable();
+        algorithms.dedup();
+        let jwks_uri = self.jwks_uri.clone().unwrap_or_else(|| format!("https://{advertised}/openid/v1/jwks"));
         json!({
-            "issuer": self.issuer,
+            "issuer": self.issuer(),
             "jwks_uri": jwks_uri,
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["ES256"],
+            "id_token_signing_alg_values_supported": algorithms,
         })
     }
 
     /// `/openid/v1/jwks`, sent as `application/jwk-set+json`.
     pub fn jwks(&self) -> Value {
-        // An uncompressed point: 0x04, then both coordinates.
-        let point = self.key.public_key().as_ref();
-        let (x, y) = point.get(1..).unwrap_or_default().split_at(point.len() / 2);
-        json!({"keys": [{
-            "use": "sig", "kty": "EC", "kid": self.key_id, "crv": "P-256", "alg": "ES256",
-            "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y),
-        }]})
+        json!({"keys": self.keys.iter().map(Key::to_jwk).collect::<Vec<_>>()})
     }
 }
 
@@ -364,7 +443,7 @@ mod tests {
     const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
     fn issuer() -> TokenIssuer {
-        TokenIssuer::new(&rcgen::KeyPair::generate().unwrap().serialize_pem(), ISSUER, &[]).unwrap()
+        TokenIssuer::new(Options::new(&rcgen::KeyPair::generate().unwrap().serialize_pem(), ISSUER)).unwrap()
     }
 
     fn claims(now: i64) -> Claims {
@@ -385,48 +464,52 @@ mod tests {
         let i = issuer();
         let token = i.sign(&claims(1000)).unwrap();
         let want = |a: &str| vec![a.to_string()];
-        assert_eq!(i.verify(&token, &want("b"), 1000).unwrap().1, want("b"));
-        assert!(matches!(i.verify(&token, &want("c"), 1000), Err(Error::Audience { .. })));
-        assert!(matches!(i.verify(&token, &want("a"), 1600), Err(Error::Expired)));
-        assert!(matches!(i.verify(&token, &want("a"), 900), Err(Error::NotYet)));
-        assert!(matches!(issuer().verify(&token, &want("a"), 1000), Err(Error::Signature)));
-
-        let parts: Vec<&str> = token.split('.').collect();
-        let mut forged = claims(1000);
-        forged.sub = "system:serviceaccount:kube-system:admin".into();
-        let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&forged).unwrap());
-        assert!(matches!(
-            i.verify(&format!("{}.{payload}.{}", parts[0], parts[2]), &want("a"), 1000),
-            Err(Error::Signature)
-        ));
-        let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
-        assert!(matches!(i.verify(&format!("{none}.{}.", parts[1]), &want("a"), 1000), Err(Error::Signature)));
+        let verify = |i: &TokenIssuer, token: &str, audience: &str, now: i64| {
+            i.verify(&Token::parse(token).unwrap(), &want(audience), now)
+        };
+        assert_eq!(verify(&i, &token, "b", 1000).unwrap().1, want("b"));
+        assert!(matches!(verify(&i, &token, "c", 1000), Err(Error::Audience { .. })));
+        assert!(matches!(verify(&i, &token, "a", 1600), Err(Error::Expired)));
+        assert!(matches!(verify(&i, &token, "a", 900), Err(Error::NotYet)));
+        assert!(matches!(verify(&issuer(), &token, "a", 1000), Err(Error::Signature)));
         let other = i.sign(&Claims { iss: "https://other".into(), ..claims(1000) }).unwrap();
-        assert!(matches!(i.verify(&other, &want("a"), 1000), Err(Error::Issuer(_))));
-        for junk in ["", ".", "..", "a.b.c", "é.é.é", "abc"] {
-            assert!(matches!(i.verify(junk, &want("a"), 1000), Err(Error::Malformed)), "{junk}");
+        assert!(matches!(verify(&i, &other, "a", 1000), Err(Error::Issuer(_))));
+    }
+
+    /// Keys and issuers are changed without a moment in which good tokens are refused.
+    #[test]
+    fn old_keys_and_issuers_stay_good_while_they_are_listed() {
+        let (old_key, new_key) = (rcgen::KeyPair::generate().unwrap(), include_str!("jwt/rsa.pem"));
+        let old = TokenIssuer::new(Options::new(&old_key.serialize_pem(), "https://old")).unwrap();
+        let new = TokenIssuer::new(Options {
+            key_pems: vec![old_key.public_key_pem(), new_key.to_string()],
+            issuers: vec!["https://new".into(), "https://old".into()],
+            ..Options::new(new_key, "")
+        })
+        .unwrap();
+        let claims = |issuer: &str| Claims { iss: issuer.into(), ..claims(1000) };
+        let audience = ["a".to_string()];
+        for (signer, issuer, good) in [(&old, "https://old", true), (&new, "https://new", true), (&old, "https://x", false)]
+        {
+            let token = signer.sign(&claims(issuer)).unwrap();
+            assert_eq!(new.verify(&Token::parse(&token).unwrap(), &audience, 1000).is_ok(), good, "{issuer}");
         }
+        assert_eq!(new.api_audiences(), ["https://new", "https://old"]);
+        let document = new.openid_configuration("h:1");
+        assert_eq!(document["id_token_signing_alg_values_supported"], json!(["ES256", "RS256"]));
+        assert_eq!(document["jwks_uri"], "https://h:1/openid/v1/jwks");
+        assert_eq!(new.jwks()["keys"].as_array().unwrap().len(), 2);
     }
 
     #[test]
     fn discovery_documents_let_others_verify() {
         let i = issuer();
-        let jwk = &i.jwks()["keys"][0];
-        let mut point = vec![4];
-        for c in ["x", "y"] {
-            let bytes = URL_SAFE_NO_PAD.decode(jwk[c].as_str().unwrap()).unwrap();
-            assert_eq!(bytes.len(), 32);
-            point.extend(bytes);
-        }
         let token = i.sign(&claims(1)).unwrap();
-        let (signed, signature) = token.rsplit_once('.').unwrap();
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-            .verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap())
-            .unwrap();
-        let header: Value =
-            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap()).unwrap();
-        assert_eq!(header["kid"], jwk["kid"]);
-        assert_eq!(i.openid_configuration("https://x/openid/v1/jwks")["issuer"], ISSUER);
+        let token = Token::parse(&token).unwrap();
+        let keys = Key::set_from(&i.jwks());
+        assert_eq!(token.verified_by(&keys), Ok(true));
+        assert_eq!(token.key_id, keys[0].id);
+        assert_eq!(i.openid_configuration("x")["issuer"], ISSUER);
     }
 
     #[tokio::test]
@@ -442,19 +525,19 @@ mod tests {
         .await;
         let i = issuer();
         let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let ask = |spec: Value| i.token_request(&r, "d", "s", &json!({"spec": spec}), now);
+        let ask = |spec: Value| i.token_request(&r, "d", "s", &json!({"spec": spec}), now).map(|(answer, _)| answer);
 
         let answer = ask(json!({"audiences":["vault"],"expirationSeconds":600})).unwrap();
         assert_eq!(answer["status"]["expirationTimestamp"], "2026-01-01T00:10:00Z");
         let token = answer["status"]["token"].as_str().unwrap();
-        let (c, _) = i.verify(token, &["vault".to_string()], now.as_second()).unwrap();
+        let (c, _) = i.verify(&Token::parse(token).unwrap(), &["vault".to_string()], now.as_second()).unwrap();
         assert_eq!((c.sub.as_str(), c.kubernetes.serviceaccount.uid.as_str()), ("system:serviceaccount:d:s", "su"));
         assert_eq!((c.exp - c.iat, c.kubernetes.warnafter), (600, None));
 
         let pod = json!({"kind":"Pod","apiVersion":"v1","name":"p","uid":"pu"});
         let answer = ask(json!({"boundObjectRef":pod,"expirationSeconds":3607})).unwrap();
         let token = answer["status"]["token"].as_str().unwrap();
-        let (c, _) = i.verify(token, i.api_audiences(), now.as_second()).unwrap();
+        let (c, _) = i.verify(&Token::parse(token).unwrap(), i.api_audiences(), now.as_second()).unwrap();
         assert_eq!(c.kubernetes.pod, Some(Ref { name: "p".into(), uid: "pu".into() }));
         assert_eq!(c.kubernetes.node, Some(Ref { name: "n".into(), uid: "nu".into() }));
         assert_eq!(c.kubernetes.warnafter, Some(now.as_second() + 3607));
@@ -474,5 +557,20 @@ mod tests {
             assert!(e.message.contains(text), "{e}");
         }
         assert_eq!(i.token_request(&r, "d", "none", &json!({"spec":{}}), now).unwrap_err().code, 404);
+
+        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let strict = TokenIssuer::new(Options {
+            expiration_seconds_max: Some(3700),
+            extend_expiration: false,
+            ..Options::new(&key, ISSUER)
+        })
+        .unwrap();
+        let ask = |seconds: i64| {
+            let spec = json!({"boundObjectRef":pod,"expirationSeconds":seconds});
+            strict.token_request(&r, "d", "s", &json!({"spec": spec}), now).unwrap()
+        };
+        assert_eq!(ask(86400).1, ["requested expiration of 86400 seconds shortened to 3700 seconds"]);
+        assert_eq!(ask(86400).0["spec"]["expirationSeconds"], 3700);
+        assert_eq!(ask(3607).0["status"]["expirationTimestamp"], "2026-01-01T01:00:07Z");
     }
 }

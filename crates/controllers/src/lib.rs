@@ -6,6 +6,7 @@
 //! the plan names, wakes a controller.
 
 pub mod backends;
+pub mod certificates;
 pub mod clusterrole_aggregation;
 pub mod cronjob;
 pub mod daemonset;
@@ -28,6 +29,7 @@ pub mod replicaset;
 pub mod replicationcontroller;
 pub mod resourcequota;
 pub mod root_ca;
+pub mod service_account_tokens;
 pub mod serviceaccount;
 pub mod statefulset;
 pub mod storage_protection;
@@ -40,6 +42,22 @@ use std::sync::Arc;
 use stdx::Shutdown;
 use stdx::supervisor::Supervisor;
 
+/// The cluster's private keys, which stay with whoever keeps them: controllers may only ask for signatures.
+pub trait Keys: Send + Sync {
+    /// A certificate (PEM) for the names and the key of a request (PEM). Times are Unix seconds; `usages` have the
+    /// names of the certificates API. An error says why the request can't be signed.
+    fn sign_certificate(
+        &self,
+        request_pem: &str,
+        usages: &[String],
+        not_before: i64,
+        not_after: i64,
+    ) -> Result<String, String>;
+
+    /// The token of a service account that is kept in the named Secret.
+    fn sign_account_token(&self, namespace: &str, account: &str, uid: &str, secret: &str) -> Result<String, String>;
+}
+
 /// What every controller gets.
 #[derive(Clone)]
 pub struct Context {
@@ -50,6 +68,7 @@ pub struct Context {
     pub client_for: Arc<dyn Fn(&str) -> Client + Send + Sync>,
     /// For the `kube-root-ca.crt` ConfigMaps.
     pub root_ca_pem: String,
+    pub keys: Arc<dyn Keys>,
     pub shutdown: Shutdown,
 }
 
@@ -101,6 +120,8 @@ pub const CONTROLLERS: &[Controller] = controllers![
     "volumeattributesclass-protection-controller" => storage_protection::run_classes,
     "disruption-controller" => disruption::run,
     "clusterrole-aggregation-controller" => clusterrole_aggregation::run,
+    "certificate-controller" => certificates::run,
+    "tokens-controller" => service_account_tokens::run,
 ];
 
 /// Runs all controllers until shutdown, each as a part of its own: one that ends is started again, alone.

@@ -108,6 +108,8 @@ pub struct ServerArgs {
     pub shutdown_send_retry_after: bool,
     #[command(flatten)]
     pub audit: crate::audit::AuditArgs,
+    #[command(flatten)]
+    pub auth: crate::auth::AuthArgs,
     /// More logs.
     #[arg(long, short = 'v')]
     pub debug: bool,

@@ -1,11 +1,13 @@
 //! The control plane: PKI, store, API server, controllers, scheduler.
 
+use crate::auth::Auth;
 use crate::config::ServerArgs;
 use crate::layout::Layout;
 use crate::server::Host;
 use crate::{supervision, version};
 use anyhow::{Context, Result, anyhow};
-use apiserver::authn::{self, User};
+use apiserver::authn::User;
+use apiserver::authn::service_account::legacy;
 use apiserver::draining::Draining;
 use apiserver::pki::{Pki, PkiOptions, ServingCert};
 use apiserver::reader::Reader;
@@ -35,7 +37,7 @@ pub struct ControlPlane {
 
 struct Inner {
     pub server: Arc<Server>,
-    pub pki: Pki,
+    pub pki: Arc<Pki>,
     store: Arc<dyn Store>,
     informers: Informers,
     /// Cancelled when the API server's loop has ended.
@@ -70,17 +72,14 @@ impl ControlPlane {
             },
         )
         .context("failed to make the cluster's certificates")?;
+        let pki = Arc::new(pki);
         write_kubeconfig(args, layout, &pki, port)?;
 
         let reader = Reader::new(store.clone());
         let outbound = outbound::Client::new(reader.clone());
         let issuer = format!("https://kubernetes.default.svc.{}", args.cluster_domain);
-        let tokens = Arc::new(
-            tokens::TokenIssuer::new(&pki.service_account_key_pem, &issuer, &[])
-                .context("failed to read the token key")?,
-        );
-        let (authz, rbac) = authz::Chain::standard(reader.clone());
-        let authz = Arc::new(authz);
+        let Auth { authn, tokens, authz, rbac, legacy_uses } =
+            args.auth.build(&pki, &reader, &outbound, &issuer, &shutdown)?;
         let metrics = metrics::Metrics::default();
         let registry = Registry {
             store: store.clone(),
@@ -112,10 +111,10 @@ impl ControlPlane {
         let server = Arc::new(Server {
             registry,
             audit,
-            authn: authenticators(&pki, &tokens, &reader)?,
+            authn,
             authz,
             rbac,
-            tokens,
+            tokens: tokens.clone(),
             outbound: outbound.clone(),
             proxy: proxying::Proxy::new(outbound.clone(), &pki.ca.cert_pem, &pki.apiserver_kubelet_client),
             aggregator: aggregation::Aggregator::new(
@@ -138,7 +137,7 @@ impl ControlPlane {
             secure_port: port,
             service_ip,
             service_cidrs: vec![args.service_cidr.to_string()],
-            client_ca_pem: pki.ca.cert_pem.clone(),
+            client_ca_pem: args.auth.with_own(&pki.ca.cert_pem, &args.auth.client_ca_file, "client-ca-file")?,
             front_proxy_ca_pem: pki.front_proxy_ca.cert_pem.clone(),
         };
         // Custom resources are served before anybody can ask for them.
@@ -181,6 +180,7 @@ impl ControlPlane {
                 Ok::<_, std::convert::Infallible>(())
             }
         }));
+        tasks.push(tokio::spawn(legacy::record_uses(server.clone(), legacy_uses, shutdown.clone())));
 
         // What the control plane's own parts read, they share.
         let manager = local_client(&server, "system:kube-controller-manager", &[]);
@@ -199,6 +199,7 @@ impl ControlPlane {
                     )
                 }),
                 root_ca_pem: pki.ca.cert_pem.clone(),
+                keys: Arc::new(SigningKeys { pki: pki.clone(), tokens }),
                 shutdown: shutdown.clone(),
             };
             tasks.push(tokio::spawn(controllers::run(context, supervisor.clone())));
@@ -308,6 +309,29 @@ impl ControlPlane {
     }
 }
 
+/// What controllers may have signed.
+struct SigningKeys {
+    pki: Arc<Pki>,
+    tokens: Arc<tokens::TokenIssuer>,
+}
+
+impl controllers::Keys for SigningKeys {
+    fn sign_certificate(
+        &self,
+        request_pem: &str,
+        usages: &[String],
+        not_before: i64,
+        not_after: i64,
+    ) -> Result<String, String> {
+        self.pki.ca.sign_request(request_pem, &pki::signing::Grant { usages: usages.to_vec(), not_before, not_after })
+    }
+
+    fn sign_account_token(&self, namespace: &str, account: &str, uid: &str, secret: &str) -> Result<String, String> {
+        let account = tokens::Ref { name: account.to_string(), uid: uid.to_string() };
+        self.tokens.sign_legacy(namespace, &account, secret).map_err(|e| e.to_string())
+    }
+}
+
 fn local_client(server: &Arc<Server>, user: &str, groups: &[&str]) -> Client {
     Client::new(server.local(User::new(user, groups)), "default")
 }
@@ -356,19 +380,6 @@ async fn open_store(args: &ServerArgs, layout: &Layout) -> Result<Arc<dyn Store>
         };
         anyhow!("failed to reach the datastore {endpoints}: {why}; see --datastore-endpoint")
     })
-}
-
-fn authenticators(pki: &Pki, tokens: &Arc<tokens::TokenIssuer>, reader: &Reader) -> Result<authn::Chain> {
-    let bearer = authn::bearer::Bearer::new(vec![
-        Arc::new(authn::service_account::ServiceAccountTokens::new(tokens.clone(), reader.clone())),
-        Arc::new(authn::bootstrap_token::BootstrapTokens::new(reader.clone())),
-    ]);
-    let front_proxy = authn::request_header::RequestHeader::new(&pki.front_proxy_ca.cert_pem, &["front-proxy-client"])
-        .map_err(|e| anyhow!("front proxy CA: {e}"))?;
-    let certificates = authn::x509::ClientCertificates::new(&pki.ca.cert_pem).map_err(|e| anyhow!("client CA: {e}"))?;
-    // Health and version tell nothing that an unknown caller may not know.
-    let anonymous = authn::anonymous::Anonymous::new(&["/livez", "/readyz", "/healthz", "/version"]);
-    Ok(authn::Chain::new(vec![Arc::new(front_proxy), Arc::new(certificates)], Arc::new(bearer), anonymous))
 }
 
 fn write_kubeconfig(args: &ServerArgs, layout: &Layout, p: &Pki, port: u16) -> Result<()> {

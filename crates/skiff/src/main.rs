@@ -1,6 +1,7 @@
 //! The `skiff` binary: flags, configuration, start order. No logic of its own.
 
 mod audit;
+mod auth;
 mod commands;
 mod config;
 mod control_plane;

@@ -7,6 +7,8 @@ use crate::validation::values;
 use base64::Engine;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
+use x509_parser::pem::{Pem, parse_x509_pem};
+use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
 pub struct CertificateSigningRequest;
 
@@ -38,11 +40,71 @@ const USAGES: &[&str] = &[
 const SIGNER_NAME_BYTES_MAX: usize = 571;
 const EXPIRATION_SECONDS_MIN: i64 = 600;
 
-/// Base64 of PEM to PEM, where the label is the one wanted.
-fn pem(encoded: &str, label: &str) -> bool {
-    base64::engine::general_purpose::STANDARD.decode(encoded).ok().and_then(|b| String::from_utf8(b).ok()).is_some_and(
-        |t| t.contains(&format!("-----BEGIN {label}-----")) && t.contains(&format!("-----END {label}-----")),
-    )
+fn decoded(encoded: &str) -> Vec<u8> {
+    base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default()
+}
+
+/// The request (base64 of PEM) is whole, and signed by the key that it brings.
+fn check_request(encoded: &str) -> Result<(), String> {
+    const PEM: &str = "PEM block type must be CERTIFICATE REQUEST";
+    let bytes = decoded(encoded);
+    let (_, block) = parse_x509_pem(&bytes).map_err(|_| PEM.to_string())?;
+    if block.label != "CERTIFICATE REQUEST" {
+        return Err(PEM.to_string());
+    }
+    let malformed = |e: &dyn std::fmt::Display| format!("asn1: structure error: {e}");
+    let (_, request) = X509CertificationRequest::from_der(&block.contents).map_err(|e| malformed(&e))?;
+    request.verify_signature().map_err(|e| format!("x509: {e}"))
+}
+
+/// One or more certificates as PEM, in base64.
+fn check_certificate(encoded: &str) -> Result<(), String> {
+    let bytes = decoded(encoded);
+    let mut blocks = 0;
+    for block in Pem::iter_from_buffer(&bytes) {
+        let Ok(block) = block else { break };
+        if block.label != "CERTIFICATE" {
+            return Err(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
+        }
+        block.parse_x509().map_err(|e| format!("x509: malformed certificate: {e}"))?;
+        blocks += 1;
+    }
+    if blocks == 0 {
+        return Err("must contain at least one CERTIFICATE PEM block".to_string());
+    }
+    Ok(())
+}
+
+/// What was decided stays decided. `decides`: by way of the approval subresource, which alone approves and denies.
+/// `signs`: by way of status, which alone has certificates.
+fn decisions(new: &Value, old: &Value, decides: bool, signs: bool, errors: &mut Errors) {
+    let path = Path::new("status.conditions");
+    let of = |v: &Value, kind: &str| -> Vec<Value> {
+        list_at(v, &["status", "conditions"]).iter().filter(|c| text(c, "type") == kind).cloned().collect()
+    };
+    for kind in ["Approved", "Denied", "Failed"] {
+        let (was, is) = (of(old, kind), of(new, kind));
+        let only_deciders = kind != "Failed" && !decides;
+        if is.len() < was.len() {
+            errors.forbidden(path.clone(), format!("updates may not remove a condition of type {kind:?}"));
+        } else if is.len() > was.len() && only_deciders {
+            errors.forbidden(path.clone(), format!("updates may not add a condition of type {kind:?}"));
+        } else if is != was && only_deciders {
+            errors.forbidden(path.clone(), format!("updates may not modify a condition of type {kind:?}"));
+        }
+    }
+    let certificate = |v| text_at(v, &["status", "certificate"]);
+    if certificate(new) == certificate(old) {
+        return;
+    }
+    let path = Path::new("status.certificate");
+    if !signs {
+        errors.forbidden(path, "updates may not set certificate content");
+    } else if !certificate(old).is_empty() {
+        errors.forbidden(path, "updates may not modify existing certificate content");
+    } else if let Err(why) = check_certificate(certificate(new)) {
+        errors.invalid(path, "<certificate data>", why);
+    }
 }
 
 fn condition<'a>(obj: &'a Value, kind: &str) -> Option<&'a Value> {
@@ -88,8 +150,8 @@ impl Strategy for CertificateSigningRequest {
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        if !pem(text(spec, "request"), "CERTIFICATE REQUEST") {
-            errors.invalid(path.child("request"), text(spec, "request"), "PEM block type must be CERTIFICATE REQUEST");
+        if let Err(why) = check_request(text(spec, "request")) {
+            errors.invalid(path.child("request"), text(spec, "request"), why);
         }
         let mut seen = Vec::new();
         for (i, usage) in texts(spec, "usages").into_iter().enumerate() {
@@ -137,29 +199,6 @@ impl Strategy for CertificateSigningRequest {
         }
     }
 
-    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
-        // What was decided stays decided: only the approval subresource writes these.
-        let decided = |v: &Value| {
-            list_at(v, &["status", "conditions"])
-                .iter()
-                .filter(|c| matches!(text(c, "type"), "Approved" | "Denied"))
-                .cloned()
-                .collect::<Vec<_>>()
-        };
-        let mut all = decided(old);
-        all.extend(
-            list_at(new, &["status", "conditions"])
-                .iter()
-                .filter(|c| !matches!(text(c, "type"), "Approved" | "Denied"))
-                .cloned(),
-        );
-        if !all.is_empty()
-            && let Some(status) = ensure_object(new, "status")
-        {
-            set(status, "conditions", all);
-        }
-    }
-
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         values::immutable(field(new, "spec"), field(old, "spec"), Path::new("spec"), errors);
         conditions(new, errors);
@@ -167,16 +206,12 @@ impl Strategy for CertificateSigningRequest {
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         conditions(new, errors);
-        let of = |v| text_at(v, &["status", "certificate"]);
-        let path = Path::new("status.certificate");
-        if of(new).is_empty() || of(new) == of(old) {
-            return;
-        }
-        if !of(old).is_empty() {
-            errors.forbidden(path, "updates may not set certificate content");
-        } else if !pem(of(new), "CERTIFICATE") {
-            errors.invalid(path, "<certificate data>", "must contain at least one CERTIFICATE PEM block");
-        }
+        decisions(new, old, false, true, errors);
+    }
+
+    fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value, errors: &mut Errors) {
+        conditions(new, errors);
+        decisions(new, old, true, false, errors);
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
@@ -236,8 +271,12 @@ mod tests {
                 "spec":{{"request":"{request}",{rest}}}}}"#
             )
         };
-        let good = "-----BEGIN CERTIFICATE REQUEST-----\nx\n-----END CERTIFICATE REQUEST-----\n";
+        let good = include_str!("../../../apiserver/src/pki/jane.csr");
         check_create(&csr(good, r#""signerName":"kubernetes.io/kube-apiserver-client""#), expect![[""]]);
+        // A request that somebody else's key signed asks for what isn't theirs.
+        let (head, tail) = good.split_at(good.len() - 60);
+        let forged = format!("{head}{}", tail.replacen('A', "B", 1).replacen('Z', "Y", 1));
+        assert!(forged != good && check_request(&base64::engine::general_purpose::STANDARD.encode(forged)).is_err());
         check_create(
             &csr("junk", r#""signerName":"nobody","expirationSeconds":5,"usages":["client auth","client auth","fun"]"#),
             expect![[r#"
@@ -251,16 +290,55 @@ mod tests {
     }
 
     #[test]
-    fn only_the_approval_subresource_decides() {
-        let old = json!({"status":{"conditions":[{"type":"Denied","status":"True"}]}});
-        let mut new =
-            json!({"status":{"conditions":[{"type":"Approved","status":"True"},{"type":"Failed","status":"True"}]}});
-        CertificateSigningRequest.prepare_status_update(&mut new, &old);
-        assert_eq!(
-            new,
-            json!({"status":{"conditions":[{"type":"Denied","status":"True"},{"type":"Failed","status":"True"}]}})
-        );
-        let row = CertificateSigningRequest.row(&new, Now(jiff::Timestamp::UNIX_EPOCH));
+    fn only_the_approval_subresource_decides_and_only_status_holds_certificates() {
+        let csr = |kinds: &[&str], certificate: &str| {
+            let conditions: Vec<Value> = kinds.iter().map(|k| json!({"type": k, "status": "True"})).collect();
+            json!({"status": {"conditions": conditions, "certificate": certificate}})
+        };
+        let check = |subresource: &str, old: &Value, new: &Value| {
+            let mut errors = Errors::default();
+            match subresource {
+                "status" => CertificateSigningRequest.validate_status_update(new, old, &mut errors),
+                s => CertificateSigningRequest.validate_subresource_update(s, new, old, &mut errors),
+            }
+            if errors.is_empty() { String::new() } else { errors.joined() }
+        };
+        let may_not = |what: &str| format!("status.conditions: Forbidden: updates may not {what}");
+        for (subresource, old, new, expected) in [
+            ("approval", csr(&[], ""), csr(&["Approved"], ""), String::new()),
+            ("status", csr(&[], ""), csr(&["Approved"], ""), may_not("add a condition of type \"Approved\"")),
+            ("status", csr(&["Approved"], ""), csr(&["Approved", "Failed"], ""), String::new()),
+            ("approval", csr(&["Denied"], ""), csr(&[], ""), may_not("remove a condition of type \"Denied\"")),
+            ("status", csr(&["Failed"], ""), csr(&[], ""), may_not("remove a condition of type \"Failed\"")),
+            (
+                "approval",
+                csr(&["Denied"], ""),
+                csr(&["Denied", "Approved"], ""),
+                "status.conditions: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive".into(),
+            ),
+            (
+                "approval",
+                csr(&[], ""),
+                csr(&[], "eA=="),
+                "status.certificate: Forbidden: updates may not set certificate content".into(),
+            ),
+            (
+                "status",
+                csr(&[], "eA=="),
+                csr(&[], ""),
+                "status.certificate: Forbidden: updates may not modify existing certificate content".into(),
+            ),
+            (
+                "status",
+                csr(&[], ""),
+                csr(&[], "eA=="),
+                "status.certificate: Invalid value: \"<certificate data>\": must contain at least one CERTIFICATE PEM block"
+                    .into(),
+            ),
+        ] {
+            assert_eq!(check(subresource, &old, &new), expected, "{subresource} {old} {new}");
+        }
+        let row = CertificateSigningRequest.row(&csr(&["Denied", "Failed"], ""), Now(jiff::Timestamp::UNIX_EPOCH));
         assert_eq!(row[5], "Denied,Failed");
     }
 }

@@ -25,6 +25,35 @@ pub trait TokenAuthenticator: Send + Sync + 'static {
     async fn authenticate_token(&self, token: &str, audiences: &[String]) -> TokenOutcome;
 }
 
+/// A kind of token that knows nothing of audiences: it is good for the API server, and for nobody else.
+pub struct ForApiServer {
+    kind: Arc<dyn TokenAuthenticator>,
+    api_audiences: Vec<String>,
+}
+
+impl ForApiServer {
+    pub fn new(kind: Arc<dyn TokenAuthenticator>, api_audiences: &[String]) -> ForApiServer {
+        ForApiServer { kind, api_audiences: api_audiences.to_vec() }
+    }
+}
+
+#[async_trait]
+impl TokenAuthenticator for ForApiServer {
+    async fn authenticate_token(&self, token: &str, audiences: &[String]) -> TokenOutcome {
+        let own: Vec<String> = match audiences.is_empty() {
+            true => self.api_audiences.clone(),
+            false => audiences.iter().filter(|a| self.api_audiences.contains(a)).cloned().collect(),
+        };
+        if own.is_empty() && !audiences.is_empty() {
+            return TokenOutcome::Skip;
+        }
+        match self.kind.authenticate_token(token, &own).await {
+            TokenOutcome::Authenticated { user, .. } => TokenOutcome::Authenticated { user, audiences: own },
+            other => other,
+        }
+    }
+}
+
 /// All kinds of tokens, as one authenticator.
 pub struct Bearer {
     kinds: Vec<Arc<dyn TokenAuthenticator>>,
@@ -95,6 +124,30 @@ mod tests {
             let mut h = http::HeaderMap::new();
             h.insert(http::HeaderName::from_static(name), value.parse().unwrap());
             assert_eq!(token_of(&h).as_deref(), expected, "{name}: {value}");
+        }
+    }
+
+    #[tokio::test]
+    async fn plain_tokens_are_for_the_api_server_only() {
+        struct Any;
+        #[async_trait]
+        impl TokenAuthenticator for Any {
+            async fn authenticate_token(&self, _token: &str, _audiences: &[String]) -> TokenOutcome {
+                TokenOutcome::Authenticated { user: User::new("jane", &[]), audiences: vec!["whatever".into()] }
+            }
+        }
+        let own = ForApiServer::new(Arc::new(Any), &["https://k".to_string()]);
+        for (asked, expected) in [
+            (&[][..], Some(vec!["https://k"])),
+            (&["https://k", "vault"][..], Some(vec!["https://k"])),
+            (&["vault"][..], None),
+        ] {
+            let asked: Vec<String> = asked.iter().map(|a| a.to_string()).collect();
+            let got = match own.authenticate_token("t", &asked).await {
+                TokenOutcome::Authenticated { audiences, .. } => Some(audiences),
+                _ => None,
+            };
+            assert_eq!(got, expected.map(|e| e.iter().map(|a| a.to_string()).collect()), "{asked:?}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Who asks. Each authenticator is a file; [`Chain`] asks them in order.
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use meta::status::Status;
 use std::collections::BTreeMap;
@@ -8,9 +9,15 @@ use std::sync::Arc;
 pub mod anonymous;
 pub mod bearer;
 pub mod bootstrap_token;
+pub mod config;
+pub mod expressions;
 pub mod impersonation;
+pub mod oidc;
+pub mod reload;
 pub mod request_header;
 pub mod service_account;
+pub mod token_file;
+pub mod webhook;
 pub mod x509;
 
 pub const AUTHENTICATED: &str = "system:authenticated";
@@ -68,7 +75,8 @@ pub trait Authenticator: Send + Sync + 'static {
 pub struct Chain {
     authenticators: Vec<Arc<dyn Authenticator>>,
     tokens: Arc<bearer::Bearer>,
-    anonymous: anonymous::Anonymous,
+    /// May change while the server runs.
+    anonymous: Arc<ArcSwap<anonymous::Anonymous>>,
 }
 
 impl Chain {
@@ -76,7 +84,7 @@ impl Chain {
     pub fn new(
         before_tokens: Vec<Arc<dyn Authenticator>>,
         tokens: Arc<bearer::Bearer>,
-        anonymous: anonymous::Anonymous,
+        anonymous: Arc<ArcSwap<anonymous::Anonymous>>,
     ) -> Chain {
         let mut authenticators = before_tokens;
         authenticators.push(tokens.clone());
@@ -107,7 +115,7 @@ impl Chain {
                 tracing::debug!(path, why, "request was not authenticated");
                 Err(Status::unauthorized())
             }
-            None => self.anonymous.user(path).ok_or_else(Status::unauthorized),
+            None => self.anonymous.load().user(path).ok_or_else(Status::unauthorized),
         }
     }
 

@@ -6,23 +6,40 @@ use super::{Authenticator, Connection, Outcome, User};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 
-const USER: &str = "x-remote-user";
-const UID: &str = "x-remote-uid";
-const GROUP: &str = "x-remote-group";
-const EXTRA_PREFIX: &str = "x-remote-extra-";
+/// Upstream's `--requestheader-…` flags. Header names are lower case.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Common names of proxies that are trusted; empty trusts all that the authority signed.
+    pub allowed_names: Vec<String>,
+    /// The first of these that is there counts.
+    pub username_headers: Vec<String>,
+    pub uid_headers: Vec<String>,
+    pub group_headers: Vec<String>,
+    pub extra_header_prefixes: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let one = |s: &str| vec![s.to_string()];
+        Options {
+            allowed_names: Vec::new(),
+            username_headers: one("x-remote-user"),
+            uid_headers: one("x-remote-uid"),
+            group_headers: one("x-remote-group"),
+            extra_header_prefixes: one("x-remote-extra-"),
+        }
+    }
+}
 
 pub struct RequestHeader {
     verifier: Verifier,
-    /// Common names of proxies that are trusted; empty trusts all that the authority signed.
-    allowed_names: Vec<String>,
+    options: Options,
 }
 
 impl RequestHeader {
-    pub fn new(front_proxy_ca_pem: &str, allowed_names: &[&str]) -> Result<RequestHeader, String> {
-        Ok(RequestHeader {
-            verifier: Verifier::new(front_proxy_ca_pem)?,
-            allowed_names: allowed_names.iter().map(|n| n.to_string()).collect(),
-        })
+    /// `ca_pem`: the authorities of trusted proxies.
+    pub fn new(ca_pem: &str, options: Options) -> Result<RequestHeader, String> {
+        Ok(RequestHeader { verifier: Verifier::new(ca_pem)?, options })
     }
 }
 
@@ -32,24 +49,40 @@ impl Authenticator for RequestHeader {
         let Some(der) = &connection.client_certificate else { return Outcome::Skip };
         // A certificate of another authority is simply not a proxy's, whatever the headers say.
         let Ok(proxy) = self.verifier.user(der, jiff::Timestamp::now().as_second()) else { return Outcome::Skip };
-        if !self.allowed_names.is_empty() && !self.allowed_names.contains(&proxy.name) {
+        let allowed = &self.options.allowed_names;
+        if !allowed.is_empty() && !allowed.contains(&proxy.name) {
             return Outcome::Invalid(format!("x509: subject with cn={} is not in the allowed list", proxy.name));
         }
-        match user_in(headers) {
+        match user_in(headers, &self.options) {
             Some(user) => Outcome::Authenticated(user),
             None => Outcome::Skip,
         }
     }
 }
 
-fn user_in(headers: &http::HeaderMap) -> Option<User> {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().trim().to_string();
-    let name = text(USER);
+fn user_in(headers: &http::HeaderMap, options: &Options) -> Option<User> {
+    let first = |names: &[String]| {
+        names
+            .iter()
+            .find_map(|n| headers.get(n.as_str()).and_then(|v| v.to_str().ok()).map(str::trim).filter(|v| !v.is_empty()))
+            .unwrap_or_default()
+            .to_string()
+    };
+    let name = first(&options.username_headers);
     if name.is_empty() {
         return None;
     }
-    let groups = headers.get_all(GROUP).iter().filter_map(|v| v.to_str().ok().map(str::to_string)).collect();
-    Some(User { name, uid: text(UID), groups, extra: extra_in(headers, EXTRA_PREFIX) })
+    let groups = options
+        .group_headers
+        .iter()
+        .flat_map(|n| headers.get_all(n.as_str()))
+        .filter_map(|v| v.to_str().ok().map(str::to_string))
+        .collect();
+    let mut extra = BTreeMap::new();
+    for prefix in &options.extra_header_prefixes {
+        extra.extend(extra_in(headers, prefix));
+    }
+    Some(User { name, uid: first(&options.uid_headers), groups, extra })
 }
 
 /// Headers `<prefix><key>: <value>`; keys are percent-encoded and lower case.
@@ -103,7 +136,11 @@ mod tests {
             extra_sans: vec![],
         };
         let pki = Pki::load_or_create(dir.path(), &options).unwrap();
-        let a = RequestHeader::new(&pki.front_proxy_ca.cert_pem, &["front-proxy-client"]).unwrap();
+        let a = RequestHeader::new(
+            &pki.front_proxy_ca.cert_pem,
+            Options { allowed_names: vec!["front-proxy-client".into()], ..Options::default() },
+        )
+        .unwrap();
         let mut headers = http::HeaderMap::new();
         headers.insert("x-remote-user", "jane".parse().unwrap());
         headers.append("x-remote-group", "dev".parse().unwrap());

@@ -4,12 +4,15 @@
 use super::User;
 use super::bearer::{TokenAuthenticator, TokenOutcome};
 use crate::reader::{Reader, key};
-use crate::tokens::{Claims, Error, Ref, TokenIssuer, check_times};
+use crate::jwt::Token;
+use crate::tokens::{Claims, Error, LEGACY_ISSUER, Ref, TokenIssuer, check_times};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use store::Revision;
+
+pub mod legacy;
 
 /// Tokens whose signature is known to be good.
 const REMEMBERED_MAX: usize = 8192;
@@ -30,11 +33,18 @@ pub struct ServiceAccountTokens {
     clock: fn() -> jiff::Timestamp,
     /// By token; only for the API server's own audiences.
     known: Mutex<HashMap<String, Known>>,
+    used: Option<legacy::Used>,
 }
 
 impl ServiceAccountTokens {
     pub fn new(issuer: Arc<TokenIssuer>, reader: Reader) -> ServiceAccountTokens {
-        ServiceAccountTokens { issuer, reader, clock: jiff::Timestamp::now, known: Mutex::default() }
+        ServiceAccountTokens { issuer, reader, clock: jiff::Timestamp::now, known: Mutex::default(), used: None }
+    }
+
+    /// Tells of each use of a token that is kept in a Secret.
+    pub fn telling(mut self, used: legacy::Used) -> ServiceAccountTokens {
+        self.used = Some(used);
+        self
     }
 
     fn judge(&self, token: &str, audiences: &[String], now: i64) -> Result<(User, Vec<String>), Error> {
@@ -50,7 +60,17 @@ impl ServiceAccountTokens {
                 return Ok((user_of(&known.claims), known.audiences.clone()));
             }
         }
-        let (claims, matched) = self.issuer.verify(token, audiences, now)?;
+        let parsed = Token::parse(token).map_err(|_| Error::Malformed)?;
+        if parsed.issuer() == LEGACY_ISSUER {
+            let matched: Vec<String> =
+                audiences.iter().filter(|a| self.issuer.api_audiences().contains(a)).cloned().collect();
+            let user = self.judge_legacy(token, &parsed, now)?;
+            return match matched.is_empty() {
+                true => Err(Error::Audience { have: self.issuer.api_audiences().to_vec(), want: audiences.to_vec() }),
+                false => Ok((user, matched)),
+            };
+        }
+        let (claims, matched) = self.issuer.verify(&parsed, audiences, now)?;
         let (seen, settled) = self.check_bindings(&claims, now)?;
         let user = user_of(&claims);
         if own && settled {
@@ -157,14 +177,15 @@ mod tests {
         ])
         .await;
         let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
-        let issuer = Arc::new(TokenIssuer::new(&key, "https://k", &[]).unwrap());
+        let issuer = Arc::new(TokenIssuer::new(crate::tokens::Options::new(&key, "https://k")).unwrap());
         let now = jiff::Timestamp::now();
         let request = json!({"spec":{"boundObjectRef":{"kind":"Pod","apiVersion":"v1","name":"p"}}});
-        let answer = issuer.token_request(&r, "d", "s", &request, now).unwrap();
+        let answer = issuer.token_request(&r, "d", "s", &request, now).unwrap().0;
         let token = answer["status"]["token"].as_str().unwrap();
         let vault = issuer
             .token_request(&r, "d", "s", &json!({"spec":{"audiences":["vault"]}}), now)
-            .unwrap()["status"]["token"]
+            .unwrap()
+            .0["status"]["token"]
             .as_str()
             .unwrap()
             .to_string();

@@ -5,16 +5,22 @@
 
 use crate::authn::User;
 use crate::request_info::RequestInfo;
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use meta::status::Status;
 use std::sync::Arc;
 
+pub mod always;
+pub mod config;
 pub mod escalation;
+pub mod expressions;
 pub mod followed;
 pub mod masters;
 pub mod node;
+pub mod question;
 pub mod rbac;
 pub mod rules;
+pub mod webhook;
 
 /// What is asked of an authorizer (`authorizer.Attributes`).
 #[derive(Clone, Debug, Default)]
@@ -129,12 +135,13 @@ pub trait Authorizer: Send + Sync + 'static {
 
 /// Asks authorizers in order; the first Allow or Deny is the answer.
 pub struct Chain {
-    authorizers: Vec<Arc<dyn Authorizer>>,
+    /// May change while the server runs.
+    authorizers: ArcSwap<Vec<Arc<dyn Authorizer>>>,
 }
 
 impl Chain {
     pub fn new(authorizers: Vec<Arc<dyn Authorizer>>) -> Chain {
-        Chain { authorizers }
+        Chain { authorizers: ArcSwap::from_pointee(authorizers) }
     }
 
     /// `system:masters`, then the Node authorizer, then RBAC.
@@ -144,13 +151,18 @@ impl Chain {
             Chain::new(vec![Arc::new(masters::Masters), Arc::new(node::NodeAuthorizer::new(reader)), rbac.clone()]);
         (chain, rbac)
     }
+
+    /// Questions from now on go to these.
+    pub fn replace(&self, authorizers: Vec<Arc<dyn Authorizer>>) {
+        self.authorizers.store(Arc::new(authorizers));
+    }
 }
 
 #[async_trait]
 impl Authorizer for Chain {
     async fn authorize(&self, attributes: &Attributes) -> Decision {
         let mut reasons: Vec<String> = Vec::new();
-        for authorizer in &self.authorizers {
+        for authorizer in self.authorizers.load_full().iter() {
             match authorizer.authorize(attributes).await {
                 Decision::NoOpinion(reason) if reason.is_empty() => {}
                 Decision::NoOpinion(reason) => reasons.push(reason),
@@ -162,7 +174,7 @@ impl Authorizer for Chain {
 
     fn rules_for(&self, user: &User, namespace: &str) -> UserRules {
         let mut all = UserRules::default();
-        for authorizer in &self.authorizers {
+        for authorizer in self.authorizers.load_full().iter() {
             let one = authorizer.rules_for(user, namespace);
             all.rules.extend(one.rules);
             all.incomplete |= one.incomplete;

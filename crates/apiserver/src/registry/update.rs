@@ -60,6 +60,10 @@ pub async fn write(
         keep_server_owned(&mut new, &old);
         restrict_to_subresource(subresource, &mut new, &old);
 
+        if row.kind == "CertificateSigningRequest" {
+            date_conditions(&mut new, &old);
+        }
+
         // Ownership is of what the client asked for, before admission and the kind add to it.
         managed::track(call, &mut new, Some(&old), by, subresource);
         let options = call.write_options("UpdateOptions");
@@ -254,6 +258,23 @@ fn keep_server_owned(new: &mut Value, old: &Value) {
     }
 }
 
+/// Conditions of signing requests come without times from clients such as kubectl; the server adds them.
+fn date_conditions(new: &mut Value, old: &Value) {
+    let now = Value::from(super::create::now_seconds());
+    let before = old["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let Some(conditions) = new["status"]["conditions"].as_array_mut() else { return };
+    for c in conditions.iter_mut().filter(|c| c.is_object()) {
+        if c["lastTransitionTime"].is_null() {
+            let same = before.iter().find(|b| b["type"] == c["type"] && b["status"] == c["status"]);
+            let since = same.map(|b| b["lastTransitionTime"].clone()).filter(|t| !t.is_null());
+            c["lastTransitionTime"] = since.unwrap_or_else(|| now.clone());
+        }
+        if c["lastUpdateTime"].is_null() {
+            c["lastUpdateTime"] = now.clone();
+        }
+    }
+}
+
 /// A subresource changes only its part of the object; everything else stays as it is.
 fn restrict_to_subresource(subresource: &str, new: &mut Value, old: &Value) {
     let keep = |paths: &[&[&str]], new: &Value| {
@@ -272,7 +293,10 @@ fn restrict_to_subresource(subresource: &str, new: &mut Value, old: &Value) {
             new,
         ),
         "finalize" => keep(&[&["spec", "finalizers"]], new),
-        "approval" => keep(&[&["status", "conditions"], &["metadata", "annotations"]], new),
+        "approval" => keep(
+            &[&["status", "conditions"], &["metadata", "labels"], &["metadata", "annotations"], &["metadata", "finalizers"]],
+            new,
+        ),
         "ephemeralcontainers" => keep(&[&["spec", "ephemeralContainers"]], new),
         "resize" => {
             let mut out = keep(&[], new);

@@ -24,7 +24,8 @@ pub async fn create(
     call.admit_final(Operation::Create, "token", &name, &mut request, None, &options).await?;
     call.registry.store.barrier().await.map_err(store_error)?;
     let reader = Reader::new(call.registry.store.clone());
-    let value =
+    let (value, warnings) =
         issuer.token_request(&reader, &call.info.namespace, &call.info.name, &request, jiff::Timestamp::now())?;
+    call.warnings.extend(warnings);
     Ok((Answer::Object { code: 201, value }, std::mem::take(&mut call.warnings)))
 }

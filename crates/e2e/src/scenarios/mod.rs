@@ -2,6 +2,7 @@
 
 mod api;
 pub mod bad_input;
+mod certificates;
 mod clients;
 pub mod etcd;
 pub mod fuzz;
@@ -120,6 +121,21 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "security/pods' tokens are bound to them",
         on: On::Shared,
         run: security::pods_tokens_are_bound_to_them,
+    },
+    Scenario {
+        name: "certificates/a request becomes a client",
+        on: On::Shared,
+        run: certificates::a_request_becomes_a_client,
+    },
+    Scenario {
+        name: "certificates/kubelets are approved unasked",
+        on: On::Shared,
+        run: certificates::kubelets_are_approved_unasked,
+    },
+    Scenario {
+        name: "certificates/the API of signing requests",
+        on: On::Shared,
+        run: certificates::the_api_of_signing_requests,
     },
     Scenario {
         name: "robustness/hostile peers disturb nobody",
