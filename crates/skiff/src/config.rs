@@ -110,6 +110,15 @@ pub struct ServerArgs {
     pub audit: crate::audit::AuditArgs,
     #[command(flatten)]
     pub auth: crate::auth::AuthArgs,
+    /// Admission plugins to run beside those that run by default.
+    #[arg(long, value_name = "PLUGIN", value_delimiter = ',')]
+    pub enable_admission_plugins: Vec<String>,
+    /// Admission plugins that run by default and shall not.
+    #[arg(long, value_name = "PLUGIN", value_delimiter = ',')]
+    pub disable_admission_plugins: Vec<String>,
+    /// AdmissionConfiguration (YAML) of plugins that can be configured.
+    #[arg(long, value_name = "FILE")]
+    pub admission_control_config_file: Option<PathBuf>,
     /// More logs.
     #[arg(long, short = 'v')]
     pub debug: bool,

@@ -81,18 +81,24 @@ impl ControlPlane {
         let Auth { authn, tokens, authz, rbac, legacy_uses } =
             args.auth.build(&pki, &reader, &outbound, &issuer, &shutdown)?;
         let metrics = metrics::Metrics::default();
+        let admission_config = admission::config::Config::load(
+            &args.enable_admission_plugins,
+            &args.disable_admission_plugins,
+            args.admission_control_config_file.as_deref(),
+        )?;
         let registry = Registry {
             store: store.clone(),
             catalogue_changed: Default::default(),
             catalogue: ArcSwap::from_pointee(Catalogue::new(api::catalogue::builtin())),
             custom: custom::Custom::new(outbound.clone(), Box::new(|_| None)),
-            admission: admission::default_chain(&admission::Parts {
+            admission: admission::chain(&admission::Parts {
+                config: &admission_config,
                 reader: &reader,
                 authorizer: &(authz.clone() as Arc<dyn authz::Authorizer>),
                 rbac: &rbac,
                 outbound: &outbound,
                 webhook_metrics: &metrics.webhooks,
-            }),
+            })?,
             addresses: ServiceAddresses::new(
                 store.clone(),
                 args.service_cidr,

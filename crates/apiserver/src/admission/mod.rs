@@ -17,23 +17,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub mod always_pull_images;
 pub mod certificate_approval;
 pub mod certificate_signing;
 pub mod certificate_subject_restriction;
+pub mod config;
 pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
+pub mod event_rate_limit;
 pub mod limit_ranger;
 pub mod matching;
+pub mod namespace_auto_provision;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod owner_references_permission_enforcement;
 pub mod persistent_volume_claim_resize;
+pub mod pod_node_selector;
 pub mod pod_security;
+pub mod pod_toleration_restriction;
+pub mod pod_topology_labels;
 pub mod priority;
 pub mod resource_quota;
 pub mod runtime_class;
 pub mod service_account;
+pub mod simple;
 pub mod storage_object_in_use_protection;
 pub mod taint_nodes_by_condition;
 #[cfg(test)]
@@ -185,40 +193,73 @@ pub struct Parts<'a> {
     pub reader: &'a Reader,
     pub authorizer: &'a Arc<dyn Authorizer>,
     pub rbac: &'a Arc<Rbac>,
+    /// Which plugins run, and their own configuration.
+    pub config: &'a config::Config,
     /// For webhooks.
     pub outbound: &'a crate::outbound::Client,
     pub webhook_metrics: &'a Arc<webhooks::Metrics>,
 }
 
-/// The plugins that are on by default, in upstream's order. Webhooks and policies run between
+/// The plugins that the configuration leaves or turns on, in upstream's order. Webhooks and policies run between
 /// `DefaultIngressClass` and `ResourceQuota`, which is last so that it charges only what all others let through.
-pub fn default_chain(parts: &Parts<'_>) -> Vec<Arc<dyn Plugin>> {
-    let Parts { reader, authorizer, rbac, outbound, webhook_metrics } = parts;
+pub fn chain(parts: &Parts<'_>) -> Result<Vec<Arc<dyn Plugin>>, config::ConfigError> {
+    let Parts { reader, authorizer, rbac, outbound, webhook_metrics, config } = parts;
+    let bad = |plugin: &'static str| move |error: String| config::ConfigError::Plugin { plugin, error };
     let hooks = Arc::new(webhooks::Webhooks::new(reader, authorizer, outbound, webhook_metrics));
-    vec![
+    let mut all: Vec<Arc<dyn Plugin>> = vec![
+        Arc::new(simple::AlwaysAdmit),
+        Arc::new(namespace_auto_provision::NamespaceAutoProvision { reader: Reader::clone(reader) }),
         Arc::new(namespace_lifecycle::NamespaceLifecycle::new(Reader::clone(reader))),
+        Arc::new(simple::NamespaceExists { reader: Reader::clone(reader) }),
+        Arc::new(simple::LimitPodHardAntiAffinityTopology),
         Arc::new(limit_ranger::LimitRanger::new(Reader::clone(reader))),
         Arc::new(service_account::ServiceAccount::new(Reader::clone(reader))),
         Arc::new(node_restriction::NodeRestriction::new(Reader::clone(reader))),
         Arc::new(taint_nodes_by_condition::TaintNodesByCondition),
-        Arc::new(pod_security::PodSecurity::new(Reader::clone(reader))),
+        Arc::new(always_pull_images::AlwaysPullImages),
+        Arc::new(
+            pod_security::PodSecurity::new(Reader::clone(reader), config.of("PodSecurity"))
+                .map_err(bad("PodSecurity"))?,
+        ),
+        Arc::new(
+            pod_node_selector::PodNodeSelector::new(Reader::clone(reader), config.of("PodNodeSelector"))
+                .map_err(bad("PodNodeSelector"))?,
+        ),
         Arc::new(priority::Priority::new(Reader::clone(reader))),
         Arc::new(default_toleration_seconds::DefaultTolerationSeconds),
+        Arc::new(pod_toleration_restriction::PodTolerationRestriction::new(
+            Reader::clone(reader),
+            config.of("PodTolerationRestriction"),
+        )),
+        Arc::new(simple::ExtendedResourceToleration),
         Arc::new(default_storage_class::DefaultStorageClass::new(Reader::clone(reader))),
         // What it adds is taken away by the controllers in `controllers/src/storage_protection.rs`.
         Arc::new(storage_object_in_use_protection::StorageObjectInUseProtection),
+        Arc::new(owner_references_permission_enforcement::OwnerReferencesPermissionEnforcement::new(Arc::clone(
+            authorizer,
+        ))),
         Arc::new(persistent_volume_claim_resize::PersistentVolumeClaimResize::new(Reader::clone(reader))),
         Arc::new(runtime_class::RuntimeClass::new(Reader::clone(reader))),
         Arc::new(certificate_approval::CertificateApproval::new(Arc::clone(authorizer))),
         Arc::new(certificate_signing::CertificateSigning::new(Arc::clone(authorizer))),
         Arc::new(certificate_subject_restriction::CertificateSubjectRestriction),
         Arc::new(default_ingress_class::DefaultIngressClass::new(Reader::clone(reader))),
+        Arc::new(simple::DenyServiceExternalIPs),
+        Arc::new(pod_topology_labels::PodTopologyLabels { reader: Reader::clone(reader) }),
         // Upstream has this check in the storage of the RBAC kinds.
         Arc::new(EscalationCheck::new(Arc::clone(rbac), Arc::clone(authorizer))),
         Arc::new(webhooks::Mutating(hooks.clone())),
         Arc::new(webhooks::Validating(hooks)),
-        Arc::new(resource_quota::ResourceQuota::new(Reader::clone(reader))),
-    ]
+        Arc::new(resource_quota::ResourceQuota::new(Reader::clone(reader)).limited(config.of("ResourceQuota"))),
+        Arc::new(simple::AlwaysDeny),
+    ];
+    if config.is_on("EventRateLimit") {
+        let limit = event_rate_limit::EventRateLimit::new(config.of("EventRateLimit"));
+        // It refuses Events alone, which no other plugin changes, so its place doesn't matter.
+        all.push(Arc::new(limit.map_err(bad("EventRateLimit"))?));
+    }
+    all.retain(|p| config.is_on(p.name()));
+    Ok(all)
 }
 
 /// The 403 of a plugin, about the object that is written (upstream's `admission.NewForbidden`).

@@ -19,13 +19,84 @@ const ATTEMPTS_MAX: usize = 16;
 
 pub struct ResourceQuota {
     reader: Reader,
+    /// Resources that may be used only where a quota covers them.
+    limited: Vec<Limited>,
     /// One charge at a time within this server, so that attempts are lost only to other servers.
     charging: tokio::sync::Mutex<()>,
 }
 
 impl ResourceQuota {
     pub fn new(reader: Reader) -> ResourceQuota {
-        ResourceQuota { reader, charging: tokio::sync::Mutex::new(()) }
+        ResourceQuota { reader, limited: Vec::new(), charging: tokio::sync::Mutex::new(()) }
+    }
+
+    /// With the `limitedResources` of `apiserver.config.k8s.io/v1` ResourceQuotaConfiguration.
+    pub fn limited(mut self, configuration: &Value) -> ResourceQuota {
+        let texts = |v: &Value| {
+            let all = v.as_array().into_iter().flatten();
+            all.filter_map(|t| t.as_str().map(str::to_string)).collect::<Vec<_>>()
+        };
+        let rows = configuration["limitedResources"].as_array().into_iter().flatten();
+        self.limited = rows
+            .map(|l| Limited {
+                group: l["apiGroup"].as_str().unwrap_or_default().to_string(),
+                resource: l["resource"].as_str().unwrap_or_default().to_string(),
+                contains: texts(&l["matchContains"]),
+                scopes: l["matchScopes"].as_array().cloned().unwrap_or_default(),
+            })
+            .collect();
+        self
+    }
+
+    /// What the write uses of limited resources, and in which limited scopes it is, must be covered by quotas.
+    fn covered(&self, a: &Attributes<'_>, added: &Amounts) -> Result<(), Status> {
+        let (group, plural) = (a.resource.group.as_str(), a.resource.plural.as_str());
+        let rows: Vec<&Limited> = self.limited.iter().filter(|l| l.group == group && l.resource == plural).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut names: BTreeSet<&str> = added
+            .iter()
+            .filter(|(k, q)| q.sign() > 0 && rows.iter().any(|l| l.contains.iter().any(|c| k.contains(c.as_str()))))
+            .map(|(k, _)| k.as_str())
+            .collect();
+        let mut scopes: Vec<&Value> = rows
+            .iter()
+            .flat_map(|l| &l.scopes)
+            .filter(|s| api::quota::has_scope(s["scopeName"].as_str().unwrap_or_default(), s, group, plural, a.object))
+            .collect();
+        for quota in self.reader.list("", "resourcequotas", a.namespace)? {
+            let quota = quota.value();
+            if !in_scope(&quota["spec"], group, plural, a.object) {
+                continue;
+            }
+            let hard = amounts(&quota["status"]["hard"]);
+            names.retain(|n| !hard.contains_key(*n));
+            let told = |s: &Value| {
+                let name = &s["scopeName"];
+                let listed = |v: &Value| v.as_array().is_some_and(|a| a.iter().any(|x| x == name));
+                let expressions = quota["spec"]["scopeSelector"]["matchExpressions"].as_array();
+                listed(&quota["spec"]["scopes"])
+                    || expressions.is_some_and(|e| e.iter().any(|e| e["scopeName"] == *name))
+            };
+            scopes.retain(|s| !told(s));
+        }
+        if !names.is_empty() {
+            let names: Vec<&str> = names.into_iter().collect();
+            return Err(forbidden(a, format!("insufficient quota to consume: {}", names.join(","))));
+        }
+        if !scopes.is_empty() {
+            let shown: Vec<String> = scopes
+                .iter()
+                .map(|s| {
+                    let text = |k: &str| s[k].as_str().unwrap_or_default();
+                    let values = s["values"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                    format!("{{{} {} [{}]}}", text("scopeName"), text("operator"), values.collect::<Vec<_>>().join(" "))
+                })
+                .collect();
+            return Err(forbidden(a, format!("insufficient quota to match these scopes: [{}]", shown.join(" "))));
+        }
+        Ok(())
     }
 
     /// Takes a charge back. Errors only wait for the recount.
@@ -122,6 +193,14 @@ impl ResourceQuota {
     }
 }
 
+/// A row of `limitedResources`.
+struct Limited {
+    group: String,
+    resource: String,
+    contains: Vec<String>,
+    scopes: Vec<Value>,
+}
+
 /// What a write adds; negative where it gives back.
 fn added(a: &Attributes<'_>) -> Amounts {
     let (group, plural) = (a.resource.group.as_str(), a.resource.plural.as_str());
@@ -167,6 +246,9 @@ impl Plugin for ResourceQuota {
     async fn validate(&self, a: &Attributes<'_>) -> Result<(), Status> {
         if a.namespace.is_empty() || !changes_usage(a) {
             return Ok(());
+        }
+        if !self.limited.is_empty() {
+            self.covered(a, &added(a))?;
         }
         // Most namespaces have no quota, and their writers shouldn't wait for each other.
         if self.reader.store().count(&crate::reader::prefix("", "resourcequotas", a.namespace)) == 0 {
@@ -336,6 +418,28 @@ mod tests {
         for (name, expected) in [("best", "1"), ("not-best", "1"), ("ends", "1"), ("high", "1")] {
             assert_eq!(used(&r, name)["pods"], expected, "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn limited_resources_need_a_quota() {
+        let scope = json!({"scopeName":"PriorityClass","operator":"In","values":["critical"]});
+        let config = json!({"limitedResources":[
+            {"resource":"pods","matchScopes":[scope]},
+            {"resource":"persistentvolumeclaims","matchContains":["gold.storageclass"]}]});
+        let covering = json!({"scopeSelector":{"matchExpressions":[scope]}});
+        let r = reader(&[quota("q", covering, json!({"pods":"9"}), json!({"pods":"0"}))]).await;
+        let p = ResourceQuota::new(r).limited(&config);
+        let mut critical = pod(json!({}));
+        critical["spec"]["priorityClassName"] = "critical".into();
+        let create = |ns: &str, object: &Value| Write::create("", "pods", ns, object.clone()).run(&p);
+        assert!(create("d", &critical).await.is_ok() && create("other", &pod(json!({}))).await.is_ok());
+        let e = create("other", &critical).await.unwrap_err();
+        let text = "insufficient quota to match these scopes: [{PriorityClass In [critical]}]";
+        assert!(e.message.ends_with(text), "{e}");
+        let claim = json!({"metadata":{"name":"c"},"spec":{"storageClassName":"gold","resources":{"requests":{"storage":"1Gi"}}}});
+        let e = Write::create("", "persistentvolumeclaims", "d", claim).run(&p).await.unwrap_err();
+        let text = "insufficient quota to consume: gold.storageclass.storage.k8s.io/persistentvolumeclaims,gold.storageclass.storage.k8s.io/requests.storage";
+        assert!(e.message.ends_with(text), "{e}");
     }
 
     #[tokio::test]

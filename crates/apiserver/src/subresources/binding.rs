@@ -40,7 +40,8 @@ pub async fn assign(call: &mut Call<'_>, name: &str, binding: &Value) -> Result<
         return Err(Status::invalid("", "Binding", name, &errors));
     }
     let uid = create::text(&binding, "uid");
-    let annotations = binding["metadata"]["annotations"].clone();
+    // Annotations come from whoever binds; labels from admission, which knows the node's topology.
+    let notes = ["annotations", "labels"].map(|key| (key, binding["metadata"][key].clone()));
     let transform = |call: &Call<'_>, old: &Value| {
         let conflict = |why: String| Err(Status::conflict("", "pods/binding", name, why));
         if !uid.is_empty() && uid != create::text(old, "uid") {
@@ -59,9 +60,9 @@ pub async fn assign(call: &mut Call<'_>, name: &str, binding: &Value) -> Result<
         let mut new = old.clone();
         create::metadata(&mut new).insert("resourceVersion".into(), "".into());
         new["spec"]["nodeName"] = node.into();
-        if let Some(a) = annotations.as_object() {
-            for (k, v) in a {
-                new["metadata"]["annotations"][k] = v.clone();
+        for (key, given) in &notes {
+            for (k, v) in given.as_object().into_iter().flatten() {
+                new["metadata"][key][k] = v.clone();
             }
         }
         set_condition(

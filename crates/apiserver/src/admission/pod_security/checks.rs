@@ -1,5 +1,5 @@
 //! The Pod Security Standards: what `baseline` and `restricted` forbid, with upstream's words for each violation.
-//! Source: "Pod Security Standards", at their latest version. Pure.
+//! Source: "Pod Security Standards", at every version since v1.0. Pure.
 
 use serde_json::Value;
 
@@ -33,40 +33,46 @@ impl Level {
 type Found = Option<(&'static str, String)>;
 type Check = fn(&Pod<'_>) -> Found;
 
-/// In the order in which upstream reports them. `true`: replaced by a stricter check in `restricted`.
-const BASELINE: &[(Check, bool)] = &[
-    (app_armor, false),
-    (capabilities_baseline, true),
-    (host_namespaces, false),
-    (host_path_volumes, true),
-    (host_ports, false),
-    (host_probes, false),
-    (privileged, false),
-    (proc_mount, false),
-    (se_linux, false),
-    (seccomp_baseline, true),
-    (sysctls, false),
-    (windows_host_process, false),
+/// A minor version of Kubernetes 1, which says how the standards are read.
+pub type Minor = u32;
+pub const LATEST: Minor = Minor::MAX;
+
+/// In the order in which upstream reports them. From which version on it holds, and from which on a stricter check of
+/// `restricted` takes its place.
+const BASELINE: &[(Check, Minor, Option<Minor>)] = &[
+    (app_armor, 0, None),
+    (capabilities_baseline, 0, Some(22)),
+    (host_namespaces, 0, None),
+    (host_path_volumes, 0, Some(0)),
+    (host_ports, 0, None),
+    (host_probes, 34, None),
+    (privileged, 0, None),
+    (proc_mount, 0, None),
+    (se_linux, 0, None),
+    (seccomp_baseline, 0, Some(19)),
+    (sysctls, 0, None),
+    (windows_host_process, 0, None),
 ];
-const RESTRICTED: &[Check] = &[
-    allow_privilege_escalation,
-    capabilities_restricted,
-    restricted_volumes,
-    run_as_non_root,
-    run_as_user,
-    seccomp_restricted,
+const RESTRICTED: &[(Check, Minor)] = &[
+    (allow_privilege_escalation, 8),
+    (capabilities_restricted, 22),
+    (restricted_volumes, 0),
+    (run_as_non_root, 0),
+    (run_as_user, 23),
+    (seccomp_restricted, 19),
 ];
 
 /// What a pod's spec violates, as one text; `None` when it fits the level.
-pub fn violations(metadata: &Value, spec: &Value, level: Level) -> Option<String> {
-    let pod = Pod::new(metadata, spec);
+pub fn violations(metadata: &Value, spec: &Value, level: Level, version: Minor) -> Option<String> {
+    let pod = Pod { version, ..Pod::new(metadata, spec) };
     let mut found: Vec<(&'static str, String)> = Vec::new();
     if level >= Level::Baseline {
-        let replaced = level == Level::Restricted;
-        found.extend(BASELINE.iter().filter(|(_, stricter)| !(*stricter && replaced)).filter_map(|(c, _)| c(&pod)));
+        let replaced = |by: Option<Minor>| level == Level::Restricted && by.is_some_and(|v| v <= version);
+        let due = BASELINE.iter().filter(|(_, since, by)| *since <= version && !replaced(*by));
+        found.extend(due.filter_map(|(c, ..)| c(&pod)));
     }
     if level == Level::Restricted {
-        found.extend(RESTRICTED.iter().filter_map(|c| c(&pod)));
+        found.extend(RESTRICTED.iter().filter(|(_, since)| *since <= version).filter_map(|(c, _)| c(&pod)));
     }
     if found.is_empty() {
         return None;
@@ -84,6 +90,7 @@ struct Pod<'a> {
     /// Init containers, containers, ephemeral containers: (name, container).
     containers: Vec<(&'a str, &'a Value)>,
     volumes: &'a [Value],
+    version: Minor,
 }
 
 impl<'a> Pod<'a> {
@@ -94,7 +101,7 @@ impl<'a> Pod<'a> {
             .map(|c| (c["name"].as_str().unwrap_or_default(), c))
             .collect();
         let volumes = spec["volumes"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Pod { metadata, spec, containers, volumes }
+        Pod { metadata, spec, containers, volumes, version: LATEST }
     }
 
     /// Names of the containers for which `bad` holds.
@@ -102,8 +109,9 @@ impl<'a> Pod<'a> {
         self.containers.iter().filter(|(_, c)| bad(c)).map(|(n, _)| *n).collect()
     }
 
+    /// Rules for Linux alone are waived for pods that say they are for Windows, since v1.25.
     fn windows(&self) -> bool {
-        self.spec["os"]["name"] == "windows"
+        self.version >= 25 && self.spec["os"]["name"] == "windows"
     }
 
     fn security(&self) -> &'a Value {
@@ -264,11 +272,10 @@ fn proc_mount(p: &Pod<'_>) -> Found {
 }
 
 fn se_linux(p: &Pod<'_>) -> Found {
-    const TYPES: &[&str] = &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
+    const TYPES: &[&str] = &["", "container_t", "container_init_t", "container_kvm_t"];
+    let allowed = |t: &str| TYPES.contains(&t) || p.version >= 31 && t == "container_engine_t";
     let text = |sc: &Value, f: &str| sc["seLinuxOptions"][f].as_str().unwrap_or_default().to_string();
-    let bad = |sc: &Value| {
-        !TYPES.contains(&text(sc, "type").as_str()) || !text(sc, "user").is_empty() || !text(sc, "role").is_empty()
-    };
+    let bad = |sc: &Value| !allowed(&text(sc, "type")) || !text(sc, "user").is_empty() || !text(sc, "role").is_empty();
     let mut setters = Vec::new();
     let mut contexts = Vec::new();
     if bad(p.security()) {
@@ -284,7 +291,7 @@ fn se_linux(p: &Pod<'_>) -> Found {
         return None;
     }
     let types: Vec<String> = contexts.iter().map(|sc| text(sc, "type")).collect();
-    let types = dedup(types.iter().map(String::as_str).filter(|t| !TYPES.contains(t)).collect());
+    let types = dedup(types.iter().map(String::as_str).filter(|t| !allowed(t)).collect());
     let mut data = Vec::new();
     if !types.is_empty() {
         data.push(plural("type", &types));
@@ -363,26 +370,26 @@ fn seccomp_restricted(p: &Pod<'_>) -> Found {
 }
 
 fn sysctls(p: &Pod<'_>) -> Found {
-    const SAFE: &[&str] = &[
-        "kernel.shm_rmid_forced",
-        "net.ipv4.ip_local_port_range",
-        "net.ipv4.ip_local_reserved_ports",
-        "net.ipv4.ip_unprivileged_port_start",
-        "net.ipv4.ping_group_range",
-        "net.ipv4.tcp_fin_timeout",
-        "net.ipv4.tcp_keepalive_intvl",
-        "net.ipv4.tcp_keepalive_probes",
-        "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_rmem",
-        "net.ipv4.tcp_syncookies",
-        "net.ipv4.tcp_wmem",
+    const SAFE: &[(&str, Minor)] = &[
+        ("kernel.shm_rmid_forced", 0),
+        ("net.ipv4.ip_local_port_range", 0),
+        ("net.ipv4.ip_local_reserved_ports", 27),
+        ("net.ipv4.ip_unprivileged_port_start", 0),
+        ("net.ipv4.ping_group_range", 0),
+        ("net.ipv4.tcp_fin_timeout", 29),
+        ("net.ipv4.tcp_keepalive_intvl", 29),
+        ("net.ipv4.tcp_keepalive_probes", 29),
+        ("net.ipv4.tcp_keepalive_time", 29),
+        ("net.ipv4.tcp_rmem", 32),
+        ("net.ipv4.tcp_syncookies", 0),
+        ("net.ipv4.tcp_wmem", 32),
     ];
     let bad: Vec<&str> = p.security()["sysctls"]
         .as_array()
         .into_iter()
         .flatten()
         .filter_map(|s| s["name"].as_str())
-        .filter(|n| !SAFE.contains(n))
+        .filter(|n| !SAFE.iter().any(|(safe, since)| safe == n && *since <= p.version))
         .collect();
     (!bad.is_empty()).then(|| ("forbidden sysctls", bad.join(", ")))
 }
@@ -519,7 +526,43 @@ mod tests {
     }
 
     fn text(spec: &Value, level: Level) -> String {
-        violations(&json!({}), spec, level).unwrap_or_default()
+        violations(&json!({}), spec, level, LATEST).unwrap_or_default()
+    }
+
+    #[test]
+    fn versions_have_the_rules_of_their_time() {
+        let bare = json!({"containers":[{"name":"a"}]});
+        let reasons = |spec: &Value, level, version| {
+            let text = violations(&json!({}), spec, level, version).unwrap_or_default();
+            let parts: Vec<&str> = text.split("), ").map(|p| p.split(" (").next().unwrap_or_default()).collect();
+            parts.join("; ")
+        };
+        for (version, expected) in [
+            (0, "runAsNonRoot != true"),
+            (8, "allowPrivilegeEscalation != false; runAsNonRoot != true"),
+            (19, "allowPrivilegeEscalation != false; runAsNonRoot != true; seccompProfile"),
+            (22, "allowPrivilegeEscalation != false; unrestricted capabilities; runAsNonRoot != true; seccompProfile"),
+        ] {
+            assert_eq!(reasons(&bare, Level::Restricted, version), expected, "v1.{version}");
+        }
+        let sysctl = |name: &str| json!({"securityContext":{"sysctls":[{"name":name}]},"containers":[]});
+        for (name, since) in
+            [("net.ipv4.ip_local_reserved_ports", 27), ("net.ipv4.tcp_fin_timeout", 29), ("net.ipv4.tcp_rmem", 32)]
+        {
+            assert_eq!(reasons(&sysctl(name), Level::Baseline, since), "", "{name}");
+            assert_eq!(reasons(&sysctl(name), Level::Baseline, since - 1), "forbidden sysctls", "{name}");
+        }
+        let probe = json!({"containers":[{"name":"a","livenessProbe":{"tcpSocket":{"host":"h"}}}]});
+        assert_eq!(reasons(&probe, Level::Baseline, 33), "");
+        assert_eq!(reasons(&probe, Level::Baseline, 34), "probe or lifecycle host");
+        let windows =
+            json!({"os":{"name":"windows"},"securityContext":{"runAsNonRoot":true},"containers":[{"name":"a"}]});
+        assert_eq!(reasons(&windows, Level::Restricted, LATEST), "");
+        assert!(!reasons(&windows, Level::Restricted, 24).is_empty());
+        let engine =
+            json!({"containers":[{"name":"a","securityContext":{"seLinuxOptions":{"type":"container_engine_t"}}}]});
+        assert_eq!(reasons(&engine, Level::Baseline, 31), "");
+        assert_eq!(reasons(&engine, Level::Baseline, 30), "seLinuxOptions");
     }
 
     #[test]

@@ -1,26 +1,39 @@
-//! PodSecurity: a namespace's labels say which of the Pod Security Standards its pods must keep (`enforce`), and
-//! which it is only warned about (`warn`) or noted in the audit log for (`audit`). What fits a level is decided in [`checks`].
+//! PodSecurity: a namespace's labels say which of the Pod Security Standards its pods must keep (`enforce`), which it is
+//! only warned about (`warn`), and which are noted in the audit log (`audit`). What fits a level is decided in [`checks`].
+//! Defaults and exemptions come from the plugin's configuration (`pod-security.admission.config.k8s.io/v1`).
 
 pub mod checks;
 
 use super::{Attributes, Operation, Plugin, forbidden};
 use crate::reader::Reader;
 use async_trait::async_trait;
-use checks::{Level, violations};
+use checks::{LATEST, Level, Minor, violations};
 use meta::field::{Errors, Path};
 use meta::status::Status;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 const PREFIX: &str = "pod-security.kubernetes.io/";
+const MODES: [&str; 3] = ["enforce", "audit", "warn"];
 /// Pods of a namespace that are looked at when its level is raised.
 const NAMESPACE_PODS_MAX: usize = 3000;
 
 pub struct PodSecurity {
     reader: Reader,
+    /// What holds where a namespace has no label, in the form of labels.
+    defaults: Value,
+    exempt: Exemptions,
 }
 
-/// A level and the version it is read at. Every version is judged by the latest rules.
+/// Writes that are never judged.
+#[derive(Default)]
+struct Exemptions {
+    usernames: Vec<String>,
+    runtime_classes: Vec<String>,
+    namespaces: Vec<String>,
+}
+
+/// A level and the version it is read at.
 #[derive(Clone, Debug, PartialEq)]
 struct Policy {
     level: Level,
@@ -33,9 +46,9 @@ impl Policy {
         format!("{}:{}", self.level.as_str(), self.version)
     }
 
-    /// An unreadable label counts as the strictest for enforcement and as none for warnings.
-    fn of(labels: &Value, mode: &str) -> Policy {
-        let text = |key: String| labels[key].as_str().map(str::to_string);
+    /// An unreadable label counts as the strictest for enforcement and as none for the others.
+    fn of(labels: &Value, defaults: &Value, mode: &str) -> Policy {
+        let text = |key: String| labels[&key].as_str().or(defaults[&key].as_str()).map(str::to_string);
         let unreadable = if mode == "enforce" { Level::Restricted } else { Level::Privileged };
         let level = match text(format!("{PREFIX}{mode}")) {
             None => Level::Privileged,
@@ -43,6 +56,14 @@ impl Policy {
         };
         let version = text(format!("{PREFIX}{mode}-version")).filter(|v| valid_version(v));
         Policy { level, version: version.unwrap_or_else(|| "latest".to_string()) }
+    }
+
+    fn minor(&self) -> Minor {
+        self.version.strip_prefix("v1.").and_then(|m| m.parse().ok()).unwrap_or(LATEST)
+    }
+
+    fn violations(&self, metadata: &Value, spec: &Value) -> Option<String> {
+        violations(metadata, spec, self.level, self.minor())
     }
 }
 
@@ -67,8 +88,28 @@ fn template<'a>(a: &Attributes<'_>, object: &'a Value) -> Option<(&'a Value, &'a
 }
 
 impl PodSecurity {
-    pub fn new(reader: Reader) -> PodSecurity {
-        PodSecurity { reader }
+    pub fn new(reader: Reader, configuration: &Value) -> Result<PodSecurity, String> {
+        let mut defaults = Value::Object(serde_json::Map::new());
+        for mode in MODES {
+            for (key, suffix) in [(mode.to_string(), ""), (format!("{mode}-version"), "-version")] {
+                let Some(v) = configuration["defaults"][&key].as_str() else { continue };
+                let fine = if suffix.is_empty() { Level::parse(v).is_some() } else { valid_version(v) };
+                if !fine {
+                    return Err(format!("defaults.{key}: Invalid value: {v:?}"));
+                }
+                defaults[format!("{PREFIX}{key}")] = v.into();
+            }
+        }
+        let texts = |key: &str| {
+            let all = configuration["exemptions"][key].as_array().into_iter().flatten();
+            all.filter_map(|t| t.as_str().map(str::to_string)).collect::<Vec<_>>()
+        };
+        let exempt = Exemptions {
+            usernames: texts("usernames"),
+            runtime_classes: texts("runtimeClasses"),
+            namespaces: texts("namespaces"),
+        };
+        Ok(PodSecurity { reader, defaults, exempt })
     }
 
     fn policy(&self, namespace: &str, mode: &str) -> Policy {
@@ -77,7 +118,21 @@ impl PodSecurity {
             .get("", "namespaces", "", namespace)
             .map(|n| n.value()["metadata"]["labels"].clone())
             .unwrap_or_default();
-        Policy::of(&labels, mode)
+        Policy::of(&labels, &self.defaults, mode)
+    }
+
+    /// Why this write is not judged.
+    fn exemption(&self, a: &Attributes<'_>, spec: &Value) -> Option<&'static str> {
+        let runtime = spec["runtimeClassName"].as_str().filter(|r| !r.is_empty());
+        if self.exempt.namespaces.iter().any(|n| n == a.namespace) {
+            Some("namespace")
+        } else if self.exempt.usernames.iter().any(|n| *n == a.user.name) {
+            Some("user")
+        } else if runtime.is_some_and(|r| self.exempt.runtime_classes.iter().any(|n| n == r)) {
+            Some("runtimeClass")
+        } else {
+            None
+        }
     }
 
     /// The pod in a write that is to be judged: new pods, and updates that change what matters.
@@ -88,27 +143,52 @@ impl PodSecurity {
             return None;
         }
         let object = &*a.object;
-        // Security contexts and volumes can't change; images may, and no rule looks at them.
-        let same = a.old.is_some_and(|old| {
-            object["spec"]["ephemeralContainers"] == old["spec"]["ephemeralContainers"]
-                && apparmor(old) == apparmor(object)
-        });
+        // Security contexts and volumes can't change; another image, container or annotation is judged anew.
+        let same = a.old.is_some_and(|old| images(old) == images(object) && annotations(old) == annotations(object));
         (!same).then(|| (&object["metadata"], &object["spec"]))
+    }
+
+    /// Metadata and spec of the pod, or of the template, that is written; and whether it is a pod.
+    fn judged<'a>(a: &'a Attributes<'_>) -> Option<(&'a Value, &'a Value, bool)> {
+        if let Some((metadata, spec)) = PodSecurity::pod(a) {
+            return Some((metadata, spec, true));
+        }
+        let write = matches!(a.operation, Operation::Create | Operation::Update) && a.subresource.is_empty();
+        let (metadata, spec) = template(a, a.object).filter(|_| write)?;
+        Some((metadata, spec, false))
     }
 
     /// Levels of a Namespace that was raised: what its pods would violate.
     fn raised(&self, a: &Attributes<'_>) -> Vec<String> {
+        let of = |v: &Value, mode| Policy::of(&v["metadata"]["labels"], &self.defaults, mode);
+        let after = of(a.object, "enforce");
+        let own = a.object["metadata"]["name"].as_str().unwrap_or_default();
+        if self.exempt.namespaces.iter().any(|n| n == own) {
+            let all: Vec<String> = MODES
+                .iter()
+                .map(|mode| (mode, of(a.object, mode)))
+                .filter(|(_, p)| p.level != Level::Privileged)
+                .map(|(mode, p)| format!("{mode}={}", p.shown()))
+                .collect();
+            let changed = a.old.is_none_or(|old| MODES.iter().any(|m| of(old, m) != of(a.object, m)));
+            return match all.is_empty() || !changed {
+                true => Vec::new(),
+                false => vec![format!(
+                    "namespace {own:?} is exempt from Pod Security, and the policy ({}) will be ignored",
+                    all.join(", ")
+                )],
+            };
+        }
         let Some(old) = a.old else { return Vec::new() };
-        let before = Policy::of(&old["metadata"]["labels"], "enforce");
-        let after = Policy::of(&a.object["metadata"]["labels"], "enforce");
-        if after.level <= before.level {
+        let before = of(old, "enforce");
+        if after.level == Level::Privileged || after == before || after.level < before.level {
             return Vec::new();
         }
         let name = a.object["metadata"]["name"].as_str().unwrap_or_default();
         let Ok(pods) = self.reader.list("", "pods", name) else { return Vec::new() };
         let mut by_reason: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for pod in pods.iter().take(NAMESPACE_PODS_MAX).map(|p| p.value()) {
-            if let Some(why) = violations(&pod["metadata"], &pod["spec"], after.level) {
+            if let Some(why) = after.violations(&pod["metadata"], &pod["spec"]) {
                 let pod_name = pod["metadata"]["name"].as_str().unwrap_or_default().to_string();
                 // Details name containers; upstream groups pods by the reasons alone.
                 by_reason.entry(reasons_only(&why)).or_default().push(pod_name);
@@ -148,15 +228,27 @@ fn reasons_only(text: &str) -> String {
     out.replace(" ,", ",").trim().to_string()
 }
 
-fn apparmor(pod: &Value) -> Vec<(&String, &Value)> {
-    let annotations = pod["metadata"]["annotations"].as_object();
-    annotations.into_iter().flatten().filter(|(k, _)| k.starts_with("container.apparmor.")).collect()
+/// Names and images of all containers.
+fn images(pod: &Value) -> Vec<(&Value, &Value)> {
+    let lists = ["initContainers", "containers", "ephemeralContainers"];
+    lists
+        .iter()
+        .flat_map(|l| pod["spec"][*l].as_array().into_iter().flatten())
+        .map(|c| (&c["name"], &c["image"]))
+        .collect()
+}
+
+/// Those that stood for security fields before there were any.
+fn annotations(pod: &Value) -> Vec<(&String, &Value)> {
+    let all = pod["metadata"]["annotations"].as_object();
+    let old = ["container.apparmor.", "seccomp.security.", "container.seccomp."];
+    all.into_iter().flatten().filter(|(k, _)| old.iter().any(|p| k.starts_with(p))).collect()
 }
 
 fn check_labels(object: &Value) -> Errors {
     let mut errors = Errors::default();
     let path = Path::new("metadata").child("labels");
-    for mode in ["enforce", "audit", "warn"] {
+    for mode in MODES {
         let (level, version) = (format!("{PREFIX}{mode}"), format!("{PREFIX}{mode}-version"));
         let labels = &object["metadata"]["labels"];
         if let Some(v) = labels[&level].as_str().filter(|v| Level::parse(v).is_none()) {
@@ -187,10 +279,22 @@ impl Plugin for PodSecurity {
             }
             return Ok(());
         }
-        if let Some((metadata, spec)) = PodSecurity::pod(a) {
+        let Some((metadata, spec, is_pod)) = PodSecurity::judged(a) else { return Ok(()) };
+        let note = |key: &str, value: String| a.audit.annotate(format!("{PREFIX}{key}"), value);
+        if let Some(why) = self.exemption(a, spec) {
+            note("exempt", why.to_string());
+            return Ok(());
+        }
+        if a.audit.is_on() {
+            let audit = self.policy(a.namespace, "audit");
+            if let Some(why) = audit.violations(metadata, spec) {
+                note("audit-violations", format!("would violate PodSecurity {:?}: {why}", audit.shown()));
+            }
+        }
+        if is_pod {
             let policy = self.policy(a.namespace, "enforce");
-            a.audit.annotate(format!("{PREFIX}enforce-policy"), policy.shown());
-            if let Some(why) = violations(metadata, spec, policy.level) {
+            note("enforce-policy", policy.shown());
+            if let Some(why) = policy.violations(metadata, spec) {
                 return Err(forbidden(a, format!("violates PodSecurity {:?}: {why}", policy.shown())));
             }
         }
@@ -204,18 +308,12 @@ impl Plugin for PodSecurity {
         if a.is_main("", "namespaces") {
             return self.raised(a);
         }
-        let judged =
-            PodSecurity::pod(a).or_else(|| if a.subresource.is_empty() { template(a, a.object) } else { None });
-        let Some((metadata, spec)) = judged else { return Vec::new() };
-        if a.audit.is_on() {
-            let policy = self.policy(a.namespace, "audit");
-            if let Some(why) = violations(metadata, spec, policy.level) {
-                let text = format!("would violate PodSecurity {:?}: {why}", policy.shown());
-                a.audit.annotate(format!("{PREFIX}audit-violations"), text);
-            }
+        let Some((metadata, spec, _)) = PodSecurity::judged(a) else { return Vec::new() };
+        if self.exemption(a, spec).is_some() {
+            return Vec::new();
         }
         let policy = self.policy(a.namespace, "warn");
-        let found = violations(metadata, spec, policy.level);
+        let found = policy.violations(metadata, spec);
         found.map(|why| format!("would violate PodSecurity {:?}: {why}", policy.shown())).into_iter().collect()
     }
 }
@@ -231,10 +329,56 @@ mod tests {
         json!({"apiVersion":"v1","kind":"Namespace","metadata":{"name":name,"labels":labels}})
     }
 
+    fn plugin(configuration: &Value, reader: Reader) -> PodSecurity {
+        PodSecurity::new(reader, configuration).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_configuration_gives_defaults_and_exemptions() {
+        let config = json!({"defaults":{"enforce":"restricted","enforce-version":"v1.18","warn":"baseline"},
+            "exemptions":{"namespaces":["system"],"usernames":["root"],"runtimeClasses":["vm"]}});
+        let free = json!({"pod-security.kubernetes.io/enforce":"privileged"});
+        let r = reader(&[namespace("d", json!({})), namespace("system", json!({})), namespace("free", free)]).await;
+        let p = plugin(&config, r);
+        let pod = |more: Value| {
+            let mut spec = json!({"hostPID":true,"containers":[{"name":"a"}]});
+            for (k, v) in more.as_object().unwrap() {
+                spec[k] = v.clone();
+            }
+            json!({"metadata":{"name":"p"},"spec":spec})
+        };
+        let create = |ns: &str, more: Value| Write::create("", "pods", ns, pod(more));
+        let e = create("d", json!({})).validate(&p).await.unwrap_err();
+        assert!(e.message.contains("violates PodSecurity \"restricted:v1.18\": host namespaces"), "{e}");
+        assert!(!e.message.contains("seccompProfile"), "v1.18 knew no such rule: {e}");
+        assert!(create("free", json!({})).validate(&p).await.is_ok());
+        assert!(create("system", json!({})).validate(&p).await.is_ok());
+        assert!(create("system", json!({})).warnings(&p).is_empty());
+        assert!(create("d", json!({"runtimeClassName":"vm"})).validate(&p).await.is_ok());
+        let root = crate::authn::User::new("root", &[]);
+        assert!(create("d", json!({})).by(&root).validate(&p).await.is_ok());
+        assert_eq!(create("d", json!({})).warnings(&p).len(), 1);
+        let labelled = namespace("system", json!({"pod-security.kubernetes.io/enforce":"baseline"}));
+        let warned = Write::create("", "namespaces", "", labelled).warnings(&p);
+        assert_eq!(
+            warned,
+            [
+                "namespace \"system\" is exempt from Pod Security, and the policy (enforce=baseline:v1.18, warn=baseline:latest) will be ignored"
+            ]
+        );
+        // Another image is another pod.
+        let mut other = pod(json!({}));
+        other["spec"]["containers"][0]["image"] = "new".into();
+        assert!(Write::update("", "pods", "d", pod(json!({})), other).validate(&p).await.is_err());
+        assert!(Write::update("", "pods", "d", pod(json!({})), pod(json!({}))).validate(&p).await.is_ok());
+        assert!(PodSecurity::new(p.reader.clone(), &json!({"defaults":{"enforce":"strict"}})).is_err());
+    }
+
     #[tokio::test]
     async fn labels_decide_what_is_refused_and_what_is_warned_of() {
         let pod = || json!({"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"base","name":"p"},"spec":{"hostPID":true,"containers":[{"name":"a"}]}});
-        let p = PodSecurity::new(
+        let p = plugin(
+            &Value::Null,
             reader(&[
                 namespace("free", json!({})),
                 namespace("base", json!({"pod-security.kubernetes.io/enforce":"baseline","pod-security.kubernetes.io/enforce-version":"v1.30"})),
@@ -273,7 +417,7 @@ mod tests {
 
     #[tokio::test]
     async fn namespaces_cannot_have_bad_labels() {
-        let p = PodSecurity::new(reader(&[]).await);
+        let p = plugin(&Value::Null, reader(&[]).await);
         let bad = namespace(
             "n",
             json!({"pod-security.kubernetes.io/enforce":"strict","pod-security.kubernetes.io/warn-version":"1.30"}),
