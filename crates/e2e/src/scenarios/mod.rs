@@ -11,6 +11,7 @@ mod jobs;
 mod kubectl;
 mod namespace;
 mod network;
+mod pod_security;
 mod pods;
 mod quota;
 mod restart;
@@ -77,6 +78,21 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "workloads/Jobs run by index", on: On::Shared, run: job_rules::indexed },
     Scenario { name: "workloads/Jobs fail by limit, deadline, policy", on: On::Shared, run: job_rules::fail },
     Scenario { name: "workloads/Jobs rest, resume, and go after their time", on: On::Shared, run: job_rules::rest_and_go },
+    Scenario {
+        name: "admission/Pod Security refuses and warns",
+        on: On::Shared,
+        run: pod_security::labels_decide,
+    },
+    Scenario {
+        name: "admission/plugins are chosen by flags",
+        on: On::Empty,
+        run: pod_security::flags_choose,
+    },
+    Scenario {
+        name: "admission/kubectl shows warnings",
+        on: On::Shared,
+        run: pod_security::kubectl_shows_warnings,
+    },
     Scenario { name: "quota/counts objects and refuses more", on: On::Shared, run: quota::counts_objects },
     Scenario { name: "quota/counts what pods take", on: On::Shared, run: quota::counts_pods },
     Scenario { name: "quota/scopes decide who pays", on: On::Shared, run: quota::keeps_scopes_apart },

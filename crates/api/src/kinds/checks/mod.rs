@@ -4,6 +4,7 @@
 mod create;
 mod defaults;
 mod fuzz;
+mod rules;
 mod samples;
 mod table;
 mod update;
@@ -42,6 +43,10 @@ pub fn created(text: &str) -> Value {
     s.prepare_create(&mut obj, true);
     s.defaults(&mut obj);
     obj
+}
+
+fn lines_of(errors: &Errors) -> Vec<String> {
+    errors.0.iter().map(|e| e.to_string()).collect()
 }
 
 fn lines(errors: &Errors) -> String {
