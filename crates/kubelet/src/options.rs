@@ -30,6 +30,8 @@ pub struct KubeletOptions {
     /// Signs the client certificates that are let in, PEM.
     pub client_ca_pem: Option<Vec<u8>>,
     pub max_pods: u32,
+    /// When the node says that it is under pressure.
+    pub eviction_hard: crate::node::thresholds::Thresholds,
     /// Processes in one pod; `None` is no limit.
     pub pod_pids_max: Option<i64>,
     pub labels: BTreeMap<String, String>,
@@ -67,6 +69,7 @@ impl KubeletOptions {
             tls_key_pem: None,
             client_ca_pem: None,
             max_pods: 110,
+            eviction_hard: Default::default(),
             pod_pids_max: None,
             labels: BTreeMap::new(),
             taints: Vec::new(),

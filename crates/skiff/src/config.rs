@@ -64,6 +64,9 @@ pub struct ServerArgs {
     pub kubelet_port: u16,
     #[arg(long, default_value_t = 110)]
     pub max_pods: u32,
+    /// When the node is under pressure and takes no more pods: signal<quantity or signal<percentage%, comma-separated.
+    #[arg(long, value_name = "THRESHOLDS")]
+    pub eviction_hard: Option<String>,
     /// Where pods with dnsPolicy Default, and the cluster DNS, find their name servers.
     #[arg(long, default_value = "/etc/resolv.conf")]
     pub resolv_conf: PathBuf,

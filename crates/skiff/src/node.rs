@@ -74,6 +74,9 @@ pub async fn start(
     options.tls_key_pem = Some(pki.kubelet_server.key_pem.clone().into_bytes());
     options.client_ca_pem = Some(pki.ca.cert_pem.clone().into_bytes());
     options.max_pods = args.max_pods;
+    if let Some(text) = &args.eviction_hard {
+        options.eviction_hard = text.parse().map_err(|e| anyhow::anyhow!("--eviction-hard: {e}"))?;
+    }
     options.labels = labels(&args.node_label)?;
     options.taints = args.node_taint.iter().map(|t| taint(t)).collect::<Result<_>>()?;
     options.pod_cidrs = vec![pod_cidr.to_string()];

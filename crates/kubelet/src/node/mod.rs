@@ -3,6 +3,7 @@
 pub mod lease;
 pub mod machine;
 pub mod status;
+pub mod thresholds;
 
 use crate::pods::context::Context;
 use crate::quantity::ResourceMap;
@@ -74,7 +75,7 @@ async fn observe(context: &Context) -> status::Observed {
         network: context.runtime.network_ready().await,
         runtime_version: format!("{}://{}", context.runtime_name, context.runtime_version),
         images: context.images.service().list_images().await.unwrap_or_default(),
-        memory_available: machine::memory_available(),
+        memory: machine::memory_available().map(|left| (left, context.machine.memory_bytes)),
         disk: machine::disk(&context.options.root_dir),
         pids: machine::pids(),
     }

@@ -1,6 +1,7 @@
 //! The node object's contents. Pure.
 
 use super::machine::{Disk, Machine};
+use super::thresholds::{Least, Thresholds};
 use crate::KubeletOptions;
 use crate::quantity::ResourceMap;
 use cri::Image;
@@ -15,11 +16,6 @@ use std::collections::BTreeMap;
 
 /// As many as upstream lists.
 const IMAGES_MAX: usize = 50;
-/// Upstream's default eviction thresholds.
-const MEMORY_AVAILABLE_MIN: u64 = 100 << 20;
-const DISK_AVAILABLE_MIN_PERCENT: u64 = 10;
-const INODES_FREE_MIN_PERCENT: u64 = 5;
-const PIDS_FREE_MIN_PERCENT: u64 = 5;
 
 #[derive(Clone, Debug)]
 pub struct Observed {
@@ -27,8 +23,10 @@ pub struct Observed {
     pub network: Result<(), String>,
     pub runtime_version: String,
     pub images: Vec<Image>,
-    pub memory_available: Option<u64>,
+    /// Left, and in all.
+    pub memory: Option<(u64, u64)>,
     pub disk: Option<Disk>,
+    /// Used, and how many there may be.
     pub pids: Option<(u64, u64)>,
 }
 
@@ -95,8 +93,9 @@ pub fn allocatable(machine: &Machine, options: &KubeletOptions) -> ResourceMap {
             Quantity(format!("{}m", (machine.cpus * 1000).saturating_sub(options.reserved_cpu_milli))),
         );
     }
-    // A tenth is never given out: that is where pods begin to be evicted.
-    out.insert("ephemeral-storage".into(), Quantity((machine.ephemeral_bytes / 10 * 9).to_string()));
+    // What is never given out is where the node begins to be under pressure.
+    let kept = options.eviction_hard.nodefs_available.map_or(0, |l| l.of(machine.ephemeral_bytes));
+    out.insert("ephemeral-storage".into(), Quantity(machine.ephemeral_bytes.saturating_sub(kept).to_string()));
     out
 }
 
@@ -124,7 +123,7 @@ pub fn compute(
         capacity: Some(capacity(machine, options)),
         allocatable: Some(allocatable(machine, options)),
         addresses: Some(addresses),
-        conditions: Some(conditions(o, old, now)),
+        conditions: Some(conditions(&options.eviction_hard, o, old, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: options.listen.map(|l| DaemonEndpoint { port: i32::from(l.port()) }),
         }),
@@ -146,7 +145,7 @@ pub fn compute(
     }
 }
 
-fn conditions(o: &Observed, old: &NodeStatus, now: Timestamp) -> Vec<NodeCondition> {
+fn conditions(thresholds: &Thresholds, o: &Observed, old: &NodeStatus, now: Timestamp) -> Vec<NodeCondition> {
     let now = Time(crate::pods::status::whole_seconds(now));
     let condition = |kind: &str, status: bool, reason: &str, message: String| {
         let text = if status { "True" } else { "False" };
@@ -160,12 +159,13 @@ fn conditions(o: &Observed, old: &NodeStatus, now: Timestamp) -> Vec<NodeConditi
             last_transition_time: before.and_then(|c| c.last_transition_time.clone()).or_else(|| Some(now.clone())),
         }
     };
-    let memory = o.memory_available.is_some_and(|a| a < MEMORY_AVAILABLE_MIN);
+    let short = |least: Option<Least>, left: u64, whole: u64| least.is_some_and(|l| l.undercut(left, whole));
+    let memory = o.memory.is_some_and(|(left, whole)| short(thresholds.memory_available, left, whole));
     let disk = o.disk.is_some_and(|d| {
-        d.available < d.total / 100 * DISK_AVAILABLE_MIN_PERCENT
-            || (d.inodes > 0 && d.inodes_free < d.inodes / 100 * INODES_FREE_MIN_PERCENT)
+        short(thresholds.nodefs_available, d.available, d.total)
+            || (d.inodes > 0 && short(thresholds.nodefs_inodes_free, d.inodes_free, d.inodes))
     });
-    let pids = o.pids.is_some_and(|(used, max)| max.saturating_sub(used) < max / 100 * PIDS_FREE_MIN_PERCENT);
+    let pids = o.pids.is_some_and(|(used, max)| short(thresholds.pid_available, max.saturating_sub(used), max));
     let pressure = |kind: &str, on: bool, has: &str, no: &str, what: &str| {
         let (reason, message) = if on {
             (has, format!("kubelet has {what}"))
@@ -237,7 +237,7 @@ mod tests {
             network: Ok(()),
             runtime_version: "fake://1".into(),
             images: vec![],
-            memory_available: Some(1 << 30),
+            memory: Some((1 << 30, 4 << 30)),
             disk: None,
             pids: Some((100, 32768)),
         }
@@ -268,7 +268,7 @@ mod tests {
         let broken = compute(
             &m,
             &options,
-            &Observed { network: Err("no bridge".into()), memory_available: Some(1), ..observed() },
+            &Observed { network: Err("no bridge".into()), memory: Some((1, 4 << 30)), ..observed() },
             &second,
             t(300),
         );
