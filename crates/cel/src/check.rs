@@ -277,7 +277,8 @@ impl Checker<'_> {
         };
         if let Some(prefix) = target.qualified_name()
             && self.root_is_free(target)
-            && let Some(function) = library::function(&format!("{prefix}.{}", call.function)).filter(|f| self.env.has(f))
+            && let Some(function) =
+                library::function(&format!("{prefix}.{}", call.function)).filter(|f| self.env.has(f))
         {
             let args: Vec<Type> = call.args.iter().map(|a| self.check(a)).collect();
             self.out.namespaced.insert(e.id, function);

@@ -21,7 +21,9 @@ pub fn of_call(function: &str, args: &[Value<'_>]) -> u64 {
         "check" => CHECK,
         "isSorted" | "sum" | "max" | "min" => args.first().map_or(0, traversal),
         "indexOf" | "lastIndexOf" => args.first().map_or(0, traversal),
-        "url" | "isURL" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "format" | "strings.quote" => text(size(0)),
+        "url" | "isURL" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "format" | "strings.quote" => {
+            text(size(0))
+        }
         "replace" | "split" => (size(0) as f64 * 2.0 * STRING_FACTOR).ceil() as u64,
         "join" => (joined(args) as f64 * 2.0 * STRING_FACTOR).ceil() as u64,
         "find" | "findAll" | "matches" => {

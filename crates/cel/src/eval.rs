@@ -179,8 +179,7 @@ impl<'v> Frame<'_, 'v> {
     pub fn regex(&self, pattern: &str) -> Result<Regex, EvalError> {
         match self.program.patterns.get(pattern) {
             Some(regex) => Ok(regex.clone()),
-            None => crate::pattern::compile(pattern)
-                .map_err(|e| EvalError::new(format!("error parsing regexp: {e}"))),
+            None => crate::pattern::compile(pattern).map_err(|e| EvalError::new(format!("error parsing regexp: {e}"))),
         }
     }
 
@@ -246,6 +245,10 @@ impl<'v> Frame<'_, 'v> {
                 None => Err(EvalError::new(format!("no such key: {field}"))),
             },
             Value::Optional(_) => self.optional_field(target, field),
+            Value::Check(_) if &**field == "requestResource" => match self.vars.get("authorizer.requestResource") {
+                Some(v) => Ok(v.clone()),
+                None => no_overload(),
+            },
             _ => match member(&target, field)? {
                 Some(v) => Ok(v),
                 None => Err(EvalError::new(format!("no such key: {field}"))),

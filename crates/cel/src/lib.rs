@@ -13,13 +13,16 @@
 //! | how text is read | `token.rs`, `parse.rs`, `macros.rs` |
 //! | why it doesn't compile | `check.rs` |
 //! | what runs | `eval.rs`; what it costs: `cost.rs` |
-//! | how a schema types `self` | `schema.rs` |
+//! | how a schema types `self` | `schema.rs`; what rules do with it: `rules.rs`; what they can cost: `estimate.rs` |
+//! | what policies see | `admission.rs` |
 
+pub mod admission;
 mod ast;
 pub mod authorizer;
 mod check;
 mod cost;
 mod env;
+pub mod estimate;
 mod eval;
 mod library;
 mod literals;
@@ -28,6 +31,7 @@ pub mod mutation;
 mod parse;
 pub mod pattern;
 mod program;
+pub mod rules;
 pub mod schema;
 mod source;
 mod time;
@@ -35,6 +39,7 @@ mod token;
 pub mod types;
 mod value;
 
+pub use authorizer::{Answers, Check, Verdict};
 pub use env::Env;
 pub use eval::{Budget, EvalError, Evaluated, PER_CALL_LIMIT, POLICY_BUDGET, RULES_BUDGET, Vars, eval};
 pub use program::{CompileError, Program, compile};

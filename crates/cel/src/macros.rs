@@ -29,13 +29,7 @@ pub fn global(p: &mut Parser<'_>, at: usize, name: &str, mut args: Vec<Expr>) ->
     }
 }
 
-pub fn member(
-    p: &mut Parser<'_>,
-    at: usize,
-    target: Expr,
-    name: &str,
-    args: Vec<Expr>,
-) -> Result<Expansion, Issues> {
+pub fn member(p: &mut Parser<'_>, at: usize, target: Expr, name: &str, args: Vec<Expr>) -> Result<Expansion, Issues> {
     let m = Macro { at };
     let done = match (name, args.len()) {
         ("all", 2) => m.all(p, target, args, 1)?,

@@ -34,7 +34,9 @@ pub fn check_names(value: &Struct<'_>) -> Result<(), String> {
 
 fn check(given: &str, expected: &str, value: &Struct<'_>) -> Result<(), String> {
     if given != expected {
-        return Err(format!("unexpected type name {given:?}, expected {expected:?}, which matches field name path from root Object type"));
+        return Err(format!(
+            "unexpected type name {given:?}, expected {expected:?}, which matches field name path from root Object type"
+        ));
     }
     for (name, field) in &value.fields {
         let path = format!("{expected}.{name}");

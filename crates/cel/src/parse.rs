@@ -16,8 +16,23 @@ const CODE_POINTS_MAX: usize = 100_000;
 pub const DEPTH_MAX: usize = 250;
 
 const RESERVED: &[&str] = &[
-    "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace",
-    "return", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 const PRIMARY: &str =
@@ -25,7 +40,10 @@ const PRIMARY: &str =
 
 pub fn parse(source: &str) -> Result<Ast, Issues> {
     if source.chars().count() > CODE_POINTS_MAX {
-        let text = format!("expression code point size exceeds limit: size: {}, limit {CODE_POINTS_MAX}", source.chars().count());
+        let text = format!(
+            "expression code point size exceeds limit: size: {}, limit {CODE_POINTS_MAX}",
+            source.chars().count()
+        );
         return Err(Issues::one("", 0, text));
     }
     let mut parser = Parser { source, tokens: tokens(source)?, at: 0, offsets: Vec::new(), depth: 0 };
@@ -170,7 +188,14 @@ impl Parser<'_> {
     }
 
     /// Terms `low..=high`, joined by `signs[low..high]`.
-    fn balance(&mut self, function: &str, terms: &mut [Option<Expr>], signs: &[usize], low: usize, high: usize) -> Expr {
+    fn balance(
+        &mut self,
+        function: &str,
+        terms: &mut [Option<Expr>],
+        signs: &[usize],
+        low: usize,
+        high: usize,
+    ) -> Expr {
         if low == high {
             return match terms[low].take() {
                 Some(term) => term,
@@ -449,7 +474,9 @@ mod tests {
     use super::*;
 
     fn error(text: &str) -> String {
-        parse(text).map(|_| "parsed".to_string()).unwrap_or_else(|e| e.to_string().lines().next().unwrap_or("").to_string())
+        parse(text)
+            .map(|_| "parsed".to_string())
+            .unwrap_or_else(|e| e.to_string().lines().next().unwrap_or("").to_string())
     }
 
     #[test]

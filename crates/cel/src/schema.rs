@@ -32,11 +32,20 @@ pub enum DeclKind {
     String,
     Bytes,
     Duration,
-    Timestamp { date: bool },
-    List { item: Box<Decl>, list_type: ListType },
-    Map { value: Box<Decl> },
+    Timestamp {
+        date: bool,
+    },
+    List {
+        item: Box<Decl>,
+        list_type: ListType,
+    },
+    Map {
+        value: Box<Decl>,
+    },
     /// By escaped name.
-    Object { fields: BTreeMap<Arc<str>, FieldDecl> },
+    Object {
+        fields: BTreeMap<Arc<str>, FieldDecl>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -54,8 +63,27 @@ pub enum ListType {
 }
 
 const ESCAPED_WORDS: &[&str] = &[
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let",
-    "loop", "package", "namespace", "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// A property's name as expressions write it; None when it can't be written.
@@ -79,7 +107,8 @@ impl Decl {
     pub fn of(schema: &Json, root: bool) -> Option<Decl> {
         let simple = |kind, cel_type, size_min| Decl { kind, cel_type, elements_max: 0, size_min };
         if flag(schema, "x-kubernetes-int-or-string") {
-            let elements_max = number(schema, "maxLength").map_or(REQUEST_BYTES_MAX - 2, |n| n.max(0).saturating_mul(4));
+            let elements_max =
+                number(schema, "maxLength").map_or(REQUEST_BYTES_MAX - 2, |n| n.max(0).saturating_mul(4));
             return Some(Decl { elements_max, ..simple(DeclKind::IntOrString, Type::Dyn, 1) });
         }
         match schema["type"].as_str()? {
@@ -139,8 +168,7 @@ fn number(schema: &Json, key: &str) -> Option<i64> {
 fn list(schema: &Json) -> Option<Decl> {
     let items = &schema["items"];
     let item = Decl::of(items, flag(items, "x-kubernetes-embedded-resource"))?;
-    let elements_max =
-        number(schema, "maxItems").map_or((REQUEST_BYTES_MAX - 2) / (item.size_min + 1), |n| n.max(0));
+    let elements_max = number(schema, "maxItems").map_or((REQUEST_BYTES_MAX - 2) / (item.size_min + 1), |n| n.max(0));
     let list_type = match schema["x-kubernetes-list-type"].as_str() {
         Some("set") => ListType::Set,
         Some("map") => {
@@ -170,8 +198,7 @@ fn object(schema: &Json, root: bool) -> Option<Decl> {
             size_min: 2,
         });
     }
-    let required: Vec<&str> =
-        schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
     let text = serde_json::json!({"type": "string"});
     let metadata = serde_json::json!({"type": "object", "properties": {"name": text, "generateName": text}});
     let mut properties: BTreeMap<&str, &Json> = BTreeMap::new();

@@ -97,16 +97,17 @@ impl Timestamp {
 
     /// As clocks in a zone show it.
     pub fn at(self, zone: &TimeZone) -> DateTime {
-        let clamped = jiff::Timestamp::from_second(self.as_second()).unwrap_or_else(|_| {
-            if self.0 > 0 { jiff::Timestamp::MAX } else { jiff::Timestamp::MIN }
-        });
+        let clamped = jiff::Timestamp::from_second(self.as_second())
+            .unwrap_or_else(|_| if self.0 > 0 { jiff::Timestamp::MAX } else { jiff::Timestamp::MIN });
         let offset = i128::from(zone.to_offset(clamped).seconds());
         let local = self.0 + offset * SECOND;
         let (seconds, nanos) = (local.div_euclid(SECOND) as i64, local.rem_euclid(SECOND) as i64);
         let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
-        epoch
-            .checked_add(jiff::SignedDuration::new(seconds, nanos as i32))
-            .unwrap_or(if self.0 > 0 { DateTime::MAX } else { DateTime::MIN })
+        epoch.checked_add(jiff::SignedDuration::new(seconds, nanos as i32)).unwrap_or(if self.0 > 0 {
+            DateTime::MAX
+        } else {
+            DateTime::MIN
+        })
     }
 }
 
@@ -114,9 +115,7 @@ impl Timestamp {
 pub fn parse_timestamp(text: &str) -> Option<Timestamp> {
     let b = text.as_bytes();
     // Jiff also reads forms that RFC 3339 hasn't.
-    let shape = text.is_ascii()
-        && b.len() >= 20
-        && (b[4], b[7], b[10], b[13], b[16]) == (b'-', b'-', b'T', b':', b':');
+    let shape = text.is_ascii() && b.len() >= 20 && (b[4], b[7], b[10], b[13], b[16]) == (b'-', b'-', b'T', b':', b':');
     if !shape {
         return None;
     }
@@ -139,7 +138,8 @@ pub fn parse_timestamp(text: &str) -> Option<Timestamp> {
     };
     let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
     let fraction = local.get(19..)?;
-    if !(fraction.is_empty() || fraction.strip_prefix('.').is_some_and(|f| !f.is_empty() && f.len() <= 9 && digits(f))) {
+    if !(fraction.is_empty() || fraction.strip_prefix('.').is_some_and(|f| !f.is_empty() && f.len() <= 9 && digits(f)))
+    {
         return None;
     }
     let local: DateTime = local.parse().ok()?;
@@ -183,7 +183,9 @@ pub fn zone(text: &str) -> Result<TimeZone, String> {
     if let Some((hours, minutes)) = text.split_once(':') {
         let negative = hours.starts_with('-');
         let parse = |t: &str| t.trim_start_matches(['+', '-']).parse::<i32>().ok().filter(|n| (0..=99).contains(n));
-        let (Some(h), Some(m)) = (parse(hours), parse(minutes)) else { return Err(format!("unknown time zone {text}")) };
+        let (Some(h), Some(m)) = (parse(hours), parse(minutes)) else {
+            return Err(format!("unknown time zone {text}"));
+        };
         let seconds = (h * 60 + m) * 60 * if negative { -1 } else { 1 };
         return Offset::from_seconds(seconds).map(TimeZone::fixed).map_err(|_| format!("unknown time zone {text}"));
     }
@@ -217,12 +219,24 @@ mod tests {
 
     #[test]
     fn timestamps_are_rfc_3339() {
-        assert_eq!(parse_timestamp("2023-01-01T00:00:00Z").map(show_timestamp).as_deref(), Some("2023-01-01T00:00:00Z"));
+        assert_eq!(
+            parse_timestamp("2023-01-01T00:00:00Z").map(show_timestamp).as_deref(),
+            Some("2023-01-01T00:00:00Z")
+        );
         assert_eq!(
             parse_timestamp("2023-01-01T02:00:00.5+02:00").map(show_timestamp).as_deref(),
             Some("2023-01-01T00:00:00.5Z")
         );
-        for text in ["2023-01-01", "2023-01-01 00:00:00Z", "2023-01-01T00:00:00", "x", "2023-13-01T00:00:00Z", "2023-01-01T00:00:00.Z", "2023-01-01T00:00:00+24:00", "0000-01-01T00:00:00Z"] {
+        for text in [
+            "2023-01-01",
+            "2023-01-01 00:00:00Z",
+            "2023-01-01T00:00:00",
+            "x",
+            "2023-13-01T00:00:00Z",
+            "2023-01-01T00:00:00.Z",
+            "2023-01-01T00:00:00+24:00",
+            "0000-01-01T00:00:00Z",
+        ] {
             assert_eq!(parse_timestamp(text), None, "{text}");
         }
         for text in ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"] {

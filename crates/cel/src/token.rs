@@ -106,9 +106,7 @@ impl Lexer<'_> {
         let quote = |b: u8| matches!(b, b'\'' | b'"');
         kind(self.peek(0))
             && (quote(self.peek(1))
-                || kind(self.peek(1))
-                    && quote(self.peek(2))
-                    && !self.peek(0).eq_ignore_ascii_case(&self.peek(1)))
+                || kind(self.peek(1)) && quote(self.peek(2)) && !self.peek(0).eq_ignore_ascii_case(&self.peek(1)))
     }
 
     fn string(&mut self) -> Result<Token, Issues> {
@@ -133,7 +131,8 @@ impl Lexer<'_> {
                 break;
             }
             let Some(c) = self.rest().chars().next() else {
-                return self.fail(start, format!("Syntax error: token recognition error at: '{}'", &self.source[start..]));
+                return self
+                    .fail(start, format!("Syntax error: token recognition error at: '{}'", &self.source[start..]));
             };
             if !triple && matches!(c, '\n' | '\r') {
                 let shown = &self.source[start..self.at];

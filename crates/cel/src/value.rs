@@ -5,9 +5,9 @@
 
 use crate::authorizer::{Check, Verdict};
 use crate::schema::{Decl, DeclKind};
+use crate::time::Timestamp;
 use base64::Engine;
 use ipnet::IpNet;
-use crate::time::Timestamp;
 use meta::quantity::Quantity;
 use serde_json::Value as Json;
 use std::cmp::Ordering;

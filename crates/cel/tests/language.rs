@@ -9,7 +9,9 @@ fn given(text: &str, object: &Json) -> String {
     let names = json!(["a", "b", "c"]);
     let program = match compile(text, &env, &[]) {
         Ok(p) => p,
-        Err(e) => return e.to_string().lines().next().unwrap_or("").trim_start_matches("compilation failed: ").to_string(),
+        Err(e) => {
+            return e.to_string().lines().next().unwrap_or("").trim_start_matches("compilation failed: ").to_string();
+        }
     };
     let vars = Vars::new().with("object", Value::json(object)).with("names", Value::json(&names));
     match eval(&program, &vars, &mut Budget::new(cel::POLICY_BUDGET)) {
@@ -74,9 +76,15 @@ fn operators() {
         ("foo", "ERROR: <input>:1:1: undeclared reference to 'foo' (in container '')"),
         ("foo(1)", "ERROR: <input>:1:4: undeclared reference to 'foo' (in container '')"),
         ("'a'.foo()", "ERROR: <input>:1:8: undeclared reference to 'foo' (in container '')"),
-        ("'a'.startsWith(1)", "ERROR: <input>:1:15: found no matching overload for 'startsWith' applied to 'string.(int)'"),
+        (
+            "'a'.startsWith(1)",
+            "ERROR: <input>:1:15: found no matching overload for 'startsWith' applied to 'string.(int)'",
+        ),
         ("names.foo", "ERROR: <input>:1:6: type 'list(string)' does not support field selection"),
-        ("1.all(x, true)", "ERROR: <input>:1:1: expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)"),
+        (
+            "1.all(x, true)",
+            "ERROR: <input>:1:1: expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)",
+        ),
     ]);
 }
 
@@ -150,7 +158,10 @@ fn texts() {
         ("'1 2 3'.findAll('[0-9]', 2)", "[\"1\",\"2\"]"),
         ("'%s has %d, %.2f, %x and %e'.format(['a', 3, 1.005, 255, 1234.5])", "\"a has 3, 1.00, ff and 1.234500e+03\""),
         ("'%s'.format([{'a': [true]}])", "\"{a: [true]}\""),
-        ("'%d'.format(['a'])", "error: error during formatting: decimal clause can only be used on integers, was given string"),
+        (
+            "'%d'.format(['a'])",
+            "error: error during formatting: decimal clause can only be used on integers, was given string",
+        ),
         ("strings.quote('a\"b')", "\"\\\"a\\\\\\\"b\\\"\""),
         ("string(1) + string(true) + string(1.5) + string(2u)", "\"1true1.52\""),
         ("int('12') + int(3.9) + int(duration('1s')) * 0", "15"),
@@ -168,7 +179,10 @@ fn times() {
         ("timestamp('2023-06-14T02:00:14Z').getHours('America/New_York')", "22"),
         ("timestamp('2023-06-14T02:00:14Z').getDayOfWeek()", "3"),
         ("timestamp('2023-06-14T02:00:14Z').getMonth()", "5"),
-        ("timestamp('2023-06-14T02:00:14Z').getDate() == timestamp('2023-06-14T02:00:14Z').getDayOfMonth() + 1", "true"),
+        (
+            "timestamp('2023-06-14T02:00:14Z').getDate() == timestamp('2023-06-14T02:00:14Z').getDayOfMonth() + 1",
+            "true",
+        ),
         ("timestamp('2023-06-14T02:00:14Z').getMinutes('+05:30')", "30"),
         ("timestamp('2023-06-14T02:00:14Z') + duration('1h') > timestamp('2023-06-14T03:00:00Z')", "true"),
         ("timestamp('2023-06-14T02:00:14Z') - timestamp('2023-06-14T02:00:00Z') == duration('14s')", "true"),
@@ -194,15 +208,33 @@ fn libraries() {
         ("url('https://[::1]:80/').getHostname() == '::1' && isURL('/a') && !isURL('a/b')", "true"),
         ("ip('127.0.0.1').isLoopback() && ip('::1').family() == 6 && isIP('1.2.3.4') && !isIP('1.2.3.400')", "true"),
         ("ip.isCanonical('::ffff') && !ip.isCanonical('2001:DB8::1')", "true"),
-        ("cidr('192.168.0.0/24').containsIP('192.168.0.1') && cidr('10.0.0.0/8').containsCIDR(cidr('10.1.0.0/16'))", "true"),
-        ("string(cidr('192.168.1.5/24').masked()) + ' ' + string(cidr('192.168.0.0/24').ip())", "\"192.168.1.0/24 192.168.0.0\""),
-        ("ip('x')", "error: IP Address \"x\" parse error during conversion from string: ParseAddr(\"x\"): unable to parse IP"),
-        ("quantity('1.5Gi').isGreaterThan(quantity('1Gi')) && quantity('50k').add(20).compareTo(quantity('50020')) == 0", "true"),
+        (
+            "cidr('192.168.0.0/24').containsIP('192.168.0.1') && cidr('10.0.0.0/8').containsCIDR(cidr('10.1.0.0/16'))",
+            "true",
+        ),
+        (
+            "string(cidr('192.168.1.5/24').masked()) + ' ' + string(cidr('192.168.0.0/24').ip())",
+            "\"192.168.1.0/24 192.168.0.0\"",
+        ),
+        (
+            "ip('x')",
+            "error: IP Address \"x\" parse error during conversion from string: ParseAddr(\"x\"): unable to parse IP",
+        ),
+        (
+            "quantity('1.5Gi').isGreaterThan(quantity('1Gi')) && quantity('50k').add(20).compareTo(quantity('50020')) == 0",
+            "true",
+        ),
         ("quantity('50k').asInteger() == 50000 && quantity('-1').sign() == -1 && !quantity('1m').isInteger()", "true"),
         ("isQuantity('1x') || quantity('200M').sub(quantity('100M')).asApproximateFloat() == 100000000.0", "true"),
-        ("semver('1.2.3').isLessThan(semver('1.10.0')) && semver('1.2.3').minor() == 2 && semver('v1.0', true).major() == 1", "true"),
+        (
+            "semver('1.2.3').isLessThan(semver('1.10.0')) && semver('1.2.3').minor() == 2 && semver('v1.0', true).major() == 1",
+            "true",
+        ),
         ("isSemver('v1.0') || isSemver('1.0.0-rc.1')", "true"),
-        ("!format.dns1123Label().validate('my-label').hasValue() && format.dns1123Label().validate('A').hasValue()", "true"),
+        (
+            "!format.dns1123Label().validate('my-label').hasValue() && format.dns1123Label().validate('A').hasValue()",
+            "true",
+        ),
         ("format.named('uuid').value().validate('x').value()", "[\"does not match the UUID format\"]"),
     ]);
 }
@@ -266,7 +298,10 @@ fn the_authorizer_is_asked_by_whoever_evaluates() {
         match eval(&program, &Vars::new().with_authorizer(&answers), &mut Budget::new(cel::POLICY_BUDGET)) {
             Err(EvalError::Unanswered(check)) => {
                 asked.push(format!("{} {} {} {}", check.verb, check.resource, check.subresource, check.path));
-                answers.insert(*check, cel::authorizer::Verdict { allowed: true, reason: "r".into(), error: String::new() });
+                answers.insert(
+                    *check,
+                    cel::authorizer::Verdict { allowed: true, reason: "r".into(), error: String::new() },
+                );
             }
             done => break done.map(|v| v == Value::Bool(true)),
         }

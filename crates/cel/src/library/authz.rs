@@ -6,48 +6,35 @@ use crate::eval::{EvalError, Evaluated, Frame, no_overload};
 use crate::value::Value;
 use std::sync::Arc;
 
-const RESOURCE: &[&str] =
-    &["kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck"];
+const RESOURCE: &[&str] = &["kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck"];
 
 pub const ROWS: &[Row] = &[
-    (
-        "path",
-        &["kubernetes.authorization.Authorizer.(string) kubernetes.authorization.PathCheck"],
-        |_, a| {
-            if matches!(a, [_, Value::String(p)] if p.is_empty()) {
-                return Err(EvalError::new("path must not be empty"));
-            }
-            built(a, Stage::Authorizer, |c, text| {
-                c.stage = Stage::Path;
-                c.path = text;
-            })
-        },
-    ),
-    (
-        "group",
-        &["kubernetes.authorization.Authorizer.(string) kubernetes.authorization.GroupCheck"],
-        |_, a| {
-            built(a, Stage::Authorizer, |c, text| {
-                c.stage = Stage::Group;
-                c.group = text;
-            })
-        },
-    ),
+    ("path", &["kubernetes.authorization.Authorizer.(string) kubernetes.authorization.PathCheck"], |_, a| {
+        if matches!(a, [_, Value::String(p)] if p.is_empty()) {
+            return Err(EvalError::new("path must not be empty"));
+        }
+        built(a, Stage::Authorizer, |c, text| {
+            c.stage = Stage::Path;
+            c.path = text;
+        })
+    }),
+    ("group", &["kubernetes.authorization.Authorizer.(string) kubernetes.authorization.GroupCheck"], |_, a| {
+        built(a, Stage::Authorizer, |c, text| {
+            c.stage = Stage::Group;
+            c.group = text;
+        })
+    }),
     (
         "serviceAccount",
         &["kubernetes.authorization.Authorizer.(string, string) kubernetes.authorization.Authorizer"],
         service_account,
     ),
-    (
-        "resource",
-        &["kubernetes.authorization.GroupCheck.(string) kubernetes.authorization.ResourceCheck"],
-        |_, a| {
-            built(a, Stage::Group, |c, text| {
-                c.stage = Stage::Resource;
-                c.resource = text;
-            })
-        },
-    ),
+    ("resource", &["kubernetes.authorization.GroupCheck.(string) kubernetes.authorization.ResourceCheck"], |_, a| {
+        built(a, Stage::Group, |c, text| {
+            c.stage = Stage::Resource;
+            c.resource = text;
+        })
+    }),
     ("subresource", RESOURCE, |_, a| built(a, Stage::Resource, |c, text| c.subresource = text)),
     ("namespace", RESOURCE, |_, a| built(a, Stage::Resource, |c, text| c.namespace = text)),
     ("name", RESOURCE, |_, a| built(a, Stage::Resource, |c, text| c.name = text)),

@@ -75,13 +75,10 @@ fn format<'v>(f: &mut Frame<'_, 'v>, args: &[Value<'v>]) -> Evaluated<'v> {
     Ok(Value::string(out))
 }
 
-fn clause<'v>(
-    f: &mut Frame<'_, 'v>,
-    verb: char,
-    precision: Option<usize>,
-    v: &Value<'v>,
-) -> Result<String, EvalError> {
-    let wrong = |kinds: &str| Err(EvalError::new(format!("{kinds} clause can only be used on matching types, was given {}", v.type_name())));
+fn clause<'v>(f: &mut Frame<'_, 'v>, verb: char, precision: Option<usize>, v: &Value<'v>) -> Result<String, EvalError> {
+    let wrong = |kinds: &str| {
+        Err(EvalError::new(format!("{kinds} clause can only be used on matching types, was given {}", v.type_name())))
+    };
     Ok(match (verb, v) {
         ('s', v) => {
             let mut out = String::new();
@@ -90,8 +87,15 @@ fn clause<'v>(
         }
         ('d', Value::Int(i)) => i.to_string(),
         ('d', Value::Uint(u)) => u.to_string(),
-        ('d', Value::Double(d)) if d.is_nan() || d.is_infinite() => shortest(*d).replace("+Inf", "Infinity").replace("-Inf", "-Infinity"),
-        ('d', _) => return Err(EvalError::new(format!("decimal clause can only be used on integers, was given {}", v.type_name()))),
+        ('d', Value::Double(d)) if d.is_nan() || d.is_infinite() => {
+            shortest(*d).replace("+Inf", "Infinity").replace("-Inf", "-Infinity")
+        }
+        ('d', _) => {
+            return Err(EvalError::new(format!(
+                "decimal clause can only be used on integers, was given {}",
+                v.type_name()
+            )));
+        }
         ('f' | 'e', v) => {
             let d = match v {
                 Value::Double(d) => *d,
@@ -117,8 +121,18 @@ fn clause<'v>(
         ('X', Value::Uint(u)) => format!("{u:X}"),
         ('x' | 'X', Value::String(s)) => hex(s.as_bytes(), verb),
         ('x' | 'X', Value::Bytes(b)) => hex(b, verb),
-        ('b', _) => return Err(EvalError::new(format!("only integers and bools can be formatted as binary, was given {}", v.type_name()))),
-        ('o', _) => return Err(EvalError::new(format!("octal clause can only be used on integers, was given {}", v.type_name()))),
+        ('b', _) => {
+            return Err(EvalError::new(format!(
+                "only integers and bools can be formatted as binary, was given {}",
+                v.type_name()
+            )));
+        }
+        ('o', _) => {
+            return Err(EvalError::new(format!(
+                "octal clause can only be used on integers, was given {}",
+                v.type_name()
+            )));
+        }
         ('x' | 'X', _) => {
             return Err(EvalError::new(format!(
                 "only integers, byte buffers, and strings can be formatted as hex, was given {}",

@@ -14,7 +14,9 @@ pub const ROWS: &[Row] = &[
     ("getScheme", &["kubernetes.URL.() string"], |_, a| of_url(a, |u| u.scheme().to_string())),
     ("getHost", &["kubernetes.URL.() string"], |_, a| of_url(a, host)),
     ("getHostname", &["kubernetes.URL.() string"], |_, a| of_url(a, hostname)),
-    ("getPort", &["kubernetes.URL.() string"], |_, a| of_url(a, |u| u.port().map(|p| p.to_string()).unwrap_or_default())),
+    ("getPort", &["kubernetes.URL.() string"], |_, a| {
+        of_url(a, |u| u.port().map(|p| p.to_string()).unwrap_or_default())
+    }),
     ("getEscapedPath", &["kubernetes.URL.() string"], |_, a| of_url(a, path)),
     ("getQuery", &["kubernetes.URL.() map(string, list(string))"], query),
     ("ip", &["(string) net.IP", "net.CIDR.() net.IP"], ip),
@@ -40,7 +42,8 @@ fn text<'a>(args: &'a [Value<'_>]) -> Option<&'a str> {
 
 /// Absolute URLs and absolute paths, as upstream's `isURL` takes them.
 fn parse_url(text: &str) -> Result<url::Url, EvalError> {
-    let bad = |why: &str| EvalError::new(format!("URL parse error during conversion from string: parse {text:?}: {why}"));
+    let bad =
+        |why: &str| EvalError::new(format!("URL parse error during conversion from string: parse {text:?}: {why}"));
     if text.is_empty() {
         return Err(bad("empty url"));
     }
@@ -93,7 +96,8 @@ fn query<'v>(_: &mut Frame<'_, 'v>, args: &[Value<'v>]) -> Evaluated<'v> {
 }
 
 fn parse_ip(text: &str) -> Result<IpAddr, EvalError> {
-    let fail = |why: &str| EvalError::new(format!("IP Address {text:?} parse error during conversion from string: {why}"));
+    let fail =
+        |why: &str| EvalError::new(format!("IP Address {text:?} parse error during conversion from string: {why}"));
     let ip: IpAddr = text.parse().map_err(|_| fail(&format!("ParseAddr({text:?}): unable to parse IP")))?;
     match ip {
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(fail("IPv4-mapped IPv6 address is not allowed")),
@@ -102,9 +106,7 @@ fn parse_ip(text: &str) -> Result<IpAddr, EvalError> {
 }
 
 fn parse_cidr(text: &str) -> Result<IpNet, EvalError> {
-    let fail = |why: &str| {
-        EvalError::new(format!("network address parse error during conversion from string: {why}"))
-    };
+    let fail = |why: &str| EvalError::new(format!("network address parse error during conversion from string: {why}"));
     let cidr: IpNet = text.parse().map_err(|_| fail(&format!("netip.ParsePrefix({text:?}): no such prefix")))?;
     match cidr.addr() {
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(fail("IPv4-mapped IPv6 address is not allowed")),

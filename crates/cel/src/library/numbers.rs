@@ -8,7 +8,8 @@ use semver::Version;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-const ORDERED: &[&str] = &["kubernetes.Quantity.(kubernetes.Quantity) bool", "kubernetes.Semver.(kubernetes.Semver) bool"];
+const ORDERED: &[&str] =
+    &["kubernetes.Quantity.(kubernetes.Quantity) bool", "kubernetes.Semver.(kubernetes.Semver) bool"];
 const SUMS: &[&str] =
     &["kubernetes.Quantity.(kubernetes.Quantity) kubernetes.Quantity", "kubernetes.Quantity.(int) kubernetes.Quantity"];
 const VERSION: &[&str] = &["(string) kubernetes.Semver", "(string, bool) kubernetes.Semver"];
@@ -65,9 +66,7 @@ fn whole(q: &Quantity) -> Option<i64> {
 
 fn as_integer<'v>(_: &mut Frame<'_, 'v>, args: &[Value<'v>]) -> Evaluated<'v> {
     match args {
-        [Value::Quantity(q)] => {
-            whole(q).map(Value::Int).ok_or(EvalError::new("cannot convert value to integer"))
-        }
+        [Value::Quantity(q)] => whole(q).map(Value::Int).ok_or(EvalError::new("cannot convert value to integer")),
         _ => no_overload(),
     }
 }

@@ -33,7 +33,12 @@ pub const ROWS: &[Row] = &[
     (op::NOT_STRICTLY_FALSE, &["(bool) bool"], never),
     (
         op::INDEX,
-        &["(list(A), int) A", "(map(A, B), A) B", "(optional(list(A)), int) optional(A)", "(optional(map(A, B)), A) optional(B)"],
+        &[
+            "(list(A), int) A",
+            "(map(A, B), A) B",
+            "(optional(list(A)), int) optional(A)",
+            "(optional(map(A, B)), A) optional(B)",
+        ],
         never,
     ),
     (
@@ -230,7 +235,9 @@ fn add<'v>(f: &mut Frame<'_, 'v>, args: &[Value<'v>]) -> Evaluated<'v> {
         [Value::String(a), Value::String(b)] => Value::string(format!("{}{}", &**a, &**b)),
         [Value::Bytes(a), Value::Bytes(b)] => Value::Bytes([&**a, &**b].concat().into()),
         [Value::List(a), Value::List(b)] => return add_lists(f, a, b),
-        [Value::Timestamp(t), Value::Duration(d)] | [Value::Duration(d), Value::Timestamp(t)] => moved(*t, i128::from(*d))?,
+        [Value::Timestamp(t), Value::Duration(d)] | [Value::Duration(d), Value::Timestamp(t)] => {
+            moved(*t, i128::from(*d))?
+        }
         [Value::Duration(a), Value::Duration(b)] => {
             Value::Duration(a.checked_add(*b).ok_or(EvalError::new("duration overflow"))?)
         }
@@ -443,9 +450,9 @@ fn to_bytes<'v>(_: &mut Frame<'_, 'v>, args: &[Value<'v>]) -> Evaluated<'v> {
 fn to_timestamp<'v>(_: &mut Frame<'_, 'v>, args: &[Value<'v>]) -> Evaluated<'v> {
     match args {
         [v @ Value::Timestamp(_)] => Ok(v.clone()),
-        [Value::String(s)] => {
-            time::parse_timestamp(s).map(Value::Timestamp).ok_or(EvalError::new("type conversion error from 'string' to 'timestamp'"))
-        }
+        [Value::String(s)] => time::parse_timestamp(s)
+            .map(Value::Timestamp)
+            .ok_or(EvalError::new("type conversion error from 'string' to 'timestamp'")),
         [Value::Int(i)] => {
             time::Timestamp::from_second(*i).map(Value::Timestamp).ok_or(EvalError::new("timestamp overflow"))
         }

@@ -6,16 +6,10 @@ use crate::value::{List, Value};
 
 pub const ROWS: &[Row] = &[
     ("charAt", &["string.(int) string"], char_at),
-    (
-        "indexOf",
-        &["string.(string) int", "string.(string, int) int", "list(A).(A) int"],
-        |f, a| index_of(f, a, false),
-    ),
-    (
-        "lastIndexOf",
-        &["string.(string) int", "string.(string, int) int", "list(A).(A) int"],
-        |f, a| index_of(f, a, true),
-    ),
+    ("indexOf", &["string.(string) int", "string.(string, int) int", "list(A).(A) int"], |f, a| index_of(f, a, false)),
+    ("lastIndexOf", &["string.(string) int", "string.(string, int) int", "list(A).(A) int"], |f, a| {
+        index_of(f, a, true)
+    }),
     ("lowerAscii", &["string.() string"], |_, a| changed(a, |s| s.to_ascii_lowercase())),
     ("upperAscii", &["string.() string"], |_, a| changed(a, |s| s.to_ascii_uppercase())),
     ("trim", &["string.() string"], |_, a| changed(a, |s| s.trim().to_string())),

@@ -1,0 +1,579 @@
+//! `x-kubernetes-validations`: rules of custom resources.
+//!
+//! In: an `openAPIV3Schema` as a CustomResourceDefinition has it. Out: [`check`], what is wrong with its rules, and
+//! [`Rules`], which judge objects: all rules of a write share one budget, transition rules see the old value, and what
+//! an update leaves as it was isn't judged again (ratcheting). Texts are upstream's.
+//! Sources: KEP-2876, KEP-4008; API reference, `ValidationRule`.
+
+use crate::Env;
+use crate::estimate::{self, Range};
+use crate::eval::{Budget, EvalError, RULES_BUDGET, Vars, eval};
+use crate::program::{CompileError, Program, compile};
+use crate::schema::Decl;
+use crate::types::{Objects, Type};
+use crate::value::Value;
+use meta::field::{Errors, Path};
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Of one rule.
+const COST_MAX: u64 = 10_000_000;
+/// Of all rules of a schema.
+const TOTAL_COST_MAX: u64 = 100_000_000;
+/// So many of the most expensive rules are named when the total is too much.
+const NAMED_MAX: usize = 4;
+const REQUEST_BYTES_MAX: u64 = 3 * 1024 * 1024;
+const MESSAGE_BYTES_MAX: usize = 5 * 1024;
+const REASONS: &[&str] = &["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
+
+/// The rules of a schema.
+pub struct Rules {
+    root: Node,
+}
+
+/// A schema's node that has rules, or below which there are some.
+struct Node {
+    decl: Option<Decl>,
+    /// The schema's `type`, which errors show as the value.
+    type_name: String,
+    rules: Vec<Rule>,
+    items: Option<Box<Node>>,
+    properties: BTreeMap<String, Node>,
+    additional: Option<Box<Node>>,
+    all_of: Vec<Node>,
+    map_atomic: bool,
+    /// Keys of a list of type `map`, whose items are found again by them.
+    keys: Option<Vec<String>>,
+}
+
+struct Rule {
+    program: Result<Program, String>,
+    text: String,
+    message: String,
+    message_expression: Option<(String, Program)>,
+    reason: String,
+    /// As errors show it; empty for the node itself.
+    field: String,
+    optional_old: bool,
+}
+
+fn text<'j>(v: &'j Json, key: &str) -> &'j str {
+    v[key].as_str().unwrap_or("")
+}
+
+fn rules_of(schema: &Json) -> &[Json] {
+    schema["x-kubernetes-validations"].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// What expressions on a schema may mention. None where rules aren't supported.
+fn environment(schema: &Json, root: bool, optional_old: bool) -> Option<(Decl, Env)> {
+    let mut decl = Decl::of(schema, root)?;
+    let mut objects = Objects::default();
+    decl.name("selfType", &mut objects);
+    let t = decl.cel_type.clone();
+    let old = if optional_old { Type::optional(t.clone()) } else { t.clone() };
+    let env = Env::new().with_types(Arc::new(objects)).with("self", t).with("oldSelf", old);
+    Some((decl, env))
+}
+
+fn compile_rule(rule: &Json, env: &Env) -> Result<Program, String> {
+    compile(text(rule, "rule"), env, &[Type::Bool]).map_err(|e| match e {
+        CompileError::WrongType(..) => "cel expression must evaluate to a bool".to_string(),
+        e => e.to_string(),
+    })
+}
+
+fn compile_message(rule: &Json, env: &Env) -> Option<Result<Program, String>> {
+    let expression = text(rule, "messageExpression");
+    if expression.trim().is_empty() {
+        return None;
+    }
+    Some(compile(expression, env, &[Type::String]).map_err(|e| match e {
+        CompileError::WrongType(..) => "messageExpression must evaluate to a string".to_string(),
+        CompileError::Issues(i) => format!("messageExpression compilation failed: {i}"),
+    }))
+}
+
+fn is_root(schema: &Json) -> bool {
+    schema["x-kubernetes-embedded-resource"].as_bool() == Some(true)
+}
+
+impl Rules {
+    /// None where the schema has no rules.
+    pub fn new(schema: &Json) -> Option<Rules> {
+        Node::new(schema, schema, true).map(|root| Rules { root })
+    }
+
+    /// Judges an object whose structure is sound. `old`: on an update.
+    pub fn validate(&self, new: &Json, old: Option<&Json>, errors: &mut Errors) {
+        let mut judge = Judge { budget: Budget::new(RULES_BUDGET), errors };
+        let correlation = match old {
+            Some(old) => Correlation::Known { same: old == new, root: true },
+            None => Correlation::None { parent_same: false },
+        };
+        judge.node(&self.root, &Path::root(), new, old, correlation);
+    }
+}
+
+impl Node {
+    /// `rules`: the schema whose rules these are; `schema`: the one that says what values are. They differ in `allOf`.
+    fn new(rules: &Json, schema: &Json, root: bool) -> Option<Node> {
+        let below = |key: &str| match (&rules[key], &schema[key]) {
+            (r @ Json::Object(_), s @ Json::Object(_)) => Node::new(r, s, is_root(s)).map(Box::new),
+            _ => None,
+        };
+        let mut properties = BTreeMap::new();
+        for (name, r) in rules["properties"].as_object().into_iter().flatten() {
+            let s = &schema["properties"][name];
+            if s.is_object()
+                && let Some(node) = Node::new(r, s, is_root(s))
+            {
+                properties.insert(name.clone(), node);
+            }
+        }
+        let all_of = rules["allOf"].as_array().into_iter().flatten().filter_map(|r| Node::new(r, schema, root));
+        let mut node = Node {
+            decl: None,
+            type_name: text(schema, "type").to_string(),
+            rules: Vec::new(),
+            items: below("items"),
+            additional: below("additionalProperties"),
+            properties,
+            all_of: all_of.collect(),
+            map_atomic: schema["x-kubernetes-map-type"] == "atomic",
+            keys: (schema["x-kubernetes-list-type"] == "map").then(|| {
+                let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
+                keys.filter_map(|k| k.as_str().map(String::from)).collect()
+            }),
+        };
+        for rule in rules_of(rules) {
+            let optional_old = rule["optionalOldSelf"].as_bool() == Some(true);
+            let Some((decl, env)) = environment(schema, root, optional_old) else { continue };
+            node.decl = Some(decl);
+            node.rules.push(Rule {
+                program: compile_rule(rule, &env),
+                text: text(rule, "rule").trim().to_string(),
+                message: text(rule, "message").trim().to_string(),
+                message_expression: compile_message(rule, &env)
+                    .and_then(Result::ok)
+                    .map(|p| (text(rule, "messageExpression").to_string(), p)),
+                reason: text(rule, "reason").to_string(),
+                field: field_path(text(rule, "fieldPath"), schema).unwrap_or_default(),
+                optional_old,
+            });
+        }
+        let nothing = node.rules.is_empty()
+            && node.items.is_none()
+            && node.additional.is_none()
+            && node.properties.is_empty()
+            && node.all_of.is_empty();
+        (!nothing).then_some(node)
+    }
+}
+
+/// Whether a value can be told to be as it was.
+#[derive(Clone, Copy)]
+enum Correlation {
+    /// The old value is known.
+    Known { same: bool, root: bool },
+    /// It isn't; but of something above it is.
+    None { parent_same: bool },
+}
+
+impl Correlation {
+    fn is_same(self) -> bool {
+        match self {
+            Correlation::Known { same, .. } => same,
+            Correlation::None { parent_same } => parent_same,
+        }
+    }
+
+    fn below(self, new: &Json, old: Option<&Json>) -> Correlation {
+        match (self, old) {
+            (Correlation::Known { .. }, Some(old)) => Correlation::Known { same: new == old, root: false },
+            (c, _) => Correlation::None { parent_same: c.is_same() },
+        }
+    }
+}
+
+struct Judge<'e> {
+    budget: Budget,
+    errors: &'e mut Errors,
+}
+
+impl Judge<'_> {
+    /// False: the budget is spent.
+    fn node(&mut self, node: &Node, path: &Path, new: &Json, old: Option<&Json>, c: Correlation) -> bool {
+        if new.is_null() {
+            return true;
+        }
+        let old = old.filter(|o| !o.is_null());
+        if !self.rules(node, path, new, old, c) {
+            return false;
+        }
+        let parent_same = match c {
+            Correlation::Known { .. } => false,
+            Correlation::None { parent_same } => parent_same,
+        };
+        for one in &node.all_of {
+            if !self.node(one, path, new, old, Correlation::None { parent_same }) {
+                return false;
+            }
+        }
+        match new {
+            Json::Array(items) => self.list(node, path, items, old, c),
+            Json::Object(fields) => self.object(node, path, fields, old, c),
+            _ => true,
+        }
+    }
+
+    fn list(&mut self, node: &Node, path: &Path, items: &[Json], old: Option<&Json>, c: Correlation) -> bool {
+        let Some(below) = &node.items else { return true };
+        items.iter().enumerate().all(|(i, item)| {
+            let before = node.keys.as_ref().and_then(|keys| {
+                let same = |o: &&Json| keys.iter().all(|k| o[k] == item[k]);
+                old.and_then(Json::as_array).and_then(|all| all.iter().find(same))
+            });
+            self.node(below, &path.index(i), item, before, c.below(item, before))
+        })
+    }
+
+    fn object(
+        &mut self,
+        node: &Node,
+        path: &Path,
+        fields: &serde_json::Map<String, Json>,
+        old: Option<&Json>,
+        c: Correlation,
+    ) -> bool {
+        let before = |name: &str| if node.map_atomic { None } else { old.and_then(|o| o.get(name)) };
+        let below = |name: &str, v: &Json| match c {
+            // Both were made of one version, so that changes of these can't be seen.
+            Correlation::Known { root: true, .. } if matches!(name, "apiVersion" | "kind") => {
+                Correlation::None { parent_same: false }
+            }
+            c => c.below(v, before(name)),
+        };
+        if let Some(additional) = &node.additional {
+            for (name, v) in fields {
+                if !self.node(additional, &path.key(name), v, before(name), below(name, v)) {
+                    return false;
+                }
+            }
+        }
+        for (name, v) in fields {
+            if let Some(n) = node.properties.get(name)
+                && !self.node(n, &path.child(name), v, before(name), below(name, v))
+            {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn rules(&mut self, node: &Node, path: &Path, new: &Json, old: Option<&Json>, c: Correlation) -> bool {
+        let Some(decl) = &node.decl else { return true };
+        for rule in &node.rules {
+            let shown = if rule.message.is_empty() { &rule.text } else { &rule.message };
+            let told = &node.type_name;
+            let program = match &rule.program {
+                Ok(p) => p,
+                Err(why) => {
+                    self.errors.invalid(path.clone(), told.as_str(), format!("rule compile error: {why}"));
+                    continue;
+                }
+            };
+            let transition = program.uses("oldSelf");
+            if transition && old.is_none() && !rule.optional_old {
+                continue;
+            }
+            let mut vars = Vars::new().with("self", Value::typed(new, decl));
+            let before = old.map(|o| Value::typed(o, decl));
+            if rule.optional_old {
+                vars = vars.with("oldSelf", before.map_or(Value::Optional(None), Value::some));
+            } else if let Some(v) = before {
+                vars = vars.with("oldSelf", v);
+            }
+            let why = match eval(program, &vars, &mut self.budget) {
+                Ok(Value::Bool(true)) => continue,
+                Ok(_) => None,
+                Err(EvalError::Budget) => {
+                    self.errors.invalid(path.clone(), told.as_str(), EvalError::Budget.to_string());
+                    return false;
+                }
+                Err(e @ EvalError::CallCost) => {
+                    let text = format!(
+                        "'{e}': no further validation rules will be run due to call cost exceeds limit for rule: {shown}"
+                    );
+                    self.errors.invalid(path.clone(), told.as_str(), text);
+                    return false;
+                }
+                Err(e) => Some(e.to_string()),
+            };
+            if let Some(why) = why {
+                let text = if why.starts_with("no such overload") {
+                    format!(
+                        "'{why}': call arguments did not match a supported operator, function or macro signature for rule: {shown}"
+                    )
+                } else {
+                    format!("{why} evaluating rule: {shown}")
+                };
+                self.errors.invalid(path.clone(), told.as_str(), text);
+                continue;
+            }
+            // What stays as it was may stay, unless the rule is about the change.
+            if !transition && c.is_same() {
+                continue;
+            }
+            let detail = match self.message(rule, &vars) {
+                Ok(detail) => detail,
+                Err(why) => {
+                    self.errors.invalid(path.clone(), told.as_str(), why);
+                    return false;
+                }
+            };
+            let at = if rule.field.is_empty() { path.clone() } else { path.child(&rule.field) };
+            match rule.reason.as_str() {
+                "FieldValueForbidden" => self.errors.forbidden(at, detail),
+                "FieldValueRequired" => self.errors.required(at, detail),
+                "FieldValueDuplicate" => self.errors.duplicate(at, told.as_str()),
+                _ => self.errors.invalid(at, told.as_str(), detail),
+            }
+        }
+        true
+    }
+
+    /// What to tell of a rule that doesn't hold. Errors end everything.
+    fn message(&mut self, rule: &Rule, vars: &Vars<'_>) -> Result<String, String> {
+        if let Some((source, program)) = &rule.message_expression {
+            match eval(program, vars, &mut self.budget) {
+                Err(EvalError::Budget) => {
+                    return Err("messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run".into());
+                }
+                Err(EvalError::CallCost) => {
+                    return Err(format!(
+                        "no further validation rules will be run due to call cost exceeds limit for messageExpression: {source:?}"
+                    ));
+                }
+                Ok(v) => {
+                    let text = v.as_str().unwrap_or("").trim();
+                    if !text.is_empty() && text.len() <= MESSAGE_BYTES_MAX && !text.contains('\n') {
+                        return Ok(text.to_string());
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        if rule.message.is_empty() { Ok(format!("failed rule: {}", rule.text)) } else { Ok(rule.message.clone()) }
+    }
+}
+
+/// Tells what is wrong with the rules of a schema that is sound otherwise. `path`: where the schema is.
+pub fn check(schema: &Json, path: &Path, errors: &mut Errors) {
+    let mut checker = Checker { errors, total: 0, expensive: Vec::new(), depth: 0 };
+    checker.node(schema, path, true, Some(1), None);
+    let Checker { total, mut expensive, .. } = checker;
+    if total > TOTAL_COST_MAX {
+        expensive.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+        for (_, at) in expensive.into_iter().take(NAMED_MAX) {
+            errors.forbidden(
+                at,
+                "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema",
+            );
+        }
+        let name = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
+        errors.forbidden(path.clone(), too_much(name, total, TOTAL_COST_MAX));
+    }
+}
+
+fn too_much(what: &str, cost: u64, limit: u64) -> String {
+    let factor = cost as f64 / limit as f64;
+    let shown = match factor {
+        f if f > 100.0 => "more than 100x".to_string(),
+        f if f < 1.5 => format!("{f:.6}x"),
+        f => format!("{f:.1}x"),
+    };
+    format!(
+        "{what} exceeds budget by factor of {shown} (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
+    )
+}
+
+struct Checker<'e> {
+    errors: &'e mut Errors,
+    total: u64,
+    expensive: Vec<(u64, Path)>,
+    depth: usize,
+}
+
+impl Checker<'_> {
+    /// `times`: how often the node's values can occur in an object; None for any number. `uncorrelated`: where above
+    /// old values can't be found.
+    fn node(&mut self, schema: &Json, path: &Path, root: bool, times: Option<u64>, uncorrelated: Option<&Path>) {
+        self.depth += 1;
+        // JSON doesn't nest deeper.
+        if self.depth <= 200 {
+            self.below(schema, path, times, uncorrelated);
+            self.rules(schema, path, root, times, uncorrelated);
+        }
+        self.depth -= 1;
+    }
+
+    fn below(&mut self, schema: &Json, path: &Path, times: Option<u64>, uncorrelated: Option<&Path>) {
+        let limited = |key: &str| schema[key].as_u64().and_then(|n| times.map(|t| t.saturating_mul(n)));
+        let atomic = schema["x-kubernetes-map-type"] == "atomic";
+        let own = (atomic && uncorrelated.is_none()).then_some(path);
+        for (name, p) in schema["properties"].as_object().into_iter().flatten() {
+            self.node(p, &path.child("properties").key(name), is_root(p), times, uncorrelated.or(own));
+        }
+        let additional = &schema["additionalProperties"];
+        if additional.is_object() {
+            let at = path.child("additionalProperties");
+            self.node(additional, &at, is_root(additional), limited("maxProperties"), uncorrelated.or(own));
+        }
+        let items = &schema["items"];
+        if items.is_object() {
+            let own = (schema["x-kubernetes-list-type"] != "map").then_some(path);
+            self.node(items, &path.child("items"), is_root(items), limited("maxItems"), uncorrelated.or(own));
+        }
+    }
+
+    fn rules(&mut self, schema: &Json, path: &Path, root: bool, times: Option<u64>, uncorrelated: Option<&Path>) {
+        for (i, rule) in rules_of(schema).iter().enumerate() {
+            let at = path.child("x-kubernetes-validations").index(i);
+            let before = self.errors.0.len();
+            self.form(rule, schema, &at);
+            if self.errors.0.len() > before {
+                continue;
+            }
+            let optional_old = rule["optionalOldSelf"].as_bool() == Some(true);
+            let Some((decl, env)) = environment(schema, root, optional_old) else {
+                let keeps = schema["x-kubernetes-preserve-unknown-fields"].as_bool() == Some(true);
+                let text = format!(
+                    "rule declared on schema that does not support validation rules type: '{}' x-kubernetes-preserve-unknown-fields: '{keeps}'",
+                    text(schema, "type")
+                );
+                self.errors.invalid(at.child("rule"), rule.clone(), text);
+                continue;
+            };
+            let times = times.unwrap_or(REQUEST_BYTES_MAX / (decl.size_min.max(0) as u64 + 1));
+            match compile_rule(rule, &env) {
+                Ok(program) => {
+                    let cost = estimate::estimate(&program, &decl).max.saturating_mul(times);
+                    self.charge("estimated rule cost", cost, at.child("rule"));
+                    let transition = program.uses("oldSelf");
+                    if let (true, Some(within)) = (transition, uncorrelated) {
+                        let text = format!(
+                            "oldSelf cannot be used on the uncorrelatable portion of the schema within {}",
+                            within.as_str()
+                        );
+                        self.errors.invalid(at.child("rule"), self::text(rule, "rule"), text);
+                    }
+                    if !transition && let Some(given) = rule.get("optionalOldSelf").filter(|v| !v.is_null()) {
+                        let text = "may not be set if oldSelf is not used in rule";
+                        self.errors.invalid(at.child("optionalOldSelf"), given.clone(), text);
+                    }
+                }
+                Err(why) => self.errors.invalid(at.child("rule"), rule.clone(), why),
+            }
+            match compile_message(rule, &env) {
+                None => {}
+                Some(Err(why)) => self.errors.invalid(at.child("messageExpression"), rule.clone(), why),
+                Some(Ok(program)) => {
+                    let Range { max, .. } = estimate::estimate(&program, &decl);
+                    self.charge("estimated messageExpression cost", max, at.child("messageExpression"));
+                }
+            }
+        }
+    }
+
+    fn charge(&mut self, what: &str, cost: u64, at: Path) {
+        if cost > COST_MAX {
+            self.errors.forbidden(at.clone(), too_much(what, cost, COST_MAX));
+        }
+        self.total = self.total.saturating_add(cost);
+        self.expensive.push((cost, at));
+    }
+
+    /// Everything but the expressions.
+    fn form(&mut self, rule: &Json, schema: &Json, at: &Path) {
+        let has_newlines = |t: &str| t.contains(['\n', '\r']);
+        let (expression, message) = (text(rule, "rule").trim(), text(rule, "message"));
+        if expression.is_empty() {
+            self.errors.required(at.child("rule"), "rule is not specified");
+        } else if !message.is_empty() && message.trim().is_empty() {
+            self.errors.invalid(at.child("message"), message, "message must be non-empty if specified");
+        } else if has_newlines(message.trim()) {
+            self.errors.invalid(at.child("message"), message, "message must not contain line breaks");
+        } else if has_newlines(expression) && message.trim().is_empty() {
+            self.errors.required(at.child("message"), "message must be specified if rule contains line breaks");
+        }
+        let shown = text(rule, "messageExpression");
+        if !shown.is_empty() && shown.trim().is_empty() {
+            self.errors.required(at.child("messageExpression"), "messageExpression must be non-empty if specified");
+        }
+        if let Some(reason) = rule["reason"].as_str()
+            && !REASONS.contains(&reason)
+        {
+            self.errors.not_supported(at.child("reason"), reason, REASONS);
+        }
+        let field = text(rule, "fieldPath");
+        if !field.is_empty() && field.trim().is_empty() {
+            self.errors.invalid(at.child("fieldPath"), field, "fieldPath must be non-empty if specified");
+        } else if has_newlines(field) {
+            self.errors.invalid(at.child("fieldPath"), field, "fieldPath must not contain line breaks");
+        } else if !field.is_empty() && field_path(field, schema).is_none() {
+            self.errors.invalid(at.child("fieldPath"), field, "fieldPath must be a valid path");
+        }
+    }
+}
+
+/// `.spec['a.b'].c` as errors show it, when it leads somewhere in the schema.
+fn field_path(given: &str, schema: &Json) -> Option<String> {
+    let (mut out, mut schema, mut rest) = (String::new(), schema, given);
+    while !rest.is_empty() {
+        let (name, after) = if let Some(r) = rest.strip_prefix('.') {
+            let end = r.find(['.', '[', ']']).unwrap_or(r.len());
+            (r[..end].to_string(), &r[end..])
+        } else {
+            quoted(rest.strip_prefix("['")?)?
+        };
+        if name.is_empty() {
+            return None;
+        }
+        if let Some(properties) = schema["properties"].as_object() {
+            schema = properties.get(&name)?;
+            if !out.is_empty() {
+                out.push('.');
+            }
+            out.push_str(&name);
+        } else if schema["additionalProperties"].is_object() {
+            schema = &schema["additionalProperties"];
+            out.push_str(&format!("[{name}]"));
+        } else {
+            return None;
+        }
+        rest = after;
+    }
+    Some(out)
+}
+
+/// The name of `name']rest`, and the rest.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    let mut chars = text.char_indices();
+    while let Some((i, c)) = chars.next() {
+        match c {
+            '\'' => return Some((name, text[i + 1..].strip_prefix(']')?)),
+            '\\' => name.push(match chars.next()?.1 {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                c @ ('\'' | '\\') => c,
+                _ => return None,
+            }),
+            c => name.push(c),
+        }
+    }
+    None
+}
