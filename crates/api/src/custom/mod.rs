@@ -101,6 +101,17 @@ pub trait Rules: Send + Sync + 'static {
 /// Compiles the rules of an `openAPIV3Schema`; `None` where it has none.
 pub type MakeRules = dyn Fn(&Value) -> Option<Arc<dyn Rules>> + Send + Sync;
 
+impl Rules for cel::rules::Rules {
+    fn validate(&self, _schema: &Schema, new: &Value, old: Option<&Value>, errors: &mut Errors) {
+        cel::rules::Rules::validate(self, new, old, errors);
+    }
+}
+
+/// Rules in CEL.
+pub fn rules(schema: &Value) -> Option<Arc<dyn Rules>> {
+    cel::rules::Rules::new(schema).map(|r| Arc::new(r) as Arc<dyn Rules>)
+}
+
 /// One nameless type that takes anything.
 static ANY: LazyLock<(Types, TypeId)> = LazyLock::new(|| {
     let mut types = Types::default();

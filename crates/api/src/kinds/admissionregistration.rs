@@ -4,6 +4,8 @@ use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::{selector, values};
+use cel::Type;
+use cel::admission::{Compiler, Purpose};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
@@ -16,6 +18,9 @@ pub struct MutatingAdmissionPolicyBinding;
 
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 const TIMEOUT_SECONDS_DEFAULT: i64 = 10;
+const AUDIT_ANNOTATIONS_MAX: usize = 20;
+/// Of an expression; its value may be twice as long.
+const AUDIT_EXPRESSION_BYTES_MAX: usize = 5 * 1024;
 
 /// A rule's scope is all unless it says otherwise.
 fn default_rules(owner: &mut Value, key: &str) {
@@ -68,6 +73,18 @@ fn validate_selectors(owner: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// An expression that doesn't compile is told in the compiler's words.
+fn validate_expression(compiler: &Compiler, text: &str, purpose: Purpose, path: Path, errors: &mut Errors) {
+    if let Err(e) = compiler.compile(text, purpose) {
+        errors.invalid(path, text, e.to_string());
+    }
+}
+
+/// What expressions of a policy may mention, but for its variables.
+fn compiler(spec: &Value) -> Compiler {
+    if field(spec, "paramKind").is_object() { Compiler::new().with_params(Type::Dyn) } else { Compiler::new() }
+}
+
 fn validate_match_conditions(owner: &Value, path: &Path, errors: &mut Errors) {
     let all = list(owner, "matchConditions");
     if all.len() > 64 {
@@ -82,8 +99,9 @@ fn validate_match_conditions(owner: &Value, path: &Path, errors: &mut Errors) {
             n => values::qualified_name(n, &path.child("name"), errors),
         }
         names.push(name);
-        if text(c, "expression").trim().is_empty() {
-            errors.required(path.child("expression"), "");
+        match text(c, "expression").trim() {
+            "" => errors.required(path.child("expression"), ""),
+            e => validate_expression(&compiler(owner), e, Purpose::Condition, path.child("expression"), errors),
         }
     }
 }
@@ -243,8 +261,8 @@ macro_rules! webhooks {
 webhooks!(MutatingWebhookConfiguration, true);
 webhooks!(ValidatingWebhookConfiguration, false);
 
-/// What both kinds of policy share: everything but the list of what they do.
-fn validate_policy(obj: &Value, errors: &mut Errors) {
+/// What both kinds of policy share: everything but the list of what they do. Gives what compiles the latter.
+fn validate_policy(obj: &Value, errors: &mut Errors) -> Compiler {
     let (spec, path) = (field(obj, "spec"), Path::new("spec"));
     if has(spec, "failurePolicy") {
         values::one_of(text(spec, "failurePolicy"), &["Fail", "Ignore"], path.child("failurePolicy"), errors);
@@ -270,6 +288,10 @@ fn validate_policy(obj: &Value, errors: &mut Errors) {
         validate_selectors(constraints, &at, errors);
     }
     validate_match_conditions(spec, &path, errors);
+    let mut compiler = compiler(spec);
+    if !list(spec, "variables").is_empty() {
+        compiler = compiler.with_variables();
+    }
     let mut names = Vec::new();
     for (i, v) in list(spec, "variables").iter().enumerate() {
         let (path, name) = (path.child("variables").index(i), text(v, "name"));
@@ -282,9 +304,66 @@ fn validate_policy(obj: &Value, errors: &mut Errors) {
             _ => {}
         }
         names.push(name);
-        if text(v, "expression").trim().is_empty() {
+        let expression = text(v, "expression");
+        if expression.trim().is_empty() {
             errors.required(path.child("expression"), "expression is not specified");
+        } else if let Err(e) = compiler.variable(name, expression) {
+            errors.invalid(path.child("expression"), expression, e.to_string());
         }
+    }
+    compiler
+}
+
+fn has_newlines(text: &str) -> bool {
+    text.contains(['\n', '\r'])
+}
+
+fn validate_validation(v: &Value, compiler: &Compiler, path: &Path, errors: &mut Errors) {
+    match text(v, "expression") {
+        e if e.trim().is_empty() => errors.required(path.child("expression"), "expression is not specified"),
+        e => validate_expression(compiler, e, Purpose::Condition, path.child("expression"), errors),
+    }
+    match text(v, "messageExpression") {
+        "" => {}
+        e if e.trim().is_empty() => {
+            errors.invalid(path.child("messageExpression"), e, "must be non-empty if specified");
+        }
+        e => validate_expression(compiler, e, Purpose::Message, path.child("messageExpression"), errors),
+    }
+    let message = text(v, "message");
+    if !message.is_empty() && message.trim().is_empty() {
+        errors.invalid(path.child("message"), message, "message must be non-empty if specified");
+    } else if has_newlines(message.trim()) {
+        errors.invalid(path.child("message"), message, "message must not contain line breaks");
+    }
+    if has(v, "reason") {
+        let reasons = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
+        values::one_of(text(v, "reason"), &reasons, path.child("reason"), errors);
+    }
+}
+
+fn validate_audit_annotations(obj: &Value, compiler: &Compiler, errors: &mut Errors) {
+    let (all, path) = (list_at(obj, &["spec", "auditAnnotations"]), Path::new("spec.auditAnnotations"));
+    if all.len() > AUDIT_ANNOTATIONS_MAX {
+        errors.invalid(path.clone(), json!(all), format!("must not have more than {AUDIT_ANNOTATIONS_MAX} auditAnnotations"));
+    }
+    let name = text_at(obj, &["metadata", "name"]);
+    let mut keys = Vec::new();
+    for (i, a) in all.iter().enumerate() {
+        let (path, key) = (path.index(i), text(a, "key"));
+        values::qualified_name(&format!("{name}/{key}"), &path.child("key"), errors);
+        let (expression, at) = (text(a, "valueExpression"), path.child("valueExpression"));
+        match expression.trim() {
+            "" => errors.required(at, "valueExpression is not specified"),
+            e if e.len() > AUDIT_EXPRESSION_BYTES_MAX => {
+                errors.required(at, format!("must not exceed {AUDIT_EXPRESSION_BYTES_MAX} bytes in length"));
+            }
+            e => validate_expression(compiler, e, Purpose::AuditAnnotation, at, errors),
+        }
+        if keys.contains(&key) {
+            errors.duplicate(path.child("key"), key);
+        }
+        keys.push(key);
     }
 }
 
@@ -312,7 +391,7 @@ impl Strategy for ValidatingAdmissionPolicy {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        validate_policy(obj, errors);
+        let compiler = validate_policy(obj, errors);
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
         if list(spec, "validations").is_empty() && list(spec, "auditAnnotations").is_empty() {
             let text = "validations or auditAnnotations must contain at least one item";
@@ -320,22 +399,9 @@ impl Strategy for ValidatingAdmissionPolicy {
             errors.required(path.child("auditAnnotations"), text);
         }
         for (i, v) in list(spec, "validations").iter().enumerate() {
-            let path = path.child("validations").index(i);
-            if text(v, "expression").trim().is_empty() {
-                errors.required(path.child("expression"), "expression is not specified");
-            }
-            if has(v, "reason") {
-                let reasons = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
-                values::one_of(text(v, "reason"), &reasons, path.child("reason"), errors);
-            }
+            validate_validation(v, &compiler, &path.child("validations").index(i), errors);
         }
-        for (i, a) in list(spec, "auditAnnotations").iter().enumerate() {
-            let path = path.child("auditAnnotations").index(i);
-            values::qualified_name(text(a, "key"), &path.child("key"), errors);
-            if text(a, "valueExpression").trim().is_empty() {
-                errors.required(path.child("valueExpression"), "valueExpression is not specified");
-            }
-        }
+        validate_audit_annotations(obj, &compiler, errors);
     }
 
     fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
@@ -367,7 +433,7 @@ impl Strategy for MutatingAdmissionPolicy {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        validate_policy(obj, errors);
+        let compiler = validate_policy(obj, errors);
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
         let mutations = list(spec, "mutations");
         if mutations.is_empty() {
@@ -377,13 +443,15 @@ impl Strategy for MutatingAdmissionPolicy {
             let path = path.child("mutations").index(i);
             let kind = text(m, "patchType");
             values::required_one_of(kind, &["ApplyConfiguration", "JSONPatch"], path.child("patchType"), errors);
-            let key = match kind {
-                "ApplyConfiguration" => "applyConfiguration",
-                "JSONPatch" => "jsonPatch",
+            let (key, purpose) = match kind {
+                "ApplyConfiguration" => ("applyConfiguration", Purpose::ApplyConfiguration),
+                "JSONPatch" => ("jsonPatch", Purpose::JsonPatch),
                 _ => continue,
             };
-            if text_at(m, &[key, "expression"]).trim().is_empty() {
-                errors.required(path.child(key).child("expression"), "expression is not specified");
+            let at = path.child(key).child("expression");
+            match text_at(m, &[key, "expression"]) {
+                e if e.trim().is_empty() => errors.required(at, "expression is not specified"),
+                e => validate_expression(&compiler, e, purpose, at, errors),
             }
         }
         let supported = ["IfNeeded", "Never"];

@@ -219,7 +219,18 @@ fn validate_versions(versions: &[Value], path: &Path, errors: &mut Errors) {
             if text(schema, "type") != "object" {
                 errors.invalid(at.child("type"), text(schema, "type"), "must be object at the root");
             }
+            let before = errors.0.len();
             structural(schema, Some(Level::Root), &at, 0, errors);
+            // Upstream holds a schema that all versions have once, and tells its faults there.
+            let shared = versions.iter().all(|o| crate::validation::access::at(o, &["schema", "openAPIV3Schema"]) == schema);
+            match (errors.0.len() > before, shared) {
+                (true, _) => {}
+                (false, false) => cel::rules::check(schema, &at, errors),
+                (false, true) if i == 0 => {
+                    cel::rules::check(schema, &Path::new("spec.validation.openAPIV3Schema"), errors);
+                }
+                (false, true) => {}
+            }
         }
         let scale = at_scale(v);
         if scale.is_object() {
