@@ -17,6 +17,7 @@ fn key_of(object: &Value) -> String {
     let group = api_version.split_once('/').map_or("", |(g, _)| g);
     let kind = kind.to_lowercase();
     let plural = match kind.as_str() {
+        k if k.ends_with('y') => format!("{}ies", &k[..k.len() - 1]),
         k if k.ends_with("class") || k.ends_with("ingress") => format!("{k}es"),
         k => format!("{k}s"),
     };

@@ -90,7 +90,7 @@ impl ControlPlane {
             store: store.clone(),
             catalogue_changed: Default::default(),
             catalogue: ArcSwap::from_pointee(Catalogue::new(api::catalogue::builtin())),
-            custom: custom::Custom::new(outbound.clone(), Box::new(|_| None)),
+            custom: custom::Custom::new(outbound.clone(), Box::new(api::custom::rules)),
             admission: admission::chain(&admission::Parts {
                 config: &admission_config,
                 reader: &reader,
@@ -187,6 +187,14 @@ impl ControlPlane {
             }
         }));
         tasks.push(tokio::spawn(legacy::record_uses(server.clone(), legacy_uses, shutdown.clone())));
+        let checking = server.clone();
+        tasks.push(supervisor.keep("policy-type-checking", move |life| {
+            let server = checking.clone();
+            async move {
+                admission::policies::type_checking::run(server, life).await;
+                Ok::<_, std::convert::Infallible>(())
+            }
+        }));
 
         // What the control plane's own parts read, they share.
         let manager = local_client(&server, "system:kube-controller-manager", &[]);

@@ -37,6 +37,7 @@ pub mod pod_node_selector;
 pub mod pod_security;
 pub mod pod_toleration_restriction;
 pub mod pod_topology_labels;
+pub mod policies;
 pub mod priority;
 pub mod resource_quota;
 pub mod runtime_class;
@@ -205,6 +206,7 @@ pub struct Parts<'a> {
 pub fn chain(parts: &Parts<'_>) -> Result<Vec<Arc<dyn Plugin>>, config::ConfigError> {
     let Parts { reader, authorizer, rbac, outbound, webhook_metrics, config } = parts;
     let bad = |plugin: &'static str| move |error: String| config::ConfigError::Plugin { plugin, error };
+    let policies = Arc::new(policies::Policies::new(reader, authorizer));
     let hooks = Arc::new(webhooks::Webhooks::new(reader, authorizer, outbound, webhook_metrics));
     let mut all: Vec<Arc<dyn Plugin>> = vec![
         Arc::new(simple::AlwaysAdmit),
@@ -248,7 +250,9 @@ pub fn chain(parts: &Parts<'_>) -> Result<Vec<Arc<dyn Plugin>>, config::ConfigEr
         Arc::new(pod_topology_labels::PodTopologyLabels { reader: Reader::clone(reader) }),
         // Upstream has this check in the storage of the RBAC kinds.
         Arc::new(EscalationCheck::new(Arc::clone(rbac), Arc::clone(authorizer))),
+        Arc::new(policies::Mutating(policies.clone())),
         Arc::new(webhooks::Mutating(hooks.clone())),
+        Arc::new(policies::Validating(policies)),
         Arc::new(webhooks::Validating(hooks)),
         Arc::new(resource_quota::ResourceQuota::new(Reader::clone(reader)).limited(config.of("ResourceQuota"))),
         Arc::new(simple::AlwaysDeny),

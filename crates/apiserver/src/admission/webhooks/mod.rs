@@ -11,6 +11,7 @@ mod metrics;
 mod review;
 
 pub use metrics::Metrics;
+pub(super) use review::{conform, user_info};
 
 use super::{Attributes, Plugin, matching};
 use crate::authz::Authorizer;
@@ -152,7 +153,7 @@ impl Webhooks {
 }
 
 /// The written object and the stored one in the version that a webhook asked for.
-async fn versioned(a: &Attributes<'_>, row: &Arc<Resource>) -> Result<(Value, Option<Value>)> {
+pub(super) async fn versioned(a: &Attributes<'_>, row: &Arc<Resource>) -> Result<(Value, Option<Value>)> {
     let object = in_version(a, a.object, a.resource, row).await?;
     let old = match a.old {
         Some(o) => Some(in_version(a, o, a.resource, row).await?),
@@ -161,7 +162,12 @@ async fn versioned(a: &Attributes<'_>, row: &Arc<Resource>) -> Result<(Value, Op
     Ok((object, old))
 }
 
-async fn in_version(a: &Attributes<'_>, object: &Value, from: &Arc<Resource>, to: &Arc<Resource>) -> Result<Value> {
+pub(super) async fn in_version(
+    a: &Attributes<'_>,
+    object: &Value,
+    from: &Arc<Resource>,
+    to: &Arc<Resource>,
+) -> Result<Value> {
     // Objects of a subresource's own kind (Scale, Eviction) are the same in every version of their parent.
     let own_kind = matching::kind_of(from, a.subresource).2 != from.kind;
     if object.is_null() || own_kind || (from.group == to.group && from.version == to.version) {
