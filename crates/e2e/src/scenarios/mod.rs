@@ -13,6 +13,7 @@ mod namespace;
 mod network;
 mod pod_security;
 mod pods;
+mod policies;
 mod quota;
 mod restart;
 pub mod robustness;
@@ -100,6 +101,13 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "quota/LimitRanges fill in and bound", on: On::Shared, run: quota::limit_ranges },
     Scenario { name: "quota/what is in use stays", on: On::Shared, run: quota::in_use_stays },
     Scenario { name: "quota/disruption budgets hold evictions back", on: On::Shared, run: quota::disruption_budgets },
+    Scenario { name: "policies/validate, and warn", on: On::Shared, run: policies::validates },
+    Scenario { name: "policies/validate by parameters", on: On::Shared, run: policies::validates_by_params },
+    Scenario { name: "policies/wrong expressions are told", on: On::Shared, run: policies::wrong_expressions },
+    Scenario { name: "policies/costly expressions are stopped", on: On::Shared, run: policies::costly_expressions },
+    Scenario { name: "policies/mutate", on: On::Shared, run: policies::mutates },
+    Scenario { name: "policies/are objects", on: On::Shared, run: policies::policies_are_objects },
+    Scenario { name: "policies/custom resources have rules", on: On::Shared, run: policies::custom_resource_rules },
     Scenario {
         name: "restart/containers outlive the server",
         on: On::Own,
