@@ -1,5 +1,7 @@
 //! CustomResourceDefinition (apiextensions.k8s.io): names, versions, and what makes a schema structural.
 
+mod consistency;
+
 use super::admissionregistration::client_config;
 use super::columns;
 use crate::custom::names;
@@ -265,6 +267,12 @@ fn validate_versions(versions: &[Value], path: &Path, errors: &mut Errors) {
                 }
                 _ => {}
             }
+            consistency::column(c, &path, errors);
+        }
+        consistency::selectable_fields(v, &path, errors);
+        if has(v, "deprecationWarning") && !flag(v, "deprecated") {
+            let warning = text(v, "deprecationWarning");
+            errors.invalid(path.child("deprecationWarning"), warning, "can only be set for deprecated versions");
         }
     }
     match versions.iter().filter(|v| flag(v, "storage")).count() {
@@ -359,6 +367,10 @@ fn structural(schema: &Value, level: Option<Level>, path: &Path, depth: usize, e
             path.child("uniqueItems"),
             "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
         );
+    }
+    match level {
+        Some(level) => consistency::node(schema, level == Level::Root, path, errors),
+        None => consistency::restriction(schema, int_or_string, path, errors),
     }
     let additional = field(schema, "additionalProperties");
     if additional == &json!(false) {
@@ -528,6 +540,52 @@ mod tests {
             spec.versions[0].schema.openAPIV3Schema.type: Invalid value: "string": must be object at the root
         "#]],
         );
+    }
+
+    #[test]
+    fn parts_agree() {
+        check_create(
+            &crd(
+                r#"{"type":"object","default":{},"properties":{
+                "metadata":{"type":"object","properties":{"name":{"type":"string"},"labels":{"type":"object"}}},
+                "a":{"type":"string","default":1},"b":{"type":"object","default":{"x":1},"properties":{"y":{"type":"string"}}},
+                "good":{"type":"object","default":{},"required":["y"],"properties":{"y":{"type":"string","default":"z"}}},
+                "s":{"type":"array","x-kubernetes-list-type":"set","items":{"type":"object"}},
+                "m":{"type":"array","x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["k"],
+                    "items":{"type":"object","required":["k"],"properties":{"k":{"type":"array","items":{"type":"string"}}}}},
+                "o":{"type":"object","anyOf":[{"default":1,"nullable":true}]}}}"#,
+                "",
+            ),
+            expect![[r#"
+                spec.versions[0].schema.openAPIV3Schema.default: Forbidden: must not be set at the root
+                spec.versions[0].schema.openAPIV3Schema.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified
+                spec.versions[0].schema.openAPIV3Schema.properties[a].default: Invalid value: "integer":  in body must be of type string: "integer"
+                spec.versions[0].schema.openAPIV3Schema.properties[b].default: Invalid value: {"x":1}: must not have unknown fields
+                spec.versions[0].schema.openAPIV3Schema.properties[m].items.properties[k].type: Invalid value: "array": must be a scalar type if parent array's x-kubernetes-list-type is map
+                spec.versions[0].schema.openAPIV3Schema.properties[o].anyOf[0].default: Forbidden: must be undefined to be structural
+                spec.versions[0].schema.openAPIV3Schema.properties[o].anyOf[0].nullable: Forbidden: must be false to be structural
+                spec.versions[0].schema.openAPIV3Schema.properties[s].items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set
+            "#]],
+        );
+    }
+
+    #[test]
+    fn selectable_fields_are_scalars_of_the_schema() {
+        let version = serde_json::json!({"schema":{"openAPIV3Schema":{"type":"object","properties":{
+            "spec":{"type":"object","properties":{"a":{"type":"string"},"l":{"type":"array","items":{"type":"string"}}}}}}},
+            "selectableFields":[{"jsonPath":".spec.a"},{"jsonPath":".spec.a"},{"jsonPath":".spec.l"},{"jsonPath":".spec.no"},
+                {"jsonPath":"spec.a"},{"jsonPath":".metadata.name"}]});
+        let mut errors = Errors::default();
+        consistency::selectable_fields(&version, &Path::new("v"), &mut errors);
+        let text: String = errors.0.iter().map(|e| format!("{e}\n")).collect();
+        expect![[r#"
+            v.selectableFields[1].jsonPath: Duplicate value: ".spec.a"
+            v.selectableFields[2].jsonPath: Invalid value: ".spec.l": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed. (it is "array")
+            v.selectableFields[3].jsonPath: Invalid value: ".spec.no": is an invalid path: does not refer to a valid field
+            v.selectableFields[4].jsonPath: Invalid value: "spec.a": must be a simple json path starting with .
+            v.selectableFields[5].jsonPath: Invalid value: ".metadata.name": must not point to fields in metadata
+        "#]]
+        .assert_eq(&text);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod api;
 pub mod bad_input;
 mod certificates;
 mod clients;
+mod custom_resources;
 pub mod etcd;
 pub mod fuzz;
 mod job_rules;
@@ -20,8 +21,8 @@ pub mod robustness;
 pub mod security;
 pub mod shop;
 mod streams;
-mod verbs;
 mod supervision;
+mod verbs;
 mod workloads;
 
 use crate::{On, Scenario};
@@ -199,5 +200,58 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "api/speaks all formats", on: On::Shared, run: api::speaks_all_formats },
     Scenario { name: "api/every kind takes every verb", on: On::Shared, run: verbs::every_kind_takes_every_verb },
     Scenario { name: "api/keeps its promises", on: On::Shared, run: api::keeps_its_promises },
+    Scenario {
+        name: "custom resources/a definition is served at once, in all of discovery",
+        on: On::Shared,
+        run: custom_resources::is_discovered,
+    },
+    Scenario {
+        name: "custom resources/schemas prune, default and validate",
+        on: On::Shared,
+        run: custom_resources::schemas_hold,
+    },
+    Scenario {
+        name: "custom resources/unknown and duplicate fields",
+        on: On::Shared,
+        run: custom_resources::validates_fields,
+    },
+    Scenario {
+        name: "custom resources/lists, watches and field selectors",
+        on: On::Shared,
+        run: custom_resources::lists_and_watches,
+    },
+    Scenario {
+        name: "custom resources/definitions have status and collections",
+        on: On::Shared,
+        run: custom_resources::definitions_are_objects,
+    },
+    Scenario {
+        name: "custom resources/status, scale and columns",
+        on: On::Shared,
+        run: custom_resources::has_subresources,
+    },
+    Scenario {
+        name: "custom resources/versions come and go",
+        on: On::Shared,
+        run: custom_resources::versions_come_and_go,
+    },
+    Scenario { name: "custom resources/names conflict", on: On::Shared, run: custom_resources::names_conflict },
+    Scenario {
+        name: "custom resources/a definition takes its objects along",
+        on: On::Shared,
+        run: custom_resources::takes_its_objects_along,
+    },
+    Scenario {
+        name: "custom resources/convert by webhook",
+        on: On::Shared,
+        run: custom_resources::converts_by_webhook,
+    },
+    Scenario {
+        name: "custom resources/owners, quotas, roles and namespaces",
+        on: On::Shared,
+        run: custom_resources::lives_with_others,
+    },
+    Scenario { name: "custom resources/kubectl", on: On::Shared, run: custom_resources::kubectl_knows_them },
+    Scenario { name: "custom resources/a restart", on: On::Own, run: custom_resources::outlives_a_restart },
     Scenario { name: "fuzz/no request makes a 5xx", on: On::Empty, run: fuzz::no_request_makes_a_5xx },
 ];
