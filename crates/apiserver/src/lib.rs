@@ -7,6 +7,7 @@ pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
+mod component_status;
 pub mod config_file;
 pub mod custom;
 pub mod discovery;

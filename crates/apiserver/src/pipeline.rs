@@ -11,7 +11,7 @@ use crate::registry::{Answer, Call, create, delete, get, list, patch, update, wa
 use crate::request_info::{RequestInfo, form_pairs};
 use crate::server::Server;
 use crate::subresources::{self, Backends, Outcome, content_type};
-use crate::{authz, flow, paths, respond, reviews, warnings, wire};
+use crate::{authz, component_status, flow, paths, respond, reviews, warnings, wire};
 use axum::body::Body;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -260,6 +260,9 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
     }
     let content_type = content_type(&request);
     let (answer, warnings) = match verb.as_str() {
+        "get" | "list" if row.kind == "ComponentStatus" && row.group.is_empty() => {
+            component_status::answer(&server.health, call).await?
+        }
         "get" => get::get(call).await?,
         "list" => list::list(call).await?,
         "watch" => watch::watch(call).await?,

@@ -313,7 +313,7 @@ impl Pki {
 
     /// TLS for a server of this cluster: HTTP/2 and HTTP/1.1; asks clients for a certificate but needs none.
     pub fn server_config(&self, cert: Arc<ServingCert>) -> Result<rustls::ServerConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(crypto());
         let mut roots = rustls::RootCertStore::empty();
         for pem in [&self.ca.cert_pem, &self.front_proxy_ca.cert_pem] {
             let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| Error::Tls(e.to_string()))?;
@@ -324,9 +324,27 @@ impl Pki {
             .map_err(|e| Error::Tls(e.to_string()))?
             .with_client_cert_verifier(Arc::new(AnyClientCertificate { subjects: roots.subjects(), provider }))
             .with_cert_resolver(cert);
+        config.ignore_client_order = true;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }
+}
+
+/// Ciphers in the order in which this machine is fastest, as Go's servers choose them: AES with 128 bits where the
+/// processor knows AES (a third faster than with 256, and as safe for sessions), else ChaCha20.
+fn crypto() -> rustls::crypto::CryptoProvider {
+    #[cfg(target_arch = "x86_64")]
+    let aes = std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    let aes = std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let aes = false;
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites.sort_by_key(|s| {
+        let name = format!("{:?}", s.suite());
+        (aes == name.contains("CHACHA20"), name.contains("AES_256"))
+    });
+    provider
 }
 
 /// Every name by which the API server is called.

@@ -145,10 +145,6 @@ impl<K: Object> Informer<K> {
         let _ = self.synced.subscribe().wait_for(|s| *s).await;
     }
 
-    pub fn is_synced(&self) -> bool {
-        *self.synced.borrow()
-    }
-
     /// Makes a just-written object visible at once to those who read here, unless the watch has brought a newer one.
     pub fn remember(&self, object: K) {
         let newer = |o: &K| o.resource_version().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);

@@ -412,11 +412,6 @@ pub fn random_suffix(len: usize, rng: &mut impl Rng) -> String {
     (0..len).map(|_| char::from(SUFFIX_ALPHABET[rng.random_range(0..SUFFIX_ALPHABET.len())])).collect()
 }
 
-/// Text made only of characters that names can hold, for hashes in names (upstream: `rand.SafeEncodeString`).
-pub fn safe_encode(text: &str) -> String {
-    text.bytes().map(|b| char::from(SUFFIX_ALPHABET[usize::from(b) % SUFFIX_ALPHABET.len()])).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,10 +17,6 @@ pub fn get_str<'a>(obj: &'a Value, path: &[&str]) -> &'a str {
     get(obj, path).and_then(Value::as_str).unwrap_or("")
 }
 
-pub fn get_i64(obj: &Value, path: &[&str]) -> Option<i64> {
-    get(obj, path).and_then(Value::as_i64)
-}
-
 pub fn get_bool(obj: &Value, path: &[&str]) -> bool {
     get(obj, path).and_then(Value::as_bool).unwrap_or(false)
 }
@@ -123,10 +119,6 @@ pub fn label<'a>(obj: &'a Value, key: &str) -> Option<&'a str> {
 
 pub fn set_annotation(obj: &mut Value, key: &str, value: impl Into<String>) {
     ensure_map(obj, &["metadata", "annotations"]).insert(key.to_string(), Value::String(value.into()));
-}
-
-pub fn is_deleting(obj: &Value) -> bool {
-    !matches!(get(obj, &["metadata", "deletionTimestamp"]), None | Some(Value::Null))
 }
 
 pub fn finalizers(obj: &Value) -> impl Iterator<Item = &str> {

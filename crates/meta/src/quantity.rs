@@ -96,10 +96,6 @@ impl Quantity {
     pub fn canonical(&self) -> String {
         self.to_string()
     }
-
-    pub fn mul(self, times: i64) -> Quantity {
-        Quantity { nano: self.nano.saturating_mul(times.into()).clamp(-MAX, MAX), ..self }
-    }
 }
 
 /// The canonical form of a quantity in JSON, or why it is none.

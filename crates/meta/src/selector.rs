@@ -206,10 +206,6 @@ impl Selector {
         !self.nothing && self.requirements.is_empty()
     }
 
-    pub fn is_nothing(&self) -> bool {
-        self.nothing
-    }
-
     /// The one value that this selector demands of a key, for indexes.
     pub fn required_value(&self, key: &str) -> Option<&str> {
         self.requirements

@@ -63,6 +63,11 @@ impl Layout {
         self.state_dir.join("skiff.pid")
     }
 
+    /// Which node this directory is.
+    pub fn node_name(&self) -> PathBuf {
+        self.data_dir.join("node-name")
+    }
+
     /// At most 15 bytes, as the kernel wants it.
     pub fn bridge(&self) -> String {
         match self.name.strip_prefix("skiff-") {

@@ -7,6 +7,7 @@ mod config;
 mod control_plane;
 mod layout;
 mod node;
+mod pid_file;
 mod server;
 mod supervision;
 mod version;

@@ -3,13 +3,15 @@
 use crate::config::ServerArgs;
 use crate::control_plane::ControlPlane;
 use crate::layout::Layout;
+use crate::pid_file::PidFile;
 use crate::{node, supervision, version};
 use anyhow::{Context, Result, bail};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::time::Instant;
 use stdx::Shutdown;
 use stdx::supervisor::Supervisor;
-use tracing::info;
+use tracing::{info, warn};
 
 pub fn main(args: ServerArgs) -> Result<()> {
     args.check()?;
@@ -51,7 +53,7 @@ pub struct Host {
 }
 
 impl Host {
-    fn find(args: &ServerArgs) -> Result<Host> {
+    fn find(args: &ServerArgs, layout: &Layout) -> Result<Host> {
         let node_name = match &args.node_name {
             Some(n) => n.clone(),
             None => std::fs::read_to_string("/proc/sys/kernel/hostname").context("failed to read the host's name")?,
@@ -61,8 +63,38 @@ impl Host {
         if !faults.is_empty() {
             bail!("node name {node_name:?} is invalid: {}; choose one with --node-name", faults.join(", "));
         }
+        let node_name = match args.disable_agent {
+            true => node_name,
+            false => node_name_of(&layout.node_name(), node_name, args.node_name.is_some())?,
+        };
         Ok(Host { node_name, node_ip: args.node_ip.unwrap_or_else(own_address) })
     }
+}
+
+/// The node's name as the data directory knows it: pods, addresses and the Node object hang on it. A host that was
+/// renamed stays the node that it was; another name that is asked for is a mistake, since it would silently add a node.
+fn node_name_of(file: &Path, name: String, asked_for: bool) -> Result<String> {
+    let known = match std::fs::read_to_string(file) {
+        Ok(text) => text.trim().to_string(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(e).with_context(|| format!("failed to read {}", file.display())),
+    };
+    if known == name {
+        return Ok(name);
+    }
+    if known.is_empty() {
+        std::fs::write(file, &name).with_context(|| format!("failed to write {}", file.display()))?;
+        return Ok(name);
+    }
+    if asked_for {
+        bail!(
+            "this data directory belongs to node {known:?}, not {name:?}; to rename the node: drain it, \
+             \"kubectl delete node {known}\", stop Skiff, remove {}, and start with --node-name={name}",
+            file.display()
+        );
+    }
+    warn!(host = name, node = known, "the host's name has changed; the node keeps its own");
+    Ok(known)
 }
 
 /// The address that the default route would use; loopback where there is no route. Nothing is sent.
@@ -79,11 +111,11 @@ fn own_address() -> IpAddr {
 async fn run(args: ServerArgs) -> Result<()> {
     let started = Instant::now();
     let layout = Layout::new(&args.data_dir);
-    let host = Host::find(&args)?;
-    info!(version = version::VERSION, kubernetes = version::KUBERNETES, node = host.node_name, ip = %host.node_ip,
-        data = %layout.data_dir.display(), "starting");
     std::fs::create_dir_all(&layout.data_dir)
         .with_context(|| format!("failed to make the data directory {}", layout.data_dir.display()))?;
+    let host = Host::find(&args, &layout)?;
+    info!(version = version::VERSION, kubernetes = version::KUBERNETES, node = host.node_name, ip = %host.node_ip,
+        data = %layout.data_dir.display(), "starting");
 
     let shutdown = Shutdown::new();
     let supervisor = Supervisor::new(shutdown.clone());
@@ -103,8 +135,7 @@ async fn run(args: ServerArgs) -> Result<()> {
     let control_plane = ControlPlane::start(&args, &layout, &host, listener, shutdown.clone(), &supervisor).await?;
     std::fs::create_dir_all(&layout.state_dir)
         .with_context(|| format!("failed to make the state directory {}", layout.state_dir.display()))?;
-    std::fs::write(layout.pid_file(), std::process::id().to_string())
-        .with_context(|| format!("failed to write {}", layout.pid_file().display()))?;
+    let _pid_file = PidFile::write(&layout.pid_file())?;
     info!(after_ms = started.elapsed().as_millis() as u64, "API server is ready");
 
     let node = match args.disable_agent {
@@ -142,7 +173,6 @@ async fn run(args: ServerArgs) -> Result<()> {
         n.stopped().await;
     }
     control_plane.stopped().await;
-    let _ = std::fs::remove_file(layout.pid_file());
     info!("stopped");
     if cut {
         bail!("the API server ended by itself; its log says why");
@@ -160,4 +190,20 @@ fn signals() -> Result<impl Future<Output = ()>> {
             _ = int.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_is_one_nodes() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("node-name");
+        assert_eq!(node_name_of(&file, "a".into(), false).unwrap(), "a");
+        assert_eq!(node_name_of(&file, "a".into(), true).unwrap(), "a");
+        assert_eq!(node_name_of(&file, "b".into(), false).unwrap(), "a", "the host was renamed");
+        let error = node_name_of(&file, "b".into(), true).unwrap_err().to_string();
+        assert!(error.contains("belongs to node \"a\", not \"b\"") && error.contains("node-name"), "{error}");
+    }
 }

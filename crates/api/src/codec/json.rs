@@ -87,23 +87,6 @@ pub fn decode_value(types: &Types, ty: TypeId, value: &Value) -> Result<Decoded,
     cx.finish(result, |e| DecodeError::Type(e.to_string()))
 }
 
-/// `apiVersion` and `kind` of a body, either empty where missing. Upstream's message when the body isn't JSON.
-pub fn type_meta(bytes: &[u8]) -> Result<(String, String), DecodeError> {
-    #[derive(serde::Deserialize)]
-    struct TypeMeta {
-        #[serde(default, rename = "apiVersion")]
-        api_version: Option<String>,
-        #[serde(default)]
-        kind: Option<String>,
-    }
-    match serde_json::from_slice::<TypeMeta>(bytes) {
-        Ok(t) => Ok((t.api_version.unwrap_or_default(), t.kind.unwrap_or_default())),
-        Err(e) => {
-            Err(DecodeError::Syntax(format!("couldn't get version/kind; json parse error: {}", syntax_error(e, bytes))))
-        }
-    }
-}
-
 /// What Go's parser would have said.
 fn syntax_error(e: serde_json::Error, bytes: &[u8]) -> DecodeError {
     if e.is_eof() {

@@ -14,6 +14,7 @@ pub mod certificatesigningrequest;
 #[cfg(test)]
 mod checks;
 pub mod columns;
+pub mod componentstatus;
 pub mod configmap;
 pub mod controllerrevision;
 pub mod cronjob;
@@ -84,6 +85,7 @@ macro_rules! row {
 /// Every kind with a meaning of its own. Sorted by group, then kind.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
+    row!("", "ComponentStatus", componentstatus::ComponentStatus),
     row!("", "ConfigMap", configmap::ConfigMap),
     row!("", "Endpoints", endpoints::Endpoints),
     row!("", "Event", event::Event),

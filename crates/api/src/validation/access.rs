@@ -3,7 +3,7 @@
 //! In: `serde_json::Value`s that are *meant* to follow a type. Out: borrowed parts. Decoding has usually
 //! enforced the structure before, but no hook may rely on it for its own safety.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 static NULL: Value = Value::Null;
 
@@ -165,8 +165,4 @@ pub fn object_at_mut<'a>(v: &'a mut Value, keys: &[&str]) -> Option<&'a mut Valu
 
 pub fn items_mut<'a>(v: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
     v.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten().filter(|v| v.is_object())
-}
-
-pub fn map_mut<'a>(v: &'a mut Value, key: &str) -> Option<&'a mut Map<String, Value>> {
-    v.get_mut(key).and_then(Value::as_object_mut)
 }

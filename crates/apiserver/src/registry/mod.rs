@@ -61,10 +61,6 @@ impl Catalogue {
             .cloned()
             .unwrap_or_else(|| row.clone())
     }
-
-    pub fn has_group(&self, group: &str) -> bool {
-        self.rows.iter().any(|r| r.group == group)
-    }
 }
 
 /// The engine's state.

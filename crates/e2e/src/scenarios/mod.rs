@@ -16,6 +16,7 @@ mod pod_security;
 mod pods;
 mod policies;
 mod quota;
+mod registry;
 mod restart;
 pub mod robustness;
 pub mod security;
@@ -186,6 +187,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "robustness/kill -9 loses nothing acknowledged",
         on: On::Empty,
         run: robustness::kill_9_loses_nothing_acknowledged,
+    },
+    Scenario {
+        name: "images/private ones are pulled with secrets and through mirrors",
+        on: On::Empty,
+        run: registry::private_images_are_pulled,
     },
     Scenario {
         name: "supervision/a part that ends is started again",

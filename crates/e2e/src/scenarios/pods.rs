@@ -199,12 +199,15 @@ pub fn is_probed(c: &Cluster) -> Result<()> {
         until(&ns, pod, ".status.containerStatuses[0].lastState.terminated.exitCode", "137")?;
     }
     ready("grpc", "false")?;
+    ready("grpc-well", "true")?;
+    ready("grpc-unknown", "false")?;
     let events = ns.must("get events")?;
     for want in [
         "Container c failed liveness probe, will be restarted",
         "Container c failed startup probe, will be restarted",
         "Startup probe failed: HTTP probe failed with statuscode: 404",
         "Liveness probe failed: cat: can't open '/ok'",
+        "Readiness probe failed: health rpc failed: unknown service",
     ] {
         ensure!(events.contains(want), "no event {want:?} in\n{events}");
     }

@@ -21,7 +21,7 @@ pub fn a_part_that_ends_is_started_again(c: &Cluster) -> Result<()> {
     let _ = squatter.kill();
     let _ = squatter.wait();
     result?;
-    c.wait(PATIENCE, "the DNS to be back", || {
+    c.wait(2 * PATIENCE, "the DNS to be back", || {
         let d = c.kubectl_run(&["get", "--raw", "/readyz?verbose"])?;
         Ok(d.ok && d.stdout.contains("[+]component/dns ok"))
     })?;

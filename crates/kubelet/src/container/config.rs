@@ -8,6 +8,8 @@ use std::path::Path;
 
 pub struct Parts {
     pub attempt: u32,
+    /// See [`crate::pods::backoff::CrashBackoff::annotation`].
+    pub crash_backoff: String,
     pub image: Image,
     pub env: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
@@ -34,6 +36,7 @@ pub fn build(pod: &Pod, spec: &ContainerSpec, parts: Parts) -> ContainerConfig {
     let annotations = [
         (labels::CONTAINER_HASH, spec.hash()),
         (labels::RESTART_COUNT, parts.attempt.to_string()),
+        (labels::CRASH_BACKOFF, parts.crash_backoff),
         (labels::TERMINATION_MESSAGE_PATH, message_path(spec).to_owned()),
         (labels::TERMINATION_MESSAGE_POLICY, c.termination_message_policy.clone().unwrap_or_else(|| "File".into())),
         (labels::TERMINATION_GRACE_PERIOD, spec::grace_period(pod).to_string()),

@@ -33,6 +33,20 @@ impl CrashBackoff {
     }
 }
 
+/// Between restarts of Skiff the delay is kept with the container that was started last.
+impl CrashBackoff {
+    /// For the container that is being started; empty before the first restart.
+    pub fn annotation(&self) -> String {
+        self.current.map(|(delay, _)| delay.as_secs().to_string()).unwrap_or_default()
+    }
+
+    /// As it was when the container with this annotation was made.
+    pub fn adopt(annotation: &str, created: Timestamp) -> CrashBackoff {
+        let delay = annotation.parse().ok().filter(|s| *s > 0).map(SignedDuration::from_secs);
+        CrashBackoff { current: delay.map(|d| (d.min(MAX), created)) }
+    }
+}
+
 /// As Go prints durations: `10s`, `1m20s`, `5m0s`.
 pub fn go_duration(d: SignedDuration) -> String {
     let s = d.as_secs();
@@ -56,6 +70,9 @@ mod tests {
             b.restarted(t(now), t(now + wait));
             now += wait + 1;
         }
+        let adopted = CrashBackoff::adopt(&b.annotation(), b.current.unwrap().1);
+        assert_eq!(adopted, b);
+        assert_eq!(CrashBackoff::adopt(&CrashBackoff::default().annotation(), t(0)), CrashBackoff::default());
         assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
         assert!(b.wait(t(now), t(now)).is_some());
         assert_eq!(b.wait(t(now + 700), t(now + 700)), None, "ran for more than ten minutes");

@@ -16,6 +16,7 @@ pub struct Request {
     pub pod: Arc<Pod>,
     pub spec: ContainerSpec,
     pub attempt: u32,
+    pub crash_backoff: String,
     pub image: Image,
     pub sandbox: PodSandboxStatus,
     pub volumes: Arc<BTreeMap<String, Mounted>>,
@@ -107,6 +108,7 @@ async fn try_start(context: &Context, r: &Request) -> Result<(ContainerStatus, c
     let resources = linux::for_container(pod, &r.spec.container, context.machine.memory_bytes);
     let parts = config::Parts {
         attempt: r.attempt,
+        crash_backoff: r.crash_backoff.clone(),
         image: r.image.clone(),
         env,
         mounts,
@@ -179,6 +181,14 @@ pub async fn credentials(context: &Context, pod: &Pod, image: &str) -> Vec<cri::
     let objects = context.objects.snapshot(spec::uid(pod)).await;
     let names: std::collections::BTreeSet<String> =
         pod_spec.image_pull_secrets.iter().flatten().map(|r| r.name.clone()).collect();
+    let missing: Vec<&str> = names.iter().filter(|n| !objects.secrets.contains_key(*n)).map(String::as_str).collect();
+    if !missing.is_empty() {
+        let message = format!(
+            "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+            missing.join(", ")
+        );
+        context.recorder.pod(pod, Severity::Warning, "FailedToRetrieveImagePullSecret", message);
+    }
     let mut out: Vec<_> = names
         .iter()
         .filter_map(|n| objects.secrets.get(n))

@@ -3,6 +3,7 @@
 //!
 //! Nothing polls: it is woken by the API, the runtime's events, probes, finished steps, and the time that the plan names.
 
+use super::backoff::CrashBackoff;
 use super::context::Context;
 use super::guard::Guard;
 use super::memo::{Kill, Memo, Step, Termination};
@@ -208,6 +209,12 @@ impl Worker {
             .collect();
         for c in found {
             self.memo.applied.insert(c.id.clone(), c.resources.clone());
+            if latest(&self.containers, &c.metadata.name).is_none_or(|l| l.metadata.attempt < c.metadata.attempt)
+                && let Some(delay) = c.annotations.get(labels::CRASH_BACKOFF)
+            {
+                let created = Timestamp::from_nanosecond(i128::from(c.created_at_ns)).unwrap_or_default();
+                self.memo.container(&c.metadata.name).backoff = CrashBackoff::adopt(delay, created);
+            }
             // Readiness goes on as it was, until a probe says otherwise: a restart of Skiff is no reason to lose traffic.
             let id = format!("{}://{}", self.context.runtime_name, c.id);
             if let Some(t) = told.iter().find(|t| t.container_id.as_deref() == Some(&id)) {
@@ -622,6 +629,7 @@ impl Worker {
                     pod,
                     spec,
                     attempt,
+                    crash_backoff: memo.backoff.annotation(),
                     image,
                     sandbox,
                     volumes: self.volumes.clone(),

@@ -16,9 +16,6 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    pub fn is_same(&self) -> bool {
-        self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
-    }
 
     /// Without these fields and everything below them.
     pub(super) fn without(self, excluded: &Set) -> Comparison {

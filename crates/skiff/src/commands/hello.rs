@@ -1,11 +1,16 @@
-//! `skiff hello`: the program of the built-in image. Serves HTTP and answers what it knows of itself.
+//! `skiff hello`: the program of the built-in image. Serves HTTP and answers what it knows of itself; on the same port
+//! it speaks gRPC's health protocol, for probes.
 
 use anyhow::{Context, Result};
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
-use axum::response::{IntoResponse, Json};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Json, Response};
+use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -37,7 +42,10 @@ pub fn main(args: Args) -> Result<()> {
     })
 }
 
-async fn answer(request: Request, dirs: Vec<PathBuf>) -> impl IntoResponse {
+async fn answer(request: Request, dirs: Vec<PathBuf>) -> Response {
+    if request.uri().path() == "/grpc.health.v1.Health/Check" {
+        return health(request).await;
+    }
     println!("{} {}", request.method(), request.uri());
     let headers: BTreeMap<String, String> = request
         .headers()
@@ -59,6 +67,31 @@ async fn answer(request: Request, dirs: Vec<PathBuf>) -> impl IntoResponse {
         "config": dirs.iter().filter(|d| d.is_dir()).map(|d| (d.display().to_string(), files(d))).collect::<BTreeMap<_, _>>(),
         "env": env,
     }))
+    .into_response()
+}
+
+/// Source: the gRPC health checking protocol. `hello`, and the server as a whole (no name), are well; other services
+/// aren't known.
+async fn health(request: Request) -> Response {
+    // A gRPC message: a byte for compression, four for the length, and protobuf: field 1 is the service's name.
+    let message = axum::body::to_bytes(request.into_body(), 4096).await.unwrap_or_default();
+    let service = match message.get(5..) {
+        Some([0x0a, len, name @ ..]) => String::from_utf8_lossy(&name[..name.len().min(*len as usize)]).into_owned(),
+        _ => String::new(),
+    };
+    println!("grpc health {service:?}");
+    let known = ["", "hello"].contains(&service.as_str());
+    // SERVING is 1.
+    let data = known.then(|| http_body::Frame::data(Bytes::from_static(&[0, 0, 0, 0, 2, 0x08, 0x01])));
+    let mut trailers = HeaderMap::new();
+    // NOT_FOUND is 5.
+    trailers.insert("grpc-status", HeaderValue::from_static(if known { "0" } else { "5" }));
+    if !known {
+        trailers.insert("grpc-message", HeaderValue::from_static("unknown service"));
+    }
+    let frames = data.into_iter().chain([http_body::Frame::trailers(trailers)]).map(Ok::<_, Infallible>);
+    let body = Body::new(http_body_util::StreamBody::new(futures::stream::iter(frames)));
+    ([("content-type", "application/grpc")], body).into_response()
 }
 
 /// This host's IPv4 addresses, from the kernel's routing table of local addresses.

@@ -1,6 +1,7 @@
 //! `skiff reset`: stops everything that belongs to a data directory, and removes it.
 
 use crate::layout::{DATA_DIR, Layout};
+use crate::pid_file;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -80,13 +81,7 @@ fn remove(dir: &Path) -> Result<()> {
 
 /// Ends a server that runs on this data directory.
 fn stop_server(layout: &Layout) -> Result<()> {
-    let Ok(text) = std::fs::read_to_string(layout.pid_file()) else { return Ok(()) };
-    let Ok(pid) = text.trim().parse::<i32>() else { return Ok(()) };
-    // The number may belong to another program by now.
-    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    if !exe.to_string_lossy().contains("skiff") {
-        return Ok(());
-    }
+    let Some(pid) = pid_file::holder(&layout.pid_file())? else { return Ok(()) };
     sys::process::signal(pid, libc::SIGTERM).context("failed to stop the server")?;
     let patience = Instant::now() + Duration::from_secs(20);
     while runs(pid) {

@@ -15,7 +15,6 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
@@ -198,13 +197,6 @@ impl Route {
         self.socket.request(&format!("set mac of link {index}"), message)
     }
 
-    /// Joins a bridge; `None` leaves it.
-    pub fn set_master(&mut self, index: u32, master: Option<u32>) -> Result<()> {
-        let mut message = Message::new(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, &ifinfo(0, index, 0, 0));
-        message.attr_u32(IFLA_MASTER, master.unwrap_or(0));
-        self.socket.request(&format!("set master of link {index}"), message)
-    }
-
     /// Lets a bridge port send a frame back out of the port it came in on.
     pub fn set_hairpin(&mut self, index: u32, on: bool) -> Result<()> {
         let mut message =
@@ -293,11 +285,6 @@ impl Route {
     pub fn add_route(&mut self, route: &RouteSpec) -> Result<()> {
         let message = self.route_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route);
         self.socket.request(&format!("add route {}/{}", route.destination, route.prefix_len), message)
-    }
-
-    pub fn delete_route(&mut self, route: &RouteSpec) -> Result<()> {
-        let message = self.route_message(RTM_DELROUTE, 0, route);
-        self.socket.request(&format!("delete route {}/{}", route.destination, route.prefix_len), message)
     }
 
     /// Unicast routes of the main table, of both families.

@@ -280,10 +280,6 @@ impl Rule {
     pub fn translated(self) -> Rule {
         self.load_ct(2, 15).bitwise(15, &CT_STATUS_DNAT.to_ne_bytes(), &[0; 4], 15).compare(15, Cmp::NotEqual, &[0; 4])
     }
-    /// `ct state new`
-    pub fn new_connection(self) -> Rule {
-        self.load_ct(0, 15).bitwise(15, &CT_STATE_NEW.to_ne_bytes(), &[0; 4], 15).compare(15, Cmp::NotEqual, &[0; 4])
-    }
     /// `meta mark set meta mark | bit`
     pub fn mark(self, bit: u32) -> Rule {
         self.load_meta(Meta::Mark, 15).bitwise(15, &(!bit).to_ne_bytes(), &bit.to_ne_bytes(), 15).set_mark(15)

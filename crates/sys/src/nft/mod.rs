@@ -21,9 +21,7 @@ const NFT_MSG_NEWTABLE: u16 = SUBSYSTEM;
 const NFT_MSG_GETTABLE: u16 = SUBSYSTEM | 1;
 const NFT_MSG_DELTABLE: u16 = SUBSYSTEM | 2;
 const NFT_MSG_NEWCHAIN: u16 = SUBSYSTEM | 3;
-const NFT_MSG_DELCHAIN: u16 = SUBSYSTEM | 5;
 const NFT_MSG_NEWRULE: u16 = SUBSYSTEM | 6;
-const NFT_MSG_DELRULE: u16 = SUBSYSTEM | 8;
 const NFT_MSG_NEWSET: u16 = SUBSYSTEM | 9;
 const NFT_MSG_NEWSETELEM: u16 = SUBSYSTEM | 12;
 const NFT_MSG_GETSETELEM: u16 = SUBSYSTEM | 13;
@@ -157,20 +155,6 @@ impl Batch {
                     ChainType::Nat => "nat",
                 },
             );
-        });
-    }
-
-    /// Deletes an empty chain that nothing refers to.
-    pub fn delete_chain(&mut self, name: &str) {
-        self.step(NFT_MSG_DELCHAIN, 0, format!("delete chain {name}"), |m, table| {
-            m.attr_str(1, table).attr_str(3, name);
-        });
-    }
-
-    /// Deletes all rules of a chain.
-    pub fn flush_chain(&mut self, name: &str) {
-        self.step(NFT_MSG_DELRULE, 0, format!("flush chain {name}"), |m, table| {
-            m.attr_str(1, table).attr_str(2, name);
         });
     }
 
