@@ -269,7 +269,7 @@ impl Estimator<'_> {
             }
             if matches!(&*call.function, op::INDEX | op::OPT_INDEX) {
                 size = self.entry_sizes(&call.args[0]).map(|e| e.value);
-                let part = if matches!(overload.args[0], Type::List(_)) { "@items" } else { "@values" };
+                let part = if matches!(overload.args.first(), Some(Type::List(_))) { "@items" } else { "@values" };
                 let mut path = self.path(&call.args[0]);
                 path.push(part.into());
                 self.paths.insert(e.id, path);
@@ -298,7 +298,7 @@ impl Estimator<'_> {
             return known;
         }
         let size = |this: &Self, i: usize| call.args.get(i).map_or(Range::UNKNOWN, |a| this.size_or_unknown(a));
-        let first = &overload.args[0];
+        let first = overload.args.first().unwrap_or(&Type::Dyn);
         match (&*call.function, target) {
             ("format", Some(t)) => {
                 let (template, args) = (self.size_or_unknown(t), size(self, 0));
@@ -319,7 +319,7 @@ impl Estimator<'_> {
                 Estimate { cost: s.scaled(STRING_FACTOR).add(all), size: Some(quoted) }
             }
             ("startsWith" | "endsWith", Some(_)) => costs(size(self, 0).scaled(STRING_FACTOR).add(all)),
-            (op::IN, _) if matches!(overload.args[1], Type::List(_)) => costs(size(self, 1).scaled(1.0).add(all)),
+            (op::IN, _) if matches!(overload.args.get(1), Some(Type::List(_))) => costs(size(self, 1).scaled(1.0).add(all)),
             ("matches", Some(t)) => {
                 let walk = self.size_or_unknown(t).add(Range::fixed(1)).scaled(STRING_FACTOR);
                 costs(walk.times(size(self, 0).scaled(REGEX_FACTOR)).add(all))

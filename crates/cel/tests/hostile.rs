@@ -159,7 +159,7 @@ proptest! {
 
     #[test]
     fn schemas_of_any_shape(schema in shape(), rule in tree()) {
-        let mut schema = schema;
+        let mut schema = if schema.is_object() { schema } else { json!({"type": "object", "properties": {"a": schema}}) };
         schema["x-kubernetes-validations"] = json!([{"rule": rule}]);
         let mut errors = meta::field::Errors::default();
         cel::rules::check(&schema, &meta::field::Path::root(), &mut errors);
