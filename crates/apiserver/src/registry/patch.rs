@@ -114,8 +114,9 @@ pub async fn patch(
     let row = call.row.clone();
     let validation = call.options.field_validation;
     let notes = parking_lot::Mutex::new(Vec::new());
-    let transform = |_: &Call<'_>, old: &Value| {
+    let transform = |call: &Call<'_>, old: &Value| {
         let (new, found) = patched(&row, patch_type, old, &document, validation)?;
+        create::check_name(call.info, &new)?;
         *notes.lock() = found;
         Ok(new)
     };

@@ -5,6 +5,7 @@ pub mod bad_input;
 mod certificates;
 mod clients;
 mod custom_resources;
+mod encodings;
 pub mod etcd;
 pub mod fuzz;
 mod job_rules;
@@ -20,6 +21,7 @@ mod registry;
 mod restart;
 pub mod robustness;
 pub mod security;
+mod semantics;
 pub mod shop;
 mod streams;
 mod supervision;
@@ -259,5 +261,32 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "custom resources/kubectl", on: On::Shared, run: custom_resources::kubectl_knows_them },
     Scenario { name: "custom resources/a restart", on: On::Own, run: custom_resources::outlives_a_restart },
+    },
+    Scenario {
+        name: "encodings/every kind in every format",
+        on: On::Shared,
+        run: encodings::every_kind_in_every_format,
+    },
+    Scenario { name: "encodings/ranges, weights, fallbacks, refusals", on: On::Shared, run: encodings::negotiates },
+    Scenario { name: "encodings/tables and metadata alone", on: On::Shared, run: encodings::tables },
+    Scenario { name: "semantics/pages outlive compaction", on: On::Empty, run: semantics::pages_outlive_compaction },
+    Scenario { name: "semantics/watches begin, tell and end", on: On::Shared, run: semantics::watches },
+    Scenario { name: "semantics/watches agree", on: On::Shared, run: semantics::watches_agree },
+    Scenario {
+        name: "semantics/stalled watchers cost nothing",
+        on: On::Shared,
+        run: semantics::stalled_watchers_cost_nothing,
+    },
+    Scenario { name: "semantics/patches", on: On::Shared, run: semantics::patches },
+    Scenario { name: "semantics/server-side apply", on: On::Shared, run: semantics::applies },
+    Scenario {
+        name: "semantics/fields of built-in kinds are validated",
+        on: On::Shared,
+        run: semantics::fields_are_validated,
+    },
+    Scenario { name: "semantics/deletions and preconditions", on: On::Shared, run: semantics::deletes },
+    Scenario { name: "semantics/garbage goes, orphans stay", on: On::Shared, run: semantics::garbage },
+    Scenario { name: "semantics/namespaces live and end", on: On::Shared, run: semantics::namespaces },
+    Scenario { name: "semantics/discovery", on: On::Shared, run: semantics::discovery },
     Scenario { name: "fuzz/no request makes a 5xx", on: On::Empty, run: fuzz::no_request_makes_a_5xx },
 ];
