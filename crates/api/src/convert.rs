@@ -19,8 +19,17 @@ pub fn to(object: &Value, from: &Resource, to: &Resource) -> Value {
     }
     let convert: fn(&mut Map<String, Value>) =
         match (&*from.kind, &*from.group, &*from.version, &*to.group, &*to.version) {
-            ("Event", "", _, "events.k8s.io", _) => |o| rename(o, EVENT, false),
-            ("Event", "events.k8s.io", _, "", _) => |o| rename(o, EVENT, true),
+            ("Event", "", _, "events.k8s.io", _) => |o| {
+                rename(o, EVENT, false);
+                // Core writes these also where they are empty, the other version doesn't.
+                o.retain(|k, v| !(EVENT_REPORTER.iter().any(|(_, new)| k == new) && *v == ""));
+            },
+            ("Event", "events.k8s.io", _, "", _) => |o| {
+                rename(o, EVENT, true);
+                for (core, _) in EVENT_REPORTER {
+                    o.entry(*core).or_insert_with(|| "".into());
+                }
+            },
             ("HorizontalPodAutoscaler", "autoscaling", "v1", "autoscaling", "v2") => hpa_v1_to_v2,
             ("HorizontalPodAutoscaler", "autoscaling", "v2", "autoscaling", "v1") => hpa_v2_to_v1,
             _ => |_| {},
@@ -53,6 +62,9 @@ const EVENT: &[(&str, &str)] = &[
     ("firstTimestamp", "deprecatedFirstTimestamp"),
     ("lastTimestamp", "deprecatedLastTimestamp"),
 ];
+
+const EVENT_REPORTER: &[(&str, &str)] =
+    &[("reportingComponent", "reportingController"), ("reportingInstance", "reportingInstance")];
 
 fn rename(o: &mut Map<String, Value>, names: &[(&str, &str)], backwards: bool) {
     for (a, b) in names {
@@ -190,7 +202,8 @@ mod tests {
             ("", "v1", "events"),
             ("events.k8s.io", "v1"),
             json!({"apiVersion":"v1","kind":"Event","metadata":{"name":"e"},"involvedObject":{"kind":"Pod"},"message":"m",
-                "reason":"r","count":2,"source":{"component":"c"},"lastTimestamp":"2026-01-01T00:00:00Z"}),
+                "reason":"r","count":2,"source":{"component":"c"},"lastTimestamp":"2026-01-01T00:00:00Z",
+                "reportingComponent":"","reportingInstance":""}),
             json!({"apiVersion":"events.k8s.io/v1","kind":"Event","metadata":{"name":"e"},"regarding":{"kind":"Pod"},"note":"m",
                 "reason":"r","deprecatedCount":2,"deprecatedSource":{"component":"c"},
                 "deprecatedLastTimestamp":"2026-01-01T00:00:00Z"}),

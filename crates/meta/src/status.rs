@@ -95,6 +95,16 @@ impl Status {
             .about(group, resource, name)
     }
 
+    /// [`Status::already_exists`], when every name that was made was taken.
+    pub fn generated_name_conflict(group: &str, resource: &str, name: &str) -> Status {
+        let mut s = Status::already_exists(group, resource, name);
+        s.message.push_str(", the server was not able to generate a unique name for the object");
+        if let Some(d) = s.details.as_mut() {
+            d.retry_after_seconds = 1;
+        }
+        s
+    }
+
     pub fn conflict(group: &str, resource: &str, name: &str, why: impl fmt::Display) -> Status {
         Status::new(
             409,

@@ -118,8 +118,11 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
             Ok(Cas::Conflict(_)) => {
                 claim.release().await;
                 call.release(Operation::Create, "", &name, &mut new, None).await;
-                if !generated || attempt >= NAME_TRIES {
+                if !generated {
                     return Err(Status::already_exists(&row.group, &row.plural, &name));
+                }
+                if attempt >= NAME_TRIES {
+                    return Err(Status::generated_name_conflict(&row.group, &row.plural, &name));
                 }
             }
             Err(e) => {

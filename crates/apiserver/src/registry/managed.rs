@@ -1,9 +1,9 @@
 //! Who owns which field: `metadata.managedFields` of every write.
 
-use super::Call;
+use super::{Call, Catalogue};
 use crate::options::FieldValidation;
 use api::catalogue::Resource;
-use meta::apply::{Structure, Writer};
+use meta::apply::{Structure, View, Writer};
 use meta::schema::TypeId;
 use meta::status::Result;
 use serde_json::Value;
@@ -31,6 +31,21 @@ fn structure<'a>(row: &'a Resource, subresource: &str) -> Structure<'a> {
         _ if row.has_status() => s.with_reset(RESET_BY_MAIN),
         _ => s,
     }
+}
+
+/// An object in another version of its kind, where that can be had without asking anybody.
+fn view<'a>(catalogue: &'a Catalogue, row: &Resource, version: &str, object: &Value) -> Option<View<'a>> {
+    let find = |api_version: &str| {
+        let (group, version) = meta::object::split_api_version(api_version);
+        catalogue.by_version(group, version, &row.plural).filter(|r| r.kind == row.kind)
+    };
+    let (from, to) = (find(meta::object::api_version(object))?, find(version)?);
+    if let Some(definition) = &to.custom
+        && definition.conversion != api::custom::Conversion::None
+    {
+        return None;
+    }
+    Some(View { types: &to.types, ty: to.type_id, object: api::convert::to(object, from, to) })
 }
 
 /// Keys of map lists that have a default, so that an applied item without the key finds its partner.
@@ -61,7 +76,9 @@ pub fn track(call: &Call<'_>, new: &mut Value, old: Option<&Value>, by: By, subr
     }
     let (manager, api_version) = (manager(call), call.row.api_version());
     let writer = Writer { manager: &manager, api_version: &api_version, subresource, now: jiff::Timestamp::now() };
-    let s = structure(&call.row, subresource);
+    let catalogue = call.registry.catalogue.load();
+    let convert = |version: &str, object: &Value| view(&catalogue, &call.row, version, object);
+    let s = structure(&call.row, subresource).with_versions(&convert);
     meta::apply::track_update(&s, old.unwrap_or(&Value::Null), new, &writer);
 }
 
@@ -74,7 +91,9 @@ pub fn check(row: &Resource, applied: &Value, subresource: &str) -> Result<()> {
 pub fn apply(call: &Call<'_>, live: Option<&Value>, applied: &Value, subresource: &str) -> Result<Value> {
     let (manager, api_version) = (manager(call), call.row.api_version());
     let writer = Writer { manager: &manager, api_version: &api_version, subresource, now: jiff::Timestamp::now() };
-    let s = structure(&call.row, subresource);
+    let catalogue = call.registry.catalogue.load();
+    let convert = |version: &str, object: &Value| view(&catalogue, &call.row, version, object);
+    let s = structure(&call.row, subresource).with_versions(&convert);
     let force = call.options.force == Some(true);
     let merged = meta::apply::apply(&s, live.unwrap_or(&Value::Null), applied, &writer, force)?;
     // The merge may hold nulls that were applied; decoding drops them.

@@ -178,6 +178,10 @@ async fn apply(mut call: Call<'_>, subresource: &str, name: &str, document: Docu
         return Err(Status::bad_request("error decoding patch: metadata is no map"));
     }
     create::check_kind(&applied, &row.api_version(), &row.kind)?;
+    // An object that is there already has its name.
+    if create::text(&applied, "name").is_empty() && call.registry.store.get(&call.key(name)).is_some() {
+        create::metadata(&mut applied).insert("name".into(), name.into());
+    }
     create::check_name(call.info, &applied)?;
     if row.namespaced {
         create::metadata(&mut applied).insert("namespace".into(), call.info.namespace.clone().into());

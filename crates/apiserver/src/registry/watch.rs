@@ -291,3 +291,96 @@ impl Frame {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::{Cas, Store};
+
+    async fn following(store: &Arc<dyn Store>, deadline: Duration, bookmarks: bool) -> Stream {
+        let rows = api::catalogue::builtin();
+        let row = rows.iter().find(|r| r.plural == "configmaps").unwrap().clone();
+        let now = Instant::now();
+        Stream {
+            storage: row.clone(),
+            selection: Selection::parse(&row, "", "").unwrap(),
+            row,
+            watcher: Some(store.watch("/registry/configmaps/", store.revision()).unwrap()),
+            ready: VecDeque::new(),
+            bookmarks,
+            told: store.revision(),
+            next_bookmark: next_bookmark(now, now + deadline),
+            deadline: now + deadline,
+        }
+    }
+
+    async fn write(store: &Arc<dyn Store>, times: usize) {
+        let key = "/registry/configmaps/a/m";
+        let bytes =
+            bytes::Bytes::from_static(b"{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"m\"}}");
+        let mut at = store.get(key).map(|e| e.mod_revision);
+        for _ in 0..times {
+            let done = match at {
+                None => store.create(key, bytes.clone(), None).await,
+                Some(at) => store.update(key, bytes.clone(), at, None).await,
+            };
+            let Ok(Cas::Done { revision, .. }) = done else { panic!("{done:?}") };
+            at = Some(revision);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_late_gets_all_of_it_in_pieces() {
+        let store = store::memory::open();
+        let mut stream = following(&store, Duration::from_secs(60), false).await;
+        const EVENTS: usize = 10_000;
+        write(&store, EVENTS).await;
+        assert_eq!(stream.ready.len(), 0, "nothing is queued for it");
+        let (mut seen, mut last) = (0, Revision(0));
+        while seen < EVENTS {
+            let frames = stream.next().await.unwrap();
+            assert!(frames.len() <= BATCH);
+            for f in &frames {
+                let revision = f.entry().unwrap().mod_revision;
+                assert!(revision > last);
+                last = revision;
+            }
+            seen += frames.len();
+            assert!(stream.ready.len() <= BATCH);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_too_late_is_told_so_and_left() {
+        let store = store::memory::open();
+        let mut stream = following(&store, Duration::from_secs(60), false).await;
+        write(&store, 2_000).await;
+        store.compact(Revision(1_000)).await.unwrap();
+        let frames = stream.next().await.unwrap();
+        let [Frame::Error(status)] = frames.as_slice() else { panic!("{} frames", frames.len()) };
+        assert_eq!((status.code, status.reason), (410, "Expired"));
+        assert!(status.message.starts_with("too old resource version: 0 ("), "{}", status.message);
+        assert!(stream.next().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bookmarks_come_by_the_minute_and_before_the_end() {
+        let store = store::memory::open();
+        let mut stream = following(&store, Duration::from_secs(150), true).await;
+        let began = Instant::now();
+        let mut told = Vec::new();
+        // Changes elsewhere, and none of them any more after the first.
+        store.create("/registry/secrets/a/s", bytes::Bytes::from_static(b"{}"), None).await.unwrap();
+        let mut more = 0;
+        while let Some(frames) = stream.next().await {
+            for f in frames {
+                let Frame::Bookmark { revision, initial: false } = f else { panic!("{}", f.kind()) };
+                told.push((began.elapsed().as_secs(), revision.0));
+            }
+            more += 1;
+            store.create(&format!("/registry/secrets/a/{more}"), bytes::Bytes::from_static(b"{}"), None).await.unwrap();
+        }
+        assert_eq!(told, [(60, 1), (120, 2), (148, 3), (150, 4)]);
+        assert_eq!(began.elapsed().as_secs(), 150);
+    }
+}

@@ -1,6 +1,7 @@
 //! `scale`: an `autoscaling/v1` Scale view of anything with replicas.
 
 use super::decode_as;
+use crate::options::Write;
 use crate::registry::patch::{Document, PatchType};
 use crate::registry::{Answer, Call, create, managed, store_error, update};
 use crate::wire;
@@ -31,42 +32,68 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
         "patch" => Some(PatchType::from_content_type(content_type)?),
         _ => None,
     };
+    call.options.check_write(match patch {
+        None => Write::Update,
+        Some(PatchType::Apply) => Write::Apply,
+        Some(_) => Write::Patch,
+    })?;
     let body: Value = match patch {
         None => decode_as(&mut call, TYPE, content_type, &bytes)?,
         Some(kind) => Document::parse(kind, &bytes)?.value,
     };
-    let transform = |_: &Call<'_>, old: &Value| {
+    let transform = |call: &Call<'_>, old: &Value| {
         let present = of(old, &paths);
         let wanted = match patch {
             None => body.clone(),
             Some(PatchType::Json) => meta::patch::json::apply(&present, &body)?,
             Some(_) => meta::patch::merge::apply(&present, &body)?,
         };
+        let wanted = decoded(&wanted)?;
         let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
         if replicas < 0 {
             let mut errors = Errors::default();
             errors.invalid(Path::new("spec.replicas"), replicas, "must be greater than or equal to 0");
             return Err(Status::invalid("autoscaling", "Scale", &create::text(old, "name"), &errors));
         }
-        let given = create::text(&wanted, "name");
-        if !given.is_empty() && given != create::text(old, "name") {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({given}) does not match the name on the URL ({})",
-                create::text(old, "name")
-            )));
+        if !create::text(&wanted, "name").is_empty() {
+            create::check_name(call.info, &wanted)?;
+        }
+        if patch == Some(PatchType::Apply) {
+            // Applied is the one field that the Scale stands for, in the object's own words.
+            let mut applied = json!({
+                "apiVersion": old["apiVersion"], "kind": old["kind"],
+                "metadata": {"name": old["metadata"]["name"]},
+            });
+            if body["spec"].get("replicas").is_some() {
+                put(&mut applied, &paths.spec_replicas, replicas.into());
+            }
+            return managed::apply(call, Some(old), &applied, "scale");
         }
         let mut new = old.clone();
         put(&mut new, &paths.spec_replicas, replicas.into());
-        let rv = if patch.is_none() { wanted["metadata"]["resourceVersion"].clone() } else { Value::Null };
-        create::metadata(&mut new).insert("resourceVersion".into(), if rv.is_null() { "".into() } else { rv });
+        // A patch has the present version, unless it names one itself.
+        let version = wanted["metadata"].get("resourceVersion").cloned().unwrap_or_else(|| "".into());
+        create::metadata(&mut new).insert("resourceVersion".into(), version);
         let uid = create::text(&wanted, "uid");
         if !uid.is_empty() {
             create::metadata(&mut new).insert("uid".into(), uid.into());
         }
         Ok(new)
     };
-    let new = update::write(&mut call, &name, "scale", managed::By::Update, &transform).await?;
+    let by = if patch == Some(PatchType::Apply) { managed::By::Apply } else { managed::By::Update };
+    let new = update::write(&mut call, &name, "scale", by, &transform).await?;
     Ok((Answer::ok(of(&new, &paths)), std::mem::take(&mut call.warnings)))
+}
+
+/// A Scale with values of the right types.
+fn decoded(scale: &Value) -> Result<Value> {
+    let types = api::facts::types();
+    let ty = types.named(TYPE).ok_or_else(|| Status::internal("no type of a Scale"))?;
+    api::codec::json::decode_value(types, ty, scale).map(|d| d.value).map_err(|e| {
+        let mut errors = Errors::default();
+        errors.invalid(Path::new("patch"), scale.to_string(), e.to_string());
+        Status::invalid("", "", "", &errors)
+    })
 }
 
 /// The Scale of an object.

@@ -543,7 +543,7 @@ pub fn keeps_its_promises(c: &Cluster) -> Result<()> {
             .json();
         ensure!(r["data"]["p"] == "cQ==" && r.get("stringData").is_none(), "{r}");
         ensure!(r["metadata"]["managedFields"][0]["fieldsV1"]["f:data"]["f:p"].is_object(), "{r}");
-        let apply = |a: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": a}});
+        let apply = |a: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shared"}, "data": {"a": a}});
         let r = api.patch("shared?fieldManager=one", APPLY, apply("1")).await?;
         ensure!(r.code == 201, "{}", r.text());
         let r = api.patch("shared?fieldManager=two", APPLY, apply("2")).await?;

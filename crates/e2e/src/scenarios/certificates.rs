@@ -64,7 +64,8 @@ pub fn a_request_becomes_a_client(c: &Cluster) -> Result<()> {
     let life = cert.validity().not_after.timestamp() - cert.validity().not_before.timestamp();
     ensure!((3600..=3600 + 300).contains(&life), "the certificate lives {life} s");
 
-    let user = json!({"client-certificate-data": STANDARD.encode(&certificate), "client-key-data": STANDARD.encode(&key)});
+    let user =
+        json!({"client-certificate-data": STANDARD.encode(&certificate), "client-key-data": STANDARD.encode(&key)});
     let config = kubeconfig(c, "jane", &user)?;
     let config = config.to_str().context("path")?;
     let who = c.kubectl(&["--kubeconfig", config, "auth", "whoami", "-o", "json"])?;
@@ -89,7 +90,9 @@ pub fn a_request_becomes_a_client(c: &Cluster) -> Result<()> {
     ensure!(both.contains("Denied") || both.contains("mutually exclusive"), "{both}");
     c.apply(&csr("wrong", &bad, signer, &["server auth"]).to_string())?;
     c.kubectl(&["certificate", "approve", "wrong"])?;
-    c.wait(PATIENCE, "the wrong request to fail", || Ok(c.kubectl(&["get", "csr", "wrong"])?.contains("Approved,Failed")))?;
+    c.wait(PATIENCE, "the wrong request to fail", || {
+        Ok(c.kubectl(&["get", "csr", "wrong"])?.contains("Approved,Failed"))
+    })?;
     let failed = c.json(&["get", "csr", "wrong"])?;
     let condition = failed["status"]["conditions"].as_array().and_then(|a| a.last()).cloned().unwrap_or_default();
     ensure!(
@@ -101,7 +104,10 @@ pub fn a_request_becomes_a_client(c: &Cluster) -> Result<()> {
     let (_, masters) = self::request("root", "system:masters", &[])?;
     let refused = c.kubectl_input(&["create", "-f", "-"], &csr("root", &masters, signer, &["client auth"]).to_string());
     let refused = refused.err().map(|e| e.to_string()).unwrap_or_default();
-    ensure!(refused.contains("use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"), "{refused}");
+    ensure!(
+        refused.contains("use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"),
+        "{refused}"
+    );
     c.kubectl(&["delete", "csr", "joe", "wrong"])?;
     Ok(())
 }
@@ -116,7 +122,13 @@ pub fn kubelets_are_approved_unasked(c: &Cluster) -> Result<()> {
         ("e2e-bootstrap", "system:node-bootstrapper", "system:bootstrappers"),
         ("e2e-renew", "system:node-bootstrapper", "system:nodes"),
     ] {
-        c.kubectl(&["create", "clusterrolebinding", name, &format!("--clusterrole={role}"), &format!("--group={group}")])?;
+        c.kubectl(&[
+            "create",
+            "clusterrolebinding",
+            name,
+            &format!("--clusterrole={role}"),
+            &format!("--group={group}"),
+        ])?;
     }
     let (_, node) = request("system:node:node9", "system:nodes", &[])?;
     let own = ["--as=system:node:node9", "--as-group=system:nodes"];

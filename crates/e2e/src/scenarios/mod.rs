@@ -82,22 +82,14 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "workloads/pods that nobody else removes", on: On::Shared, run: workloads::garbage },
     Scenario { name: "workloads/Jobs run by index", on: On::Shared, run: job_rules::indexed },
     Scenario { name: "workloads/Jobs fail by limit, deadline, policy", on: On::Shared, run: job_rules::fail },
-    Scenario { name: "workloads/Jobs rest, resume, and go after their time", on: On::Shared, run: job_rules::rest_and_go },
     Scenario {
-        name: "admission/Pod Security refuses and warns",
+        name: "workloads/Jobs rest, resume, and go after their time",
         on: On::Shared,
-        run: pod_security::labels_decide,
+        run: job_rules::rest_and_go,
     },
-    Scenario {
-        name: "admission/plugins are chosen by flags",
-        on: On::Empty,
-        run: pod_security::flags_choose,
-    },
-    Scenario {
-        name: "admission/kubectl shows warnings",
-        on: On::Shared,
-        run: pod_security::kubectl_shows_warnings,
-    },
+    Scenario { name: "admission/Pod Security refuses and warns", on: On::Shared, run: pod_security::labels_decide },
+    Scenario { name: "admission/plugins are chosen by flags", on: On::Empty, run: pod_security::flags_choose },
+    Scenario { name: "admission/kubectl shows warnings", on: On::Shared, run: pod_security::kubectl_shows_warnings },
     Scenario { name: "quota/counts objects and refuses more", on: On::Shared, run: quota::counts_objects },
     Scenario { name: "quota/counts what pods take", on: On::Shared, run: quota::counts_pods },
     Scenario { name: "quota/scopes decide who pays", on: On::Shared, run: quota::keeps_scopes_apart },
@@ -261,7 +253,6 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "custom resources/kubectl", on: On::Shared, run: custom_resources::kubectl_knows_them },
     Scenario { name: "custom resources/a restart", on: On::Own, run: custom_resources::outlives_a_restart },
-    },
     Scenario {
         name: "encodings/every kind in every format",
         on: On::Shared,
@@ -279,6 +270,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "semantics/patches", on: On::Shared, run: semantics::patches },
     Scenario { name: "semantics/server-side apply", on: On::Shared, run: semantics::applies },
+    Scenario { name: "semantics/managers of two versions", on: On::Shared, run: semantics::managers_of_two_versions },
     Scenario {
         name: "semantics/fields of built-in kinds are validated",
         on: On::Shared,

@@ -71,7 +71,9 @@ pub fn flags_choose(c: &Cluster) -> Result<()> {
     let file = ns.file("pod.yaml", POD)?;
     says(&ns, &format!("create -f {file}"), false, "violates PodSecurity \"baseline:latest\"")?;
     says(&ns, &format!("create -n kube-system -f {file} --dry-run=server"), true, "")?;
-    let plain = POD.replace("hostPID: true, ", "").replace("image: shop/backend:v1", "image: shop/backend:v1, imagePullPolicy: Never");
+    let plain = POD
+        .replace("hostPID: true, ", "")
+        .replace("image: shop/backend:v1", "image: shop/backend:v1, imagePullPolicy: Never");
     apply(&ns, &plain)?;
     let got = ns.must("get pod p -o jsonpath={.spec.containers[0].imagePullPolicy}{.spec.tolerations}")?;
     ensure!(got == "Always", "{got}");
@@ -86,7 +88,11 @@ pub fn flags_choose(c: &Cluster) -> Result<()> {
 /// What is allowed but rarely meant is told when it is written.
 pub fn kubectl_shows_warnings(c: &Cluster) -> Result<()> {
     let ns = Namespace::new(c, "warnings")?;
-    let pod = |more: &str| format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec: {{containers: [{{name: c, image: i, {more}}}]}}\n");
+    let pod = |more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec: {{containers: [{{name: c, image: i, {more}}}]}}\n"
+        )
+    };
     for (name, manifest, text) in [
         (
             "env.yaml",

@@ -759,6 +759,33 @@ pub fn applies(c: &Cluster) -> Result<()> {
         ] {
             api.refused(("PATCH", &format!("{one}?{query}"), APPLY, &body), (code, reason, why)).await?;
         }
+        // A scale can be applied, too: what it stands for is one field of the object.
+        let scale = |replicas: Value| {
+            json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}, "spec": {"replicas": replicas}}).to_string()
+        };
+        let applied = format!("{one}/scale?fieldManager=autoscaler");
+        api.refused(
+            ("PATCH", &applied, APPLY, &scale(json!(5))),
+            (409, "Conflict", "conflict with \"scaler\" with subresource \"scale\" using apps/v1: .spec.replicas"),
+        )
+        .await?;
+        let r = api.send("PATCH", &format!("{applied}&force=true"), APPLY, &scale(json!(5))).await?;
+        ensure!(r.code == 200 && r.json()["kind"] == "Scale" && r.json()["spec"]["replicas"] == 5, "{}", r.text());
+        ensure!(managers(&api.get(&one).await?).contains(&"autoscaler Apply scale".into()), "nobody owns the scale");
+        api.refused(
+            ("PATCH", &format!("{one}/scale"), MERGE, r#"{"spec":{"replicas":"7"}}"#),
+            (
+                422,
+                "Invalid",
+                "json: cannot unmarshal string into Go struct field ScaleSpec.spec.replicas of type int32",
+            ),
+        )
+        .await?;
+        api.refused(
+            ("PATCH", &format!("{one}/scale"), MERGE, r#"{"metadata":{"resourceVersion":"1"}}"#),
+            (409, "Conflict", "the object has been modified"),
+        )
+        .await?;
         // Ownership can be given up, and is kept within bounds.
         let reset = api.must("PATCH", &one, MERGE, &json!({"metadata": {"managedFields": [{}]}})).await?;
         ensure!(managers(&reset).is_empty(), "{:?}", managers(&reset));
@@ -782,6 +809,57 @@ pub fn applies(c: &Cluster) -> Result<()> {
         ensure!(r.code == 200 && managers(&r.json()).len() == managers(&now).len(), "{}", r.text());
         Ok(())
     })
+}
+
+/// A field that two versions call by two names is one field, whoever wrote it in which.
+pub fn managers_of_two_versions(c: &Cluster) -> Result<()> {
+    with(c, "versions", async |api, _| {
+        let path = |version: &str, who: &str| {
+            let root = api_root(&api.core, version);
+            format!("{root}/horizontalpodautoscalers/h?fieldManager={who}")
+        };
+        let (one, two) = (path("v1", "one"), path("v2", "two"));
+        let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"});
+        let v1 = |percent: i64| {
+            json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
+            "spec": {"scaleTargetRef": target, "maxReplicas": 3, "targetCPUUtilizationPercentage": percent}})
+        };
+        let metrics = |percent: i64| json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent}}}]);
+        let r = api.send("PATCH", &one, APPLY, &v1(50).to_string()).await?;
+        ensure!(r.code == 201, "{}", r.text());
+        let now = api.must("PATCH", &two, MERGE, &json!({"spec": {"metrics": metrics(60)}})).await?;
+        let owned = |object: &Value, who: &str| -> String {
+            let all = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+            all.iter()
+                .find(|e| e["manager"] == who)
+                .map_or(String::new(), |e| format!("{} {}", e["apiVersion"], e["fieldsV1"]))
+        };
+        let (first, second) = (owned(&now, "one"), owned(&now, "two"));
+        ensure!(
+            first.contains("autoscaling/v1") && first.contains("f:maxReplicas") && !first.contains("targetCPU"),
+            "{first}"
+        );
+        ensure!(second.contains("autoscaling/v2") && second.contains("f:metrics"), "{second}");
+        api.refused(
+            ("PATCH", &one, APPLY, &v1(50).to_string()),
+            (
+                409,
+                "Conflict",
+                "Apply failed with 1 conflict: conflict with \"two\" using autoscaling/v2: .spec.metrics",
+            ),
+        )
+        .await?;
+        let agreed = api.must("PATCH", &one, APPLY, &v1(60)).await?;
+        ensure!(
+            agreed["spec"]["targetCPUUtilizationPercentage"] == 60 && owned(&agreed, "one").contains("targetCPU"),
+            "{agreed}"
+        );
+        Ok(())
+    })
+}
+
+fn api_root(core: &str, version: &str) -> String {
+    core.replace("/api/v1/", &format!("/apis/autoscaling/{version}/"))
 }
 
 /// Unknown and repeated fields of built-in kinds.

@@ -55,14 +55,14 @@ pub fn value_eq(a: &Value, b: &Value) -> bool {
     }
 }
 
-struct Walk<'a> {
-    s: &'a Structure<'a>,
+struct Walk<'w, 'a> {
+    s: &'w Structure<'a>,
     go: bool,
     path: Vec<Elem>,
     out: Comparison,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     fn value(&mut self, node: Node, old: Option<&Value>, new: Option<&Value>) {
         let Some(either) = new.filter(|v| !v.is_null()).or(old).or(new) else {
             return;

@@ -1,11 +1,11 @@
 //! The merge of an applied configuration into the live object.
 
-use super::compare::{compare_as_go, value_eq};
+use super::compare::value_eq;
 use super::managed::{Managed, Manager, Operation, Versioned};
-use super::paths::{Elem, Set};
+use super::paths::Elem;
 use super::prune::prune;
 use super::structure::{Form, Node, Structure};
-use super::track::{disown, strip};
+use super::track::{Changes, disown, strip};
 use super::validate::field_set;
 use super::{Conflict, Failure, Writer};
 use crate::object::{self, get_str};
@@ -52,17 +52,19 @@ pub fn merge(
     let last = managed.0.insert(me.clone(), Versioned { set, api_version: writer.api_version.to_string(), time: None });
 
     let merged = value(s, s.root(), Some(&live), Some(&applied)).unwrap_or(Value::Null);
-    let merged = prune(s, merged, &managed, last.as_ref().map_or(&Set::new(), |l| &l.set));
+    let merged = match &last {
+        Some(last) => prune(s, writer.api_version, merged, &managed, last),
+        None => merged,
+    };
 
-    let change = compare_as_go(s, &live, &merged).without(&reset);
-    let touched = change.added.union(&change.modified);
+    let changes = Changes::new(s, writer.api_version, &live, &merged, &managed);
     if !force {
         let conflicts: Vec<Conflict> = managed
             .0
             .iter()
             .filter(|(manager, _)| **manager != me)
             .flat_map(|(manager, v)| {
-                let paths = v.set.intersection(&touched).paths();
+                let paths = v.set.intersection(&changes.touched(&v.api_version)).paths();
                 paths.into_iter().map(|path| Conflict { manager: manager.clone(), path })
             })
             .collect();
@@ -70,7 +72,7 @@ pub fn merge(
             return Err(Failure::Conflicts(conflicts));
         }
     }
-    disown(&mut managed, &touched.union(&change.removed), Some(&me));
+    disown(&mut managed, &changes, Some(&me));
 
     if let Some(mine) = managed.0.get_mut(&me) {
         mine.set = strip(&mine.set);

@@ -25,7 +25,7 @@ pub use last_applied::LAST_APPLIED;
 pub use managed::{Managed, Manager, Operation, Versioned, validate_field_manager, validate_managed_fields};
 pub use merge::{Applied, check, merge};
 pub use paths::{Elem, Path, Set};
-pub use structure::Structure;
+pub use structure::{Structure, View};
 pub use track::{apply, track_update, update};
 pub use validate::{field_set, go_text};
 

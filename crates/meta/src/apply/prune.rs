@@ -1,33 +1,54 @@
 //! What disappears when an applier no longer applies it.
 
-use super::managed::Managed;
+use super::managed::{Managed, Versioned};
 use super::paths::{Elem, Set};
 use super::structure::{Form, Node, Structure};
 use super::validate::field_set_lenient;
+use crate::object;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// Removes from `merged` what the manager applied last time (`last`), doesn't apply now, and nobody else owns.
-/// `managed` holds all managers, with the applier's new fields.
-pub(super) fn prune(s: &Structure, merged: Value, managed: &Managed, last: &Set) -> Value {
-    if last.is_empty() {
+/// `managed` holds all managers, with the applier's new fields; `s` is the structure of `version`, in which `merged` is.
+pub(super) fn prune(s: &Structure, version: &str, merged: Value, managed: &Managed, last: &Versioned) -> Value {
+    if last.set.is_empty() {
         return merged;
     }
-    let named = |set: &Set| with_named_parents(s, s.root(), set);
-    let last = named(last);
-    let everything = named(&field_set_lenient(s, &merged));
+    // In the version of the last apply its fields go; in the version of each owner, its fields come back.
+    let at = |version_of: &str, object: &Value| match version_of == version && is_of(object, version) {
+        true => (*s, object.clone()),
+        false => s.view(version_of, object),
+    };
+    let (there, whole) = at(&last.api_version, &merged);
+    let named_last = with_named_parents(&there, there.root(), &last.set);
+    let mut left = remove(&there, &whole, &named_last, false);
 
-    // First all of it goes, then comes back what anybody owns; that keeps parents of owned fields.
-    let bare = remove(s, &merged, &last, false);
-    let mut keep = named(&field_set_lenient(s, &bare));
+    let mut by_version: BTreeMap<&str, Set> = BTreeMap::new();
     for owned in managed.0.values() {
-        keep.add(&named(&owned.set));
+        by_version.entry(&owned.api_version).or_default().add(&owned.set);
     }
-    let owned = remove(s, &merged, &everything.difference(&keep), true);
+    for (version, owned) in by_version {
+        let ((there, whole), (_, present)) = (at(version, &merged), at(version, &left));
+        let named = |set: &Set| with_named_parents(&there, there.root(), set);
+        let everything = named(&field_set_lenient(&there, &whole));
+        let mut keep = named(&field_set_lenient(&there, &present));
+        keep.add(&named(&owned));
+        left = remove(&there, &whole, &everything.difference(&keep), true);
+    }
 
     // An item that went as a whole may have held fields that the applier never set. They go with it; but what is
     // gone for another reason than our last set comes back.
-    let left = named(&field_set_lenient(s, &owned));
-    remove(s, &merged, &everything.difference(&left).intersection(&last), true)
+    let (_, present) = at(&last.api_version, &left);
+    let named = |set: &Set| with_named_parents(&there, there.root(), set);
+    let everything = named(&field_set_lenient(&there, &whole));
+    let kept = named(&field_set_lenient(&there, &present));
+    let out = remove(&there, &whole, &everything.difference(&kept).intersection(&named_last), true);
+    at(version, &out).1
+}
+
+fn is_of(object: &Value, version: &str) -> bool {
+    let own = object::api_version(object);
+    own.is_empty() || own == version
 }
 
 /// The value without the members of `set`. Containers that this empties stay with `keep_empty`, else they go, too:

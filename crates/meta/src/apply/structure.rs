@@ -15,11 +15,34 @@ pub struct Structure<'a> {
     /// Field paths that a write to this endpoint resets, and so never owns: `["status"]` on the main resource,
     /// `["spec"]` and most of metadata on `status` (upstream: `GetResetFields`).
     pub reset: &'a [&'a [&'a str]],
+    /// An object of any version of the kind in another one, in which some manager has written. `None` where there is
+    /// no such version, or no converting to it.
+    pub convert: &'a (dyn Fn(&str, &Value) -> Option<View<'a>> + Sync),
+}
+
+/// An object in another version of its kind.
+pub struct View<'a> {
+    pub types: &'a Types,
+    pub ty: TypeId,
+    pub object: Value,
 }
 
 impl<'a> Structure<'a> {
     pub fn new(types: &'a Types, ty: TypeId) -> Structure<'a> {
-        Structure { types, ty, key_default: &|_, _| None, reset: &[] }
+        Structure { types, ty, key_default: &|_, _| None, reset: &[], convert: &|_, _| None }
+    }
+
+    pub fn with_versions(self, f: &'a (dyn Fn(&str, &Value) -> Option<View<'a>> + Sync)) -> Structure<'a> {
+        Structure { convert: f, ..self }
+    }
+
+    /// An object as `version` has it, and the structure of that version. Where it can't be had, the object is taken
+    /// to be of that version.
+    pub(super) fn view(&self, version: &str, object: &Value) -> (Structure<'a>, Value) {
+        match (self.convert)(version, object) {
+            Some(v) => (Structure { types: v.types, ty: v.ty, ..*self }, v.object),
+            None => (*self, object.clone()),
+        }
     }
 
     pub fn with_key_default(self, f: &'a (dyn Fn(TypeId, &str) -> Option<Value> + Sync)) -> Structure<'a> {

@@ -308,7 +308,216 @@ fn spec() -> impl Strategy<Value = Value> {
     })
 }
 
+/// A kind in two versions: `v2` calls `size` what `v1` calls `replicas`.
+mod versions {
+    use super::*;
+    use crate::schema::{Field, Shape, Struct, Type};
+
+    fn kind(types: &mut Types, count: &str) -> TypeId {
+        let text = types.push(Type { name: String::new(), shape: Shape::String });
+        let number = types.push(Type { name: String::new(), shape: Shape::Int32 });
+        let mut make = |fields: &[(&str, TypeId)]| {
+            let mut s = Struct::default();
+            for (i, (name, ty)) in fields.iter().enumerate() {
+                s.by_name.insert(name.to_string(), i as u32);
+                s.fields.push(Field {
+                    name: name.to_string(),
+                    ty: *ty,
+                    required: false,
+                    pointer: true,
+                    omitempty: true,
+                    proto: 0,
+                    retain_keys: false,
+                });
+            }
+            types.push(Type { name: String::new(), shape: Shape::Struct(s) })
+        };
+        let spec = make(&[(count, number), ("color", text)]);
+        let meta = make(&[("name", text), ("namespace", text), ("uid", text)]);
+        make(&[("apiVersion", text), ("kind", text), ("metadata", meta), ("spec", spec)])
+    }
+
+    struct World {
+        types: Types,
+        v1: TypeId,
+        v2: TypeId,
+        /// As stored, in v1.
+        live: Value,
+        second: i64,
+    }
+
+    fn rename(object: &Value, version: &str) -> Value {
+        let mut o = object.clone();
+        let (from, to) = if version == "e/v2" { ("replicas", "size") } else { ("size", "replicas") };
+        if let Some(v) = object::remove(&mut o, &["spec", from]) {
+            object::set(&mut o, &["spec", to], v);
+        }
+        if o.is_object() {
+            o["apiVersion"] = version.into();
+        }
+        o
+    }
+
+    impl World {
+        fn new() -> World {
+            let mut types = Types::default();
+            let (v1, v2) = (kind(&mut types, "replicas"), kind(&mut types, "size"));
+            World { types, v1, v2, live: Value::Null, second: 0 }
+        }
+
+        fn act(
+            &mut self,
+            version: &str,
+            work: impl FnOnce(&Structure, &Value, &Writer) -> Result<Value, Status>,
+            who: &str,
+        ) -> Result<(), Status> {
+            self.second += 1;
+            let convert = |to: &str, object: &Value| {
+                let ty = match to {
+                    "e/v1" => self.v1,
+                    "e/v2" => self.v2,
+                    _ => return None,
+                };
+                Some(View { types: &self.types, ty, object: rename(object, to) })
+            };
+            let ty = if version == "e/v1" { self.v1 } else { self.v2 };
+            let s = Structure::new(&self.types, ty).with_versions(&convert);
+            let live = if self.live.is_null() { Value::Null } else { rename(&self.live, version) };
+            let writer = Writer { manager: who, api_version: version, subresource: "", now: at(self.second) };
+            let mut new = work(&s, &live, &writer)?;
+            object::set(&mut new, &["metadata", "uid"], "u");
+            self.live = rename(&new, "e/v1");
+            Ok(())
+        }
+
+        fn apply(&mut self, who: &str, version: &str, spec: Value) -> Result<(), Status> {
+            let config = json!({"apiVersion": version, "kind": "K", "metadata": {"name": "k"}, "spec": spec});
+            self.act(version, |s, live, writer| apply(s, live, &config, writer, false).map_err(Status::from), who)
+        }
+
+        fn update(&mut self, who: &str, version: &str, spec: Value) {
+            let change = |s: &Structure, live: &Value, writer: &Writer| {
+                let mut new = live.clone();
+                new["spec"] = spec;
+                track_update(s, live, &mut new, writer);
+                Ok(new)
+            };
+            self.act(version, change, who).unwrap();
+        }
+
+        fn owners(&self) -> Vec<String> {
+            object::get_list(&self.live, &["metadata", "managedFields"])
+                .iter()
+                .map(|e| {
+                    format!(
+                        "{} {} {}",
+                        object::get_str(e, &["manager"]),
+                        object::get_str(e, &["apiVersion"]),
+                        e["fieldsV1"]
+                    )
+                })
+                .collect()
+        }
+    }
+
+    #[test]
+    fn a_field_is_one_field_in_all_versions() {
+        let mut w = World::new();
+        w.apply("a", "e/v1", json!({"replicas": 1, "color": "red"})).unwrap();
+        let e = w.apply("b", "e/v2", json!({"size": 2})).unwrap_err();
+        assert_eq!(e.message, "Apply failed with 1 conflict: conflict with \"a\": .spec.replicas");
+        // Another writes it in the other version: it is taken from who had it in the first.
+        w.update("u", "e/v2", json!({"size": 5, "color": "red"}));
+        assert_eq!(w.owners(), [r#"a e/v1 {"f:spec":{"f:color":{}}}"#, r#"u e/v2 {"f:spec":{"f:size":{}}}"#]);
+        let e = w.apply("a", "e/v1", json!({"replicas": 1, "color": "red"})).unwrap_err();
+        assert_eq!(e.message, "Apply failed with 1 conflict: conflict with \"u\" using e/v2: .spec.size");
+    }
+
+    #[test]
+    fn what_was_applied_in_one_version_goes_in_another() {
+        let mut w = World::new();
+        w.apply("a", "e/v1", json!({"replicas": 1, "color": "red"})).unwrap();
+        w.apply("a", "e/v2", json!({"color": "red"})).unwrap();
+        assert_eq!(w.live["spec"], json!({"color": "red"}));
+        assert_eq!(w.owners(), [r#"a e/v2 {"f:spec":{"f:color":{}}}"#]);
+        // But not what another has applied, in whichever version.
+        w.apply("b", "e/v1", json!({"replicas": 3})).unwrap();
+        w.apply("c", "e/v2", json!({"size": 3})).unwrap();
+        w.apply("b", "e/v2", json!({})).unwrap();
+        assert_eq!(w.live["spec"], json!({"color": "red", "replicas": 3}));
+        w.apply("c", "e/v1", json!({})).unwrap();
+        assert_eq!(w.live["spec"], json!({"color": "red"}));
+    }
+}
+
+#[test]
+fn broken_ownership_is_as_good_as_none() {
+    let mut s = Story::new();
+    s.update("u", |o| o["spec"] = json!({"replicas": 1}));
+    s.live["metadata"]["managedFields"][0]["fieldsV1"] = json!({"broken": 1});
+    s.apply("a", json!({"replicas": 1}), false).unwrap();
+    let names: Vec<String> = s.owners().into_iter().map(|o| o.0).collect();
+    assert_eq!(names, ["a Apply 2", "before-first-apply Update 2"]);
+    s.live["metadata"]["managedFields"] = json!("nonsense");
+    s.update("u", |o| o["spec"]["replicas"] = json!(2));
+    assert_eq!(s.owners().len(), 0);
+}
+
+/// Who applied what last, to compare the outcome with.
+fn expect(s: &Story, applied: &[(&str, Value)]) -> Result<(), TestCaseError> {
+    for (who, spec) in applied {
+        let owned = s.owners().into_iter().find(|o| o.0.starts_with(&format!("{who} Apply"))).map(|o| o.1);
+        prop_assert_eq!(owned.is_some(), true, "{} owns nothing", who);
+        // Everything that somebody applied is there.
+        for c in spec["containers"].as_array().into_iter().flatten() {
+            let live = object::get_list(s.spec(), &["containers"]).iter().any(|x| x["name"] == c["name"]);
+            prop_assert!(live, "{} of {} is gone: {}", c, who, s.spec());
+        }
+    }
+    // And nothing that nobody did.
+    for live in object::get_list(s.spec(), &["containers"]) {
+        let wanted = applied
+            .iter()
+            .any(|(_, spec)| spec["containers"].as_array().into_iter().flatten().any(|c| c["name"] == live["name"]));
+        prop_assert!(wanted, "{} is nobody's", live);
+    }
+    Ok(())
+}
+
 proptest! {
+    #[test]
+    fn an_object_is_the_union_of_what_is_applied(writes in prop::collection::vec((0usize..3, spec()), 1..8)) {
+        let mut s = Story::new();
+        let mut applied: Vec<(&str, Value)> = Vec::new();
+        for (who, spec) in writes {
+            let who = ["a", "b", "c"][who];
+            let mut spec = spec;
+            // Values are equal for all, so that nobody conflicts with anybody.
+            if spec.get("replicas").is_some() {
+                spec["replicas"] = json!(1);
+            }
+            for c in spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
+                if c.get("image").is_some() {
+                    c["image"] = json!("i");
+                }
+            }
+            s.apply(who, spec.clone(), false).map_err(|e| TestCaseError::fail(e.message))?;
+            applied.retain(|(w, _)| *w != who);
+            applied.push((who, spec));
+            expect(&s, &applied)?;
+        }
+    }
+
+    #[test]
+    fn ownership_survives_its_written_form(writes in prop::collection::vec((0usize..3, spec()), 1..6)) {
+        let mut s = Story::new();
+        for (who, spec) in writes {
+            s.apply(["a", "b", "c"][who], spec, true).map_err(|e| TestCaseError::fail(e.message))?;
+            let managed = Managed::of(&s.live).map_err(TestCaseError::fail)?;
+            prop_assert_eq!(managed.encode(), s.live["metadata"]["managedFields"].clone());
+        }
+    }
+
     #[test]
     fn apply_is_idempotent_and_a_sole_applier_gets_what_it_applies(specs in prop::collection::vec(spec(), 1..5)) {
         let mut s = Story::new();

@@ -1,6 +1,6 @@
 //! Ownership after every kind of write.
 
-use super::compare::compare_as_go;
+use super::compare::{Comparison, compare_as_go};
 use super::last_applied;
 use super::managed::{self, Managed, Manager, Operation, Versioned};
 use super::merge::merge;
@@ -54,12 +54,11 @@ pub fn update(s: &Structure, old: &Value, new: &Value, managed: &Managed, writer
     } else {
         old
     };
-    let change = compare_as_go(s, old, new).without(&s.reset_set());
+    let changes = Changes::new(s, writer.api_version, old, new, managed);
     let mut managed = managed.clone();
-    let touched = change.added.union(&change.modified);
-    disown(&mut managed, &touched.union(&change.removed), None);
+    disown(&mut managed, &changes, None);
 
-    let mine = strip(&touched);
+    let mine = strip(&changes.touched(writer.api_version));
     if !mine.is_empty() {
         let name = if writer.manager.is_empty() { "unknown" } else { writer.manager };
         let me = Manager::new(name, Operation::Update, writer.api_version, writer.subresource);
@@ -83,7 +82,7 @@ pub fn update(s: &Structure, old: &Value, new: &Value, managed: &Managed, writer
 /// (by its annotation), a conflict with that writer is none, and the annotation is kept in step.
 ///
 /// Errors: 409 with the conflicts, 400 for a patch that names another version, carries managed fields or doesn't fit
-/// the structure, 500 for a live object with broken managed fields.
+/// the structure.
 pub fn apply(s: &Structure, live: &Value, applied: &Value, writer: &Writer, force: bool) -> Result<Value, Failure> {
     let version = object::api_version(applied);
     if version != writer.api_version {
@@ -98,8 +97,9 @@ pub fn apply(s: &Structure, live: &Value, applied: &Value, writer: &Writer, forc
     }
     let empty = json!({"apiVersion": version, "kind": get_str(applied, &["kind"]), "metadata": {}});
     let live = if live.is_null() { &empty } else { live };
-    let mut managed =
-        Managed::of(live).map_err(|e| Status::new(500, "", format!("failed to decode managed fields: {e}")))?;
+    // Differs from upstream, which answers 500: ownership that can't be read (an older program's, or one that went
+    // around the API) is as good as none.
+    let mut managed = Managed::of(live).unwrap_or_default();
     if managed.is_empty() {
         let before = Writer { manager: BEFORE_FIRST_APPLY, ..*writer };
         managed = update(s, &empty, live, &managed, &before);
@@ -119,11 +119,43 @@ pub fn apply(s: &Structure, live: &Value, applied: &Value, writer: &Writer, forc
     Ok(done.object)
 }
 
-/// Takes fields from all managers but one.
-pub(super) fn disown(managed: &mut Managed, fields: &Set, but: Option<&Manager>) {
+/// What a write changes, in each version that a manager of the object has written in: fields of one version can be
+/// others, or none at all, in another.
+pub(super) struct Changes(BTreeMap<String, Comparison>);
+
+impl Changes {
+    /// `s` is the structure of `version`, in which `old` and `new` are.
+    pub(super) fn new(s: &Structure, version: &str, old: &Value, new: &Value, managed: &Managed) -> Changes {
+        let reset = s.reset_set();
+        let own = compare_as_go(s, old, new).without(&reset);
+        let mut all = BTreeMap::from([(version.to_string(), own)]);
+        for v in managed.0.values() {
+            if !all.contains_key(&v.api_version) {
+                let (there, old) = s.view(&v.api_version, old);
+                let (_, new) = s.view(&v.api_version, new);
+                all.insert(v.api_version.clone(), compare_as_go(&there, &old, &new).without(&reset));
+            }
+        }
+        Changes(all)
+    }
+
+    /// Fields that appear or change.
+    pub(super) fn touched(&self, version: &str) -> Set {
+        self.0.get(version).map(|c| c.added.union(&c.modified)).unwrap_or_default()
+    }
+
+    fn all(&self, version: &str) -> Set {
+        self.0.get(version).map(|c| c.added.union(&c.modified).union(&c.removed)).unwrap_or_default()
+    }
+}
+
+/// Takes what a write changes from all managers but one.
+pub(super) fn disown(managed: &mut Managed, changes: &Changes, but: Option<&Manager>) {
+    let mut fields: BTreeMap<String, Set> = BTreeMap::new();
     for (manager, v) in &mut managed.0 {
         if Some(manager) != but {
-            v.set = v.set.difference(fields);
+            let gone = fields.entry(v.api_version.clone()).or_insert_with(|| changes.all(&v.api_version));
+            v.set = v.set.difference(gone);
         }
     }
     managed.0.retain(|manager, v| Some(manager) == but || !v.set.is_empty());

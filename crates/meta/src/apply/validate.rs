@@ -27,15 +27,15 @@ pub(super) fn field_set_lenient(s: &Structure, obj: &Value) -> Set {
     walk.set
 }
 
-struct Walk<'a> {
-    s: &'a Structure<'a>,
+struct Walk<'w, 'a> {
+    s: &'w Structure<'a>,
     strict: bool,
     path: Path,
     set: Set,
     errors: Vec<String>,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     fn fault(&mut self, what: impl std::fmt::Display) {
         if self.path.0.is_empty() {
             self.errors.push(what.to_string());

@@ -400,7 +400,73 @@ mod tests {
         }
     }
 
+    /// A patch as kubectl would make it: changes by key, deletions by directive, and the order.
+    fn diff(a: &Value, b: &Value) -> Value {
+        let mut out = crate::patch::merge::diff(&without_lists(a), &without_lists(b));
+        let list = |v: &Value| v["containers"].as_array().cloned().unwrap_or_default();
+        let (old, new) = (list(a), list(b));
+        let mut items: Vec<Value> = Vec::new();
+        for n in &new {
+            match old.iter().find(|o| o["name"] == n["name"]) {
+                Some(o) if o == n => {}
+                Some(o) => {
+                    let mut change = crate::patch::merge::diff(o, n);
+                    change["name"] = n["name"].clone();
+                    items.push(change);
+                }
+                None => items.push(n.clone()),
+            }
+        }
+        for gone in old.iter().filter(|o| !new.iter().any(|n| n["name"] == o["name"])) {
+            items.push(json!({"name": gone["name"], "$patch": "delete"}));
+        }
+        if !items.is_empty() {
+            out["containers"] = items.into();
+        }
+        out["$setElementOrder/containers"] = new.iter().map(|n| json!({"name": n["name"]})).collect();
+        json!({"spec": out})
+    }
+
+    fn without_lists(v: &Value) -> Value {
+        let mut v = v.clone();
+        v.as_object_mut().map(|o| o.remove("containers"));
+        v
+    }
+
+    fn spec() -> impl Strategy<Value = Value> {
+        let container = ("[a-e]", prop::option::of("[x-z]"), prop::option::of(prop::collection::vec("[p-q]", 0..3)));
+        (prop::option::of(1i64..4), prop::collection::vec(container, 0..5)).prop_map(|(replicas, containers)| {
+            let mut list: Vec<Value> = Vec::new();
+            for (name, image, args) in containers {
+                if list.iter().all(|c| c["name"] != name.as_str()) {
+                    let mut c = json!({"name": name});
+                    image.into_iter().for_each(|i| c["image"] = json!(i));
+                    args.into_iter().for_each(|a| c["args"] = json!(a));
+                    list.push(c);
+                }
+            }
+            let mut out = json!({"containers": list});
+            replicas.into_iter().for_each(|r| out["replicas"] = json!(r));
+            out
+        })
+    }
+
     proptest! {
+        #[test]
+        fn a_patch_makes_what_it_was_made_for(a in spec(), b in spec()) {
+            let (types, ty) = deployment();
+            let patch = diff(&a, &b);
+            prop_assert_eq!(apply(&types, ty, &json!({"spec": a}), &patch), Ok(json!({"spec": b})), "{}", patch);
+        }
+
+        #[test]
+        fn a_patch_twice_is_a_patch_once(a in spec(), b in spec()) {
+            let (types, ty) = deployment();
+            let patch = diff(&a, &b);
+            let once = apply(&types, ty, &json!({"spec": a}), &patch).map_err(|s| TestCaseError::fail(s.message))?;
+            prop_assert_eq!(apply(&types, ty, &once, &patch), Ok(once));
+        }
+
         /// On a schema-less object, strategic merge is merge patch but for lists, which replace as well.
         #[test]
         fn without_a_structure_it_is_a_merge_patch(a in json_object(), p in json_object()) {
