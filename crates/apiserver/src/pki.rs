@@ -22,7 +22,7 @@ pub mod signing;
 
 const DAY_SECONDS: i64 = 24 * 3600;
 const AUTHORITY_DAYS: i64 = 3650;
-const LEAF_DAYS: i64 = 365;
+const LEAF_SECONDS: i64 = 365 * DAY_SECONDS;
 /// Certificates are valid from a little before they are made, for clocks that disagree.
 const BACKDATE_SECONDS: i64 = 300;
 
@@ -125,7 +125,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages =
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        set_validity(&mut params, now, AUTHORITY_DAYS);
+        set_validity(&mut params, now, AUTHORITY_DAYS * DAY_SECONDS);
         let cert_pem = params.self_signed(&key)?.pem();
         Authority::from_pem(cert_pem, key.serialize_pem())
     }
@@ -145,6 +145,10 @@ impl Authority {
 
     /// A new key and a certificate for it, valid for a year from `now` (Unix seconds).
     pub fn issue(&self, request: &Request, now: i64) -> Result<Identity> {
+        self.issue_for(request, now, LEAF_SECONDS)
+    }
+
+    fn issue_for(&self, request: &Request, now: i64, life_seconds: i64) -> Result<Identity> {
         let fail = |source| Error::Issue { subject: request.common_name.clone(), source };
         let key = KeyPair::generate().map_err(fail)?;
         let mut params = CertificateParams::default();
@@ -165,7 +169,7 @@ impl Authority {
             Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
         }];
         params.use_authority_key_identifier_extension = true;
-        set_validity(&mut params, now, LEAF_DAYS);
+        set_validity(&mut params, now, life_seconds);
         let cert = params.signed_by(&key, &self.issuer).map_err(fail)?;
         Ok(Identity { cert_pem: cert.pem(), key_pem: key.serialize_pem() })
     }
@@ -175,14 +179,13 @@ impl Authority {
     fn satisfied_by(&self, identity: &Identity, request: &Request, now: i64) -> bool {
         let (Ok(der), Ok(key)) = (identity.cert_der(), KeyPair::from_pem(&identity.key_pem)) else { return false };
         let Some(facts) = Facts::read(&der) else { return false };
-        let life = facts.not_after - facts.not_before;
         facts.public_key == key.public_key_raw()
             && facts.authority_key_id == self.subject_key_id
             && facts.common_name == request.common_name
             && facts.organizations == request.organization.iter().cloned().collect()
             && facts.sans == request.sans.iter().cloned().collect()
             && now >= facts.not_before
-            && facts.not_after - now > life / 4
+            && now < facts.renew_at()
     }
 }
 
@@ -199,6 +202,11 @@ struct Facts {
 }
 
 impl Facts {
+    /// When a quarter of the life is left, in Unix seconds.
+    fn renew_at(&self) -> i64 {
+        self.not_after - (self.not_after - self.not_before - BACKDATE_SECONDS).max(0) / 4
+    }
+
     fn read(der: &[u8]) -> Option<Facts> {
         let (_, cert) = X509Certificate::from_der(der).ok()?;
         let mut facts = Facts {
@@ -279,12 +287,17 @@ impl Pki {
 
     /// As `load_or_create`, with the clock (Unix seconds) given.
     pub fn load_or_create_at(dir: &Path, options: &PkiOptions, now: i64) -> Result<Pki> {
+        Pki::load_or_create_living(dir, options, LEAF_SECONDS, now)
+    }
+
+    /// As `load_or_create_at`; new certificates live for `life_seconds`.
+    pub fn load_or_create_living(dir: &Path, options: &PkiOptions, life_seconds: i64, now: i64) -> Result<Pki> {
         make_private_dir(dir)?;
         let ca = authority(dir, "ca", "kubernetes", now)?;
         let front_proxy_ca = authority(dir, "front-proxy-ca", "front-proxy-ca", now)?;
         let service_account_key_pem = signing_key(dir)?;
         let node_user = format!("system:node:{}", options.node_name);
-        let leaf = |name: &str, request: Request| leaf(dir, &ca, name, &request, now);
+        let leaf = |name: &str, request: Request| leaf(dir, &ca, name, &request, now, life_seconds);
         Ok(Pki {
             apiserver: leaf("apiserver", Request::server("kube-apiserver", apiserver_sans(options)))?,
             kubelet_server: leaf("kubelet-server", Request::server(&node_user, kubelet_sans(options)))?,
@@ -303,12 +316,32 @@ impl Pki {
                 "front-proxy-client",
                 &Request::client("front-proxy-client", None),
                 now,
+                life_seconds,
             )?,
             dir: dir.to_path_buf(),
             ca,
             front_proxy_ca,
             service_account_key_pem,
         })
+    }
+
+    /// When the first of the certificates is to be renewed, in Unix seconds.
+    pub fn renew_at(&self) -> i64 {
+        [
+            &self.apiserver,
+            &self.kubelet_server,
+            &self.admin,
+            &self.controller_manager,
+            &self.scheduler,
+            &self.node,
+            &self.proxy,
+            &self.apiserver_kubelet_client,
+            &self.front_proxy_client,
+        ]
+        .into_iter()
+        .map(|i| i.cert_der().ok().and_then(|der| Facts::read(&der)).map_or(0, |f| f.renew_at()))
+        .min()
+        .unwrap_or_default()
     }
 
     /// TLS for a server of this cluster: HTTP/2 and HTTP/1.1; asks clients for a certificate but needs none.
@@ -392,7 +425,14 @@ fn authority(dir: &Path, name: &str, common_name: &str, now: i64) -> Result<Auth
     }
 }
 
-fn leaf(dir: &Path, ca: &Authority, name: &str, request: &Request, now: i64) -> Result<Identity> {
+fn leaf(
+    dir: &Path,
+    ca: &Authority,
+    name: &str,
+    request: &Request,
+    now: i64,
+    life_seconds: i64,
+) -> Result<Identity> {
     let (cert_path, key_path) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
     if let (Some(cert_pem), Some(key_pem)) = (read(&cert_path)?, read(&key_path)?) {
         let identity = Identity { cert_pem, key_pem };
@@ -401,7 +441,7 @@ fn leaf(dir: &Path, ca: &Authority, name: &str, request: &Request, now: i64) -> 
         }
         tracing::info!(name, "certificate renewed");
     }
-    let identity = ca.issue(request, now)?;
+    let identity = ca.issue_for(request, now, life_seconds)?;
     write(&key_path, &identity.key_pem)?;
     write(&cert_path, &identity.cert_pem)?;
     Ok(identity)
@@ -421,11 +461,11 @@ fn signing_key(dir: &Path) -> Result<String> {
 }
 
 /// `now` in Unix seconds.
-fn set_validity(params: &mut CertificateParams, now: i64, days: i64) {
+fn set_validity(params: &mut CertificateParams, now: i64, life_seconds: i64) {
     let after_epoch =
         |seconds: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds.max(0).unsigned_abs());
     params.not_before = after_epoch(now - BACKDATE_SECONDS);
-    params.not_after = after_epoch(now + days * DAY_SECONDS);
+    params.not_after = after_epoch(now + life_seconds);
 }
 
 fn make_private_dir(dir: &Path) -> Result<()> {
@@ -649,6 +689,14 @@ mod tests {
         assert_ne!(after.apiserver, first.apiserver);
         assert_eq!(after.admin, first.admin);
         assert_eq!(after.ca.cert_pem, first.ca.cert_pem);
+
+        // The same moment, as one who waits for it would find it.
+        assert!(first.renew_at() > NOW + 273 * DAY_SECONDS && first.renew_at() < NOW + 275 * DAY_SECONDS);
+        let short = tempfile::tempdir().unwrap();
+        let brief = |now: i64| Pki::load_or_create_living(short.path(), &options(), 40, now).unwrap();
+        let one = brief(NOW);
+        assert_eq!((one.renew_at(), brief(NOW + 29).admin), (NOW + 30, one.admin.clone()));
+        assert_ne!(brief(NOW + 30).admin, one.admin);
 
         let worn = Pki::load_or_create_at(dir.path(), &moved, NOW + 300 * DAY_SECONDS).unwrap();
         assert_ne!(worn.admin, first.admin);

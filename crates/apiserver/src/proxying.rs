@@ -2,6 +2,7 @@
 
 use crate::outbound::{self, Client, Target, Trust, Url};
 use crate::pki::Identity;
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -18,19 +19,24 @@ pub struct Proxy {
     /// Signs kubelets' certificates.
     ca_pem: Arc<[u8]>,
     /// Shown to kubelets.
-    identity: Arc<Identity>,
+    identity: ArcSwap<Identity>,
 }
 
 impl Proxy {
     pub fn new(outbound: Client, ca_pem: &str, kubelet_client: &Identity) -> Proxy {
-        Proxy { outbound, ca_pem: ca_pem.as_bytes().into(), identity: Arc::new(kubelet_client.clone()) }
+        Proxy { outbound, ca_pem: ca_pem.as_bytes().into(), identity: ArcSwap::from_pointee(kubelet_client.clone()) }
+    }
+
+    /// Kubelets are shown this certificate from now on.
+    pub fn replace_identity(&self, kubelet_client: &Identity) {
+        self.identity.store(Arc::new(kubelet_client.clone()));
     }
 
     /// A node's kubelet: the cluster's own certificates are used both ways.
     pub fn kubelet(&self, host: &str, port: u16) -> Target {
         Target::new(Url::new(true, host, port, "/"))
             .trusting(Trust::Ca(self.ca_pem.clone()))
-            .identified_by(self.identity.clone())
+            .identified_by(self.identity.load_full())
             .connecting_within(CONNECT_TIMEOUT)
             .over_http1()
     }

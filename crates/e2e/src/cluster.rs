@@ -155,6 +155,22 @@ impl Cluster {
         self.server.borrow().as_ref().map(Child::id)
     }
 
+    /// The process whose namespaces the cluster lives in.
+    pub fn holder(&self) -> u32 {
+        self.holder.id()
+    }
+
+    /// A start that must end by itself, soon and badly; gives what it said.
+    pub fn start_fails(&self, flags: &[&str]) -> Result<String> {
+        let mut command = self.command("timeout");
+        command.args(["--signal=KILL", "20"]).arg(&self.tools.skiff).args(["server", "--node-name", "node1", "--data-dir"]);
+        let d = done(command.arg(self.data_dir()).args(flags).stdin(Stdio::null()).output()?);
+        if d.ok {
+            bail!("skiff server {flags:?} should have failed, but said:\n{}{}", d.stdout, d.stderr);
+        }
+        Ok(format!("{}{}", d.stdout, d.stderr))
+    }
+
     /// What a client of our own needs to reach the API server.
     pub fn access(&self) -> Result<crate::wire::Access> {
         crate::wire::Access::new(self.holder.id(), &self.data_dir().join("pki"), 6443)

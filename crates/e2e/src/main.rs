@@ -7,6 +7,7 @@
 mod bench;
 mod cluster;
 mod operator;
+mod peer;
 mod scenarios;
 mod wire;
 

@@ -27,6 +27,8 @@ pub struct KubeletOptions {
     /// Serving certificate chain and key, PEM. Without them the node API isn't served.
     pub tls_cert_pem: Option<Vec<u8>>,
     pub tls_key_pem: Option<Vec<u8>>,
+    /// Instead of those two: a certificate that may be replaced while the node API is served.
+    pub tls_certificate: Option<std::sync::Arc<dyn rustls::server::ResolvesServerCert>>,
     /// Signs the client certificates that are let in, PEM.
     pub client_ca_pem: Option<Vec<u8>>,
     pub max_pods: u32,
@@ -67,6 +69,7 @@ impl KubeletOptions {
             listen: None,
             tls_cert_pem: None,
             tls_key_pem: None,
+            tls_certificate: None,
             client_ca_pem: None,
             max_pods: 110,
             eviction_hard: Default::default(),

@@ -1,5 +1,6 @@
 //! Who and may: the flags of authentication and authorization, and what is made of them. Names are kube-apiserver's.
 
+use crate::config::duration;
 use anyhow::{Context, Result, anyhow, bail};
 use apiserver::authn::anonymous::Anonymous;
 use apiserver::authn::bearer::{Bearer, ForApiServer, TokenAuthenticator};
@@ -58,8 +59,8 @@ pub struct AuthArgs {
     #[arg(long, value_name = "URL")]
     pub service_account_jwks_uri: Option<String>,
     /// Longest life of a service-account token that can be asked for, such as 24h.
-    #[arg(long, value_name = "DURATION")]
-    pub service_account_max_token_expiration: Option<String>,
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub service_account_max_token_expiration: Option<Duration>,
     /// Tokens of pods' volumes live a year, for programs that read the file only once.
     #[arg(long, value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub service_account_extend_token_expiration: bool,
@@ -106,8 +107,8 @@ pub struct AuthArgs {
     #[arg(long, value_name = "VERSION", default_value = "v1beta1", value_parser = ["v1", "v1beta1"])]
     pub authentication_token_webhook_version: String,
     /// How long its answers are remembered.
-    #[arg(long, value_name = "DURATION", default_value = "2m")]
-    pub authentication_token_webhook_cache_ttl: String,
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
+    pub authentication_token_webhook_cache_ttl: Duration,
     /// Who decides, in order: AlwaysAllow, AlwaysDeny, Node, RBAC, Webhook.
     #[arg(long, value_name = "MODE", value_delimiter = ',')]
     pub authorization_mode: Vec<String>,
@@ -121,11 +122,11 @@ pub struct AuthArgs {
     #[arg(long, value_name = "VERSION", default_value = "v1beta1", value_parser = ["v1", "v1beta1"])]
     pub authorization_webhook_version: String,
     /// How long its permissions are remembered.
-    #[arg(long, value_name = "DURATION", default_value = "5m")]
-    pub authorization_webhook_cache_authorized_ttl: String,
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub authorization_webhook_cache_authorized_ttl: Duration,
     /// How long its refusals are remembered.
-    #[arg(long, value_name = "DURATION", default_value = "30s")]
-    pub authorization_webhook_cache_unauthorized_ttl: String,
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub authorization_webhook_cache_unauthorized_ttl: Duration,
 }
 
 /// Upstream's limits of `--service-account-max-token-expiration`, in seconds.
@@ -180,8 +181,7 @@ impl AuthArgs {
         if let Some(path) = &self.authentication_token_webhook_config_file {
             let flag = "authentication-token-webhook-config-file";
             let target = Target::from_kubeconfig(path).map_err(|e| anyhow!("--{flag}={}: {e}", path.display()))?;
-            let ttl =
-                duration("authentication-token-webhook-cache-ttl", &self.authentication_token_webhook_cache_ttl)?;
+            let ttl = self.authentication_token_webhook_cache_ttl;
             let version = &self.authentication_token_webhook_version;
             let webhook = authn::webhook::Webhook::new(target, client.clone(), version, tokens.api_audiences(), ttl);
             kinds.push(Arc::new(webhook));
@@ -305,14 +305,8 @@ impl AuthArgs {
                     target,
                     version: self.authorization_webhook_version.clone(),
                     timeout: WEBHOOK_TIMEOUT,
-                    authorized_ttl: duration(
-                        "authorization-webhook-cache-authorized-ttl",
-                        &self.authorization_webhook_cache_authorized_ttl,
-                    )?,
-                    unauthorized_ttl: duration(
-                        "authorization-webhook-cache-unauthorized-ttl",
-                        &self.authorization_webhook_cache_unauthorized_ttl,
-                    )?,
+                    authorized_ttl: self.authorization_webhook_cache_authorized_ttl,
+                    unauthorized_ttl: self.authorization_webhook_cache_unauthorized_ttl,
                     failure_policy: authz::webhook::FailurePolicy::NoOpinion,
                     conditions: Vec::new(),
                 })
@@ -351,10 +345,10 @@ impl AuthArgs {
         options.api_audiences = self.api_audiences.clone();
         options.jwks_uri = self.service_account_jwks_uri.clone();
         options.extend_expiration = self.service_account_extend_token_expiration;
-        if let Some(text) = &self.service_account_max_token_expiration {
-            let seconds = duration("service-account-max-token-expiration", text)?.as_secs() as i64;
+        if let Some(longest) = self.service_account_max_token_expiration {
+            let seconds = longest.as_secs() as i64;
             if !TOKEN_EXPIRATION_SECONDS.contains(&seconds) {
-                bail!("--service-account-max-token-expiration={text}: must be between 1 hour and 2^32 seconds");
+                bail!("--service-account-max-token-expiration={longest:?}: must be between 1 hour and 2^32 seconds");
             }
             options.expiration_seconds_max = Some(seconds);
         }
@@ -376,12 +370,4 @@ impl AuthArgs {
 
 pub fn read(path: &Path, flag: &str) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("--{flag}={}: failed to read the file", path.display()))
-}
-
-/// Go's notation: `90s`, `1h30m`.
-pub fn duration(flag: &str, text: &str) -> Result<std::time::Duration> {
-    api::codec::scalar::parse_duration(text)
-        .and_then(|nanos| u64::try_from(nanos).ok())
-        .map(std::time::Duration::from_nanos)
-        .with_context(|| format!("--{flag}={text}: must be a duration such as 30s, 5m or 24h"))
 }

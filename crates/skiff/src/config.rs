@@ -35,6 +35,9 @@ pub struct ServerArgs {
     /// More names and addresses for the API server's certificate.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub tls_san: Vec<String>,
+    /// How long the cluster's own certificates live; they are renewed while the server runs, when a quarter is left.
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = duration)]
+    pub certificate_lifetime: Duration,
     /// Addresses of pods.
     #[arg(long, default_value = "10.42.0.0/16")]
     pub cluster_cidr: IpNet,
@@ -151,6 +154,9 @@ impl ServerArgs {
             && !self.service_cidr.contains(&dns)
         {
             bail!("--cluster-dns={dns} lies outside --service-cidr={}", self.service_cidr);
+        }
+        if self.certificate_lifetime < Duration::from_secs(10) {
+            bail!("--certificate-lifetime={:?}: must be at least 10s", self.certificate_lifetime);
         }
         crate::node::labels(&self.node_label)?;
         for t in &self.node_taint {

@@ -4,7 +4,7 @@ use crate::auth::Auth;
 use crate::config::ServerArgs;
 use crate::layout::Layout;
 use crate::server::Host;
-use crate::{supervision, version};
+use crate::{renewal, supervision, version};
 use anyhow::{Context, Result, anyhow};
 use apiserver::authn::User;
 use apiserver::authn::service_account::legacy;
@@ -38,6 +38,7 @@ pub struct ControlPlane {
 struct Inner {
     pub server: Arc<Server>,
     pub pki: Arc<Pki>,
+    kubelet_certificate: Arc<ServingCert>,
     store: Arc<dyn Store>,
     informers: Informers,
     /// Cancelled when the API server's loop has ended.
@@ -61,17 +62,18 @@ impl ControlPlane {
         let service_ip = args.service_address(1)?;
         let advertised = args.advertise_address.unwrap_or(host.node_ip);
         let port = listener.local_addr()?.port();
-        let pki = Pki::load_or_create(
-            &layout.pki(),
-            &PkiOptions {
-                node_name: host.node_name.clone(),
-                node_ips: vec![host.node_ip, advertised],
-                service_ip,
-                cluster_domain: args.cluster_domain.clone(),
-                extra_sans: args.tls_san.clone(),
-            },
-        )
-        .context("failed to make the cluster's certificates")?;
+        let names = PkiOptions {
+            node_name: host.node_name.clone(),
+            node_ips: vec![host.node_ip, advertised],
+            service_ip,
+            cluster_domain: args.cluster_domain.clone(),
+            extra_sans: args.tls_san.clone(),
+        };
+        let (pki_dir, life) = (layout.pki(), args.certificate_lifetime.as_secs() as i64);
+        let make = move |now: i64| {
+            Pki::load_or_create_living(&pki_dir, &names, life, now).context("failed to make the cluster's certificates")
+        };
+        let pki = make(jiff::Timestamp::now().as_second())?;
         let pki = Arc::new(pki);
         write_kubeconfig(args, layout, &pki, port)?;
 
@@ -162,8 +164,16 @@ impl ControlPlane {
         server.health.set_ready("poststarthook/rbac/bootstrap-roles", Ok(()));
         server.health.set_ready("informer-sync", Ok(()));
 
-        let cert = ServingCert::new(&pki.apiserver)?;
-        let tls = Arc::new(pki.server_config(cert)?);
+        let (cert, kubelet_certificate) = (ServingCert::new(&pki.apiserver)?, ServingCert::new(&pki.kubelet_server)?);
+        let tls = Arc::new(pki.server_config(cert.clone())?);
+        let users = renewal::Users { server: server.clone(), apiserver: cert, kubelet: kubelet_certificate.clone() };
+        let (own_args, own_layout) = (args.clone(), layout.clone());
+        let renew = move |now: i64| {
+            let pki = make(now)?;
+            write_kubeconfig(&own_args, &own_layout, &pki, port)?;
+            Ok(pki)
+        };
+        let renewing = renewal::run(pki.renew_at(), renew, users, shutdown.clone());
         let (serving, cut) = (server.clone().serve(listener, tls), Shutdown::new());
         let guard = cut.clone().drop_guard();
         tasks.push(tokio::spawn(async move {
@@ -186,6 +196,7 @@ impl ControlPlane {
                 Ok::<_, std::convert::Infallible>(())
             }
         }));
+        tasks.push(tokio::spawn(renewing));
         tasks.push(tokio::spawn(legacy::record_uses(server.clone(), legacy_uses, shutdown.clone())));
         let checking = server.clone();
         tasks.push(supervisor.keep("policy-type-checking", move |life| {
@@ -240,6 +251,11 @@ impl ControlPlane {
                 audit_tasks: parking_lot::Mutex::new(audit_tasks),
             }),
         })
+    }
+
+    /// What this machine's kubelet shows; it is replaced when it is renewed.
+    pub fn kubelet_certificate(&self) -> Arc<ServingCert> {
+        self.inner.kubelet_certificate.clone()
     }
 
     pub fn pki(&self) -> &Pki {

@@ -8,6 +8,7 @@ mod control_plane;
 mod layout;
 mod node;
 mod pid_file;
+mod renewal;
 mod server;
 mod supervision;
 mod version;

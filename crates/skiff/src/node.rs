@@ -70,8 +70,7 @@ pub async fn start(
     options.cluster_domain = args.cluster_domain.clone();
     options.resolv_conf = args.resolv_conf.clone();
     options.listen = Some(SocketAddr::new(args.bind_address, args.kubelet_port));
-    options.tls_cert_pem = Some(pki.kubelet_server.cert_pem.clone().into_bytes());
-    options.tls_key_pem = Some(pki.kubelet_server.key_pem.clone().into_bytes());
+    options.tls_certificate = Some(control_plane.kubelet_certificate());
     options.client_ca_pem = Some(pki.ca.cert_pem.clone().into_bytes());
     options.max_pods = args.max_pods;
     if let Some(text) = &args.eviction_hard {

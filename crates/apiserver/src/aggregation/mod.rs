@@ -41,7 +41,8 @@ pub struct Aggregator {
     outbound: Client,
     reader: Reader,
     /// The front proxy's certificate, which extension servers trust to say who asks.
-    identity: Arc<Identity>,
+    identity: ArcSwap<Identity>,
+    identity_changed: Notify,
 }
 
 /// One group version that another server serves. Made anew when its APIService's spec changes.
@@ -56,6 +57,7 @@ pub struct Remote {
     pub service: String,
     pub port: u16,
     spec: Value,
+    identity: Arc<Identity>,
     target: Result<Target, String>,
     available: AtomicBool,
     documents: Mutex<Arc<Documents>>,
@@ -92,6 +94,7 @@ impl Remote {
             service: name,
             port,
             spec: spec.clone(),
+            identity: identity.clone(),
             target,
             // What was last known holds until the first check is done.
             available: AtomicBool::new(condition.is_some_and(|c| c["status"] == "True")),
@@ -124,7 +127,19 @@ fn condition(object: &Value) -> Option<&Value> {
 
 impl Aggregator {
     pub fn new(reader: Reader, outbound: Client, identity: Arc<Identity>) -> Aggregator {
-        Aggregator { remotes: ArcSwap::default(), outbound, reader, identity }
+        Aggregator {
+            remotes: ArcSwap::default(),
+            outbound,
+            reader,
+            identity: ArcSwap::new(identity),
+            identity_changed: Notify::new(),
+        }
+    }
+
+    /// Extension servers are shown this certificate from now on.
+    pub fn replace_identity(&self, front_proxy_client: &Identity) {
+        self.identity.store(Arc::new(front_proxy_client.clone()));
+        self.identity_changed.notify_one();
     }
 
     /// Who serves this path, where it isn't this server.

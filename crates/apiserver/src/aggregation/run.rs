@@ -59,6 +59,7 @@ pub async fn run(server: Arc<Server>, shutdown: Shutdown) {
                     return;
                 }
                 _ = server.registry.catalogue_changed.notified() => register(&server, false).await,
+                _ = server.aggregator.identity_changed.notified() => keep(&server, &mut keepers, &shutdown),
                 events = own.next(BATCH) => {
                     let Ok(events) = events else { break };
                     if events.is_empty() {
@@ -129,16 +130,17 @@ async fn register(server: &Arc<Server>, starting: bool) {
 fn keep(server: &Arc<Server>, keepers: &mut Keepers, shutdown: &Shutdown) {
     let aggregator = &server.aggregator;
     let Ok(objects) = aggregator.reader.list(GROUP, "apiservices", "") else { return };
+    let identity = aggregator.identity.load_full();
     let mut wanted: BTreeMap<String, Arc<Remote>> = BTreeMap::new();
     for object in objects {
         let object = object.value();
         let name = object["metadata"]["name"].as_str().unwrap_or("").to_string();
         match keepers.get(&name) {
-            Some((remote, _)) if remote.spec == object["spec"] => {
+            Some((remote, _)) if remote.spec == object["spec"] && Arc::ptr_eq(&remote.identity, &identity) => {
                 wanted.insert(name, remote.clone());
             }
             _ => {
-                if let Some(remote) = Remote::new(&object, &aggregator.identity) {
+                if let Some(remote) = Remote::new(&object, &identity) {
                     wanted.insert(name, Arc::new(remote));
                 }
             }

@@ -363,6 +363,9 @@ fn resource_slice(a: &Attributes, node: &str) -> Result<(), String> {
 
 fn read_node(a: &Attributes, node: &str) -> Result<(), String> {
     if a.subresource.is_empty() && matches!(a.verb.as_str(), "get" | "list" | "watch") && a.name != node {
+        if a.name.is_empty() {
+            return Err(format!("node '{node}' cannot read all nodes, only its own Node object"));
+        }
         return Err(format!("node '{node}' cannot read '{}', only its own Node object", a.name));
     }
     Ok(())
@@ -481,6 +484,7 @@ mod tests {
             (ask("get", "", "pods", "d", "q"), unrelated),
             (ask("list", "", "pods", "", ""), "can only list/watch pods with spec.nodeName field selector"),
             (ask("get", "", "nodes", "", "n2"), "node 'n1' cannot read 'n2', only its own Node object"),
+            (ask("list", "", "nodes", "", ""), "node 'n1' cannot read all nodes, only its own Node object"),
             (ask("delete", "", "nodes", "", "n1"), ""),
             (
                 ask("get", "coordination.k8s.io", "leases", "kube-node-lease", "n2"),

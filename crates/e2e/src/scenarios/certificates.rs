@@ -230,3 +230,34 @@ pub fn the_api_of_signing_requests(c: &Cluster) -> Result<()> {
         Ok(())
     })
 }
+
+/// With certificates that live for seconds, the server goes on: new ones are shown, the kubeconfig works, the node
+/// is reached, and nothing restarts.
+pub fn renewed_while_the_server_runs(c: &Cluster) -> Result<()> {
+    c.serve(&["--certificate-lifetime=16s"])?;
+    c.wait_ready()?;
+    let pid = c.server_pid();
+    let shown = |port: u16| -> Result<String> {
+        let script = format!("openssl s_client -connect 127.0.0.1:{port} </dev/null 2>/dev/null | openssl x509 -noout -serial");
+        c.must(&["sh", "-c", &script])
+    };
+    let (api, kubelet) = (shown(6443)?, shown(10250)?);
+    let config = std::fs::read_to_string(c.kubeconfig())?;
+    let copy = c.dir().join("old.kubeconfig");
+    std::fs::write(&copy, &config)?;
+    let fronted = std::fs::read(c.data_dir().join("pki/front-proxy-client.crt"))?;
+    c.wait(Duration::from_secs(40), "new certificates", || {
+        Ok(shown(6443)? != api && shown(10250)? != kubelet && std::fs::read_to_string(c.kubeconfig())? != config)
+    })?;
+    ensure!(std::fs::read(c.data_dir().join("pki/front-proxy-client.crt"))? != fronted);
+    // Beyond the first ones' end: who holds an old copy is out, everybody else goes on.
+    c.wait(Duration::from_secs(40), "the old kubeconfig to end", || {
+        let old = c.kubectl_run(&["--kubeconfig", copy.to_str().context("path")?, "get", "nodes"])?;
+        Ok(!old.ok)
+    })?;
+    c.kubectl(&["get", "nodes"])?;
+    // The API server shows its own new certificate to the kubelet, which shows its own.
+    c.kubectl(&["get", "--raw", "/api/v1/nodes/node1/proxy/healthz"])?;
+    ensure!(c.server_pid() == pid && c.kubectl(&["get", "--raw", "/readyz"])? == "ok");
+    Ok(())
+}

@@ -9,6 +9,7 @@ mod encodings;
 pub mod etcd;
 pub mod fuzz;
 mod job_rules;
+mod identity;
 mod jobs;
 mod kubectl;
 mod namespace;
@@ -23,6 +24,7 @@ pub mod robustness;
 pub mod security;
 mod semantics;
 pub mod shop;
+mod service_accounts;
 mod streams;
 mod supervision;
 mod verbs;
@@ -156,6 +158,40 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "certificates/the API of signing requests",
         on: On::Shared,
         run: certificates::the_api_of_signing_requests,
+    },
+    Scenario {
+        name: "certificates/are renewed while the server runs",
+        on: On::Empty,
+        run: certificates::renewed_while_the_server_runs,
+    },
+    Scenario { name: "identity/OpenID Connect", on: On::Empty, run: identity::openid_connect },
+    Scenario { name: "identity/tokens of others", on: On::Empty, run: identity::tokens_of_others },
+    Scenario { name: "identity/tokens in Secrets", on: On::Shared, run: identity::tokens_in_secrets },
+    Scenario { name: "identity/authorization webhooks", on: On::Empty, run: identity::authorization_webhooks },
+    Scenario {
+        name: "identity/bad configurations are told",
+        on: On::Empty,
+        run: identity::bad_configurations_are_told,
+    },
+    Scenario {
+        name: "service accounts/live from creation to deletion",
+        on: On::Shared,
+        run: service_accounts::live_from_creation_to_deletion,
+    },
+    Scenario {
+        name: "service accounts/tokens are mounted as asked",
+        on: On::Shared,
+        run: service_accounts::tokens_are_mounted_as_asked,
+    },
+    Scenario {
+        name: "service accounts/tokens can be verified by others",
+        on: On::Shared,
+        run: service_accounts::tokens_can_be_verified_by_others,
+    },
+    Scenario {
+        name: "service accounts/reviews agree with what happens",
+        on: On::Shared,
+        run: service_accounts::reviews_agree_with_what_happens,
     },
     Scenario {
         name: "robustness/hostile peers disturb nobody",

@@ -43,11 +43,7 @@ pub struct Bound {
 /// `None` without an address or a certificate.
 pub async fn bind(context: Arc<Context>) -> Result<Option<Bound>, ServeError> {
     let o = &context.options;
-    let (Some(address), Some(cert), Some(key)) = (o.listen, &o.tls_cert_pem, &o.tls_key_pem) else {
-        return Ok(None);
-    };
-    let certs = CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(key)?;
+    let Some(address) = o.listen else { return Ok(None) };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
@@ -66,7 +62,14 @@ pub async fn bind(context: Arc<Context>) -> Result<Option<Bound>, ServeError> {
         }
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_single_cert(certs, key)?;
+    let mut config = match (&o.tls_certificate, &o.tls_cert_pem, &o.tls_key_pem) {
+        (Some(resolver), _, _) => builder.with_cert_resolver(resolver.clone()),
+        (None, Some(cert), Some(key)) => {
+            let certs = CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>()?;
+            builder.with_single_cert(certs, PrivateKeyDer::from_pem_slice(key)?)?
+        }
+        _ => return Ok(None),
+    };
     // Upgrades (exec, attach, port-forward) exist in HTTP/1.1 only.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
