@@ -243,6 +243,7 @@ impl ControlPlane {
             inner: Arc::new(Inner {
                 server,
                 pki,
+                kubelet_certificate,
                 store,
                 informers,
                 cut,
