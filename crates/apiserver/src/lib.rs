@@ -12,6 +12,7 @@ pub mod config_file;
 pub mod custom;
 pub mod discovery;
 pub mod draining;
+pub mod encryption;
 pub mod expiring;
 pub mod flow;
 pub mod health;

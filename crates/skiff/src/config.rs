@@ -125,6 +125,8 @@ pub struct ServerArgs {
     /// AdmissionConfiguration (YAML) of plugins that can be configured.
     #[arg(long, value_name = "FILE")]
     pub admission_control_config_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub encryption: crate::encryption::EncryptionArgs,
     /// More logs.
     #[arg(long, short = 'v')]
     pub debug: bool,

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use apiserver::authn::User;
 use apiserver::authn::service_account::legacy;
 use apiserver::draining::Draining;
+use apiserver::encryption::Encryption;
 use apiserver::pki::{Pki, PkiOptions, ServingCert};
 use apiserver::reader::Reader;
 use apiserver::registry::{Catalogue, Registry};
@@ -58,7 +59,8 @@ impl ControlPlane {
         shutdown: Shutdown,
         supervisor: &Supervisor,
     ) -> Result<ControlPlane> {
-        let store = open_store(args, layout).await?;
+        let encryption = args.encryption.open(layout).await?;
+        let store = open_store(args, layout, encryption.as_ref()).await?;
         let service_ip = args.service_address(1)?;
         let advertised = args.advertise_address.unwrap_or(host.node_ip);
         let port = listener.local_addr()?.port();
@@ -90,6 +92,7 @@ impl ControlPlane {
         )?;
         let registry = Registry {
             store: store.clone(),
+            encryption: encryption.clone(),
             catalogue_changed: Default::default(),
             catalogue: ArcSwap::from_pointee(Catalogue::new(api::catalogue::builtin())),
             custom: custom::Custom::new(outbound.clone(), Box::new(api::custom::rules)),
@@ -188,6 +191,10 @@ impl ControlPlane {
                 Ok::<_, std::convert::Infallible>(())
             }
         }));
+        if let Some(encryption) = encryption {
+            let keeping = args.encryption.clone().keep(layout.clone(), encryption, server.clone(), shutdown.clone());
+            tasks.push(tokio::spawn(keeping));
+        }
         let guarded = server.clone();
         tasks.push(supervisor.keep("priority and fairness", move |life| {
             let server = guarded.clone();
@@ -376,10 +383,16 @@ fn flow_options(args: &ServerArgs) -> flow::Options {
     }
 }
 
-async fn open_store(args: &ServerArgs, layout: &Layout) -> Result<Arc<dyn Store>> {
+async fn open_store(
+    args: &ServerArgs,
+    layout: &Layout,
+    encryption: Option<&Arc<Encryption>>,
+) -> Result<Arc<dyn Store>> {
+    let transformer = encryption.map(|e| e.clone() as Arc<dyn store::Transformer>);
     let Some(endpoints) = &args.datastore_endpoint else {
         let options = store::embedded::Options {
             history_window: args.etcd_compaction_interval,
+            transformer,
             ..store::embedded::Options::new(layout.store())
         };
         return tokio::task::spawn_blocking(move || store::embedded::open(options)).await?.map_err(|e| {
@@ -401,6 +414,7 @@ async fn open_store(args: &ServerArgs, layout: &Layout) -> Result<Arc<dyn Store>
         cert: read(&args.datastore_certfile)?,
         key: read(&args.datastore_keyfile)?,
         history_window: args.etcd_compaction_interval,
+        transformer,
         ..Default::default()
     })
     .await

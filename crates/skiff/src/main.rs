@@ -5,6 +5,7 @@ mod auth;
 mod commands;
 mod config;
 mod control_plane;
+mod encryption;
 mod layout;
 mod node;
 mod pid_file;

@@ -71,6 +71,8 @@ impl Catalogue {
 /// The engine's state.
 pub struct Registry {
     pub store: Arc<dyn Store>,
+    /// Of what the store makes durable; `None`: there is none.
+    pub encryption: Option<Arc<crate::encryption::Encryption>>,
     pub catalogue: ArcSwap<Catalogue>,
     /// Told whenever `catalogue` was swapped.
     pub catalogue_changed: tokio::sync::Notify,

@@ -145,6 +145,7 @@ pub struct View {
 impl View {
     /// One entry. Costs nothing where a built-in kind's bytes are what its readers see.
     pub async fn see_one(&self, entry: Entry) -> Result<Item> {
+        readable(&entry)?;
         if self.row.custom.is_none() && stored::is_storage(&self.row) {
             return Ok(Item { entry, value: None });
         }
@@ -154,6 +155,7 @@ impl View {
 
     /// Entries in the version of the row, in their order.
     pub async fn see(&self, entries: Vec<Entry>) -> Result<Vec<Item>> {
+        entries.iter().try_for_each(readable)?;
         if let Some(definition) = &self.row.custom {
             return see_custom(&self.custom, &self.row, definition, entries).await;
         }
@@ -165,6 +167,14 @@ impl View {
             Item { entry, value: Some(Arc::new(value)) }
         });
         Ok(items.collect())
+    }
+}
+
+/// What can't be decrypted can't be seen, and no list that should have it is whole.
+fn readable(entry: &Entry) -> Result<()> {
+    match entry.is_sealed() {
+        true => Err(crate::encryption::unreadable(&entry.key)),
+        false => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@ mod custom_resources;
 mod encodings;
 pub mod etcd;
 pub mod fuzz;
+mod guarding;
 mod job_rules;
 mod identity;
 mod jobs;
@@ -316,5 +317,38 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "semantics/garbage goes, orphans stay", on: On::Shared, run: semantics::garbage },
     Scenario { name: "semantics/namespaces live and end", on: On::Shared, run: semantics::namespaces },
     Scenario { name: "semantics/discovery", on: On::Shared, run: semantics::discovery },
+    Scenario {
+        name: "guarding/priority and fairness limits who asks too much",
+        on: On::Shared,
+        run: guarding::fairness_limits_who_asks_too_much,
+    },
+    Scenario {
+        name: "guarding/flow control objects are kept",
+        on: On::Shared,
+        run: guarding::flow_control_objects_are_kept,
+    },
+    Scenario { name: "guarding/FlowSchema API", on: On::Shared, run: guarding::flow_schema_api },
+    Scenario {
+        name: "guarding/PriorityLevelConfiguration API",
+        on: On::Shared,
+        run: guarding::priority_level_configuration_api,
+    },
+    Scenario { name: "guarding/requests have limits", on: On::Shared, run: guarding::requests_have_limits },
+    Scenario { name: "guarding/health is told by name", on: On::Shared, run: guarding::health_is_told_by_name },
+    Scenario {
+        name: "guarding/audit records what the policy says",
+        on: On::Empty,
+        run: guarding::audit_records_what_the_policy_says,
+    },
+    Scenario {
+        name: "guarding/Secrets are encrypted on disk",
+        on: On::Empty,
+        run: guarding::secrets_are_encrypted_on_disk,
+    },
+    Scenario {
+        name: "guarding/stops break nobody's request",
+        on: On::Empty,
+        run: guarding::stops_break_nobodys_request,
+    },
     Scenario { name: "fuzz/no request makes a 5xx", on: On::Empty, run: fuzz::no_request_makes_a_5xx },
 ];

@@ -1,5 +1,7 @@
 //! `skiff bench`: a load on the API of any cluster, and what it could bear. Prints figures, judges nothing.
 
+mod fan_out;
+
 use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -22,6 +24,15 @@ pub struct Args {
     /// Objects in the LIST measurement.
     #[arg(long, default_value_t = 10_000)]
     objects: usize,
+    /// Watchers of the same objects; 0 leaves watches out.
+    #[arg(long, default_value_t = 1000)]
+    watchers: usize,
+    /// Events per second that they hear of.
+    #[arg(long, default_value_t = 100)]
+    events: u64,
+    /// The API server's process, where it is on this machine: its memory is told, too.
+    #[arg(long)]
+    pid: Option<u32>,
     /// Pods created one after another, and at once; 0 leaves pods out.
     #[arg(long, default_value_t = 50)]
     pods: usize,
@@ -79,7 +90,21 @@ async fn measure(args: &Args, config: &Config, client: &Client, ns: &str) -> Res
         .await?;
         f.print(&format!("ConfigMap GETs, {connections} connections"));
     }
+    storms(config, args, ns, made).await?;
+    let before = args.pid.and_then(pss);
+    let already = serial.load(Ordering::Relaxed);
     fill(config, ns, &serial, args.objects, &payload).await?;
+    if let (Some(before), Some(after)) = (before, args.pid.and_then(pss)) {
+        let added = (args.objects as u64).saturating_sub(already).max(1);
+        let one = send(client, "GET", &format!("{ns}/configmaps/c-0"), None).await?.len();
+        let each = after.saturating_sub(before) as f64 / added as f64;
+        println!(
+            "{:<58} {:>12}",
+            format!("server memory (PSS), {:.1} MiB before {added} objects", before as f64 / 1048576.0),
+            format!("{:.1} MiB", after as f64 / 1048576.0)
+        );
+        println!("{:<58} {:>12}", format!("memory per object of {one} B JSON, times its size"), format!("{:.2}", each / one as f64));
+    }
     for (what, query) in [("consistent", ""), ("from cache", "&resourceVersion=0")] {
         let path = format!("{ns}/configmaps?limit={}{query}", if query.is_empty() { args.objects } else { 0 });
         let mut took = Vec::new();
@@ -98,10 +123,50 @@ async fn measure(args: &Args, config: &Config, client: &Client, ns: &str) -> Res
             took[took.len() - 1].as_secs_f64() * 1e3
         );
     }
+    if args.watchers > 0 {
+        let load = fan_out::Load { watchers: args.watchers, events: args.events, seconds: args.seconds };
+        fan_out::run(config, client, ns, load).await?;
+    }
     if args.pods > 0 {
         pods(args, client, ns).await?;
     }
     Ok(())
+}
+
+/// Updates, patches and applies, each by 32 writers to objects of their own choice.
+async fn storms(config: &Config, args: &Args, ns: &str, made: u64) -> Result<()> {
+    for (what, content_type) in [
+        ("updates (PUT)", ""),
+        ("merge patches", "application/merge-patch+json"),
+        ("server-side applies", "application/apply-patch+yaml"),
+    ] {
+        let ns = ns.to_string();
+        let f = figures(config, 32, args.seconds, move |c| {
+            let name = format!("c-{}", rand::random_range(0..made));
+            let value = rand::random::<u64>().to_string();
+            let path = format!("{ns}/configmaps/{name}");
+            async move {
+                let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"w": value}});
+                match content_type {
+                    "" => send(&c, "PUT", &path, Some(body.to_string())).await.map(drop),
+                    "application/apply-patch+yaml" => {
+                        fan_out::patch(&c, &format!("{path}?fieldManager=bench&force=true"), content_type, body).await
+                    }
+                    _ => fan_out::patch(&c, &path, content_type, body).await,
+                }
+            }
+        })
+        .await?;
+        f.print(&format!("ConfigMap {what}, 32 connections"));
+    }
+    Ok(())
+}
+
+/// Proportional set size, bytes.
+fn pss(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 struct Figures {

@@ -1,0 +1,325 @@
+//! KMS v2: keys that a plugin keeps, asked over gRPC on a Unix socket.
+//!
+//! The plugin seals one seed (again whenever it names another key id), every value gets a key of its own derived from the
+//! seed. So writing never asks the plugin, and reading asks once per seed. Source: "Using a KMS provider for data
+//! encryption", and upstream's stored form `k8s:enc:kms:v2:<name>:` with an EncryptedObject.
+
+use super::Provider;
+use super::providers::{gcm_open, gcm_seal};
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use prost::Message;
+use ring::hkdf;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use stdx::Shutdown;
+use tonic::client::Grpc;
+use tonic::transport::{Channel, Endpoint};
+use tonic_prost::ProstCodec;
+
+/// How often the plugin is asked how it is, and while it isn't well.
+const STATUS_INTERVAL: Duration = Duration::from_secs(60);
+const STATUS_INTERVAL_UNWELL: Duration = Duration::from_secs(10);
+const SEED: usize = 32;
+/// What makes each value's key its own, in front of the value.
+const INFO: usize = 32;
+/// Seeds that are remembered after reading.
+const SEEDS_MAX: usize = 1000;
+/// Annotations that a plugin may leave with a seed, bytes.
+const ANNOTATIONS_MAX: usize = 32 * 1024;
+
+#[derive(Clone, PartialEq, Message)]
+struct StatusRequest {}
+
+#[derive(Clone, PartialEq, Message)]
+struct StatusResponse {
+    #[prost(string, tag = "1")]
+    version: String,
+    #[prost(string, tag = "2")]
+    healthz: String,
+    #[prost(string, tag = "3")]
+    key_id: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct EncryptRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    plaintext: Vec<u8>,
+    #[prost(string, tag = "2")]
+    uid: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct EncryptResponse {
+    #[prost(bytes = "vec", tag = "1")]
+    ciphertext: Vec<u8>,
+    #[prost(string, tag = "2")]
+    key_id: String,
+    #[prost(map = "string, bytes", tag = "3")]
+    annotations: HashMap<String, Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DecryptRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    ciphertext: Vec<u8>,
+    #[prost(string, tag = "2")]
+    uid: String,
+    #[prost(string, tag = "3")]
+    key_id: String,
+    #[prost(map = "string, bytes", tag = "4")]
+    annotations: HashMap<String, Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DecryptResponse {
+    #[prost(bytes = "vec", tag = "1")]
+    plaintext: Vec<u8>,
+}
+
+/// What is stored behind the prefix.
+#[derive(Clone, PartialEq, Message)]
+struct EncryptedObject {
+    #[prost(bytes = "vec", tag = "1")]
+    encrypted_data: Vec<u8>,
+    #[prost(string, tag = "2")]
+    key_id: String,
+    #[prost(bytes = "vec", tag = "3")]
+    encrypted_dek_source: Vec<u8>,
+    #[prost(map = "string, bytes", tag = "4")]
+    annotations: HashMap<String, Vec<u8>>,
+    /// 0: the DEK is an AES-GCM key; 1: it is the seed that keys are derived from.
+    #[prost(int32, tag = "5")]
+    encrypted_dek_source_type: i32,
+}
+
+const SEED_TYPE: i32 = 1;
+
+pub struct Kms {
+    name: String,
+    endpoint: String,
+    prefix: String,
+    channel: Channel,
+    timeout: Duration,
+    /// What values are sealed with now.
+    current: ArcSwapOption<Current>,
+    /// Opened seeds by their sealed form.
+    seeds: Mutex<HashMap<Vec<u8>, Arc<Vec<u8>>>>,
+    health: Mutex<Result<(), String>>,
+}
+
+struct Current {
+    seed: Vec<u8>,
+    sealed: EncryptResponse,
+}
+
+impl Kms {
+    /// Connects when first asked.
+    pub fn new(name: &str, endpoint: &str, socket: &str, timeout: Duration) -> Kms {
+        let socket = PathBuf::from(socket);
+        // The address is never looked at.
+        let channel = Endpoint::from_static("http://kms").connect_with_connector_lazy(tower::service_fn(move |_| {
+            let socket = socket.clone();
+            async move { tokio::net::UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
+        }));
+        Kms {
+            name: name.to_string(),
+            endpoint: endpoint.to_string(),
+            prefix: format!("k8s:enc:kms:v2:{name}:"),
+            channel,
+            timeout,
+            current: ArcSwapOption::empty(),
+            seeds: Mutex::default(),
+            health: Mutex::new(Err("the plugin has not answered yet".into())),
+        }
+    }
+
+    pub fn is(&self, name: &str, endpoint: &str) -> bool {
+        self.name == name && self.endpoint == endpoint
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn call<Q, A>(&self, method: &'static str, request: Q) -> Result<A, String>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let call = async {
+            let mut grpc = Grpc::new(self.channel.clone());
+            grpc.ready().await.map_err(|e| format!("KMS plugin {:?}: {e}", self.name))?;
+            let path = http::uri::PathAndQuery::from_static(method);
+            let answer = grpc.unary(tonic::Request::new(request), path, ProstCodec::<Q, A>::default()).await;
+            answer.map(tonic::Response::into_inner).map_err(|s| format!("KMS plugin {:?}: {}", self.name, s.message()))
+        };
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(done) => done,
+            Err(_) => Err(format!("KMS plugin {:?}: no answer within {:?}", self.name, self.timeout)),
+        }
+    }
+
+    /// Asks the plugin how it is and which key it uses, and makes a new seed when that is another one.
+    pub async fn refresh(&self) -> Result<(), String> {
+        let done = self.look().await;
+        *self.health.lock() = done.clone();
+        done
+    }
+
+    async fn look(&self) -> Result<(), String> {
+        let status: StatusResponse = self.call("/v2.KeyManagementService/Status", StatusRequest {}).await?;
+        if !matches!(status.version.as_str(), "v2" | "v2beta1") {
+            return Err(format!("KMS plugin {:?} speaks version {:?}, not v2", self.name, status.version));
+        }
+        if status.healthz != "ok" {
+            return Err(format!("KMS plugin {:?} says: {}", self.name, status.healthz));
+        }
+        if status.key_id.is_empty() || status.key_id.len() > 1024 {
+            return Err(format!("KMS plugin {:?} has a bad key id", self.name));
+        }
+        if self.current.load().as_ref().is_some_and(|c| c.sealed.key_id == status.key_id) {
+            return Ok(());
+        }
+        let seed = rand::random::<[u8; SEED]>().to_vec();
+        let uid = uuid::Uuid::new_v4().to_string();
+        let request = EncryptRequest { plaintext: seed.clone(), uid };
+        let sealed: EncryptResponse = self.call("/v2.KeyManagementService/Encrypt", request).await?;
+        let annotations: usize = sealed.annotations.iter().map(|(k, v)| k.len() + v.len()).sum();
+        if sealed.ciphertext.is_empty() || sealed.ciphertext.len() > 1024 || annotations > ANNOTATIONS_MAX {
+            return Err(format!("KMS plugin {:?} gave a bad answer to Encrypt", self.name));
+        }
+        // It names the key that it used, which may be newer already.
+        tracing::info!(plugin = self.name, key = sealed.key_id, "values are encrypted under a new key");
+        self.remember(sealed.ciphertext.clone(), Arc::new(seed.clone()));
+        self.current.store(Some(Arc::new(Current { seed, sealed })));
+        Ok(())
+    }
+
+    /// Looks again and again, until shutdown.
+    pub async fn keep(self: Arc<Self>, shutdown: Shutdown) {
+        loop {
+            let pause = if self.health().is_ok() { STATUS_INTERVAL } else { STATUS_INTERVAL_UNWELL };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            if let Err(error) = self.refresh().await {
+                tracing::warn!(plugin = self.name, error, "the KMS plugin is not well");
+            }
+        }
+    }
+
+    fn remember(&self, sealed: Vec<u8>, seed: Arc<Vec<u8>>) {
+        let mut seeds = self.seeds.lock();
+        if seeds.len() >= SEEDS_MAX {
+            seeds.clear();
+        }
+        seeds.insert(sealed, seed);
+    }
+
+    fn seed(&self, object: &EncryptedObject) -> Result<Arc<Vec<u8>>, String> {
+        if let Some(seed) = self.seeds.lock().get(&object.encrypted_dek_source) {
+            return Ok(seed.clone());
+        }
+        let request = DecryptRequest {
+            ciphertext: object.encrypted_dek_source.clone(),
+            uid: uuid::Uuid::new_v4().to_string(),
+            key_id: object.key_id.clone(),
+            annotations: object.annotations.clone(),
+        };
+        // Stores read at start and when etcd tells of changes, and seeds are few: waiting here is fine.
+        let asked = self.call::<_, DecryptResponse>("/v2.KeyManagementService/Decrypt", request);
+        let answer = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(asked))?;
+        let seed = Arc::new(answer.plaintext);
+        self.remember(object.encrypted_dek_source.clone(), seed.clone());
+        Ok(seed)
+    }
+}
+
+impl Provider for Kms {
+    fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn seal(&self, key: &str, value: &[u8]) -> Result<Vec<u8>, String> {
+        let current = self.current.load_full().ok_or_else(|| match self.health() {
+            Err(why) => why,
+            Ok(()) => "the plugin has no key yet".to_string(),
+        })?;
+        let info: [u8; INFO] = rand::random();
+        let data = gcm_seal(&derive(&current.seed, &info)?, key.as_bytes(), value)?;
+        let object = EncryptedObject {
+            encrypted_data: [&info[..], &data].concat(),
+            key_id: current.sealed.key_id.clone(),
+            encrypted_dek_source: current.sealed.ciphertext.clone(),
+            annotations: current.sealed.annotations.clone(),
+            encrypted_dek_source_type: SEED_TYPE,
+        };
+        Ok(object.encode_to_vec())
+    }
+
+    fn open(&self, key: &str, rest: &[u8]) -> Result<(Vec<u8>, bool), String> {
+        let object = EncryptedObject::decode(rest).map_err(|e| format!("failed to decode the stored form: {e}"))?;
+        let seed = self.seed(&object)?;
+        let data = object.encrypted_data.as_slice();
+        let value = match object.encrypted_dek_source_type {
+            SEED_TYPE => {
+                let (info, data) = data.split_at_checked(INFO).ok_or("the stored data is too short")?;
+                gcm_open(&derive(&seed, info)?, key.as_bytes(), data)?
+            }
+            // What older versions stored.
+            _ => gcm_open(&seed, key.as_bytes(), data)?,
+        };
+        let old = self.current.load().as_ref().is_some_and(|c| c.sealed.key_id != object.key_id);
+        Ok((value, old || object.encrypted_dek_source_type != SEED_TYPE))
+    }
+
+    fn health(&self) -> Result<(), String> {
+        self.health.lock().clone()
+    }
+}
+
+/// HKDF-Expand with SHA-256: the value's own key.
+fn derive(seed: &[u8], info: &[u8]) -> Result<[u8; 32], String> {
+    let prk = hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, seed);
+    let mut key = [0; 32];
+    let parts = [info];
+    prk.expand(&parts, hkdf::HKDF_SHA256)
+        .and_then(|okm| okm.fill(&mut key))
+        .map_err(|_| "the key can't be derived".to_string())?;
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_derived_as_rfc_5869_says() {
+        // A.1, its PRK and info; the first 32 of 42 bytes.
+        let prk = hex::decode("077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5").unwrap();
+        let info = hex::decode("f0f1f2f3f4f5f6f7f8f9").unwrap();
+        let key = derive(&prk, &info).unwrap();
+        assert_eq!(hex::encode(key), "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf");
+    }
+
+    #[tokio::test]
+    async fn values_are_sealed_under_the_plugins_seed_and_opened_again() {
+        let kms = Kms::new("p", "unix:///nowhere", "/nowhere", Duration::from_millis(50));
+        assert!(kms.seal("/k", b"x").unwrap_err().contains("not answered yet"));
+        assert!(kms.refresh().await.is_err() && kms.health().is_err());
+        let seed = vec![7u8; SEED];
+        let sealed = EncryptResponse { ciphertext: b"sealed seed".to_vec(), key_id: "1".into(), ..Default::default() };
+        kms.remember(sealed.ciphertext.clone(), Arc::new(seed.clone()));
+        kms.current.store(Some(Arc::new(Current { seed: seed.clone(), sealed: sealed.clone() })));
+        let stored = kms.seal("/registry/secrets/d/s", b"plain").unwrap();
+        assert_eq!(kms.open("/registry/secrets/d/s", &stored), Ok((b"plain".to_vec(), false)));
+        assert!(kms.open("/registry/secrets/d/other", &stored).is_err());
+        // Under another key id it is read and known to be old.
+        kms.current.store(Some(Arc::new(Current { seed, sealed: EncryptResponse { key_id: "2".into(), ..sealed } })));
+        assert_eq!(kms.open("/registry/secrets/d/s", &stored), Ok((b"plain".to_vec(), true)));
+    }
+}

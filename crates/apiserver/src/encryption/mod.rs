@@ -1,0 +1,234 @@
+//! Encryption at rest: what is written to disk or etcd, and only that, is encrypted (`--encryption-provider-config`).
+//!
+//! In: an EncryptionConfiguration ([`config`]) and the store's values. Out: values in upstream's stored form, such as
+//! `k8s:enc:aescbc:v1:key1:` and bytes, so that an etcd can be shared with or taken over from kube-apiserver. The first
+//! provider of a resource writes, any of them reads. A value that nobody can open stays as it is: reading the object
+//! fails, everything else goes on. Source: "Encrypting Confidential Data at Rest".
+
+pub mod config;
+pub mod kms;
+mod providers;
+
+pub use config::{Config, ConfigError};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use store::{KeyValue, SEALED, Transformer};
+
+/// What a provider can do. `key` is the store's, and is bound to the value where the provider's cipher can do that.
+pub trait Provider: Send + Sync + 'static {
+    /// What its values begin with, up to the name of the key.
+    fn prefix(&self) -> &str;
+    fn seal(&self, key: &str, value: &[u8]) -> Result<Vec<u8>, String>;
+    /// The part after the prefix. The flag: it was not sealed as this provider would seal it now.
+    fn open(&self, key: &str, rest: &[u8]) -> Result<(Vec<u8>, bool), String>;
+    /// Why it can't work at present.
+    fn health(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// The store's transformer. Its configuration can be exchanged while it works.
+pub struct Encryption {
+    config: ArcSwap<Config>,
+    /// Keys whose stored form isn't what would be written now.
+    stale: Mutex<HashSet<Box<str>>>,
+    /// With another configuration than this revision's: everything that is covered and older counts as stale.
+    changed_at: AtomicU64,
+}
+
+impl std::fmt::Debug for Encryption {
+    /// Nothing of keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Encryption")
+    }
+}
+
+impl Encryption {
+    pub fn new(config: Config) -> Encryption {
+        Encryption { config: ArcSwap::from_pointee(config), stale: Mutex::default(), changed_at: AtomicU64::new(0) }
+    }
+
+    /// Takes over a changed configuration. `revision`: the store's.
+    pub fn configure(&self, config: Config, revision: u64) {
+        self.config.store(Arc::new(config));
+        self.changed_at.store(revision, Ordering::Release);
+    }
+
+    /// A write of the object as it is makes sense: it would be stored in another form.
+    pub fn is_stale(&self, entry: &KeyValue) -> bool {
+        let stale = self.stale.lock();
+        if stale.contains(&*entry.key) {
+            return true;
+        }
+        entry.mod_revision.0 <= self.changed_at.load(Ordering::Acquire)
+            && resource_of(&entry.key).is_some_and(|r| self.config.load().providers(r).is_some())
+    }
+
+    /// Keys that should be written again.
+    pub fn stale_keys(&self) -> usize {
+        self.stale.lock().len()
+    }
+
+    pub fn plugins(&self) -> Vec<Arc<kms::Kms>> {
+        self.config.load().kms.clone()
+    }
+
+    pub fn health(&self) -> Result<(), String> {
+        self.config.load().health()
+    }
+}
+
+impl Transformer for Encryption {
+    fn seal(&self, key: &str, value: &Bytes) -> Result<Option<Bytes>, String> {
+        let config = self.config.load();
+        let providers = resource_of(key).and_then(|r| config.providers(r));
+        let sealed = match providers.and_then(|p| p.first()) {
+            Some(Some(provider)) => {
+                let mut out = provider.prefix().as_bytes().to_vec();
+                out.extend(provider.seal(key, value).map_err(|e| format!("failed to encrypt {key:?}: {e}"))?);
+                Some(out.into())
+            }
+            // Not covered, or `identity` first.
+            Some(None) | None => None,
+        };
+        self.stale.lock().remove(key);
+        Ok(sealed)
+    }
+
+    fn open(&self, key: &str, stored: Bytes) -> Bytes {
+        let config = self.config.load();
+        let providers = resource_of(key).and_then(|r| config.providers(r));
+        if !stored.starts_with(SEALED) {
+            let first_is_identity = providers.is_none_or(|p| p.first().is_some_and(Option::is_none));
+            self.mark(key, !first_is_identity);
+            return stored;
+        }
+        let mut why = "no matching prefix found".to_string();
+        for (i, provider) in providers.into_iter().flatten().enumerate() {
+            let Some(provider) = provider else { continue };
+            let Some(rest) = stored.strip_prefix(provider.prefix().as_bytes()) else { continue };
+            match provider.open(key, rest) {
+                Ok((value, old)) => {
+                    self.mark(key, old || i > 0);
+                    return value.into();
+                }
+                Err(e) => why = e,
+            }
+        }
+        tracing::error!(key, why, "a stored object can't be decrypted; is its key missing from the encryption configuration?");
+        stored
+    }
+}
+
+impl Encryption {
+    fn mark(&self, key: &str, stale: bool) {
+        let mut keys = self.stale.lock();
+        match stale {
+            true => drop(keys.insert(key.into())),
+            false => drop(keys.remove(key)),
+        }
+    }
+}
+
+/// `/registry/secrets/default/x` → `secrets`
+fn resource_of(key: &str) -> Option<&str> {
+    let (_, rest) = key.split_once("/registry/")?;
+    rest.split_once('/').map(|(resource, _)| resource)
+}
+
+/// The error of an object that can't be read, in upstream's words.
+pub fn unreadable(key: &str) -> meta::status::Status {
+    meta::status::Status::internal(format!("unable to transform key {key:?}: no matching prefix found"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+
+    fn key(byte: u8) -> String {
+        base64::engine::general_purpose::STANDARD.encode([byte; 32])
+    }
+
+    fn encryption(providers: &str) -> Encryption {
+        let text = format!(
+            "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  providers:\n{providers}"
+        );
+        Encryption::new(Config::parse(&text).unwrap())
+    }
+
+    const KEY: &str = "/registry/secrets/default/s";
+
+    fn entry(value: &Bytes, revision: u64) -> KeyValue {
+        KeyValue {
+            key: KEY.into(),
+            value: value.clone(),
+            create_revision: store::Revision(1),
+            mod_revision: store::Revision(revision),
+            memo: Default::default(),
+        }
+    }
+
+    #[test]
+    fn each_provider_opens_what_it_sealed_and_nothing_else() {
+        let plain = Bytes::from_static(b"{\"kind\":\"Secret\",\"data\":\"very secret\"}");
+        for kind in ["aescbc", "aesgcm", "secretbox"] {
+            let with = |name: &str, byte| format!("  - {kind}: {{keys: [{{name: {name}, secret: {}}}]}}\n", key(byte));
+            let e = encryption(&with("key1", 7));
+            let sealed = e.seal(KEY, &plain).unwrap().unwrap();
+            assert!(sealed.starts_with(format!("k8s:enc:{kind}:v1:key1:").as_bytes()), "{kind}");
+            assert!(!sealed.windows(6).any(|w| w == b"secret"[..].as_ref()));
+            assert_ne!(sealed, e.seal(KEY, &plain).unwrap().unwrap(), "never the same twice");
+            assert_eq!(e.open(KEY, sealed.clone()), plain);
+            assert!(!e.is_stale(&entry(&plain, 5)));
+            // Another key, another name, a flipped bit: it stays sealed.
+            let mut flipped = sealed.to_vec();
+            *flipped.last_mut().unwrap() ^= 1;
+            for (other, bytes) in [
+                (encryption(&with("key1", 8)), sealed.clone()),
+                (encryption(&with("key2", 7)), sealed.clone()),
+                (encryption("  - identity: {}\n"), sealed.clone()),
+                (encryption(&with("key1", 7)), flipped.into()),
+            ] {
+                let got = other.open(KEY, bytes);
+                assert!(entry(&got, 1).is_sealed() || (kind == "aescbc" && got != plain), "{kind}");
+            }
+            if kind == "aesgcm" {
+                // Bound to its place: another object's value isn't taken for this one's.
+                assert!(e.open("/registry/secrets/default/other", sealed.clone()).starts_with(SEALED));
+            }
+            // Other resources aren't touched.
+            assert!(e.seal("/registry/configmaps/default/c", &plain).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn keys_rotate_and_what_is_old_is_known() {
+        let plain = Bytes::from_static(b"{}");
+        let keys = |names: &[(&str, u8)]| {
+            let list: Vec<String> = names.iter().map(|(n, b)| format!("{{name: {n}, secret: {}}}", key(*b))).collect();
+            format!("  - aescbc: {{keys: [{}]}}\n  - identity: {{}}\n", list.join(", "))
+        };
+        let old = encryption(&keys(&[("k1", 1)])).seal(KEY, &plain).unwrap().unwrap();
+        let e = encryption(&keys(&[("k2", 2), ("k1", 1)]));
+        assert_eq!(e.open(KEY, old.clone()), plain);
+        assert!(e.is_stale(&entry(&plain, 5)) && e.stale_keys() == 1);
+        let new = e.seal(KEY, &plain).unwrap().unwrap();
+        assert!(new.starts_with(b"k8s:enc:aescbc:v1:k2:") && !e.is_stale(&entry(&plain, 6)));
+        // Plain values are read where identity is listed or nothing else was ever there, and are old.
+        assert_eq!(e.open(KEY, plain.clone()), plain);
+        assert!(e.is_stale(&entry(&plain, 5)));
+        // A configuration that changes while running makes all that is older stale.
+        e.seal(KEY, &plain).unwrap();
+        e.configure(Config::parse(&format!(
+            "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  providers:\n{}",
+            keys(&[("k3", 3), ("k2", 2)])
+        )).unwrap(), 9);
+        assert!(e.is_stale(&entry(&plain, 9)) && !e.is_stale(&entry(&plain, 10)));
+    }
+}

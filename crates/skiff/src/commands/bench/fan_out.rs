@@ -1,0 +1,94 @@
+//! Watch fan-out: many watchers of the same objects, events at a given rate, and how late each watcher hears of each.
+//!
+//! Each write carries the moment at which it was sent; a watcher compares it with its own clock, which is the same. So the
+//! latency is all of it: the write, its commit, the frame's way to this very watcher.
+
+use super::send;
+use anyhow::{Context, Result};
+use futures::StreamExt;
+use futures::io::AsyncBufReadExt;
+use kube::{Client, Config};
+use parking_lot::Mutex;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Objects that are written in turn, so that writes don't wait for each other.
+const OBJECTS: u64 = 50;
+/// What marks the moment in an object; frames are searched for it, not parsed.
+const MARK: &str = "\"sent\":\"";
+
+pub struct Load {
+    pub watchers: usize,
+    /// Writes per second.
+    pub events: u64,
+    pub seconds: u64,
+}
+
+pub async fn run(config: &Config, client: &Client, ns: &str, load: Load) -> Result<()> {
+    let path = format!("{ns}/configmaps");
+    for i in 0..OBJECTS {
+        let body = json!({"metadata": {"name": format!("fan-{i}"), "labels": {"bench": "fan-out"}}, "data": {"sent": "0"}});
+        send(client, "POST", &path, Some(body.to_string())).await?;
+    }
+    let epoch = Instant::now();
+    let late: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let mut watchers = tokio::task::JoinSet::new();
+    let watch = format!("{path}?watch=1&labelSelector=bench%3Dfan-out");
+    // All are open before the first event, so that handshakes aren't what is measured.
+    for _ in 0..load.watchers {
+        let request = http::Request::get(&watch).body(Vec::new())?;
+        let stream = Client::try_from(config.clone())?.request_stream(request).await.context("a watch was refused")?;
+        let late = late.clone();
+        watchers.spawn(async move {
+            let mut lines = Box::pin(stream.lines());
+            let mut mine = Vec::new();
+            while let Some(Ok(line)) = lines.next().await {
+                let now = epoch.elapsed().as_micros() as u64;
+                let sent = line.split_once(MARK).and_then(|(_, rest)| rest.split('"').next()?.parse::<u64>().ok());
+                if let Some(sent) = sent.filter(|s| *s > 0) {
+                    mine.push(now.saturating_sub(sent).min(u64::from(u32::MAX)) as u32);
+                }
+                if mine.len() >= 32 {
+                    late.lock().append(&mut mine);
+                }
+            }
+        });
+    }
+    let started = Instant::now();
+    let mut writes = tokio::task::JoinSet::new();
+    let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / load.events.max(1) as f64));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+    let total = load.events * load.seconds;
+    for i in 0..total {
+        ticks.tick().await;
+        let (client, path) = (client.clone(), format!("{path}/fan-{}", i % OBJECTS));
+        let sent = epoch.elapsed().as_micros().to_string();
+        writes.spawn(async move { patch(&client, &path, "application/merge-patch+json", json!({"data": {"sent": sent}})).await });
+    }
+    while let Some(done) = writes.join_next().await {
+        done??;
+    }
+    let took = started.elapsed().as_secs_f64();
+    // The last events are still under way.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    watchers.abort_all();
+    let mut late = std::mem::take(&mut *late.lock());
+    late.sort_unstable();
+    anyhow::ensure!(!late.is_empty(), "no watcher heard of anything");
+    let at = |p: usize| f64::from(late[(late.len() * p / 100).min(late.len() - 1)]) / 1e3;
+    println!(
+        "{:<58} {:>12.0} {:>10.2} {:>10.2}",
+        format!("watch: {} watchers, {:.0} events/s, frames", load.watchers, total as f64 / took),
+        late.len() as f64 / took,
+        at(50),
+        at(99)
+    );
+    Ok(())
+}
+
+/// Patches of every kind that clients send in storms.
+pub async fn patch(client: &Client, path: &str, content_type: &str, body: serde_json::Value) -> Result<()> {
+    let request = http::Request::patch(path).header("content-type", content_type).body(body.to_string().into_bytes())?;
+    client.request_text(request).await.map(drop).with_context(|| format!("PATCH {path}"))
+}

@@ -1,0 +1,144 @@
+//! Flags of encryption at rest. Names and meaning are kube-apiserver's, `--secrets-encryption` is k3s's.
+
+use crate::layout::Layout;
+use anyhow::{Context, Result, anyhow};
+use apiserver::encryption::{Config, Encryption};
+use apiserver::server::Server;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stdx::Shutdown;
+
+/// How long a start waits for KMS plugins, which may be starting themselves.
+const PLUGIN_PATIENCE: Duration = Duration::from_secs(30);
+/// How often the file is looked at where that was asked for.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
+/// The readiness check of KMS plugins, as upstream names it.
+const CHECK: &str = "kms-providers";
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct EncryptionArgs {
+    /// What is encrypted on disk or in etcd, and how (EncryptionConfiguration).
+    #[arg(long, value_name = "FILE")]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// Follow changes of that file while running.
+    #[arg(long)]
+    pub encryption_provider_config_automatic_reload: bool,
+    /// Encrypt Secrets with a key that is made once and kept in the data directory.
+    #[arg(long, conflicts_with = "encryption_provider_config")]
+    pub secrets_encryption: bool,
+}
+
+impl EncryptionArgs {
+    /// The transformer for the store, ready to open values. Asks KMS plugins, and waits for them.
+    pub async fn open(&self, layout: &Layout) -> Result<Option<Arc<Encryption>>> {
+        let Some(path) = self.path(layout)? else { return Ok(None) };
+        let config = read(&path)?;
+        let began = Instant::now();
+        for plugin in &config.kms {
+            while let Err(why) = plugin.refresh().await {
+                if began.elapsed() > PLUGIN_PATIENCE {
+                    return Err(anyhow!("{why}; without it nothing that it encrypted can be read"));
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+        Ok(Some(Arc::new(Encryption::new(config))))
+    }
+
+    fn path(&self, layout: &Layout) -> Result<Option<PathBuf>> {
+        if let Some(path) = &self.encryption_provider_config {
+            return Ok(Some(path.clone()));
+        }
+        let own = layout.data_dir.join("encryption/config.yaml");
+        // Once made it is needed, whatever the flags say: without it Secrets couldn't be read.
+        if !self.secrets_encryption && !own.exists() {
+            return Ok(None);
+        }
+        if !own.exists() {
+            make(&own).with_context(|| format!("failed to write {}", own.display()))?;
+        }
+        Ok(Some(own))
+    }
+
+    /// Follows the file and asks KMS plugins how they are, until shutdown.
+    pub async fn keep(self, layout: Layout, encryption: Arc<Encryption>, server: Arc<Server>, shutdown: Shutdown) {
+        let Ok(Some(path)) = self.path(&layout) else { return };
+        let mut last = std::fs::read(&path).unwrap_or_default();
+        let mut life = shutdown.child_token();
+        let mut plugins = watch_plugins(&encryption, &life);
+        loop {
+            server.health.set_ready(CHECK, encryption.health());
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(RELOAD_INTERVAL) => {}
+            }
+            if !self.encryption_provider_config_automatic_reload {
+                if plugins == 0 {
+                    return;
+                }
+                continue;
+            }
+            let now = std::fs::read(&path).unwrap_or_default();
+            if now.is_empty() || now == last {
+                continue;
+            }
+            match reload(&path).await {
+                Ok(config) => {
+                    tracing::info!(file = %path.display(), "took over the changed encryption configuration");
+                    encryption.configure(config, server.registry.store.revision().0);
+                    life.cancel();
+                    life = shutdown.child_token();
+                    plugins = watch_plugins(&encryption, &life);
+                }
+                Err(error) => tracing::error!(%error, "the changed encryption configuration is not taken over"),
+            }
+            last = now;
+        }
+    }
+}
+
+async fn reload(path: &Path) -> Result<Config> {
+    let config = read(path)?;
+    for plugin in &config.kms {
+        plugin.refresh().await.map_err(|why| anyhow!(why))?;
+    }
+    Ok(config)
+}
+
+/// Starts a task for each plugin that is in use, and says how many.
+fn watch_plugins(encryption: &Encryption, life: &Shutdown) -> usize {
+    let plugins = encryption.plugins();
+    let n = plugins.len();
+    for plugin in plugins {
+        tokio::spawn(plugin.keep(life.clone()));
+    }
+    n
+}
+
+fn read(path: &Path) -> Result<Config> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+    Config::parse(&text).with_context(|| format!("--encryption-provider-config={}", path.display()))
+}
+
+/// A configuration with a new key, for its owner's eyes only.
+fn make(path: &Path) -> Result<()> {
+    use base64::Engine;
+    let dir = path.parent().context("no directory")?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let secret = base64::engine::general_purpose::STANDARD.encode(rand::random::<[u8; 32]>());
+    let text = format!(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  \
+         providers:\n  - secretbox:\n      keys:\n      - name: key1\n        secret: {secret}\n  - identity: {{}}\n"
+    );
+    // Whole or not at all: with half a key nothing could be read.
+    let aside = path.with_extension("tmp");
+    let mut file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&aside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&aside, path)?;
+    std::fs::File::open(dir)?.sync_all()?;
+    Ok(())
+}
