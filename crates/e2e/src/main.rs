@@ -8,6 +8,7 @@ mod bench;
 mod cluster;
 mod operator;
 mod peer;
+mod extension;
 mod scenarios;
 mod wire;
 
@@ -74,6 +75,17 @@ fn main() -> std::process::ExitCode {
             Ok(()) => std::process::ExitCode::SUCCESS,
             Err(e) => {
                 eprintln!("operator: {e:#}");
+                std::process::ExitCode::FAILURE
+            }
+        };
+    }
+    if let [_, word, port, dir] = words.as_slice()
+        && word == "extension"
+    {
+        return match extension::run(port, dir) {
+            Ok(()) => std::process::ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("extension: {e:#}");
                 std::process::ExitCode::FAILURE
             }
         };

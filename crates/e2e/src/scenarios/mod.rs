@@ -1,5 +1,6 @@
 //! The scenarios, in the order in which they run.
 
+mod aggregation;
 mod api;
 pub mod bad_input;
 mod certificates;
@@ -20,6 +21,7 @@ mod pods;
 mod policies;
 mod quota;
 mod registry;
+mod proxies;
 mod restart;
 pub mod robustness;
 pub mod security;
@@ -27,6 +29,8 @@ mod semantics;
 pub mod shop;
 mod service_accounts;
 mod streams;
+mod verbs;
+mod webhooks;
 mod supervision;
 mod verbs;
 mod workloads;
@@ -230,6 +234,31 @@ pub const SCENARIOS: &[Scenario] = &[
         run: supervision::a_part_that_ends_is_started_again,
     },
     Scenario { name: "etcd/the cluster lives in etcd", on: On::Empty, run: etcd::the_cluster_lives_in_etcd },
+    Scenario { name: "webhooks/deny create, update, patch, delete", on: On::Shared, run: webhooks::deny },
+    Scenario { name: "webhooks/time out as configured", on: On::Shared, run: webhooks::time_out },
+    Scenario { name: "webhooks/fail closed", on: On::Shared, run: webhooks::fail_closed },
+    Scenario { name: "webhooks/mutate in order, and defaults follow", on: On::Shared, run: webhooks::mutate },
+    Scenario { name: "webhooks/list, update, delete configurations live", on: On::Shared, run: webhooks::live },
+    Scenario { name: "webhooks/custom resources and definitions", on: On::Shared, run: webhooks::custom },
+    Scenario { name: "webhooks/deny attach, change exec", on: On::Shared, run: webhooks::connect },
+    Scenario {
+        name: "webhooks/never about their own configurations",
+        on: On::Shared,
+        run: webhooks::not_about_themselves,
+    },
+    Scenario { name: "webhooks/match conditions", on: On::Shared, run: webhooks::conditions },
+    Scenario {
+        name: "webhooks/discovery, warnings, dry runs, subresources, metrics",
+        on: On::Shared,
+        run: webhooks::details,
+    },
+    Scenario { name: "webhooks/run in pods behind a Service", on: On::Shared, run: webhooks::in_a_pod },
+    Scenario { name: "aggregation/registers what is served here", on: On::Shared, run: aggregation::own_groups },
+    Scenario { name: "aggregation/an extension server in a pod", on: On::Shared, run: aggregation::extension_server },
+    Scenario { name: "aggregation/servers that aren't there", on: On::Shared, run: aggregation::unavailable },
+    Scenario { name: "proxies/pods and Services", on: On::Shared, run: proxies::pods_and_services },
+    Scenario { name: "proxies/errors in upstream's words", on: On::Shared, run: proxies::errors },
+    Scenario { name: "proxies/nodes", on: On::Shared, run: proxies::nodes },
     Scenario { name: "api/lists in pages, of one revision", on: On::Shared, run: api::lists },
     Scenario { name: "api/watches from any revision", on: On::Shared, run: api::watches },
     Scenario { name: "api/keeps writers apart", on: On::Shared, run: api::keeps_writers_apart },
