@@ -83,6 +83,8 @@ pub struct Attributes<'a> {
     pub audit: &'a Record,
     /// What is served: the versions in which the object can be shown to others.
     pub catalogue: Arc<Catalogue>,
+    /// Converts custom resources between their versions.
+    pub custom: Option<&'a crate::custom::Custom>,
     /// For plugins that change objects by others' rules, and must look again when somebody else changed them after.
     pub reinvocation: &'a Reinvocation,
 }

@@ -148,6 +148,7 @@ impl Write {
             warnings: &mut self.warnings,
             told: &self.told,
             catalogue: self.catalogue.clone(),
+            custom: None,
             reinvocation: &self.reinvocation,
             audit: &Record::OFF,
         }

@@ -280,6 +280,7 @@ impl Call<'_> {
             told: &self.told,
             audit: self.audit,
             catalogue: self.registry.catalogue.load_full(),
+            custom: Some(&self.registry.custom),
             reinvocation,
         };
         (&self.registry.admission, attributes)

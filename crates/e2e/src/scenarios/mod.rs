@@ -32,7 +32,6 @@ mod streams;
 mod verbs;
 mod webhooks;
 mod supervision;
-mod verbs;
 mod workloads;
 
 use crate::{On, Scenario};

@@ -361,8 +361,9 @@ pub fn connect(c: &Cluster) -> Result<()> {
         "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": "shop/backend:v1"}]}});
     passes(&w.put(&pod)?)?;
     w.ns.must("wait --for=condition=Ready pod/p --timeout=30s")?;
-    w.configure("Validating", &[w.hook("deny", &["CONNECT"], "pods/attach", json!({}))])?;
-    let attach = w.ns.kubectl(&["attach", "p", "-c", "c", "--pod-running-timeout=5s"])?;
+    w.configure("Validating", &[w.hook("deny", &["CONNECT"], "core/pods/attach", json!({}))])?;
+    // Were it not refused, it would stay attached.
+    let attach = c.run(&["timeout", "15", &w.ns.kubectl_path(), "-n", w.ns.name(), "attach", "p", "-c", "c"])?;
     says(&attach, "this webhook denies all requests")?;
     let said = w.asked("deny")?;
     ensure!(
@@ -372,7 +373,7 @@ pub fn connect(c: &Cluster) -> Result<()> {
     );
     // Nobody asks about exec; and a webhook may choose what is run.
     ensure!(w.ns.must("exec p -- echo mine")? == "mine\n", "exec");
-    w.configure("Mutating", &[w.hook("command", &["CONNECT"], "pods/exec", json!({}))])?;
+    w.configure("Mutating", &[w.hook("command", &["CONNECT"], "core/pods/exec", json!({}))])?;
     ensure!(w.ns.must("exec p -- echo mine")? == "from the webhook\n", "a changed command");
     w.finish()
 }

@@ -173,6 +173,11 @@ pub(super) async fn in_version(
     if object.is_null() || own_kind || (from.group == to.group && from.version == to.version) {
         return Ok(object.clone());
     }
+    if let (Some(definition), Some(custom)) = (&to.custom, a.custom) {
+        let all = vec![object.clone()];
+        let mut all = crate::custom::conversion::convert(custom, definition, all, &to.version).await?;
+        return Ok(all.pop().unwrap_or_default());
+    }
     Ok(api::convert::to(object, from, to))
 }
 
