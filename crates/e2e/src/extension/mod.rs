@@ -45,7 +45,14 @@ pub fn run(port: &str, dir: &str) -> Result<()> {
 async fn serve(port: u16, dir: &Path) -> Result<()> {
     let state = Arc::new(State::default());
     if std::env::var("KUBERNETES_SERVICE_HOST").is_ok() {
-        aggregated::trust_cluster(&state.aggregated).await.context("failed to learn whom to trust")?;
+        // Only the aggregated API needs it, and a webhook's account may not even read it.
+        let learning = state.clone();
+        tokio::spawn(async move {
+            while let Err(e) = aggregated::trust_cluster(&learning.aggregated).await {
+                eprintln!("don't know yet whom to trust: {e:#}");
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        });
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ServerConfig::builder_with_provider(provider.clone())
