@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_part_that_is_down_makes_its_component_unhealthy() {
-        let health = Health::new();
+        let health = Health::new(crate::draining::Draining::default());
         for (name, result) in [
             ("component/scheduler", Ok(())),
             ("component/dns", Err("port taken".to_string())),

@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn mistakes_name_the_field_and_no_secret() {
         for (text, field, part) in [
-            ("[]", "resources", "no resources"),
+            ("  []\n", "resources", "no resources"),
             ("- {resources: [], providers: [{identity: {}}]}\n", "resources[0].resources", "at least one"),
             ("- {resources: [secrets], providers: []}\n", "resources[0].providers", "at least one"),
             ("- {resources: ['*'], providers: [{identity: {}}]}\n", "resources[0].resources[0]", "*.*"),

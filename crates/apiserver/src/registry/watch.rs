@@ -302,9 +302,9 @@ mod tests {
         let row = rows.iter().find(|r| r.plural == "configmaps").unwrap().clone();
         let now = Instant::now();
         Stream {
-            storage: row.clone(),
+            view: View::plain(&row, store),
+            redefined: None,
             selection: Selection::parse(&row, "", "").unwrap(),
-            row,
             watcher: Some(store.watch("/registry/configmaps/", store.revision()).unwrap()),
             ready: VecDeque::new(),
             bookmarks,
@@ -341,7 +341,7 @@ mod tests {
             let frames = stream.next().await.unwrap();
             assert!(frames.len() <= BATCH);
             for f in &frames {
-                let revision = f.entry().unwrap().mod_revision;
+                let revision = f.item().unwrap().entry.mod_revision;
                 assert!(revision > last);
                 last = revision;
             }
