@@ -120,6 +120,7 @@ impl TlsEtcd {
             key: Some(key.into()),
             prefix: String::new(),
             history_window: std::time::Duration::from_secs(300),
+            transformer: None,
         };
         let mut etcd = Etcd { child, dir, port };
         assert!(etcd.ready_with(&options).await, "etcd does not start with TLS");
