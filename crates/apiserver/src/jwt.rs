@@ -129,12 +129,9 @@ impl<'a> Token<'a> {
     /// Some of `keys` signed this. A key with the token's `kid` is enough when there is one; else all are tried.
     pub fn verified_by<'k>(&self, keys: impl IntoIterator<Item = &'k Key> + Clone) -> Result<bool, Error> {
         let algorithm = self.algorithm()?;
-        let named =
-            |k: &Key| self.key_id.is_none() || k.id.is_none() || k.id.as_deref() == self.key_id.as_deref();
-        let good = keys
-            .into_iter()
-            .filter(|k| named(k))
-            .any(|k| k.verify(algorithm, self.signed.as_bytes(), &self.signature));
+        let named = |k: &Key| self.key_id.is_none() || k.id.is_none() || k.id.as_deref() == self.key_id.as_deref();
+        let good =
+            keys.into_iter().filter(|k| named(k)).any(|k| k.verify(algorithm, self.signed.as_bytes(), &self.signature));
         Ok(good)
     }
 }
@@ -248,8 +245,9 @@ impl Key {
                 "EC PARAMETERS" => continue,
                 _ => None,
             };
-            let material =
-                material.ok_or_else(|| unusable(&"only RSA keys of at least 2048 bits and P-256, P-384 and P-521 keys are supported"))?;
+            let material = material.ok_or_else(|| {
+                unusable(&"only RSA keys of at least 2048 bits and P-256, P-384 and P-521 keys are supported")
+            })?;
             keys.push(Key { id: None, algorithm: None, material }.identified());
         }
         if keys.is_empty() {
@@ -302,9 +300,7 @@ impl Key {
         const RSA_OID: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
         const EC_OID: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
         let (algorithm, key) = match &self.material {
-            Material::Rsa { n, e } => {
-                (RSA_OID.to_vec(), der(0x30, &[der_unsigned(n), der_unsigned(e)].concat()))
-            }
+            Material::Rsa { n, e } => (RSA_OID.to_vec(), der(0x30, &[der_unsigned(n), der_unsigned(e)].concat())),
             Material::Ec { curve, point } => ([EC_OID, curve.oid()].concat(), point.clone()),
         };
         let bits = der(0x03, &[&[0][..], &key].concat());

@@ -40,10 +40,9 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
             let fairness = server.flow.fairness().ok_or_else(missing)?;
             crate::flow::dump::dump(fairness, which, details).map(|t| text(200, &t)).ok_or_else(missing)
         }
-        [".well-known", "openid-configuration"] => Ok(respond::json(
-            200,
-            &server.tokens.openid_configuration(&server.advertised),
-        )),
+        [".well-known", "openid-configuration"] => {
+            Ok(respond::json(200, &server.tokens.openid_configuration(&server.advertised)))
+        }
         ["openid", "v1", "jwks"] => {
             Ok(respond::bytes(200, "application/jwk-set+json", server.tokens.jwks().to_string().into()))
         }

@@ -44,15 +44,18 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     };
     let outcome = {
         // A panic is our own broken invariant: it is logged, and costs this request only.
-        let work = std::panic::AssertUnwindSafe(pass(server, &info, request, &notes, audit_id.as_deref().unwrap_or(""))).catch_unwind().map(|r| {
-            r.unwrap_or_else(|_| {
-                tracing::error!(verb = info.verb, path = info.path, "panicked while serving a request");
-                if let Some(record) = notes.record.get() {
-                    record.panicked();
-                }
-                Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
-            })
-        });
+        let work =
+            std::panic::AssertUnwindSafe(pass(server, &info, request, &notes, audit_id.as_deref().unwrap_or("")))
+                .catch_unwind()
+                .map(|r| {
+                    r.unwrap_or_else(|_| {
+                        tracing::error!(verb = info.verb, path = info.path, "panicked while serving a request");
+                        if let Some(record) = notes.record.get() {
+                            record.panicked();
+                        }
+                        Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
+                    })
+                });
         match deadline {
             Err(s) => Err(s),
             Ok(None) => work.await,

@@ -425,14 +425,7 @@ fn authority(dir: &Path, name: &str, common_name: &str, now: i64) -> Result<Auth
     }
 }
 
-fn leaf(
-    dir: &Path,
-    ca: &Authority,
-    name: &str,
-    request: &Request,
-    now: i64,
-    life_seconds: i64,
-) -> Result<Identity> {
+fn leaf(dir: &Path, ca: &Authority, name: &str, request: &Request, now: i64, life_seconds: i64) -> Result<Identity> {
     let (cert_path, key_path) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
     if let (Some(cert_pem), Some(key_pem)) = (read(&cert_path)?, read(&key_path)?) {
         let identity = Identity { cert_pem, key_pem };

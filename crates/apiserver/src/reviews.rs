@@ -267,10 +267,8 @@ async fn answered(authorizer: &dyn Authorizer, user: User, object: &Value) -> Va
         status["reason"] = decision.reason().into();
     }
     let resource = &object["spec"]["resourceAttributes"];
-    let remarks: Vec<String> = ["fieldSelector", "labelSelector"]
-        .iter()
-        .filter_map(|field| selector_of(&resource[*field], field).1)
-        .collect();
+    let remarks: Vec<String> =
+        ["fieldSelector", "labelSelector"].iter().filter_map(|field| selector_of(&resource[*field], field).1).collect();
     if !remarks.is_empty() {
         status["evaluationError"] = remarks.join("; ").into();
     }
@@ -361,12 +359,21 @@ mod tests {
             by(json!({"user":"x","resourceAttributes":question}))
         };
         let odd = selecting(json!({"rawSelector":"a~b"})).await.unwrap();
-        assert_eq!(odd["status"]["evaluationError"], "spec.resourceAttributes.fieldSelector ignored due to parse error");
+        assert_eq!(
+            odd["status"]["evaluationError"],
+            "spec.resourceAttributes.fieldSelector ignored due to parse error"
+        );
         let good = selecting(json!({"requirements":[{"key":"a","operator":"In","values":["b"]}]})).await.unwrap();
         assert!(good["status"].get("evaluationError").is_none());
         for (bad, expected) in [
-            (json!({}), "fieldSelector.requirements: Required value: when spec.resourceAttributes.fieldSelector is specified"),
-            (json!({"rawSelector":"a=b","requirements":[{"key":"a","operator":"Exists"}]}), "may not specified at the same time"),
+            (
+                json!({}),
+                "fieldSelector.requirements: Required value: when spec.resourceAttributes.fieldSelector is specified",
+            ),
+            (
+                json!({"rawSelector":"a=b","requirements":[{"key":"a","operator":"Exists"}]}),
+                "may not specified at the same time",
+            ),
             (json!({"requirements":[{"key":"a","operator":"In"}]}), "must be specified when `operator` is"),
             (json!({"requirements":[{"key":"a","operator":"Near"}]}), "not a valid selector operator"),
             (json!({"requirements":[{"operator":"Exists"}]}), "requirements[0].key: Required value: must be specified"),

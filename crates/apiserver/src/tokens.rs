@@ -242,12 +242,7 @@ impl TokenIssuer {
 
     /// Checks everything that a token alone can tell. `audiences`: good for any one of these; the claims come
     /// with those that matched. `now` in Unix seconds.
-    pub fn verify(
-        &self,
-        token: &Token<'_>,
-        audiences: &[String],
-        now: i64,
-    ) -> Result<(Claims, Vec<String>), Error> {
+    pub fn verify(&self, token: &Token<'_>, audiences: &[String], now: i64) -> Result<(Claims, Vec<String>), Error> {
         // The issuer is read before the signature is checked only to tell others' tokens from bad ones.
         if !self.issuers.iter().any(|i| i == token.issuer()) {
             return Err(Error::Issuer(token.issuer().to_string()));
@@ -489,7 +484,8 @@ mod tests {
         .unwrap();
         let claims = |issuer: &str| Claims { iss: issuer.into(), ..claims(1000) };
         let audience = ["a".to_string()];
-        for (signer, issuer, good) in [(&old, "https://old", true), (&new, "https://new", true), (&old, "https://x", false)]
+        for (signer, issuer, good) in
+            [(&old, "https://old", true), (&new, "https://new", true), (&old, "https://x", false)]
         {
             let token = signer.sign(&claims(issuer)).unwrap();
             assert_eq!(new.verify(&Token::parse(&token).unwrap(), &audience, 1000).is_ok(), good, "{issuer}");

@@ -127,12 +127,8 @@ mod tests {
     async fn batches_are_full_or_late_and_not_too_many() {
         let taken = Arc::new(Taken::default());
         let shutdown = Shutdown::new();
-        let options = Options {
-            buffer_size: 100,
-            max_size: 10,
-            max_wait: Duration::from_secs(3),
-            throttle: Some((1.0, 2)),
-        };
+        let options =
+            Options { buffer_size: 100, max_size: 10, max_wait: Duration::from_secs(3), throttle: Some((1.0, 2)) };
         let (sink, task) = start(taken.clone(), options, false, shutdown.clone());
         let began = Instant::now();
         for _ in 0..45 {

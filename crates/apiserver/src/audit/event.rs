@@ -209,7 +209,14 @@ impl ResponseStatus {
     pub fn new(code: u16, failure: Option<&Status>) -> ResponseStatus {
         let Some(s) = failure else { return ResponseStatus { code, ..ResponseStatus::default() } };
         let details = s.to_value().get("details").cloned();
-        ResponseStatus { status: "Failure", message: s.message.clone(), reason: s.reason, details, code, ..ResponseStatus::default() }
+        ResponseStatus {
+            status: "Failure",
+            message: s.message.clone(),
+            reason: s.reason,
+            details,
+            code,
+            ..ResponseStatus::default()
+        }
     }
 }
 

@@ -44,7 +44,10 @@ pub struct Log {
 
 enum Out {
     Stdout,
-    File { file: File, bytes: u64 },
+    File {
+        file: File,
+        bytes: u64,
+    },
     /// Opening it again failed; each event tries.
     Closed,
 }
@@ -206,7 +209,9 @@ mod tests {
         let of_rotation = |n: &String| n.starts_with("audit-2");
         for _ in 0..200 {
             let names = files(&dir.path().join("logs"));
-            if names.iter().filter(|n| of_rotation(n)).count() == 2 && names.iter().filter(|n| of_rotation(n)).all(|n| n.ends_with(".gz")) {
+            if names.iter().filter(|n| of_rotation(n)).count() == 2
+                && names.iter().filter(|n| of_rotation(n)).all(|n| n.ends_with(".gz"))
+            {
                 break;
             }
             std::thread::sleep(Duration::from_millis(20));

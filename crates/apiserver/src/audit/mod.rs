@@ -191,7 +191,10 @@ mod tests {
         assert_eq!(events[0]["requestObject"], json!({"metadata": {}}));
         assert!(events[0]["responseObject"].is_null());
         let status = &events[0]["responseStatus"];
-        assert_eq!((&status["status"], &status["reason"], &status["code"]), (&json!("Failure"), &json!("Forbidden"), &json!(403)));
+        assert_eq!(
+            (&status["status"], &status["reason"], &status["code"]),
+            (&json!("Failure"), &json!("Forbidden"), &json!(403))
+        );
     }
 
     #[test]

@@ -134,7 +134,9 @@ impl Policy {
                 ));
             }
             for url in &r.non_resource_urls {
-                if url != "*" && (!url.starts_with('/') || url.trim_end_matches('*').contains('*') || url.ends_with("**")) {
+                if url != "*"
+                    && (!url.starts_with('/') || url.trim_end_matches('*').contains('*') || url.ends_with("**"))
+                {
                     return wrong(format!(
                         "rules[{i}].nonResourceURLs: Invalid value: {url:?}: non-resource URLs must start with '/' and may end in one '*'"
                     ));

@@ -306,8 +306,7 @@ fn compile_issuer(jwt: &JwtAuthenticator, at: &Path, errors: &mut Errors) -> Opt
                 if !claims.insert(&rule.claim) {
                     errors.duplicate(at.child("claim"), rule.claim.clone());
                 }
-                claim_rules
-                    .push(ClaimRule::Required { claim: rule.claim.clone(), value: rule.required_value.clone() });
+                claim_rules.push(ClaimRule::Required { claim: rule.claim.clone(), value: rule.required_value.clone() });
             }
             (true, false) => {
                 if !rule.required_value.is_empty() {
@@ -535,25 +534,81 @@ anonymous: {enabled: true, conditions: [{path: /livez}]}
             check(&GOOD.replace(from, to))
         };
         for (from, to, expected) in [
-            ("url: https://a", "url: http://a", r#"jwt[0].issuer.url: Invalid value: "http://a": URL scheme must be https"#),
+            (
+                "url: https://a",
+                "url: http://a",
+                r#"jwt[0].issuer.url: Invalid value: "http://a": URL scheme must be https"#,
+            ),
             ("url: https://a", "url: ''", "jwt[0].issuer.url: Required value: URL is required"),
-            ("url: https://a", "url: https://own", r#"jwt[0].issuer.url: Invalid value: "https://own": URL must not overlap with disallowed issuers: https://own"#),
-            ("url: https://a", "url: https://a, discoveryURL: https://a", r#"jwt[0].issuer.discoveryURL: Invalid value: "https://a": discoveryURL must be different from URL"#),
+            (
+                "url: https://a",
+                "url: https://own",
+                r#"jwt[0].issuer.url: Invalid value: "https://own": URL must not overlap with disallowed issuers: https://own"#,
+            ),
+            (
+                "url: https://a",
+                "url: https://a, discoveryURL: https://a",
+                r#"jwt[0].issuer.discoveryURL: Invalid value: "https://a": discoveryURL must be different from URL"#,
+            ),
             ("url: https://a", "urls: https://a", "strict decoding error: jwt[0].issuer.urls: unknown field `urls`"),
-            ("audiences: [x]", "audiences: []", "jwt[0].issuer.audiences: Required value: at least one jwt[0].issuer.audiences is required"),
-            ("audiences: [x]", "audiences: [x, z]", r#"jwt[0].issuer.audienceMatchPolicy: Invalid value: "": audienceMatchPolicy must be MatchAny for multiple audiences"#),
-            ("audiences: [x]", "audiences: [x], certificateAuthority: junk", r#"jwt[0].issuer.certificateAuthority: Invalid value: "<omitted>": "#),
-            ("claim: sub, prefix: ''", "claim: sub", "jwt[0].claimMappings.username.prefix: Required value: prefix is required when claim is set. It can be set to an empty string to disable prefixing"),
-            ("claim: sub, prefix: ''", "", "jwt[0].claimMappings.username: Required value: claim or expression is required"),
+            (
+                "audiences: [x]",
+                "audiences: []",
+                "jwt[0].issuer.audiences: Required value: at least one jwt[0].issuer.audiences is required",
+            ),
+            (
+                "audiences: [x]",
+                "audiences: [x, z]",
+                r#"jwt[0].issuer.audienceMatchPolicy: Invalid value: "": audienceMatchPolicy must be MatchAny for multiple audiences"#,
+            ),
+            (
+                "audiences: [x]",
+                "audiences: [x], certificateAuthority: junk",
+                r#"jwt[0].issuer.certificateAuthority: Invalid value: "<omitted>": "#,
+            ),
+            (
+                "claim: sub, prefix: ''",
+                "claim: sub",
+                "jwt[0].claimMappings.username.prefix: Required value: prefix is required when claim is set. It can be set to an empty string to disable prefixing",
+            ),
+            (
+                "claim: sub, prefix: ''",
+                "",
+                "jwt[0].claimMappings.username: Required value: claim or expression is required",
+            ),
             ("{claim: sub, prefix: ''}", "{expression: claims.email}", "claims.email_verified must be used"),
-            ("{claim: oid}", "{claim: oid, expression: claims.oid}", r#"jwt[0].claimMappings.uid: Invalid value: "": claim and expression can't both be set"#),
-            ("example.org/team", "Team", r#"jwt[0].claimMappings.extra[0].key: Invalid value: "Team": key must be lowercase"#),
-            ("example.org/team", "x.k8s.io/a", "k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use"),
-            ("requiredValue: example.org", "message: x", "jwt[0].claimValidationRules[0].message: Invalid value: \"x\": message can't be set when claim is set"),
-            ("claims.exp - claims.nbf <= 86400", "claims.exp +", "jwt[0].claimValidationRules[1].expression: Invalid value: \"claims.exp +\": compilation failed"),
+            (
+                "{claim: oid}",
+                "{claim: oid, expression: claims.oid}",
+                r#"jwt[0].claimMappings.uid: Invalid value: "": claim and expression can't both be set"#,
+            ),
+            (
+                "example.org/team",
+                "Team",
+                r#"jwt[0].claimMappings.extra[0].key: Invalid value: "Team": key must be lowercase"#,
+            ),
+            (
+                "example.org/team",
+                "x.k8s.io/a",
+                "k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use",
+            ),
+            (
+                "requiredValue: example.org",
+                "message: x",
+                "jwt[0].claimValidationRules[0].message: Invalid value: \"x\": message can't be set when claim is set",
+            ),
+            (
+                "claims.exp - claims.nbf <= 86400",
+                "claims.exp +",
+                "jwt[0].claimValidationRules[1].expression: Invalid value: \"claims.exp +\": compilation failed",
+            ),
             ("claims.exp - claims.nbf <= 86400", "1 + 1", "must evaluate to bool"),
             ("!user.username.startsWith('system:')", "user.name == ''", "jwt[0].userValidationRules[0].expression"),
-            ("enabled: true", "enabled: false", "anonymous.conditions: Invalid value: [\"/livez\"]: enabled should be set to true when conditions are defined"),
+            (
+                "enabled: true",
+                "enabled: false",
+                "anonymous.conditions: Invalid value: [\"/livez\"]: enabled should be set to true when conditions are defined",
+            ),
         ] {
             let got = with(from, to);
             assert!(got.contains(expected), "{to}: {got}");

@@ -23,7 +23,12 @@ static USER: LazyLock<Env> = LazyLock::new(|| {
     let mut types = cel::types::Objects::default();
     types.add(
         "kubernetes.UserInfo",
-        &[("username", "string"), ("uid", "string"), ("groups", "list(string)"), ("extra", "map(string, list(string))")],
+        &[
+            ("username", "string"),
+            ("uid", "string"),
+            ("groups", "list(string)"),
+            ("extra", "map(string, list(string))"),
+        ],
     );
     Env::new().with("user", Type::named("kubernetes.UserInfo")).with_types(Arc::new(types))
 });

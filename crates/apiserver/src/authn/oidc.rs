@@ -131,7 +131,9 @@ fn user_of(claims: &Value, issuer: &Issuer) -> Result<User, String> {
             ClaimRule::Required { claim, value } => match claims[claim].as_str() {
                 None => return Err(format!("oidc: required claim {claim} not present in ID token")),
                 Some(found) if found != value => {
-                    return Err(format!("oidc: required claim {claim} value does not match. Got = {found}, want = {value}"));
+                    return Err(format!(
+                        "oidc: required claim {claim} value does not match. Got = {found}, want = {value}"
+                    ));
                 }
                 _ => {}
             },
@@ -139,7 +141,9 @@ fn user_of(claims: &Value, issuer: &Issuer) -> Result<User, String> {
                 if eval("validation", expression.of_claims(claims))? != true {
                     let text = expression.text();
                     return Err(match message.is_empty() {
-                        true => format!("oidc: error evaluating claim validation expression: validation expression '{text}' failed"),
+                        true => format!(
+                            "oidc: error evaluating claim validation expression: validation expression '{text}' failed"
+                        ),
                         false => format!(
                             "oidc: error evaluating claim validation expression: validation expression '{text}' failed: {message}"
                         ),
@@ -150,9 +154,8 @@ fn user_of(claims: &Value, issuer: &Issuer) -> Result<User, String> {
     }
     let info = json!({"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra});
     for (expression, message) in &issuer.user_rules {
-        let passed = expression
-            .of_user(&info)
-            .map_err(|e| format!("oidc: error evaluating user info validation rule: {e}"))?;
+        let passed =
+            expression.of_user(&info).map_err(|e| format!("oidc: error evaluating user info validation rule: {e}"))?;
         if passed != true {
             return Err(format!(
                 "oidc: error evaluating user info validation rule: validation expression '{}' failed: {message}",
@@ -206,9 +209,9 @@ fn texts(value: &Value, what: &str) -> Result<Vec<String>, String> {
     match value {
         Value::Null => Ok(Vec::new()),
         Value::String(s) if s.is_empty() => Ok(Vec::new()),
-        value => strings(value)
-            .map(|all| all.into_iter().filter(|s| !s.is_empty()).collect())
-            .ok_or_else(|| format!("oidc: error evaluating {what} claim expression: neither a string nor a list of strings")),
+        value => strings(value).map(|all| all.into_iter().filter(|s| !s.is_empty()).collect()).ok_or_else(|| {
+            format!("oidc: error evaluating {what} claim expression: neither a string nor a list of strings")
+        }),
     }
 }
 

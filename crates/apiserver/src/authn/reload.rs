@@ -38,7 +38,8 @@ impl Issuers {
         anonymous: Arc<ArcSwap<Anonymous>>,
         anonymous_from_file: bool,
     ) -> Result<Arc<Issuers>, String> {
-        let issuers = Issuers { client, own: own.to_vec(), current: ArcSwap::default(), anonymous, anonymous_from_file };
+        let issuers =
+            Issuers { client, own: own.to_vec(), current: ArcSwap::default(), anonymous, anonymous_from_file };
         let begun = issuers.begin(&first)?;
         issuers.accept(first, begun);
         Ok(Arc::new(issuers))

@@ -64,7 +64,9 @@ fn user_in(headers: &http::HeaderMap, options: &Options) -> Option<User> {
     let first = |names: &[String]| {
         names
             .iter()
-            .find_map(|n| headers.get(n.as_str()).and_then(|v| v.to_str().ok()).map(str::trim).filter(|v| !v.is_empty()))
+            .find_map(|n| {
+                headers.get(n.as_str()).and_then(|v| v.to_str().ok()).map(str::trim).filter(|v| !v.is_empty())
+            })
             .unwrap_or_default()
             .to_string()
     };

@@ -3,8 +3,8 @@
 
 use super::User;
 use super::bearer::{TokenAuthenticator, TokenOutcome};
-use crate::reader::{Reader, key};
 use crate::jwt::Token;
+use crate::reader::{Reader, key};
 use crate::tokens::{Claims, Error, LEGACY_ISSUER, Ref, TokenIssuer, check_times};
 use async_trait::async_trait;
 use parking_lot::Mutex;

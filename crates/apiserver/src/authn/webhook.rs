@@ -175,8 +175,10 @@ mod tests {
             let review: Value = serde_json::from_slice(r.body()).unwrap();
             assert_eq!(review["apiVersion"], "authentication.k8s.io/v1");
             let status = match review["spec"]["token"].as_str() {
-                Some("good") => json!({"authenticated": true, "user": {"username": "jane", "uid": "u", "groups": ["dev"],
-                                       "extra": {"k": ["v"]}}}),
+                Some("good") => {
+                    json!({"authenticated": true, "user": {"username": "jane", "uid": "u", "groups": ["dev"],
+                                       "extra": {"k": ["v"]}}})
+                }
                 Some("vault") => json!({"authenticated": true, "audiences": ["vault"], "user": {"username": "v"}}),
                 Some("bad") => json!({"authenticated": false, "error": "worn out"}),
                 _ => json!({"authenticated": false}),

@@ -343,12 +343,24 @@ authorizers:
         assert_eq!((w.authorized_ttl, w.unauthorized_ttl), (Duration::from_secs(60), Duration::ZERO));
         assert_eq!((w.failure_policy, w.conditions.len()), (FailurePolicy::Deny, 1));
         for (from, to, expected) in [
-            ("timeout: 3s", "timeout: 31s", "authorizers[0].webhook.timeout: Invalid value: \"31s\": must be > 0s and <= 30s"),
+            (
+                "timeout: 3s",
+                "timeout: 31s",
+                "authorizers[0].webhook.timeout: Invalid value: \"31s\": must be > 0s and <= 30s",
+            ),
             ("    timeout: 3s\n", "", "authorizers[0].webhook.timeout: Required value"),
-            ("failurePolicy: Deny", "failurePolicy: Fail", "authorizers[0].webhook.failurePolicy: Unsupported value: \"Fail\": supported values: \"NoOpinion\", \"Deny\""),
+            (
+                "failurePolicy: Deny",
+                "failurePolicy: Fail",
+                "authorizers[0].webhook.failurePolicy: Unsupported value: \"Fail\": supported values: \"NoOpinion\", \"Deny\"",
+            ),
             ("subjectAccessReviewVersion: v1\n", "subjectAccessReviewVersion: v2\n", "Unsupported value: \"v2\""),
             ("    matchConditionSubjectAccessReviewVersion: v1\n", "", "required if match conditions are specified"),
-            ("request.user != 'x'", "request.nobody == 1", "authorizers[0].webhook.matchConditions[0].expression: Invalid value"),
+            (
+                "request.user != 'x'",
+                "request.nobody == 1",
+                "authorizers[0].webhook.matchConditions[0].expression: Invalid value",
+            ),
             ("request.user != 'x'", "request.user", "must evaluate to bool"),
             ("type: KubeConfigFile, ", "", "authorizers[0].webhook.connectionInfo.type: Required value"),
             ("name: node", "name: first", "authorizers[1].name: Duplicate value: \"first\""),
@@ -362,11 +374,17 @@ authorizers:
             assert!(got.contains(expected), "{to}: {got}");
         }
         let missing = load(&GOOD.replace("CONFIG", "/nowhere/at/all")).unwrap_err();
-        assert!(missing.starts_with("authorizers[0].webhook.connectionInfo.kubeConfigFile: Invalid value"), "{missing}");
+        assert!(
+            missing.starts_with("authorizers[0].webhook.connectionInfo.kubeConfigFile: Invalid value"),
+            "{missing}"
+        );
         let relative = load(&GOOD.replace("CONFIG", "kubeconfig")).unwrap_err();
         assert!(relative.contains("must be an absolute path"), "{relative}");
         let empty = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\n";
-        assert_eq!(load(empty).unwrap_err(), "authorizers: Required value: at least one authorization mode must be defined");
+        assert_eq!(
+            load(empty).unwrap_err(),
+            "authorizers: Required value: at least one authorization mode must be defined"
+        );
     }
 
     #[test]

@@ -38,7 +38,10 @@ static REQUEST: LazyLock<Env> = LazyLock::new(|| {
         "kubernetes.SelectorAttributes",
         &[("rawSelector", "string"), ("requirements", "list(kubernetes.SelectorRequirement)")],
     );
-    types.add("kubernetes.SelectorRequirement", &[("key", "string"), ("operator", "string"), ("values", "list(string)")]);
+    types.add(
+        "kubernetes.SelectorRequirement",
+        &[("key", "string"), ("operator", "string"), ("values", "list(string)")],
+    );
     types.add("kubernetes.NonResourceAttributes", &[("path", "string"), ("verb", "string")]);
     Env::new().with("request", Type::named("kubernetes.SubjectAccessReviewSpec")).with_types(Arc::new(types))
 });

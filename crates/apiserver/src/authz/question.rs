@@ -28,9 +28,10 @@ pub fn spec_of(a: &Attributes, version: &str) -> Value {
             }
         }
         // Selectors that make no sense are left out: whoever decides sees a wider question.
-        for (key, requirements) in
-            [("fieldSelector", field_requirements(&a.field_selector)), ("labelSelector", label_requirements(&a.label_selector))]
-        {
+        for (key, requirements) in [
+            ("fieldSelector", field_requirements(&a.field_selector)),
+            ("labelSelector", label_requirements(&a.label_selector)),
+        ] {
             if let Ok(Some(requirements)) = requirements {
                 resource.insert(key.to_string(), json!({"requirements": requirements}));
             }
@@ -197,21 +198,40 @@ mod tests {
 
     #[test]
     fn selectors_of_reviews_are_read_as_far_as_they_make_sense() {
-        let one = |key: &str, operator: &str, values: &[&str]| json!({"key": key, "operator": operator, "values": values});
+        let one =
+            |key: &str, operator: &str, values: &[&str]| json!({"key": key, "operator": operator, "values": values});
         for (field, selector, expected, remark) in [
             ("fieldSelector", json!({"rawSelector": "a=b"}), "a=b", ""),
             ("fieldSelector", json!({"rawSelector": "a~b"}), "", "ignored due to"),
-            ("fieldSelector", json!({"requirements": [one("a", "In", &["b"]), one("c", "NotIn", &["d,e"])]}), "a=b,c!=d\\,e", ""),
-            ("fieldSelector", json!({"requirements": [one("a", "In", &["b", "c"]), one("c", "NotIn", &["d"])]}), "c!=d", "partially"),
+            (
+                "fieldSelector",
+                json!({"requirements": [one("a", "In", &["b"]), one("c", "NotIn", &["d,e"])]}),
+                "a=b,c!=d\\,e",
+                "",
+            ),
+            (
+                "fieldSelector",
+                json!({"requirements": [one("a", "In", &["b", "c"]), one("c", "NotIn", &["d"])]}),
+                "c!=d",
+                "partially",
+            ),
             ("fieldSelector", json!({"requirements": [one("a", "Exists", &[])]}), "", "ignored due to"),
-            ("labelSelector", json!({"requirements": [one("a", "In", &["b", "c"]), one("d", "Exists", &[])]}), "a in (b,c),d", ""),
+            (
+                "labelSelector",
+                json!({"requirements": [one("a", "In", &["b", "c"]), one("d", "Exists", &[])]}),
+                "a in (b,c),d",
+                "",
+            ),
             ("labelSelector", json!({"requirements": [one("a", "Odd", &["b"])]}), "", "ignored due to"),
             ("labelSelector", json!({"rawSelector": "a in (b"}), "", "ignored due to"),
             ("labelSelector", Value::Null, "", ""),
         ] {
             let (got, told) = selector_of(&selector, field);
             assert_eq!(got, expected, "{selector}");
-            assert!(told.as_deref().unwrap_or_default().contains(remark) && told.is_some() != remark.is_empty(), "{told:?}");
+            assert!(
+                told.as_deref().unwrap_or_default().contains(remark) && told.is_some() != remark.is_empty(),
+                "{told:?}"
+            );
         }
     }
 }

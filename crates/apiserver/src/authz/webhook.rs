@@ -180,8 +180,7 @@ mod tests {
         let lenient = Options { failure_policy: FailurePolicy::NoOpinion, target: target(1), ..options.clone() };
         let lenient = Webhook::new(Options { timeout: Duration::from_millis(200), ..lenient }, client.clone());
         let webhook = Webhook::new(options, client);
-        let question =
-            |user: &str, ns: &str| Attributes::resource(&User::new(user, &[]), "get", "", "pods", ns, "p");
+        let question = |user: &str, ns: &str| Attributes::resource(&User::new(user, &[]), "get", "", "pods", ns, "p");
         for _ in 0..3 {
             assert_eq!(webhook.authorize(&question("jane", "d")).await, Decision::Allow("friend".into()));
         }

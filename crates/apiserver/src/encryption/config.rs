@@ -113,14 +113,22 @@ impl Config {
             if rule.providers.is_empty() {
                 return Err(wrong(&format!("{path}.providers"), "Required value: at least one provider"));
             }
-            let patterns = rule.resources.iter().enumerate().map(|(j, r)| {
-                Pattern::parse(r).map_err(|why| wrong(&format!("{path}.resources[{j}]"), &why))
-            });
+            let patterns = rule
+                .resources
+                .iter()
+                .enumerate()
+                .map(|(j, r)| Pattern::parse(r).map_err(|why| wrong(&format!("{path}.resources[{j}]"), &why)));
             let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
             let mut list: Providers = Vec::new();
             for (j, one) in rule.providers.into_iter().enumerate() {
                 let path = format!("{path}.providers[{j}]");
-                let named = [one.aescbc.is_some(), one.aesgcm.is_some(), one.secretbox.is_some(), one.identity.is_some(), one.kms.is_some()];
+                let named = [
+                    one.aescbc.is_some(),
+                    one.aesgcm.is_some(),
+                    one.secretbox.is_some(),
+                    one.identity.is_some(),
+                    one.kms.is_some(),
+                ];
                 if named.iter().filter(|n| **n).count() != 1 {
                     return Err(wrong(&path, "Invalid value: exactly one provider must be given"));
                 }
@@ -198,14 +206,21 @@ fn keyed(path: &str, kind: providers::Kind, keys: Keys) -> Result<Providers, Con
     for (i, k) in keys.keys.into_iter().enumerate() {
         let path = format!("{path}.keys[{i}]");
         if k.name.is_empty() || k.name.contains(':') || !names.insert(k.name.clone()) {
-            return Err(wrong(format!("{path}.name"), format!("Invalid value: {:?}: a name of its own, without a colon", k.name)));
+            return Err(wrong(
+                format!("{path}.name"),
+                format!("Invalid value: {:?}: a name of its own, without a colon", k.name),
+            ));
         }
         // Never the secret itself in a message.
-        let secret = base64::engine::general_purpose::STANDARD
-            .decode(k.secret.trim())
-            .map_err(|_| wrong(format!("{path}.secret"), "Invalid value: \"REDACTED\": secret must be base64 encoded".into()))?;
+        let secret = base64::engine::general_purpose::STANDARD.decode(k.secret.trim()).map_err(|_| {
+            wrong(format!("{path}.secret"), "Invalid value: \"REDACTED\": secret must be base64 encoded".into())
+        })?;
         if !kind.sizes().contains(&secret.len()) {
-            let why = format!("Invalid value: \"REDACTED\": secret is not of the expected length, got {}, expected one of {:?}", secret.len(), kind.sizes());
+            let why = format!(
+                "Invalid value: \"REDACTED\": secret is not of the expected length, got {}, expected one of {:?}",
+                secret.len(),
+                kind.sizes()
+            );
             return Err(wrong(format!("{path}.secret"), why));
         }
         out.push(Some(Arc::new(providers::Keyed::new(kind, &k.name, &secret))));
@@ -242,7 +257,9 @@ mod tests {
     use super::*;
 
     fn parse(resources: &str) -> Result<Config, ConfigError> {
-        Config::parse(&format!("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n{resources}"))
+        Config::parse(&format!(
+            "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n{resources}"
+        ))
     }
 
     #[test]
@@ -253,9 +270,13 @@ mod tests {
              - resources: ['*.apps']\n  providers: [{identity: {}}, {identity: {}}, {identity: {}}]\n",
         )
         .unwrap();
-        for (resource, providers) in
-            [("secrets", Some(2)), ("configmaps", Some(1)), ("deployments.apps", Some(2)), ("daemonsets.apps", Some(3)), ("jobs.batch", None)]
-        {
+        for (resource, providers) in [
+            ("secrets", Some(2)),
+            ("configmaps", Some(1)),
+            ("deployments.apps", Some(2)),
+            ("daemonsets.apps", Some(3)),
+            ("jobs.batch", None),
+        ] {
             assert_eq!(c.providers(resource).map(Vec::len), providers, "{resource}");
         }
         let all = parse("- resources: ['*.*']\n  providers: [{identity: {}}]\n").unwrap();
@@ -269,12 +290,36 @@ mod tests {
             ("- {resources: [], providers: [{identity: {}}]}\n", "resources[0].resources", "at least one"),
             ("- {resources: [secrets], providers: []}\n", "resources[0].providers", "at least one"),
             ("- {resources: ['*'], providers: [{identity: {}}]}\n", "resources[0].resources[0]", "*.*"),
-            ("- {resources: [secrets], providers: [{identity: {}, aescbc: {keys: []}}]}\n", "resources[0].providers[0]", "exactly one"),
-            ("- {resources: [secrets], providers: [{aescbc: {keys: []}}]}\n", "resources[0].providers[0].aescbc.keys", "at least one"),
-            ("- {resources: [secrets], providers: [{aescbc: {keys: [{name: a, secret: c2hvcnQ=}]}}]}\n", "resources[0].providers[0].aescbc.keys[0].secret", "got 5"),
-            ("- {resources: [secrets], providers: [{secretbox: {keys: [{name: a, secret: '!!c2hvcnQ'}]}}]}\n", "resources[0].providers[0].secretbox.keys[0].secret", "base64"),
-            ("- {resources: [secrets], providers: [{kms: {apiVersion: v1, name: a, endpoint: 'unix:///x'}}]}\n", "resources[0].providers[0].kms.apiVersion", "v2"),
-            ("- {resources: [secrets], providers: [{kms: {apiVersion: v2, name: a, endpoint: 'tcp://x'}}]}\n", "resources[0].providers[0].kms.endpoint", "unix:///"),
+            (
+                "- {resources: [secrets], providers: [{identity: {}, aescbc: {keys: []}}]}\n",
+                "resources[0].providers[0]",
+                "exactly one",
+            ),
+            (
+                "- {resources: [secrets], providers: [{aescbc: {keys: []}}]}\n",
+                "resources[0].providers[0].aescbc.keys",
+                "at least one",
+            ),
+            (
+                "- {resources: [secrets], providers: [{aescbc: {keys: [{name: a, secret: c2hvcnQ=}]}}]}\n",
+                "resources[0].providers[0].aescbc.keys[0].secret",
+                "got 5",
+            ),
+            (
+                "- {resources: [secrets], providers: [{secretbox: {keys: [{name: a, secret: '!!c2hvcnQ'}]}}]}\n",
+                "resources[0].providers[0].secretbox.keys[0].secret",
+                "base64",
+            ),
+            (
+                "- {resources: [secrets], providers: [{kms: {apiVersion: v1, name: a, endpoint: 'unix:///x'}}]}\n",
+                "resources[0].providers[0].kms.apiVersion",
+                "v2",
+            ),
+            (
+                "- {resources: [secrets], providers: [{kms: {apiVersion: v2, name: a, endpoint: 'tcp://x'}}]}\n",
+                "resources[0].providers[0].kms.endpoint",
+                "unix:///",
+            ),
         ] {
             let ConfigError::Content { field: got, why } = parse(text).err().unwrap() else { panic!("{text}") };
             assert_eq!(got, field);

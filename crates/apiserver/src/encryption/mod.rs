@@ -120,7 +120,11 @@ impl Transformer for Encryption {
                 Err(e) => why = e,
             }
         }
-        tracing::error!(key, why, "a stored object can't be decrypted; is its key missing from the encryption configuration?");
+        tracing::error!(
+            key,
+            why,
+            "a stored object can't be decrypted; is its key missing from the encryption configuration?"
+        );
         stored
     }
 }

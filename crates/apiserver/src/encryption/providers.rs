@@ -98,9 +98,8 @@ impl Provider for Keyed {
                 let nonce: [u8; SECRETBOX_NONCE] = rand::random();
                 let cipher = XSalsa20Poly1305::new_from_slice(&self.secret).map_err(|e| e.to_string())?;
                 let mut sealed = value.to_vec();
-                let tag = cipher
-                    .encrypt_in_place_detached((&nonce).into(), b"", &mut sealed)
-                    .map_err(|e| e.to_string())?;
+                let tag =
+                    cipher.encrypt_in_place_detached((&nonce).into(), b"", &mut sealed).map_err(|e| e.to_string())?;
                 Ok([&nonce[..], &tag[..], &sealed].concat())
             }
         }

@@ -70,7 +70,8 @@ pub fn allocate(levels: &[(Limits, Smoothed)]) -> (Vec<u32>, f64) {
             (lower, upper, lower.max(d.smoothed))
         })
         .collect();
-    let spent = |fraction: f64| -> f64 { bounds.iter().map(|(lo, up, target)| (fraction * target).clamp(*lo, *up)).sum() };
+    let spent =
+        |fraction: f64| -> f64 { bounds.iter().map(|(lo, up, target)| (fraction * target).clamp(*lo, *up)).sum() };
     let fraction = match spent(0.0) >= total {
         true => 0.0,
         false => {

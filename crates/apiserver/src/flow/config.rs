@@ -126,7 +126,10 @@ impl Config {
     /// The first schema that matches. Every request matches `catch-all`.
     #[cfg(test)]
     fn classify(&self, user: &User, info: &RequestInfo) -> Option<&Schema> {
-        self.schemas.iter().find(|s| s.matches(user, info)).or_else(|| self.schemas.iter().find(|s| s.name == CATCH_ALL))
+        self.schemas
+            .iter()
+            .find(|s| s.matches(user, info))
+            .or_else(|| self.schemas.iter().find(|s| s.name == CATCH_ALL))
     }
 }
 
@@ -236,7 +239,9 @@ impl UrlRule {
     fn matches(&self, info: &RequestInfo) -> bool {
         has(&self.verbs, &info.verb)
             && self.urls.iter().any(|u| {
-                u == "*" || *u == info.path || u.strip_suffix('*').is_some_and(|p| p.ends_with('/') && info.path.starts_with(p))
+                u == "*"
+                    || *u == info.path
+                    || u.strip_suffix('*').is_some_and(|p| p.ends_with('/') && info.path.starts_with(p))
             })
     }
 }
@@ -302,8 +307,7 @@ mod tests {
     fn default_schemas_sort_requests_as_upstreams_do() {
         let config = Config::new(&crate::bootstrap::flow_control::objects());
         let node = user("system:node:n1", &["system:nodes"]);
-        let account =
-            |ns: &str, n: &str| user(&format!("system:serviceaccount:{ns}:{n}"), &["system:serviceaccounts"]);
+        let account = |ns: &str, n: &str| user(&format!("system:serviceaccount:{ns}:{n}"), &["system:serviceaccounts"]);
         let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/x";
         for (who, method, path, schema, level) in [
             (user("admin", &["system:masters"]), "GET", "/api/v1/pods", "exempt", "exempt"),
@@ -312,7 +316,13 @@ mod tests {
             (user("system:kube-scheduler", &[]), "PUT", leases, "system-leader-election", "leader-election"),
             (user("system:kube-scheduler", &[]), "GET", "/api/v1/pods", "kube-scheduler", "workload-high"),
             (node.clone(), "PATCH", "/api/v1/nodes/n1/status", "system-node-high", "node-high"),
-            (node.clone(), "PUT", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1", "system-node-high", "node-high"),
+            (
+                node.clone(),
+                "PUT",
+                "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1",
+                "system-node-high",
+                "node-high",
+            ),
             (node, "GET", "/api/v1/namespaces/d/secrets/s", "system-nodes", "system"),
             (account("kube-system", "x"), "GET", leases, "system-leader-election", "leader-election"),
             (account("kube-system", "x"), "GET", "/api/v1/pods", "kube-system-service-accounts", "workload-high"),

@@ -106,7 +106,16 @@ fn requests(fairness: &Fairness, with_details: bool) -> String {
         "AdditionalLatency",
     ]);
     if with_details {
-        head.extend(row(&["UserName", "Verb", "APIPath", "Namespace", "Name", "APIVersion", "Resource", "SubResource"]));
+        head.extend(row(&[
+            "UserName",
+            "Verb",
+            "APIPath",
+            "Namespace",
+            "Name",
+            "APIVersion",
+            "Resource",
+            "SubResource",
+        ]));
     }
     let mut rows = vec![head];
     for level in fairness.levels() {

@@ -104,7 +104,10 @@ pub fn work(info: &RequestInfo, query: &str, nominal: u32, store: &dyn Store, wa
     let max = ((f64::from(nominal) * LEVEL_PART).ceil() as u32).clamp(1, SEATS_MAX);
     match info.verb.as_str() {
         "list" | "watch" | "deletecollection" => {
-            if max == 1 || !info.name.is_empty() || crate::authz::exact_field(&info.field_selector, "metadata.name").is_some() {
+            if max == 1
+                || !info.name.is_empty()
+                || crate::authz::exact_field(&info.field_selector, "metadata.name").is_some()
+            {
                 return Work::seats(1);
             }
             let (mut limit, mut initial) = (0, true);

@@ -134,7 +134,8 @@ impl Fairness {
     /// Waits for the request's turn. The ids are of the schema and level that decided.
     pub async fn enter(&self, info: &RequestInfo, query: &str, user: &User) -> (Uids, Result<Seat, Reason>) {
         let current = self.current.load();
-        let Some(served) = current.schemas.iter().find(|s| s.schema.matches(user, info)).or(current.schemas.last()) else {
+        let Some(served) = current.schemas.iter().find(|s| s.schema.matches(user, info)).or(current.schemas.last())
+        else {
             // Can't be: `catch-all` is always there.
             return (Uids::default(), Err(Reason::ConcurrencyLimit));
         };
@@ -336,7 +337,11 @@ mod tests {
             theirs.push(f.enter(&pods(), "", &idle).await.1.expect("kept seats"));
         }
         let text = crate::flow::metrics::render(&f);
-        assert!(text.contains("apiserver_flowcontrol_current_executing_seats{flow_schema=\"jane\",priority_level=\"jane\"} 7"));
+        assert!(
+            text.contains(
+                "apiserver_flowcontrol_current_executing_seats{flow_schema=\"jane\",priority_level=\"jane\"} 7"
+            )
+        );
         assert!(text.contains("reason=\"time-out\""), "{text}");
         drop(seats);
         let state = f.levels().iter().find(|l| l.name == "jane").map(|l| l.state.lock().queues.seats_in_use());

@@ -11,8 +11,8 @@ use meta::status::Result;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use store::Watcher;
 use stdx::Shutdown;
+use store::Watcher;
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 const RESOURCES: [(&str, &str); 2] =
@@ -145,7 +145,9 @@ fn wrong(schema: &Value, level: &str, missing: bool) -> Option<Value> {
     let since = now
         .filter(|c| c["status"] == status)
         .map_or_else(|| meta::object::time(jiff::Timestamp::now()).into(), |c| c["lastTransitionTime"].clone());
-    Some(json!({"type": "Dangling", "status": status, "reason": reason, "message": message, "lastTransitionTime": since}))
+    Some(
+        json!({"type": "Dangling", "status": status, "reason": reason, "message": message, "lastTransitionTime": since}),
+    )
 }
 
 #[cfg(test)]

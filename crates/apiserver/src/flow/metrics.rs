@@ -147,7 +147,9 @@ pub fn render(fairness: &Fairness) -> String {
             true => s.limits.nominal.into(),
             false => s.queues.limit().into(),
         }),
-        ("demand_seats_high_watermark", "Seats that were wanted at most in the last period.", |s| s.smoothed.latest.high),
+        ("demand_seats_high_watermark", "Seats that were wanted at most in the last period.", |s| {
+            s.smoothed.latest.high
+        }),
         ("demand_seats_average", "Seats that were wanted on average.", |s| s.smoothed.latest.average),
         ("demand_seats_stdev", "Their standard deviation.", |s| s.smoothed.latest.deviation),
         ("demand_seats_smoothed", "What the next period is thought to want.", |s| s.smoothed.smoothed),

@@ -608,11 +608,8 @@ mod tests {
                     9 => match rng.random_range(0..3) {
                         0 => set.set_limit(now, rng.random_range(0..8), &mut woken),
                         1 => {
-                            let queuing = Queuing {
-                                queues: rng.random_range(0..6),
-                                hand_size: 2,
-                                queue_length_limit: 5,
-                            };
+                            let queuing =
+                                Queuing { queues: rng.random_range(0..6), hand_size: 2, queue_length_limit: 5 };
                             set.set_queuing(now, queuing, &mut woken);
                         }
                         _ => {
@@ -626,7 +623,11 @@ mod tests {
                     places.retain(|(p, _)| *p != id);
                     running.push(ticket);
                 }
-                assert_eq!(set.seats_in_use(), running.iter().map(|t| t.work().seats_max()).sum::<u32>(), "seed {seed}");
+                assert_eq!(
+                    set.seats_in_use(),
+                    running.iter().map(|t| t.work().seats_max()).sum::<u32>(),
+                    "seed {seed}"
+                );
                 assert_eq!((set.executing() as usize, set.waiting()), (running.len(), places.len()), "seed {seed}");
                 let active = set.queues.iter().filter(|q| q.is_active()).count();
                 assert_eq!(set.active as usize, active, "seed {seed} step {step}");

@@ -1,7 +1,7 @@
 //! Making connections: from a target to a stream, through TLS where the target says so.
 
 use super::error::Cause;
-use super::service::ready_endpoint;
+use super::service::{Endpoint, ready_endpoint};
 use super::target::Target;
 use super::tls;
 use crate::reader::Reader;
@@ -24,29 +24,32 @@ use tokio_rustls::client::TlsStream;
 pub struct Connector {
     target: Arc<Target>,
     tls: Option<Arc<rustls::ClientConfig>>,
-    reader: Reader,
+    endpoint: Option<Endpoint>,
+}
+
+/// Where a Service's target is to be dialled this time; `None` for targets that aren't Services.
+pub fn resolve(target: &Target, reader: &Reader) -> Result<Option<Endpoint>, Cause> {
+    let Some((namespace, name, port)) = &target.service else { return Ok(None) };
+    match ready_endpoint(reader, namespace, name, port) {
+        Ok(e) => Ok(Some(e)),
+        Err(s) if s.code == 404 => Err(Cause::Dial(format!("service {name:?} not found"))),
+        Err(s) => Err(Cause::Dial(s.message)),
+    }
 }
 
 impl Connector {
-    pub fn new(target: &Target, http1: bool, reader: Reader) -> Result<Connector, Cause> {
+    pub fn new(target: &Target, http1: bool, endpoint: Option<Endpoint>) -> Result<Connector, Cause> {
         let tls = match target.url.https {
             true => Some(Arc::new(tls::config(target, http1)?)),
             false => None,
         };
-        Ok(Connector { target: Arc::new(target.clone()), tls, reader })
+        Ok(Connector { target: Arc::new(target.clone()), tls, endpoint })
     }
 
     async fn dial(self) -> Result<Io, Cause> {
-        let (host, port) = match &self.target.service {
+        let (host, port) = match self.endpoint {
+            Some(e) => (e.host, e.port),
             None => (self.target.url.host.clone(), self.target.url.port),
-            Some((namespace, name, port)) => {
-                let found = ready_endpoint(&self.reader, namespace, name, port);
-                let e = found.map_err(|s| match s.code {
-                    404 => Cause::Dial(format!("service {name:?} not found")),
-                    _ => Cause::Dial(s.message),
-                })?;
-                (e.host, e.port)
-            }
         };
         let name = self.target.server_name.as_deref().unwrap_or(&self.target.url.host).to_string();
         let made = async {

@@ -60,6 +60,9 @@ struct PoolKey {
     target: [u8; 32],
     /// Upgrades (WebSocket, SPDY) exist in HTTP/1.1 only.
     http1: bool,
+    /// Of a Service, chosen anew for each request: who is no endpoint any more gets none, though connections to it
+    /// may be open still.
+    endpoint: Option<Endpoint>,
 }
 
 /// A whole answer.
@@ -152,7 +155,8 @@ impl Client {
         let method = request.method().clone();
         let fail = |cause| Error::new(&method, target, path, query, cause);
         let http1 = target.http1 || request.headers().contains_key(header::UPGRADE);
-        let pool = self.pool(target, http1).map_err(fail)?;
+        let endpoint = connect::resolve(target, &self.inner.reader).map_err(fail)?;
+        let pool = self.pool(target, http1, endpoint).map_err(fail)?;
         let (mut parts, body) = request.into_parts();
         parts.uri =
             target.url.with(path, query).parse().map_err(|e: http::uri::InvalidUri| fail(Cause::Url(e.to_string())))?;
@@ -171,15 +175,16 @@ impl Client {
         pool.request(Request::from_parts(parts, body)).await.map_err(|e| fail(error::cause(&e)))
     }
 
-    fn pool(&self, target: &Target, http1: bool) -> Result<Pool, Cause> {
-        let key = PoolKey { target: target.fingerprint, http1 };
+    fn pool(&self, target: &Target, http1: bool, endpoint: Option<Endpoint>) -> Result<Pool, Cause> {
+        let connector = || connect::Connector::new(target, http1, endpoint.clone());
+        let key = PoolKey { target: target.fingerprint, http1, endpoint: endpoint.clone() };
         let now = Instant::now();
         let mut pools = self.inner.pools.lock();
         if let Some((pool, used)) = pools.get_mut(&key) {
             *used = now;
             return Ok(pool.clone());
         }
-        let connector = connect::Connector::new(target, http1, self.inner.reader.clone())?;
+        let connector = connector()?;
         if pools.len() >= POOLS_MAX
             && let Some(oldest) = pools.iter().min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.clone())
         {
@@ -202,10 +207,7 @@ impl Client {
 
     /// Drops the kept connections to a target; requests under way go on.
     pub fn forget(&self, target: &Target) {
-        let mut pools = self.inner.pools.lock();
-        for http1 in [false, true] {
-            pools.remove(&PoolKey { target: target.fingerprint, http1 });
-        }
+        self.inner.pools.lock().retain(|key, _| key.target != target.fingerprint);
     }
 }
 

@@ -82,8 +82,7 @@ impl Authority {
         serial[0] |= 0x40;
         let key = self.issuer.key();
         let algorithm = signature_algorithm(key)?;
-        let validity =
-            sequence(&[time(grant.not_before)?, time(grant.not_after.min(own_facts.not_after))?].concat());
+        let validity = sequence(&[time(grant.not_before)?, time(grant.not_after.min(own_facts.not_after))?].concat());
         let to_be_signed = sequence(
             &[
                 der(0xa0, &der(0x02, &[2])),

@@ -296,7 +296,12 @@ fn restrict_to_subresource(subresource: &str, new: &mut Value, old: &Value) {
         ),
         "finalize" => keep(&[&["spec", "finalizers"]], new),
         "approval" => keep(
-            &[&["status", "conditions"], &["metadata", "labels"], &["metadata", "annotations"], &["metadata", "finalizers"]],
+            &[
+                &["status", "conditions"],
+                &["metadata", "labels"],
+                &["metadata", "annotations"],
+                &["metadata", "finalizers"],
+            ],
             new,
         ),
         "ephemeralcontainers" => keep(&[&["spec", "ephemeralContainers"]], new),

@@ -33,7 +33,7 @@ pub fn pods_and_services(c: &Cluster) -> Result<()> {
         format!("{root}/pods/http:{pod}:8444/proxy"),
         format!("{root}/pods/https:{pod}:8443/proxy"),
         format!("{root}/pods/{pod}:8444/proxy"),
-        format!("{root}/pods/https:{pod}/proxy"),
+        format!("{root}/pods/https:{pod}:/proxy"),
         format!("{root}/services/hook:http/proxy"),
         format!("{root}/services/hook:80/proxy"),
         format!("{root}/services/https:hook:https/proxy"),

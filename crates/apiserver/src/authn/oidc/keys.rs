@@ -84,7 +84,11 @@ impl Provider {
                         return;
                     }
                     Err(error) => {
-                        tracing::warn!(issuer = provider.issuer, error, "the identity provider can't be asked for its keys");
+                        tracing::warn!(
+                            issuer = provider.issuer,
+                            error,
+                            "the identity provider can't be asked for its keys"
+                        );
                     }
                 }
                 drop(provider);

@@ -103,16 +103,17 @@ fn times_and_audiences_are_checked() {
 /// Keys are fetched when a token names an unknown one, and junk makes no flood of fetches.
 #[tokio::test]
 async fn a_provider_may_change_its_keys() {
-    let keys: Vec<SigningKey> = (0..2)
-        .map(|_| SigningKey::from_pem(&rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap())
-        .collect();
+    let keys: Vec<SigningKey> =
+        (0..2).map(|_| SigningKey::from_pem(&rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap()).collect();
     let shown = Arc::new(Mutex::new(json!({"keys": [keys[0].public().to_jwk()]})));
     let (url, fetches) = (Arc::new(Mutex::new(String::new())), Arc::new(AtomicUsize::new(0)));
     let (s, u, f) = (shown.clone(), url.clone(), fetches.clone());
     let peer = Peer::start(&["127.0.0.1"], move |r: Request<Bytes>| {
         let issuer = u.lock().clone();
         let body = match r.uri().path() {
-            "/realm/.well-known/openid-configuration" => json!({"issuer": issuer, "jwks_uri": format!("{issuer}/keys")}),
+            "/realm/.well-known/openid-configuration" => {
+                json!({"issuer": issuer, "jwks_uri": format!("{issuer}/keys")})
+            }
             "/realm/keys" => {
                 f.fetch_add(1, Ordering::Relaxed);
                 s.lock().clone()

@@ -105,7 +105,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_is_good_while_its_secret_holds_it() {
-        let account = json!({"apiVersion":"v1","kind":"ServiceAccount","metadata":{"namespace":"d","name":"s","uid":"su"}});
+        let account =
+            json!({"apiVersion":"v1","kind":"ServiceAccount","metadata":{"namespace":"d","name":"s","uid":"su"}});
         let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
         let issuer = Arc::new(TokenIssuer::new(Options::new(&key, "https://k")).unwrap());
         let token = issuer.sign_legacy("d", &Ref { name: "s".into(), uid: "su".into() }, "t").unwrap();
@@ -120,7 +121,9 @@ mod tests {
             let audiences: Vec<String> = audiences.iter().map(|a| a.to_string()).collect();
             matches!(a.authenticate_token(&token, &audiences).await, TokenOutcome::Authenticated { .. })
         };
-        let TokenOutcome::Authenticated { user, .. } = a.authenticate_token(&token, &[]).await else { panic!("refused") };
+        let TokenOutcome::Authenticated { user, .. } = a.authenticate_token(&token, &[]).await else {
+            panic!("refused")
+        };
         assert_eq!((user.name.as_str(), user.uid.as_str()), ("system:serviceaccount:d:s", "su"));
         assert_eq!(user.groups, ["system:serviceaccounts", "system:serviceaccounts:d"]);
         let told = uses.try_recv().unwrap();
