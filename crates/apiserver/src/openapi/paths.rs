@@ -8,9 +8,15 @@ const BODIES: [&str; 3] = ["application/json", "application/yaml", "application/
 const PATCHES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
+    "application/strategic-merge-patch+json",
 ];
+
+/// The forms that a kind's patches may have. Strategic merge goes by what is known of built-in types only; kubectl
+/// believes what stands here.
+fn patches(r: &Resource) -> &'static [&'static str] {
+    if super::definitions::builtin(r) { &PATCHES } else { &PATCHES[..3] }
+}
 
 /// Query parameters: name, type, what it is for.
 type Parameter = (&'static str, &'static str, &'static str);
@@ -143,7 +149,7 @@ pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Map<String, Value>)
     }
     if r.has_verb("patch") {
         let (patch, object) = (defs.patch(), defs.object(r));
-        ops.push(patch_operation(kind, patch, object));
+        ops.push(patch_operation(r, kind, patch, object));
     }
     if r.has_verb("delete") {
         ops.push(Operation {
@@ -197,7 +203,7 @@ fn write<'a>(
     }
 }
 
-fn patch_operation<'a>(kind: (&'a str, &'a str, &'a str), patch: Value, object: Value) -> Operation<'a> {
+fn patch_operation<'a>(r: &Resource, kind: (&'a str, &'a str, &'a str), patch: Value, object: Value) -> Operation<'a> {
     let mut query = WRITE.to_vec();
     query.push(FORCE);
     Operation {
@@ -207,7 +213,7 @@ fn patch_operation<'a>(kind: (&'a str, &'a str, &'a str), patch: Value, object: 
         kind,
         query,
         body: Some(patch),
-        consumes: &PATCHES,
+        consumes: patches(r),
         answer: Some(object),
         codes: OK_CREATED,
     }
@@ -257,7 +263,7 @@ fn subresource<'a>(r: &'a Resource, s: &'a Subresource, defs: &mut Definitions) 
             },
             ("create", _) => write("post", "post", "create", kind, WRITE, object.clone(), OK_CREATED_ACCEPTED),
             ("update", _) => write("put", "put", "replace", kind, WRITE, object.clone(), OK_CREATED),
-            ("patch", _) => patch_operation(kind, defs.patch(), object.clone()),
+            ("patch", _) => patch_operation(r, kind, defs.patch(), object.clone()),
             _ => continue,
         });
     }

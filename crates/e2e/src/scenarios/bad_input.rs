@@ -180,7 +180,7 @@ pub fn requests_are_refused_with_reasons(c: &Cluster) -> Result<()> {
                 "may not be specified for non-apply patch",
             ),
             ("GET", format!("{cms}?labelSelector=a%20in%20("), json, vec![], 400, "unable to parse requirement"),
-            ("GET", format!("{cms}?fieldSelector=data.a%3Db"), json, vec![], 400, "field label not supported"),
+            ("GET", format!("{cms}?fieldSelector=data.a%3Db"), json, vec![], 400, "is not a known field selector"),
             ("GET", format!("{cms}?continue=nonsense"), json, vec![], 400, "continue key is not valid"),
             ("GET", format!("{cms}?resourceVersion=abc"), json, vec![], 400, "Invalid value"),
             ("GET", format!("{cms}?resourceVersion=999999999"), json, vec![], 504, "Too large resource version"),

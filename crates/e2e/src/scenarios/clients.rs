@@ -96,11 +96,11 @@ fn watch_it_work(ns: &Namespace<'_>, group: &str, said: &str) -> Result<()> {
     c.wait(PATIENCE, "the operator's ConfigMap", || Ok(text()? == "hello world"))?;
     let path = format!("jsonpath={{.status.{said}}}");
     c.wait(PATIENCE, "the operator's status", || {
-        Ok(ns.must(&format!("get greeting one -o {path}"))?.trim() == "hello world")
+        Ok(ns.must(&format!("get greetings.{group} one -o {path}"))?.trim() == "hello world")
     })?;
     c.apply(&greeting("moon"))?;
     c.wait(PATIENCE, "the operator to follow a change", || Ok(text()? == "hello moon"))?;
-    ns.must("delete greeting one --timeout=60s")?;
+    ns.must(&format!("delete greetings.{group} one --timeout=60s"))?;
     ns.must("get configmap farewell-one")?;
     c.wait(PATIENCE, "the owned ConfigMap to be collected", || {
         Ok(!ns.kubectl(&["get", "configmap", "greeting-one"])?.ok)

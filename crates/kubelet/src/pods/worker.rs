@@ -261,6 +261,11 @@ impl Worker {
 
     /// Takes in the state of one container.
     fn observe(&mut self, c: ContainerStatus) {
+        // What was asked for when it started may come in after the news of its end, and nothing lives twice.
+        let ended = |o: &ContainerStatus| o.id == c.id && o.state == ContainerState::Exited;
+        if c.state != ContainerState::Exited && self.containers.iter().any(ended) {
+            return;
+        }
         if c.state == ContainerState::Exited {
             self.memo.kills.remove(&c.id);
             self.memo.hooks.remove(&c.id);
