@@ -380,3 +380,20 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "fuzz/no request makes a 5xx", on: On::Empty, run: fuzz::no_request_makes_a_5xx },
 ];
+
+#[cfg(test)]
+mod tests {
+    /// Backquoted names in the second column.
+    #[test]
+    fn the_conformance_table_names_scenarios() {
+        let table = include_str!("../../../../docs/conformance.md");
+        let mut named = 0;
+        for row in table.lines().filter(|l| l.starts_with("| ") && l.contains('`')) {
+            for name in row.split('`').skip(1).step_by(2) {
+                assert!(super::SCENARIOS.iter().any(|s| s.name == name), "no scenario {name:?}: {row}");
+                named += 1;
+            }
+        }
+        assert!(named > 100, "only {named} scenarios are named");
+    }
+}
