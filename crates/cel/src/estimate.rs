@@ -319,7 +319,9 @@ impl Estimator<'_> {
                 Estimate { cost: s.scaled(STRING_FACTOR).add(all), size: Some(quoted) }
             }
             ("startsWith" | "endsWith", Some(_)) => costs(size(self, 0).scaled(STRING_FACTOR).add(all)),
-            (op::IN, _) if matches!(overload.args.get(1), Some(Type::List(_))) => costs(size(self, 1).scaled(1.0).add(all)),
+            (op::IN, _) if matches!(overload.args.get(1), Some(Type::List(_))) => {
+                costs(size(self, 1).scaled(1.0).add(all))
+            }
             ("matches", Some(t)) => {
                 let walk = self.size_or_unknown(t).add(Range::fixed(1)).scaled(STRING_FACTOR);
                 costs(walk.times(size(self, 0).scaled(REGEX_FACTOR)).add(all))

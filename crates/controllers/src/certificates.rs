@@ -40,7 +40,10 @@ pub enum Step {
     Wait(Option<i64>),
     /// Approve, if its requester may `create` one of these subresources.
     Ask(Vec<Approval>),
-    Sign { not_before: i64, not_after: i64 },
+    Sign {
+        not_before: i64,
+        not_after: i64,
+    },
     /// The signer refuses, for this reason.
     Fail(String),
     Delete,
@@ -108,9 +111,8 @@ pub fn plan(csr: &CertificateSigningRequest, now: i64) -> Step {
 fn deadline(csr: &CertificateSigningRequest) -> Option<i64> {
     let seconds = |t: &Option<Time>| t.as_ref().map(|t| t.0.as_second());
     let conditions = csr.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-    let answered = |kind: &str| {
-        condition(csr, kind).and_then(|c| seconds(&c.last_update_time)).map(|at| at + ANSWERED_SECONDS)
-    };
+    let answered =
+        |kind: &str| condition(csr, kind).and_then(|c| seconds(&c.last_update_time)).map(|at| at + ANSWERED_SECONDS);
     let pending = conditions
         .is_empty()
         .then(|| seconds(&csr.metadata.creation_timestamp).map(|at| at + PENDING_SECONDS))
@@ -174,9 +176,9 @@ pub async fn run(context: Context) {
                         requests.remember(written);
                         Ok(None)
                     }
-                    Ok(None) => Ok(deadline(&csr).map(|at| {
-                        Duration::from_secs((at - now.as_second()).max(1).unsigned_abs())
-                    })),
+                    Ok(None) => {
+                        Ok(deadline(&csr).map(|at| Duration::from_secs((at - now.as_second()).max(1).unsigned_abs())))
+                    }
                     Err(e) if ownership::gone(&e) => Ok(None),
                     Err(e) => Err(e),
                 }
@@ -222,8 +224,7 @@ async fn step(
             match keys.sign_certificate(&pem, usages, not_before, not_after) {
                 Ok(signed) => {
                     let mut new = (**csr).clone();
-                    new.status.get_or_insert_default().certificate =
-                        Some(k8s_openapi::ByteString(signed.into_bytes()));
+                    new.status.get_or_insert_default().certificate = Some(k8s_openapi::ByteString(signed.into_bytes()));
                     api.replace_status(&name, &options, &new).await.map(Some)
                 }
                 Err(why) => {
@@ -335,9 +336,7 @@ mod tests {
     #[test]
     fn only_kubelets_are_approved_unasked() {
         let pem = k8s_openapi::ByteString(include_bytes!("certificates/node1.csr").to_vec());
-        let spec = |username: &str, usages: &[&str]| {
-            json!({"request": pem, "signerName": KUBELET_CLIENT, "username": username, "usages": usages})
-        };
+        let spec = |username: &str, usages: &[&str]| json!({"request": pem, "signerName": KUBELET_CLIENT, "username": username, "usages": usages});
         let full = ["client auth", "digital signature"];
         for (spec, expected) in [
             (spec("system:node:node1", &full), Step::Ask(vec![SELF_NODE, NODE])),

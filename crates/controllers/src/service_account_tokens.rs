@@ -40,9 +40,8 @@ pub fn plan(
     let namespace = secret.namespace().unwrap_or_default();
 
     let has = |key: &str| secret.data.as_ref().and_then(|d| d.get(key)).is_some_and(|v| !v.0.is_empty());
-    let same = |key: &str, value: &str| {
-        secret.data.as_ref().and_then(|d| d.get(key)).is_some_and(|v| v.0 == value.as_bytes())
-    };
+    let same =
+        |key: &str, value: &str| secret.data.as_ref().and_then(|d| d.get(key)).is_some_and(|v| v.0 == value.as_bytes());
     if has("token") && same("ca.crt", root_ca_pem) && has("namespace") && wanted_uid.is_some() {
         return Ok(None);
     }
@@ -139,7 +138,10 @@ mod tests {
         let sign = |account: &str, uid: &str| Ok(format!("token of {account} {uid}"));
         let Ok(Some(Action::Update(full))) = plan(&empty, Some(&account), "PEM", sign) else { panic!("not filled") };
         let text = |key: &str| String::from_utf8(full.data.as_ref().unwrap()[key].0.clone()).unwrap();
-        assert_eq!((text("token"), text("ca.crt"), text("namespace")), ("token of s u1".into(), "PEM".into(), "d".into()));
+        assert_eq!(
+            (text("token"), text("ca.crt"), text("namespace")),
+            ("token of s u1".into(), "PEM".into(), "d".into())
+        );
         assert_eq!(full.annotations()[ACCOUNT_UID], "u1");
         assert_eq!(plan(&full, Some(&account), "PEM", sign), Ok(None));
 

@@ -163,7 +163,12 @@ impl Cluster {
     /// A start that must end by itself, soon and badly; gives what it said.
     pub fn start_fails(&self, flags: &[&str]) -> Result<String> {
         let mut command = self.command("timeout");
-        command.args(["--signal=KILL", "20"]).arg(&self.tools.skiff).args(["server", "--node-name", "node1", "--data-dir"]);
+        command.args(["--signal=KILL", "20"]).arg(&self.tools.skiff).args([
+            "server",
+            "--node-name",
+            "node1",
+            "--data-dir",
+        ]);
         let d = done(command.arg(self.data_dir()).args(flags).stdin(Stdio::null()).output()?);
         if d.ok {
             bail!("skiff server {flags:?} should have failed, but said:\n{}{}", d.stdout, d.stderr);

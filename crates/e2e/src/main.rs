@@ -6,9 +6,9 @@
 
 mod bench;
 mod cluster;
+mod extension;
 mod operator;
 mod peer;
-mod extension;
 mod scenarios;
 mod wire;
 

@@ -70,7 +70,8 @@ impl Peer {
                     tokio::spawn(async move {
                         let Ok(io) = tls.accept(tcp).await else { return };
                         let service = hyper::service::service_fn(move |r| serve(r, answer.clone()));
-                        let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(io), service).await;
+                        let _ =
+                            auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(io), service).await;
                     });
                 }
             });

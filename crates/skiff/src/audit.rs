@@ -66,7 +66,9 @@ impl AuditArgs {
     pub fn check(&self) -> Result<()> {
         let sinks = self.audit_log_path.is_some() || self.audit_webhook_config_file.is_some();
         if sinks && self.audit_policy_file.is_none() {
-            bail!("--audit-log-path and --audit-webhook-config-file need --audit-policy-file, which says what to record");
+            bail!(
+                "--audit-log-path and --audit-webhook-config-file need --audit-policy-file, which says what to record"
+            );
         }
         if self.audit_webhook_batch_throttle_enable && self.audit_webhook_batch_throttle_qps <= 0.0 {
             bail!("--audit-webhook-batch-throttle-qps must be positive");
@@ -133,9 +135,10 @@ impl AuditArgs {
                         buffer_size: self.audit_webhook_batch_buffer_size,
                         max_size: self.audit_webhook_batch_max_size,
                         max_wait: self.audit_webhook_batch_max_wait,
-                        throttle: self
-                            .audit_webhook_batch_throttle_enable
-                            .then_some((self.audit_webhook_batch_throttle_qps, self.audit_webhook_batch_throttle_burst)),
+                        throttle: self.audit_webhook_batch_throttle_enable.then_some((
+                            self.audit_webhook_batch_throttle_qps,
+                            self.audit_webhook_batch_throttle_burst,
+                        )),
                     },
                     false,
                 ),

@@ -247,9 +247,8 @@ impl AuthArgs {
         };
         let mut required_claims = std::collections::BTreeMap::new();
         for claim in &self.oidc_required_claim {
-            let (name, value) = claim
-                .split_once('=')
-                .with_context(|| format!("--oidc-required-claim={claim}: must be claim=value"))?;
+            let (name, value) =
+                claim.split_once('=').with_context(|| format!("--oidc-required-claim={claim}: must be claim=value"))?;
             required_claims.insert(name.to_string(), value.to_string());
         }
         let flags = OidcFlags {

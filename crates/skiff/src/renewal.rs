@@ -60,7 +60,10 @@ where
             }
             Err(error) => {
                 pause = RETRY;
-                warn!(error = format!("{error:#}"), "the cluster's certificates could not be renewed; it is tried again");
+                warn!(
+                    error = format!("{error:#}"),
+                    "the cluster's certificates could not be renewed; it is tried again"
+                );
             }
         }
     }

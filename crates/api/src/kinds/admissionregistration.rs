@@ -345,7 +345,11 @@ fn validate_validation(v: &Value, compiler: &Compiler, path: &Path, errors: &mut
 fn validate_audit_annotations(obj: &Value, compiler: &Compiler, errors: &mut Errors) {
     let (all, path) = (list_at(obj, &["spec", "auditAnnotations"]), Path::new("spec.auditAnnotations"));
     if all.len() > AUDIT_ANNOTATIONS_MAX {
-        errors.invalid(path.clone(), json!(all), format!("must not have more than {AUDIT_ANNOTATIONS_MAX} auditAnnotations"));
+        errors.invalid(
+            path.clone(),
+            json!(all),
+            format!("must not have more than {AUDIT_ANNOTATIONS_MAX} auditAnnotations"),
+        );
     }
     let name = text_at(obj, &["metadata", "name"]);
     let mut keys = Vec::new();

@@ -224,7 +224,8 @@ fn validate_versions(versions: &[Value], path: &Path, errors: &mut Errors) {
             let before = errors.0.len();
             structural(schema, Some(Level::Root), &at, 0, errors);
             // Upstream holds a schema that all versions have once, and tells its faults there.
-            let shared = versions.iter().all(|o| crate::validation::access::at(o, &["schema", "openAPIV3Schema"]) == schema);
+            let shared =
+                versions.iter().all(|o| crate::validation::access::at(o, &["schema", "openAPIV3Schema"]) == schema);
             match (errors.0.len() > before, shared) {
                 (true, _) => {}
                 (false, false) => cel::rules::check(schema, &at, errors),

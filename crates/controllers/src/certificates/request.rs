@@ -147,11 +147,8 @@ mod tests {
 
     #[test]
     fn signers_sign_what_is_theirs() {
-        let node = Request {
-            common_name: "system:node:n1".into(),
-            organizations: vec![NODES.into()],
-            ..Request::default()
-        };
+        let node =
+            Request { common_name: "system:node:n1".into(), organizations: vec![NODES.into()], ..Request::default() };
         let serving = Request { dns_names: 1, addresses: 1, ..node.clone() };
         let jane = Request { common_name: "jane".into(), organizations: vec!["dev".into()], ..Request::default() };
         let full_client = ["client auth", "digital signature", "key encipherment"];

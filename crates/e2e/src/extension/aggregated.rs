@@ -176,7 +176,9 @@ pub async fn answer(mut request: Request<Incoming>, certificate: Option<Vec<u8>>
             "name": name, "verb": verb, "subresource": sub}}});
     match ask_cluster(Method::POST, "/apis/authorization.k8s.io/v1/subjectaccessreviews", &review).await {
         Ok(v) if v["status"]["allowed"] == true => {}
-        Ok(_) => return status(403, "Forbidden", &format!("flunders.{GROUP} is forbidden: User {user:?} cannot {verb} it")),
+        Ok(_) => {
+            return status(403, "Forbidden", &format!("flunders.{GROUP} is forbidden: User {user:?} cannot {verb} it"));
+        }
         Err(e) => return status(500, "InternalError", &format!("{e:#}")),
     }
     if sub == "shout" {

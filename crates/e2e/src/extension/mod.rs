@@ -64,7 +64,8 @@ async fn serve(port: u16, dir: &Path) -> Result<()> {
         )?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
-    let (secure, plain) = (TcpListener::bind(("0.0.0.0", port)).await?, TcpListener::bind(("0.0.0.0", port + 1)).await?);
+    let (secure, plain) =
+        (TcpListener::bind(("0.0.0.0", port)).await?, TcpListener::bind(("0.0.0.0", port + 1)).await?);
     loop {
         tokio::select! {
             accepted = secure.accept() => {
@@ -93,9 +94,7 @@ async fn connection(
         let (state, certificate) = (state.clone(), certificate.clone());
         async move { Ok::<_, Infallible>(answer(request, certificate, &state).await) }
     });
-    let _ = auto::Builder::new(TokioExecutor::new())
-        .serve_connection_with_upgrades(TokioIo::new(io), service)
-        .await;
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(io), service).await;
 }
 
 async fn answer(request: Request<Incoming>, certificate: Option<Vec<u8>>, state: &Arc<State>) -> Response<Body> {

@@ -52,7 +52,9 @@ pub async fn answer(path: &str, body: &[u8], reviews: &Mutex<Vec<Value>>) -> Res
             {"op": "add", "path": "/data/mutation-stage-1", "value": "yes"},
             {"op": "add", "path": "/data/unknown-field", "value": "pruned"},
         ])),
-        "/webhook/command" => patch(json!([{"op": "replace", "path": "/command", "value": ["echo", "from the webhook"]}])),
+        "/webhook/command" => {
+            patch(json!([{"op": "replace", "path": "/command", "value": ["echo", "from the webhook"]}]))
+        }
         "/webhook/warn" => json!({"allowed": true, "warnings": ["mind the gap"]}),
         "/webhook/slow" => {
             tokio::time::sleep(SLOW).await;

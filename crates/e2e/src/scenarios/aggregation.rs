@@ -79,9 +79,9 @@ pub fn unavailable(c: &Cluster) -> Result<()> {
         until("ServiceNotFound", &format!("service/absent in \"{}\" is not present", ns.name()))?;
         let d = c.kubectl_run(&["get", "--raw", &format!("/apis/{group}/v1alpha1")])?;
         ensure!(!d.ok && d.stderr.contains("unable to handle the request"), "{}{}", d.stdout, d.stderr);
-        let reply = c.access()?.inside(async |a| {
-            a.http1(&Who::Admin).await?.get(&format!("/apis/{group}/v1alpha1/things")).await
-        })?;
+        let reply = c
+            .access()?
+            .inside(async |a| a.http1(&Who::Admin).await?.get(&format!("/apis/{group}/v1alpha1/things")).await)?;
         ensure!(reply.code == 503 && reply.text() == "service unavailable\n", "{}: {}", reply.code, reply.text());
         // The group is still told of, as stale.
         ensure!(c.kubectl(&["get", "--raw", "/apis"])?.contains(&group), "/apis");
@@ -145,11 +145,19 @@ pub fn extension_server(c: &Cluster) -> Result<()> {
     let reader = format!("{}-reader", ns.name());
     let delegator = format!("{}-delegator", ns.name());
     c.kubectl(&[
-        "-n", "kube-system", "create", "rolebinding", &reader, "--role=extension-apiserver-authentication-reader",
+        "-n",
+        "kube-system",
+        "create",
+        "rolebinding",
+        &reader,
+        "--role=extension-apiserver-authentication-reader",
         &format!("--serviceaccount={account}"),
     ])?;
     c.kubectl(&[
-        "create", "clusterrolebinding", &delegator, "--clusterrole=system:auth-delegator",
+        "create",
+        "clusterrolebinding",
+        &delegator,
+        "--clusterrole=system:auth-delegator",
         &format!("--serviceaccount={account}"),
     ])?;
     super::pods::apply(&ns, include_str!("../../testdata/extension.yaml"))?;

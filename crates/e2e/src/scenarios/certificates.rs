@@ -238,7 +238,8 @@ pub fn renewed_while_the_server_runs(c: &Cluster) -> Result<()> {
     c.wait_ready()?;
     let pid = c.server_pid();
     let shown = |port: u16| -> Result<String> {
-        let script = format!("openssl s_client -connect 127.0.0.1:{port} </dev/null 2>/dev/null | openssl x509 -noout -serial");
+        let script =
+            format!("openssl s_client -connect 127.0.0.1:{port} </dev/null 2>/dev/null | openssl x509 -noout -serial");
         c.must(&["sh", "-c", &script])
     };
     let (api, kubelet) = (shown(6443)?, shown(10250)?);

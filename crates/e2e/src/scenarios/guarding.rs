@@ -197,11 +197,17 @@ fn api_of(c: &Cluster, plural: &'static str, object: Value) -> Result<()> {
         let path = format!("{all}/e2e-{plural}");
         let made = must(&mut api, "POST", &all, &object).await?;
         ensure!(must(&mut api, "GET", &path, &Value::Null).await?["metadata"]["uid"] == made["metadata"]["uid"], "get");
-        ensure!(must(&mut api, "GET", &selected, &Value::Null).await?["items"].as_array().map(Vec::len) == Some(1), "list");
+        ensure!(
+            must(&mut api, "GET", &selected, &Value::Null).await?["items"].as_array().map(Vec::len) == Some(1),
+            "list"
+        );
         let version = made["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_string();
         let merge = [("content-type", "application/merge-patch+json")];
         let patch = json!({"metadata": {"annotations": {"patched": "true"}}}).to_string();
-        ensure!(api.send("PATCH", &path, &merge, patch).await?.json()["metadata"]["annotations"]["patched"] == "true", "patch");
+        ensure!(
+            api.send("PATCH", &path, &merge, patch).await?.json()["metadata"]["annotations"]["patched"] == "true",
+            "patch"
+        );
         // Without a version: the server writes its own condition meanwhile.
         let mut now = must(&mut api, "GET", &path, &Value::Null).await?;
         now["metadata"]["resourceVersion"] = Value::Null;
@@ -223,7 +229,10 @@ fn api_of(c: &Cluster, plural: &'static str, object: Value) -> Result<()> {
         ensure!(api.get(&path).await?.code == 404, "deleted");
         must(&mut api, "POST", &all, &object).await?;
         must(&mut api, "DELETE", &selected, &Value::Null).await?;
-        ensure!(must(&mut api, "GET", &selected, &Value::Null).await?["items"].as_array().map(Vec::len) == Some(0), "deletecollection");
+        ensure!(
+            must(&mut api, "GET", &selected, &Value::Null).await?["items"].as_array().map(Vec::len) == Some(0),
+            "deletecollection"
+        );
         Ok(())
     })
 }
@@ -244,9 +253,11 @@ pub fn requests_have_limits(c: &Cluster) -> Result<()> {
         ensure!(api.get("/api/v1/namespaces?timeout=5s").await?.code == 200, "a good timeout");
         let began = Instant::now();
         let mut slow = access.tls(&Who::Admin, "http/1.1").await?;
-        slow.write_all(b"POST /api/v1/namespaces?timeout=300ms HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n").await?;
+        slow.write_all(b"POST /api/v1/namespaces?timeout=300ms HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n")
+            .await?;
         let mut answer = [0u8; 12];
-        tokio::time::timeout(Duration::from_secs(5), tokio::io::AsyncReadExt::read_exact(&mut slow, &mut answer)).await??;
+        tokio::time::timeout(Duration::from_secs(5), tokio::io::AsyncReadExt::read_exact(&mut slow, &mut answer))
+            .await??;
         ensure!(&answer == b"HTTP/1.1 504" && began.elapsed() < Duration::from_secs(3), "{answer:?}");
         let large = format!("{{\"x\":\"{}\"}}", "x".repeat(3 << 20));
         let json = [("content-type", "application/json")];
@@ -256,7 +267,10 @@ pub fn requests_have_limits(c: &Cluster) -> Result<()> {
         let mut h2 = access.http2(&Who::Nobody).await?;
         let body = "x".repeat(20_000);
         for i in 0..1500 {
-            let r = h2.send("POST", "/api/v1/namespaces", &json, body.clone()).await.with_context(|| format!("request {i}"))?;
+            let r = h2
+                .send("POST", "/api/v1/namespaces", &json, body.clone())
+                .await
+                .with_context(|| format!("request {i}"))?;
             ensure!(r.code == 401, "request {i}: {}", r.code);
         }
         // What is asked is known by a name, the client's or ours.
@@ -271,11 +285,22 @@ pub fn health_is_told_by_name(c: &Cluster) -> Result<()> {
     c.access()?.inside(async |access| {
         let mut api = access.http1(&Who::Nobody).await?;
         let text = api.get("/readyz?verbose").await?.text();
-        for line in ["[+]ping ok", "[+]etcd ok", "[+]etcd-readiness ok", "[+]informer-sync ok", "[+]shutdown ok", "readyz check passed"] {
+        for line in [
+            "[+]ping ok",
+            "[+]etcd ok",
+            "[+]etcd-readiness ok",
+            "[+]informer-sync ok",
+            "[+]shutdown ok",
+            "readyz check passed",
+        ] {
             ensure!(text.lines().any(|l| l == line), "{line} is missing:\n{text}");
         }
         let text = api.get("/livez?verbose&exclude=etcd&exclude=nothing").await?.text();
-        for line in ["[+]etcd excluded: ok", "warn: some health checks cannot be excluded: no matches for \"nothing\"", "livez check passed"] {
+        for line in [
+            "[+]etcd excluded: ok",
+            "warn: some health checks cannot be excluded: no matches for \"nothing\"",
+            "livez check passed",
+        ] {
             ensure!(text.lines().any(|l| l == line), "{line} is missing:\n{text}");
         }
         ensure!(!text.contains("shutdown"), "livez isn't about shutdown:\n{text}");
@@ -302,8 +327,16 @@ pub fn audit_records_what_the_policy_says(c: &Cluster) -> Result<()> {
     c.wait_api()?;
     c.kubectl(&["create", "configmap", "watched", "--from-literal=a=b"])?;
     c.kubectl(&["create", "secret", "generic", "hidden", "--from-literal=a=very-secret"])?;
-    c.kubectl(&["label", "namespace", "default", "pod-security.kubernetes.io/audit=restricted", "pod-security.kubernetes.io/enforce=baseline"])?;
-    c.wait(Duration::from_secs(20), "the default service account", || Ok(c.kubectl_run(&["get", "sa", "default"])?.ok))?;
+    c.kubectl(&[
+        "label",
+        "namespace",
+        "default",
+        "pod-security.kubernetes.io/audit=restricted",
+        "pod-security.kubernetes.io/enforce=baseline",
+    ])?;
+    c.wait(Duration::from_secs(20), "the default service account", || {
+        Ok(c.kubectl_run(&["get", "sa", "default"])?.ok)
+    })?;
     c.kubectl(&["run", "judged", "--image=x"])?;
     c.kubectl_run(&["get", "secrets", "--as=jane"])?;
     c.access()?.inside(async |access| {
@@ -319,32 +352,54 @@ pub fn audit_records_what_the_policy_says(c: &Cluster) -> Result<()> {
     let one = |what: &str, f: &dyn Fn(&Value) -> bool| {
         events.iter().find(|e| f(e)).cloned().with_context(|| format!("no event of {what} in\n{text}"))
     };
-    let e = one("the ConfigMap", &|e| e["verb"] == "create" && e["objectRef"]["resource"] == "configmaps" && e["objectRef"]["name"] == "watched")?;
+    let e = one("the ConfigMap", &|e| {
+        e["verb"] == "create" && e["objectRef"]["resource"] == "configmaps" && e["objectRef"]["name"] == "watched"
+    })?;
     ensure!(e["kind"] == "Event" && e["apiVersion"] == "audit.k8s.io/v1" && e["level"] == "RequestResponse", "{e}");
     ensure!(e["stage"] == "ResponseComplete" && e["responseStatus"]["code"] == 201, "{e}");
     ensure!(e["requestObject"]["data"]["a"] == "b" && e["responseObject"]["metadata"]["uid"].is_string(), "{e}");
     ensure!(e["responseObject"]["metadata"]["managedFields"].is_null(), "managed fields are omitted: {e}");
     ensure!(e["annotations"]["authorization.k8s.io/decision"] == "allow", "{e}");
     ensure!(e["user"]["groups"].as_array().is_some_and(|g| g.contains(&json!("system:masters"))), "{e}");
-    ensure!(e["sourceIPs"] == json!(["127.0.0.1"]) && e["userAgent"].as_str().is_some_and(|u| u.starts_with("kubectl")), "{e}");
+    ensure!(
+        e["sourceIPs"] == json!(["127.0.0.1"]) && e["userAgent"].as_str().is_some_and(|u| u.starts_with("kubectl")),
+        "{e}"
+    );
     let e = one("the Secret", &|e| e["verb"] == "create" && e["objectRef"]["resource"] == "secrets")?;
     ensure!(e["level"] == "Metadata" && e["requestObject"].is_null(), "{e}");
     ensure!(!text.contains("very-secret") && !text.contains("dmVyeS1zZWNyZXQ="), "the log holds a Secret");
     let e = one("the pod", &|e| e["verb"] == "create" && e["objectRef"]["resource"] == "pods")?;
     ensure!(e["annotations"]["pod-security.kubernetes.io/enforce-policy"] == "baseline:latest", "{e}");
-    ensure!(e["annotations"]["pod-security.kubernetes.io/audit-violations"].as_str().is_some_and(|v| v.contains("would violate PodSecurity \"restricted:latest\"")), "{e}");
-    let e = one("the refused", &|e| e["impersonatedUser"]["username"] == "jane" && e["objectRef"]["resource"] == "secrets")?;
-    ensure!(e["annotations"]["authorization.k8s.io/decision"] == "forbid" && e["responseStatus"]["reason"] == "Forbidden", "{e}");
+    ensure!(
+        e["annotations"]["pod-security.kubernetes.io/audit-violations"]
+            .as_str()
+            .is_some_and(|v| v.contains("would violate PodSecurity \"restricted:latest\"")),
+        "{e}"
+    );
+    let e = one("the refused", &|e| {
+        e["impersonatedUser"]["username"] == "jane" && e["objectRef"]["resource"] == "secrets"
+    })?;
+    ensure!(
+        e["annotations"]["authorization.k8s.io/decision"] == "forbid" && e["responseStatus"]["reason"] == "Forbidden",
+        "{e}"
+    );
     let e = one("the bad token", &|e| e["responseStatus"]["code"] == 401)?;
     ensure!(e["responseStatus"]["message"] == "Authentication failed, attempted: bearer", "{e}");
     let e = one("a name of its own", &|e| e["auditID"] == "find-me")?;
     ensure!(e["responseStatus"]["code"] == 404 && e["responseStatus"]["status"] == "Failure", "{e}");
     let stages: Vec<&str> = events
         .iter()
-        .filter(|e| e["verb"] == "watch" && e["objectRef"]["resource"] == "secrets" && e["user"]["username"] != "system:apiserver")
+        .filter(|e| {
+            e["verb"] == "watch"
+                && e["objectRef"]["resource"] == "secrets"
+                && e["user"]["username"] != "system:apiserver"
+        })
         .filter_map(|e| e["stage"].as_str())
         .collect();
-    ensure!(stages.contains(&"ResponseStarted") && stages.contains(&"ResponseComplete"), "a watch's stages: {stages:?}");
+    ensure!(
+        stages.contains(&"ResponseStarted") && stages.contains(&"ResponseComplete"),
+        "a watch's stages: {stages:?}"
+    );
     Ok(())
 }
 
@@ -368,7 +423,9 @@ pub fn secrets_are_encrypted_on_disk(c: &Cluster) -> Result<()> {
         c.stop_server(libc::SIGTERM)?;
         std::fs::write(
             &file,
-            format!("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  providers:\n{providers}"),
+            format!(
+                "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  providers:\n{providers}"
+            ),
         )?;
         c.serve(&["--disable-agent", &flags])?;
         c.wait_api()
@@ -381,7 +438,9 @@ pub fn secrets_are_encrypted_on_disk(c: &Cluster) -> Result<()> {
     ensure!(!on_disk(c, stored.as_bytes())? && on_disk(c, b"k8s:enc:aescbc:v1:one:")?, "the Secret lies there plain");
     ensure!(on_disk(c, b"for-everybody")?, "what isn't named is stored as it is");
     // Another key first: both are read, the new one writes, and a replace that changes nothing brings it all over.
-    serve(&format!("  - secretbox: {{keys: [{{name: two, secret: {two}}}]}}\n  - aescbc: {{keys: [{{name: one, secret: {one}}}]}}\n"))?;
+    serve(&format!(
+        "  - secretbox: {{keys: [{{name: two, secret: {two}}}]}}\n  - aescbc: {{keys: [{{name: one, secret: {one}}}]}}\n"
+    ))?;
     let read = || c.kubectl(&["get", "secret", "hidden", "-o", "jsonpath={.data.a}"]);
     ensure!(read()? == stored, "read under a rotated key");
     let all = c.kubectl(&["get", "secrets", "-A", "-o", "json"])?;
@@ -394,10 +453,14 @@ pub fn secrets_are_encrypted_on_disk(c: &Cluster) -> Result<()> {
     serve(&format!("  - aesgcm: {{keys: [{{name: other, secret: {one}}}]}}\n"))?;
     for args in [&["get", "secret", "hidden"][..], &["get", "secrets"][..], &["delete", "secret", "hidden"][..]] {
         let e = c.kubectl_fails(args)?;
-        ensure!(e.contains("unable to transform key") && e.contains("/registry/secrets/default/hidden"), "{args:?}: {e}");
+        ensure!(
+            e.contains("unable to transform key") && e.contains("/registry/secrets/default/hidden"),
+            "{args:?}: {e}"
+        );
     }
     ensure!(c.kubectl(&["get", "configmap", "open", "-o", "jsonpath={.data.a}"])? == "for-everybody", "others");
-    let ignore = json!({"kind": "DeleteOptions", "apiVersion": "v1", "ignoreStoreReadErrorWithClusterBreakingPotential": true});
+    let ignore =
+        json!({"kind": "DeleteOptions", "apiVersion": "v1", "ignoreStoreReadErrorWithClusterBreakingPotential": true});
     c.access()?.inside(async |access| {
         let mut api = access.http1(&Who::Admin).await?;
         must(&mut api, "DELETE", "/api/v1/namespaces/default/secrets/hidden", &ignore).await.map(drop)
@@ -405,9 +468,28 @@ pub fn secrets_are_encrypted_on_disk(c: &Cluster) -> Result<()> {
     ensure!(c.kubectl_fails(&["get", "secret", "hidden"])?.contains("not found"), "deleted unread");
     c.stop_server(libc::SIGTERM)?;
     // A configuration that is wrong is told, with the field and without the key.
-    std::fs::write(&file, format!("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  providers: [{{aescbc: {{keys: [{{name: a, secret: {}}}]}}}}]\n", &one[..12]))?;
-    let done = c.run(&[&c.tools.skiff.display().to_string(), "server", "--disable-agent", "--data-dir", &c.data_dir().display().to_string(), &flags])?;
-    ensure!(!done.ok && done.stderr.contains("resources[0].providers[0].aescbc.keys[0].secret") && !done.stderr.contains(&one[..12]), "{}", done.stderr);
+    std::fs::write(
+        &file,
+        format!(
+            "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  providers: [{{aescbc: {{keys: [{{name: a, secret: {}}}]}}}}]\n",
+            &one[..12]
+        ),
+    )?;
+    let done = c.run(&[
+        &c.tools.skiff.display().to_string(),
+        "server",
+        "--disable-agent",
+        "--data-dir",
+        &c.data_dir().display().to_string(),
+        &flags,
+    ])?;
+    ensure!(
+        !done.ok
+            && done.stderr.contains("resources[0].providers[0].aescbc.keys[0].secret")
+            && !done.stderr.contains(&one[..12]),
+        "{}",
+        done.stderr
+    );
     Ok(())
 }
 
@@ -425,7 +507,10 @@ pub fn stops_break_nobodys_request(c: &Cluster) -> Result<()> {
         until("readiness fails", async || Ok(api.get("/readyz").await?.code == 500)).await?;
         let text = api.get("/readyz").await?.text();
         ensure!(text.contains("[-]shutdown failed: reason withheld") && text.contains("readyz check failed"), "{text}");
-        ensure!(api.get("/livez").await?.code == 200 && api.get("/api/v1/namespaces").await?.code == 200, "still served");
+        ensure!(
+            api.get("/livez").await?.code == 200 && api.get("/api/v1/namespaces").await?.code == 200,
+            "still served"
+        );
         ensure!(!watch.is_finished(), "watches go on during the delay");
         let r = watch.await?.context("the watch broke off")?;
         ensure!(r.code == 200, "the watch: {}", r.code);

@@ -155,7 +155,10 @@ pub fn openid_connect(c: &Cluster) -> Result<()> {
         ("no algorithm", none),
         ("an HMAC with the public key", hs256),
         ("another's key under a known id", stranger.token(&claims(json!({})))),
-        ("a key that the token brings", stranger.sign(&json!({"alg": "ES256", "jwk": stranger.jwk()}), &claims(json!({})))),
+        (
+            "a key that the token brings",
+            stranger.sign(&json!({"alg": "ES256", "jwk": stranger.jwk()}), &claims(json!({}))),
+        ),
         ("a key id that is a path", keyed(json!({"alg": "ES256", "kid": "../../../../dev/null"}))),
         ("another algorithm for the key", keyed(json!({"alg": "ES384", "kid": "k1"}))),
         ("a cut signature", forged),
@@ -256,7 +259,10 @@ pub fn tokens_of_others(c: &Cluster) -> Result<()> {
         ensure!(code == 201 && info == expected, "{token}: {code} {info}");
         Ok(())
     };
-    expect("secret-1", json!({"username": "file-user", "uid": "f1", "groups": ["dev", "ops", "system:authenticated"]}))?;
+    expect(
+        "secret-1",
+        json!({"username": "file-user", "uid": "f1", "groups": ["dev", "ops", "system:authenticated"]}),
+    )?;
     expect("secret-2", json!({"username": "plain", "uid": "f2", "groups": ["system:authenticated"]}))?;
     let hooked = json!({"username": "hook", "uid": "h1", "groups": ["hooked", "system:authenticated"], "extra": {"example.org/k": ["v"]}});
     for _ in 0..3 {
@@ -284,7 +290,11 @@ pub fn tokens_of_others(c: &Cluster) -> Result<()> {
     // Service accounts: the first issuer, the audiences of the flag, and no life longer than it allows.
     c.kubectl(&["create", "serviceaccount", "bot"])?;
     let d = c.kubectl_run(&["create", "token", "bot", "--duration=24h"])?;
-    ensure!(d.ok && d.stderr.contains("requested expiration of 86400 seconds shortened to 7200 seconds"), "{}", d.stderr);
+    ensure!(
+        d.ok && d.stderr.contains("requested expiration of 86400 seconds shortened to 7200 seconds"),
+        "{}",
+        d.stderr
+    );
     let claims: Value = serde_json::from_slice(&B64.decode(d.stdout.split('.').nth(1).unwrap_or_default())?)?;
     ensure!(claims["iss"] == "https://new.example.org" && claims["aud"] == json!(["kube", "kube-too"]), "{claims}");
     ensure!(claims["exp"].as_i64().unwrap_or(0) - claims["iat"].as_i64().unwrap_or(0) == 7200, "{claims}");
@@ -296,7 +306,9 @@ pub fn tokens_of_others(c: &Cluster) -> Result<()> {
     ensure!(whoami(&access, vault.trim())?.0 == 401);
     let review = |token: &str, audiences: Value| -> Result<Value> {
         let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {"name": "x"}, "spec": {"token": token.trim(), "audiences": audiences}});
-        Ok(serde_json::from_str::<Value>(&c.kubectl_input(&["create", "-o", "json", "-f", "-"], &review.to_string())?)?["status"].clone())
+        Ok(serde_json::from_str::<Value>(&c.kubectl_input(&["create", "-o", "json", "-f", "-"], &review.to_string())?)?
+            ["status"]
+            .clone())
     };
     let status = review(&vault, json!(["vault", "other"]))?;
     ensure!(status["authenticated"] == true && status["audiences"] == json!(["vault"]), "{status}");
@@ -311,10 +323,13 @@ pub fn tokens_in_secrets(c: &Cluster) -> Result<()> {
     let ns = "id-legacy";
     c.kubectl(&["create", "namespace", ns])?;
     c.kubectl(&["create", "serviceaccount", "old", "-n", ns])?;
-    let secret = |name: &str, account: &str| json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
-        "metadata": {"name": name, "namespace": ns, "annotations": {"kubernetes.io/service-account.name": account}}});
+    let secret = |name: &str, account: &str| {
+        json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": name, "namespace": ns, "annotations": {"kubernetes.io/service-account.name": account}}})
+    };
     c.apply(&secret("tok", "old").to_string())?;
-    let field = |name: &str, path: &str| c.kubectl(&["get", "secret", name, "-n", ns, "-o", &format!("jsonpath={path}")]);
+    let field =
+        |name: &str, path: &str| c.kubectl(&["get", "secret", name, "-n", ns, "-o", &format!("jsonpath={path}")]);
     c.wait(PATIENCE, "the Secret to be filled", || Ok(!field("tok", "{.data.token}")?.is_empty()))?;
     let token = String::from_utf8(STANDARD.decode(field("tok", "{.data.token}")?)?)?;
     ensure!(String::from_utf8(STANDARD.decode(field("tok", "{.data.namespace}")?)?)? == ns);
@@ -323,7 +338,10 @@ pub fn tokens_in_secrets(c: &Cluster) -> Result<()> {
     ensure!(field("tok", r"{.metadata.annotations.kubernetes\.io/service-account\.uid}")? == uid);
     let access = c.access()?;
     let (code, info) = whoami(&access, &token)?;
-    ensure!(code == 201 && info["username"] == format!("system:serviceaccount:{ns}:old") && info["uid"] == uid.as_str(), "{info}");
+    ensure!(
+        code == 201 && info["username"] == format!("system:serviceaccount:{ns}:old") && info["uid"] == uid.as_str(),
+        "{info}"
+    );
     c.wait(PATIENCE, "the use to be noted", || {
         Ok(field("tok", r"{.metadata.labels.kubernetes\.io/legacy-token-last-used}")?.len() == 10)
     })?;
@@ -338,7 +356,9 @@ pub fn tokens_in_secrets(c: &Cluster) -> Result<()> {
     c.kubectl(&["delete", "serviceaccount", "old", "-n", ns])?;
     c.kubectl(&["create", "serviceaccount", "old", "-n", ns])?;
     ensure!(whoami(&access, &token)?.0 == 401);
-    c.wait(PATIENCE, "the token of the old account to go", || Ok(!c.kubectl_run(&["get", "secret", "tok", "-n", ns])?.ok))?;
+    c.wait(PATIENCE, "the token of the old account to go", || {
+        Ok(!c.kubectl_run(&["get", "secret", "tok", "-n", ns])?.ok)
+    })?;
     c.kubectl(&["delete", "namespace", ns, "--wait=false"])?;
     Ok(())
 }
@@ -384,21 +404,44 @@ pub fn authorization_webhooks(c: &Cluster) -> Result<()> {
     ensure!(may("jane", "list", "pods")?.starts_with("no"));
     c.kubectl(&["create", "clusterrolebinding", "jane", "--clusterrole=cluster-admin", "--user=jane"])?;
     ensure!(may("jane", "list", "pods")?.starts_with("yes"), "RBAC isn't asked after the webhook");
-    let refused = c.kubectl_fails(&["get", "secrets", "--as=jane", "-n", "default", "-l", "app in (a,b)", "--field-selector=type=Opaque"])?;
+    let refused = c.kubectl_fails(&[
+        "get",
+        "secrets",
+        "--as=jane",
+        "-n",
+        "default",
+        "-l",
+        "app in (a,b)",
+        "--field-selector=type=Opaque",
+    ])?;
     ensure!(refused.contains("secrets are secret"), "{refused}");
     let last = asked.lock().ok().and_then(|a| a.last().cloned()).unwrap_or_default();
     let attributes = &last["resourceAttributes"];
-    ensure!(attributes["labelSelector"]["requirements"] == json!([{"key": "app", "operator": "In", "values": ["a", "b"]}]), "{last}");
-    ensure!(attributes["fieldSelector"]["requirements"] == json!([{"key": "type", "operator": "In", "values": ["Opaque"]}]), "{last}");
+    ensure!(
+        attributes["labelSelector"]["requirements"] == json!([{"key": "app", "operator": "In", "values": ["a", "b"]}]),
+        "{last}"
+    );
+    ensure!(
+        attributes["fieldSelector"]["requirements"] == json!([{"key": "type", "operator": "In", "values": ["Opaque"]}]),
+        "{last}"
+    );
     // The administrator and the cluster's own components aren't asked about, nor are paths.
     c.kubectl(&["get", "secrets", "-A"])?;
-    let stray = asked.lock().map(|a| a.iter().any(|s| s["resourceAttributes"].is_null() || s["user"].as_str().is_some_and(|u| u.starts_with("system:")))).unwrap_or(true);
+    let stray = asked
+        .lock()
+        .map(|a| {
+            a.iter().any(|s| {
+                s["resourceAttributes"].is_null() || s["user"].as_str().is_some_and(|u| u.starts_with("system:"))
+            })
+        })
+        .unwrap_or(true);
     ensure!(!stray, "the conditions don't hold");
 
     // Live: conditions change; nonsense changes nothing; a webhook that is gone denies or stays out of it.
     write(c, "authorization.yaml", &config("    - expression: request.user ==\n", "Deny"))?;
     c.wait(PATIENCE, "the mistake to be told", || {
-        Ok(std::fs::read_to_string(c.log())?.contains("authorizers[0].webhook.matchConditions[0].expression: Invalid value"))
+        Ok(std::fs::read_to_string(c.log())?
+            .contains("authorizers[0].webhook.matchConditions[0].expression: Invalid value"))
     })?;
     ensure!(may("friend", "delete", "pods")?.starts_with("yes"));
     write(c, "authorization.yaml", &config("    - expression: request.user == 'joe'\n", "Deny"))?;
@@ -414,19 +457,57 @@ pub fn authorization_webhooks(c: &Cluster) -> Result<()> {
 
 /// A start with a bad file ends at once, and says which flag, file and field.
 pub fn bad_configurations_are_told(c: &Cluster) -> Result<()> {
-    let authn = |rest: &str| format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n{rest}");
-    let authz = |rest: &str| format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\n{rest}");
+    let authn =
+        |rest: &str| format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n{rest}");
+    let authz =
+        |rest: &str| format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\n{rest}");
     for (flag, text, expected) in [
-        ("authentication-config", authn("jwt:\n- issuer: {url: 'http://x', audiences: [a]}\n  claimMappings: {username: {claim: sub, prefix: ''}}\n"), "jwt[0].issuer.url: Invalid value: \"http://x\": URL scheme must be https"),
-        ("authentication-config", authn("jwt:\n- issuer: {url: 'https://x', audience: [a]}\n"), "jwt[0].issuer.audience: unknown field"),
-        ("authentication-config", authn("jwt:\n- issuer: {url: 'https://x', audiences: [a]}\n  claimMappings: {username: {expression: 'claims.'}}\n"), "jwt[0].claimMappings.username.expression: Invalid value"),
+        (
+            "authentication-config",
+            authn(
+                "jwt:\n- issuer: {url: 'http://x', audiences: [a]}\n  claimMappings: {username: {claim: sub, prefix: ''}}\n",
+            ),
+            "jwt[0].issuer.url: Invalid value: \"http://x\": URL scheme must be https",
+        ),
+        (
+            "authentication-config",
+            authn("jwt:\n- issuer: {url: 'https://x', audience: [a]}\n"),
+            "jwt[0].issuer.audience: unknown field",
+        ),
+        (
+            "authentication-config",
+            authn(
+                "jwt:\n- issuer: {url: 'https://x', audiences: [a]}\n  claimMappings: {username: {expression: 'claims.'}}\n",
+            ),
+            "jwt[0].claimMappings.username.expression: Invalid value",
+        ),
         ("authentication-config", authn("jwt: {\n"), "not valid YAML"),
-        ("authentication-config", "kind: Pod\napiVersion: v1\n".into(), "no kind \"Pod\" is registered for version \"v1\""),
-        ("authorization-config", authz("authorizers: []\n"), "authorizers: Required value: at least one authorization mode must be defined"),
-        ("authorization-config", authz("authorizers: [{type: Magic, name: m}]\n"), "authorizers[0].type: Unsupported value: \"Magic\""),
-        ("authorization-config", authz("authorizers: [{type: Webhook, name: m, webhook: {timeout: 3m}}]\n"), "authorizers[0].webhook.timeout: Invalid value"),
+        (
+            "authentication-config",
+            "kind: Pod\napiVersion: v1\n".into(),
+            "no kind \"Pod\" is registered for version \"v1\"",
+        ),
+        (
+            "authorization-config",
+            authz("authorizers: []\n"),
+            "authorizers: Required value: at least one authorization mode must be defined",
+        ),
+        (
+            "authorization-config",
+            authz("authorizers: [{type: Magic, name: m}]\n"),
+            "authorizers[0].type: Unsupported value: \"Magic\"",
+        ),
+        (
+            "authorization-config",
+            authz("authorizers: [{type: Webhook, name: m, webhook: {timeout: 3m}}]\n"),
+            "authorizers[0].webhook.timeout: Invalid value",
+        ),
         ("authorization-webhook-config-file", "junk".into(), "--authorization-webhook-config-file="),
-        ("authentication-token-webhook-config-file", "clusters: 5".into(), "--authentication-token-webhook-config-file="),
+        (
+            "authentication-token-webhook-config-file",
+            "clusters: 5".into(),
+            "--authentication-token-webhook-config-file=",
+        ),
         ("token-auth-file", "a,b\n".into(), "line 1: expected at least 3 columns"),
         ("client-ca-file", "nonsense".into(), "--client-ca-file="),
         ("service-account-key-file", "nonsense".into(), "--service-account-key-file="),
@@ -434,13 +515,19 @@ pub fn bad_configurations_are_told(c: &Cluster) -> Result<()> {
     ] {
         let path = write(c, "bad.yaml", &text)?;
         let done = c.start_fails(&[&format!("--{flag}={}", path.display())])?;
-        ensure!(done.contains(expected) && done.contains("bad.yaml") && done.contains(flag), "{flag}: wanted {expected:?}, got:\n{done}");
+        ensure!(
+            done.contains(expected) && done.contains("bad.yaml") && done.contains(flag),
+            "{flag}: wanted {expected:?}, got:\n{done}"
+        );
     }
     for (flags, expected) in [
         (&["--authorization-mode=RBAC,Magic"][..], "\"Magic\" is not a valid mode"),
         (&["--authorization-mode=Webhook"], "authorization config file not passed"),
         (&["--oidc-issuer-url=https://x"], "--oidc-issuer-url and --oidc-client-id must be specified together"),
-        (&["--oidc-issuer-url=https://x", "--oidc-client-id=a", "--oidc-signing-algs=none"], "signing algorithm \"none\" is unknown"),
+        (
+            &["--oidc-issuer-url=https://x", "--oidc-client-id=a", "--oidc-signing-algs=none"],
+            "signing algorithm \"none\" is unknown",
+        ),
         (&["--service-account-max-token-expiration=5m"], "must be between 1 hour and 2^32 seconds"),
         (&["--authentication-config=/nowhere.yaml"], "--authentication-config=/nowhere.yaml: failed to read the file"),
     ] {

@@ -44,7 +44,9 @@ pub fn pods_and_services(c: &Cluster) -> Result<()> {
             let mut h = a.http2(&Who::Admin).await?;
             for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"] {
                 let body = if matches!(method, "POST" | "PUT" | "PATCH") { "words" } else { "" };
-                for (path, want) in [("/", "/"), ("/some/path/with/http", "/some/path/with/http"), ("/a%2Fb/", "/a%2Fb/")] {
+                for (path, want) in
+                    [("/", "/"), ("/some/path/with/http", "/some/path/with/http"), ("/a%2Fb/", "/a%2Fb/")]
+                {
                     let said = echo(&mut h, method, &format!("{way}{path}?method={method}&x=%20y"), body).await?;
                     if method == "HEAD" {
                         continue;
@@ -115,7 +117,10 @@ pub fn errors(c: &Cluster) -> Result<()> {
             let text = said["message"].as_str().unwrap_or("");
             ensure!(r.code == code && text.contains(want), "{path}: {}: {}", r.code, r.text());
             if path.starts_with("pods/ticker") {
-                ensure!(text.ends_with("connect: connection refused") && said["reason"] == "ServiceUnavailable", "{text}");
+                ensure!(
+                    text.ends_with("connect: connection refused") && said["reason"] == "ServiceUnavailable",
+                    "{text}"
+                );
             }
         }
         Ok(())

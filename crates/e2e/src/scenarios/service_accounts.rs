@@ -30,13 +30,22 @@ pub fn live_from_creation_to_deletion(c: &Cluster) -> Result<()> {
         let all = api.get("/api/v1/serviceaccounts?labelSelector=e2e%3Dlife").await?.json();
         ensure!(all["items"].as_array().is_some_and(|a| a.len() == 1), "{all}");
         ensure!(api.send("DELETE", &format!("{path}?labelSelector=e2e%3Dlife"), &[], "").await?.code == 200);
-        let watched = api.get(&format!("{path}?watch=1&labelSelector=e2e%3Dlife&resourceVersion={rv}&timeoutSeconds=1")).await?;
-        let kinds: Vec<Value> = watched.text().lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()).map(|e| e["type"].clone()).collect();
+        let watched =
+            api.get(&format!("{path}?watch=1&labelSelector=e2e%3Dlife&resourceVersion={rv}&timeoutSeconds=1")).await?;
+        let kinds: Vec<Value> = watched
+            .text()
+            .lines()
+            .filter_map(|l| serde_json::from_str::<Value>(l).ok())
+            .map(|e| e["type"].clone())
+            .collect();
         ensure!(kinds == ["MODIFIED", "MODIFIED", "DELETED"], "{kinds:?}");
         Ok(())
     })?;
     // Every namespace has an account to run as, and the authority to check the API server by.
-    let map = |field: &str| c.kubectl_run(&["get", "configmap", "kube-root-ca.crt", "-n", ns, "-o", &format!("jsonpath={field}")]).map(|d| d.stdout);
+    let map = |field: &str| {
+        c.kubectl_run(&["get", "configmap", "kube-root-ca.crt", "-n", ns, "-o", &format!("jsonpath={field}")])
+            .map(|d| d.stdout)
+    };
     c.wait(PATIENCE, "the root CA", || Ok(map(r"{.data.ca\.crt}")?.contains("BEGIN CERTIFICATE")))?;
     c.wait(PATIENCE, "the default account", || Ok(c.kubectl_run(&["get", "serviceaccount", "default", "-n", ns])?.ok))?;
     c.kubectl(&["delete", "configmap", "kube-root-ca.crt", "-n", ns])?;
@@ -52,7 +61,8 @@ pub fn tokens_are_mounted_as_asked(c: &Cluster) -> Result<()> {
     let ns = "sa-mount";
     c.kubectl(&["create", "namespace", ns])?;
     for (name, setting) in [("unset", Value::Null), ("yes", json!(true)), ("no", json!(false))] {
-        let mut account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": ns}});
+        let mut account =
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": ns}});
         account["automountServiceAccountToken"] = setting;
         c.kubectl_input(&["create", "-f", "-"], &account.to_string())?;
     }
@@ -90,13 +100,18 @@ pub fn tokens_can_be_verified_by_others(c: &Cluster) -> Result<()> {
     let uid = c.kubectl(&["get", "pod", "p", "-n", ns, "-o", "jsonpath={.metadata.uid}"])?;
     let volumes = format!("{}/kubelet/pods/{uid}/volumes/kubernetes.io~projected", c.data_dir().display());
     let read = |pattern: &str| c.must(&["sh", "-c", &format!("cat {volumes}/{pattern}")]);
-    ensure!(read("kube-api-access-*/namespace")? == ns && read("kube-api-access-*/ca.crt")?.contains("BEGIN CERTIFICATE"));
+    ensure!(
+        read("kube-api-access-*/namespace")? == ns && read("kube-api-access-*/ca.crt")?.contains("BEGIN CERTIFICATE")
+    );
     let (own, vault) = (read("kube-api-access-*/token")?, read("vault/t")?);
     let claims = |token: &str| -> Result<Value> {
         Ok(serde_json::from_slice(&B64.decode(token.split('.').nth(1).unwrap_or_default())?)?)
     };
     let vault_claims = claims(&vault)?;
-    ensure!(vault_claims["aud"] == json!(["vault"]) && vault_claims["kubernetes.io"]["pod"]["uid"] == uid.as_str(), "{vault_claims}");
+    ensure!(
+        vault_claims["aud"] == json!(["vault"]) && vault_claims["kubernetes.io"]["pod"]["uid"] == uid.as_str(),
+        "{vault_claims}"
+    );
     ensure!(vault_claims["kubernetes.io"]["node"]["name"] == "node1", "{vault_claims}");
 
     // The pod asks for issuer and keys with its own token, and checks that token by them.
@@ -114,7 +129,8 @@ pub fn tokens_can_be_verified_by_others(c: &Cluster) -> Result<()> {
     for token in [own.trim(), vault.trim()] {
         let (signed, signature) = token.rsplit_once('.').context("token")?;
         let header: Value = serde_json::from_slice(&B64.decode(signed.split('.').next().unwrap_or_default())?)?;
-        let key = keys["keys"].as_array().and_then(|k| k.iter().find(|k| k["kid"] == header["kid"])).context("the key")?;
+        let key =
+            keys["keys"].as_array().and_then(|k| k.iter().find(|k| k["kid"] == header["kid"])).context("the key")?;
         let coordinate = |name: &str| B64.decode(key[name].as_str().unwrap_or_default());
         let point = [&[4][..], &coordinate("x")?, &coordinate("y")?].concat();
         ring::signature::UnparsedPublicKey::new(&ring::signature::ECDSA_P256_SHA256_FIXED, point)
@@ -124,9 +140,13 @@ pub fn tokens_can_be_verified_by_others(c: &Cluster) -> Result<()> {
     // A review tells whose it is, and for whom.
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {"name": "x"},
                         "spec": {"token": vault.trim(), "audiences": ["vault"]}});
-    let status: Value = serde_json::from_str(&c.kubectl_input(&["create", "-o", "json", "-f", "-"], &review.to_string())?)?;
+    let status: Value =
+        serde_json::from_str(&c.kubectl_input(&["create", "-o", "json", "-f", "-"], &review.to_string())?)?;
     let status = &status["status"];
-    ensure!(status["authenticated"] == true && status["user"]["username"] == format!("system:serviceaccount:{ns}:default"), "{status}");
+    ensure!(
+        status["authenticated"] == true && status["user"]["username"] == format!("system:serviceaccount:{ns}:default"),
+        "{status}"
+    );
     ensure!(status["user"]["extra"]["authentication.kubernetes.io/pod-name"] == json!(["p"]), "{status}");
     c.kubectl(&["delete", "namespace", ns, "--wait=false"])?;
     Ok(())

@@ -149,7 +149,14 @@ pub fn deny(c: &Cluster) -> Result<()> {
         "spec": {"containers": [{"name": "c", "image": "shop/backend:v1"}]}});
     says(&w.put(&pod)?, "the object contains unwanted key and value")?;
     // Elsewhere nobody asks; and what came to be while nobody asked can't be deleted here.
-    c.kubectl(&["-n", "default", "create", "configmap", "e2e-webhook-free", "--from-literal=webhook-e2e-test=webhook-disallow"])?;
+    c.kubectl(&[
+        "-n",
+        "default",
+        "create",
+        "configmap",
+        "e2e-webhook-free",
+        "--from-literal=webhook-e2e-test=webhook-disallow",
+    ])?;
     c.kubectl(&["-n", "default", "delete", "configmap", "e2e-webhook-free"])?;
     w.configure("Validating", &[])?;
     passes(&w.put(&config_map("bad", marked()))?)?;
@@ -176,7 +183,8 @@ pub fn deny(c: &Cluster) -> Result<()> {
 pub fn time_out(c: &Cluster) -> Result<()> {
     let w = World::new(c, "webhook-time")?;
     let slow = |policy: &str, seconds: Value| {
-        let mut h = w.hook("slow", &["CREATE"], "configmaps", json!({"failurePolicy": policy, "timeoutSeconds": seconds}));
+        let mut h =
+            w.hook("slow", &["CREATE"], "configmaps", json!({"failurePolicy": policy, "timeoutSeconds": seconds}));
         if seconds.is_null()
             && let Some(o) = h.as_object_mut()
         {
@@ -185,7 +193,10 @@ pub fn time_out(c: &Cluster) -> Result<()> {
         w.configure("Validating", &[h])
     };
     slow("Fail", 1.into())?;
-    let want = format!("failed calling webhook \"slow.example.com\": failed to call webhook: Post \"{}?timeout=1s\": context deadline exceeded", w.url("slow"));
+    let want = format!(
+        "failed calling webhook \"slow.example.com\": failed to call webhook: Post \"{}?timeout=1s\": context deadline exceeded",
+        w.url("slow")
+    );
     says(&w.put(&config_map("a", json!({})))?, &want)?;
     for (name, policy, seconds, at_least) in
         [("b", "Ignore", json!(1), 1), ("c", "Fail", json!(10), 3), ("d", "Fail", Value::Null, 3)]
@@ -202,12 +213,18 @@ pub fn fail_closed(c: &Cluster) -> Result<()> {
     let w = World::new(c, "webhook-closed")?;
     for (config, want) in [
         (json!({"url": w.url("allow")}), "x509: certificate signed by unknown authority"),
-        (json!({"url": "https://127.0.0.1:1/x", "caBundle": STANDARD.encode(&w.ca_pem)}), "connect: connection refused"),
+        (
+            json!({"url": "https://127.0.0.1:1/x", "caBundle": STANDARD.encode(&w.ca_pem)}),
+            "connect: connection refused",
+        ),
         (
             json!({"service": {"namespace": w.ns.name(), "name": "none", "path": "/x"}, "caBundle": STANDARD.encode(&w.ca_pem)}),
             "service \"none\" not found",
         ),
-        (json!({"url": w.url("missing"), "caBundle": STANDARD.encode(&w.ca_pem)}), "could not find the requested resource"),
+        (
+            json!({"url": w.url("missing"), "caBundle": STANDARD.encode(&w.ca_pem)}),
+            "could not find the requested resource",
+        ),
     ] {
         let fails = w.hook("allow", &["CREATE"], "configmaps", json!({"clientConfig": config}));
         w.configure("Validating", &[fails.clone()])?;
@@ -240,7 +257,10 @@ pub fn mutate(c: &Cluster) -> Result<()> {
     let pod = c.json(&["-n", w.ns.name(), "get", "pod", "p"])?;
     let init = &pod["spec"]["initContainers"][0];
     ensure!(init["name"] == "webhook-added-init-container", "{init}");
-    ensure!(init["terminationMessagePolicy"] == "File" && init["imagePullPolicy"] == "IfNotPresent", "not defaulted: {init}");
+    ensure!(
+        init["terminationMessagePolicy"] == "File" && init["imagePullPolicy"] == "IfNotPresent",
+        "not defaulted: {init}"
+    );
     // Plugins that ran before the webhook saw what it added.
     ensure!(
         init["volumeMounts"][0]["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount",
@@ -251,9 +271,10 @@ pub fn mutate(c: &Cluster) -> Result<()> {
 
 pub fn live(c: &Cluster) -> Result<()> {
     let w = World::new(c, "webhook-live")?;
-    for (kind, path, resource) in
-        [("Mutating", "mark", "mutatingwebhookconfigurations"), ("Validating", "deny", "validatingwebhookconfigurations")]
-    {
+    for (kind, path, resource) in [
+        ("Mutating", "mark", "mutatingwebhookconfigurations"),
+        ("Validating", "deny", "validatingwebhookconfigurations"),
+    ] {
         let works = |name: &str, on: bool| -> Result<()> {
             let d = w.put(&config_map(name, json!({})))?;
             if kind == "Validating" {
@@ -266,7 +287,11 @@ pub fn live(c: &Cluster) -> Result<()> {
         };
         // Ten of a label, listed and deleted together.
         for i in 0..10 {
-            let mut config = w.configuration(kind, &format!("{}-{i}", w.ns.name()), &[w.hook(path, &["CREATE"], "configmaps", json!({}))]);
+            let mut config = w.configuration(
+                kind,
+                &format!("{}-{i}", w.ns.name()),
+                &[w.hook(path, &["CREATE"], "configmaps", json!({}))],
+            );
             config["metadata"]["labels"]["many"] = w.ns.name().into();
             c.apply(&config.to_string())?;
         }
@@ -274,10 +299,11 @@ pub fn live(c: &Cluster) -> Result<()> {
         let listed = c.json(&["get", resource, "-l", &selector])?;
         ensure!(listed["items"].as_array().map(Vec::len) == Some(10), "{listed}");
         works(&format!("{path}-a"), true)?;
-        let collection = format!("/apis/admissionregistration.k8s.io/v1/{resource}?labelSelector=many%3D{}", w.ns.name());
-        let reply = c.access()?.inside(async |a| {
-            a.http1(&crate::wire::Who::Admin).await?.send("DELETE", &collection, &[], "").await
-        })?;
+        let collection =
+            format!("/apis/admissionregistration.k8s.io/v1/{resource}?labelSelector=many%3D{}", w.ns.name());
+        let reply = c
+            .access()?
+            .inside(async |a| a.http1(&crate::wire::Who::Admin).await?.send("DELETE", &collection, &[], "").await)?;
         ensure!(reply.code == 200, "deletecollection: {}", reply.text());
         works(&format!("{path}-b"), false)?;
         // Off by PUT, on by PATCH.
@@ -319,7 +345,10 @@ pub fn custom(c: &Cluster) -> Result<()> {
     w.configure("Validating", &[refuse])?;
     let mut labelled = crd(true);
     labelled["metadata"]["labels"] = json!({"e2e": w.ns.name()});
-    says(&w.put(&labelled)?, "admission webhook \"deny.example.com\" denied the request: this webhook denies all requests")?;
+    says(
+        &w.put(&labelled)?,
+        "admission webhook \"deny.example.com\" denied the request: this webhook denies all requests",
+    )?;
     w.configure("Validating", &[])?;
     passes(&w.put(&crd(true))?)?;
     let done = (|| -> Result<()> {
@@ -367,8 +396,11 @@ pub fn connect(c: &Cluster) -> Result<()> {
     says(&attach, "this webhook denies all requests")?;
     let said = w.asked("deny")?;
     ensure!(
-        said["operation"] == "CONNECT" && said["subResource"] == "attach" && said["name"] == "p"
-            && said["kind"]["kind"] == "PodAttachOptions" && said["object"]["container"] == "c",
+        said["operation"] == "CONNECT"
+            && said["subResource"] == "attach"
+            && said["name"] == "p"
+            && said["kind"]["kind"] == "PodAttachOptions"
+            && said["object"]["container"] == "c",
         "{said}"
     );
     // Nobody asks about exec; and a webhook may choose what is run.
@@ -404,7 +436,9 @@ pub fn conditions(c: &Cluster) -> Result<()> {
         {"name": "expression-1", "expression": "object.metadata.name != 'left-alone'"},
         {"name": "expression-2", "expression": "request.userInfo.username != 'nobody'"},
     ]);
-    let with = |path: &str, conditions: &Value| w.hook(path, &["CREATE"], "configmaps", json!({"matchConditions": conditions}));
+    let with = |path: &str, conditions: &Value| {
+        w.hook(path, &["CREATE"], "configmaps", json!({"matchConditions": conditions}))
+    };
     w.configure("Mutating", &[with("mark", &conditions)])?;
     for (name, want) in [("left-alone", ""), ("another", "yes")] {
         passes(&w.put(&config_map(name, json!({"x": "y"})))?)?;
@@ -462,7 +496,9 @@ pub fn details(c: &Cluster) -> Result<()> {
     w.ns.must("rollout status deployment web --timeout=60s")?;
     let bound = w.asked("allow")?;
     ensure!(
-        bound["kind"]["kind"] == "Binding" && bound["operation"] == "CREATE" && bound["object"]["target"]["name"] == "node1"
+        bound["kind"]["kind"] == "Binding"
+            && bound["operation"] == "CREATE"
+            && bound["object"]["target"]["name"] == "node1"
             || bound["kind"]["kind"] == "TokenRequest",
         "{bound}"
     );

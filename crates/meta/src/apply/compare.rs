@@ -16,7 +16,6 @@ pub struct Comparison {
 }
 
 impl Comparison {
-
     /// Without these fields and everything below them.
     pub(super) fn without(self, excluded: &Set) -> Comparison {
         Comparison {

@@ -103,7 +103,11 @@ async fn measure(args: &Args, config: &Config, client: &Client, ns: &str) -> Res
             format!("server memory (PSS), {:.1} MiB before {added} objects", before as f64 / 1048576.0),
             format!("{:.1} MiB", after as f64 / 1048576.0)
         );
-        println!("{:<58} {:>12}", format!("memory per object of {one} B JSON, times its size"), format!("{:.2}", each / one as f64));
+        println!(
+            "{:<58} {:>12}",
+            format!("memory per object of {one} B JSON, times its size"),
+            format!("{:.2}", each / one as f64)
+        );
     }
     for (what, query) in [("consistent", ""), ("from cache", "&resourceVersion=0")] {
         let path = format!("{ns}/configmaps?limit={}{query}", if query.is_empty() { args.objects } else { 0 });
@@ -146,7 +150,8 @@ async fn storms(config: &Config, args: &Args, ns: &str, made: u64) -> Result<()>
             let value = rand::random::<u64>().to_string();
             let path = format!("{ns}/configmaps/{name}");
             async move {
-                let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"w": value}});
+                let body =
+                    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"w": value}});
                 match content_type {
                     "" => send(&c, "PUT", &path, Some(body.to_string())).await.map(drop),
                     "application/apply-patch+yaml" => {

@@ -28,7 +28,8 @@ pub struct Load {
 pub async fn run(config: &Config, client: &Client, ns: &str, load: Load) -> Result<()> {
     let path = format!("{ns}/configmaps");
     for i in 0..OBJECTS {
-        let body = json!({"metadata": {"name": format!("fan-{i}"), "labels": {"bench": "fan-out"}}, "data": {"sent": "0"}});
+        let body =
+            json!({"metadata": {"name": format!("fan-{i}"), "labels": {"bench": "fan-out"}}, "data": {"sent": "0"}});
         send(client, "POST", &path, Some(body.to_string())).await?;
     }
     let epoch = Instant::now();
@@ -64,7 +65,9 @@ pub async fn run(config: &Config, client: &Client, ns: &str, load: Load) -> Resu
         ticks.tick().await;
         let (client, path) = (client.clone(), format!("{path}/fan-{}", i % OBJECTS));
         let sent = epoch.elapsed().as_micros().to_string();
-        writes.spawn(async move { patch(&client, &path, "application/merge-patch+json", json!({"data": {"sent": sent}})).await });
+        writes.spawn(async move {
+            patch(&client, &path, "application/merge-patch+json", json!({"data": {"sent": sent}})).await
+        });
     }
     while let Some(done) = writes.join_next().await {
         done??;
@@ -89,6 +92,7 @@ pub async fn run(config: &Config, client: &Client, ns: &str, load: Load) -> Resu
 
 /// Patches of every kind that clients send in storms.
 pub async fn patch(client: &Client, path: &str, content_type: &str, body: serde_json::Value) -> Result<()> {
-    let request = http::Request::patch(path).header("content-type", content_type).body(body.to_string().into_bytes())?;
+    let request =
+        http::Request::patch(path).header("content-type", content_type).body(body.to_string().into_bytes())?;
     client.request_text(request).await.map(drop).with_context(|| format!("PATCH {path}"))
 }
