@@ -256,6 +256,19 @@ impl Key {
         Ok(keys)
     }
 
+    /// A public key in DER (`SubjectPublicKeyInfo`), with the id that its owner gives it.
+    pub fn from_spki(id: &str, der: &[u8]) -> Result<Key, Error> {
+        let refused = |why: &dyn std::fmt::Display| Error::Key(why.to_string());
+        let (rest, info) = SubjectPublicKeyInfo::from_der(der).map_err(|e| refused(&e))?;
+        if !rest.is_empty() {
+            return Err(refused(&"trailing data after the public key"));
+        }
+        let material = material(&info).ok_or_else(|| {
+            refused(&"only RSA keys of at least 2048 bits and P-256, P-384 and P-521 keys are supported")
+        })?;
+        Ok(Key { id: Some(id.to_string()), algorithm: None, material })
+    }
+
     /// With the id that upstream gives to the keys of service accounts: the hash of the public key's DER.
     fn identified(mut self) -> Key {
         self.id = Some(URL_SAFE_NO_PAD.encode(Sha256::digest(self.der())));

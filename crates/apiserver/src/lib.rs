@@ -15,6 +15,7 @@ pub mod draining;
 pub mod encryption;
 pub mod expiring;
 pub mod flow;
+pub mod grpc;
 pub mod health;
 pub mod jwt;
 pub mod metrics;
@@ -34,6 +35,7 @@ pub mod server;
 pub mod services;
 pub mod subresources;
 pub mod tokens;
+pub mod traces;
 mod warnings;
 pub mod wire;
 

@@ -41,10 +41,12 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
             crate::flow::dump::dump(fairness, which, details).map(|t| text(200, &t)).ok_or_else(missing)
         }
         [".well-known", "openid-configuration"] => {
-            Ok(respond::json(200, &server.tokens.openid_configuration(&server.advertised)))
+            let document = server.tokens.openid_configuration(&server.advertised);
+            Ok(kept_for(server.tokens.keys_age_seconds_max(), respond::json(200, &document)))
         }
         ["openid", "v1", "jwks"] => {
-            Ok(respond::bytes(200, "application/jwk-set+json", server.tokens.jwks().to_string().into()))
+            let keys = respond::bytes(200, "application/jwk-set+json", server.tokens.jwks().to_string().into());
+            Ok(kept_for(server.tokens.keys_age_seconds_max(), keys))
         }
         ["api" | "apis"] if discovery::wants_aggregated(&accept).is_some() => {
             aggregated(server, segments[0], &accept, &request, gzip)
@@ -80,6 +82,14 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
             .ok_or_else(missing),
         _ => Err(missing()),
     }
+}
+
+/// Others may remember this answer for a while.
+fn kept_for(seconds: u64, mut response: Response<Body>) -> Response<Body> {
+    if let Ok(value) = HeaderValue::try_from(format!("public, max-age={seconds}")) {
+        response.headers_mut().insert(header::CACHE_CONTROL, value);
+    }
+    response
 }
 
 fn missing() -> Status {

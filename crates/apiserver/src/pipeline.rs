@@ -3,7 +3,7 @@
 
 use crate::accept::{self, Accept, Shape};
 use crate::audit::{Arrival, Record};
-use crate::authn::{Connection, impersonation};
+use crate::authn::{Connection, User, impersonation};
 use crate::authz::Authorizer;
 use crate::options::Options;
 use crate::registry::patch::PatchType;
@@ -11,7 +11,7 @@ use crate::registry::{Answer, Call, create, delete, get, list, patch, update, wa
 use crate::request_info::{RequestInfo, form_pairs};
 use crate::server::Server;
 use crate::subresources::{self, Backends, Outcome, content_type};
-use crate::{authz, component_status, flow, paths, respond, reviews, warnings, wire};
+use crate::{authz, component_status, flow, paths, respond, reviews, traces, warnings, wire};
 use axum::body::Body;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -44,18 +44,24 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     };
     let outcome = {
         // A panic is our own broken invariant: it is logged, and costs this request only.
-        let work =
-            std::panic::AssertUnwindSafe(pass(server, &info, request, &notes, audit_id.as_deref().unwrap_or("")))
-                .catch_unwind()
-                .map(|r| {
-                    r.unwrap_or_else(|_| {
-                        tracing::error!(verb = info.verb, path = info.path, "panicked while serving a request");
-                        if let Some(record) = notes.record.get() {
-                            record.panicked();
-                        }
-                        Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
-                    })
-                });
+        let work = std::panic::AssertUnwindSafe(pass(
+            server,
+            &info,
+            request,
+            &notes,
+            audit_id.as_deref().unwrap_or(""),
+            started,
+        ))
+        .catch_unwind()
+        .map(|r| {
+            r.unwrap_or_else(|_| {
+                tracing::error!(verb = info.verb, path = info.path, "panicked while serving a request");
+                if let Some(record) = notes.record.get() {
+                    record.panicked();
+                }
+                Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
+            })
+        });
         match deadline {
             Err(s) => Err(s),
             Ok(None) => work.await,
@@ -85,7 +91,7 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
         }
     };
     warnings::write(response.headers_mut(), std::mem::take(&mut *notes.warnings.lock()));
-    response.headers_mut().insert("cache-control", HeaderValue::from_static("no-cache, private"));
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
     if let Some(uids) = notes.uids.get() {
         uids.tell(response.headers_mut());
     }
@@ -94,13 +100,20 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     }
     let code = response.status().as_u16();
     let record = notes.record.get().cloned().unwrap_or_default();
+    let mut span = notes.span.lock().take();
+    if let Some(span) = &mut span {
+        span.set("http.response.status_code", code);
+        if code >= 500 {
+            span.fail("");
+        }
+    }
     if long_running && code == 200 {
         record.started(code);
         let body = std::mem::take(response.body_mut());
         let ended = record.completion(code);
         *response.body_mut() = match info.verb.as_str() {
-            "watch" => server.draining.ending(body, (server.flow.watching(&info), ended)),
-            _ if record.is_on() => crate::draining::holding(body, ended),
+            "watch" => server.draining.ending(body, (server.flow.watching(&info), ended, span)),
+            _ if record.is_on() || span.is_some() => crate::draining::holding(body, (ended, span)),
             _ => body,
         };
     } else {
@@ -121,6 +134,8 @@ struct Notes {
     warnings: Arc<Mutex<Vec<String>>>,
     record: OnceLock<Record>,
     uids: OnceLock<flow::Uids>,
+    /// Where the request is traced.
+    span: Mutex<Option<traces::Span>>,
 }
 
 async fn pass(
@@ -129,6 +144,7 @@ async fn pass(
     request: Request<Body>,
     notes: &Notes,
     audit_id: &str,
+    started: Instant,
 ) -> Result<Response<Body>> {
     // Who asks.
     let none = Connection::default();
@@ -142,7 +158,24 @@ async fn pass(
         }
     };
     let record = server.audit.begin(&arrival, &user)?;
-    let record = notes.record.get_or_init(|| record);
+    notes.record.get_or_init(|| record);
+    let span = server.traces.request(&traced(&request, info, connection, audit_id, started), &user);
+    let current = span.as_ref().and_then(traces::Span::current);
+    *notes.span.lock() = span;
+    traces::within!(current, admitted(server, info, request, notes, audit_id, started, user))
+}
+
+/// The request of a user who is known.
+async fn admitted(
+    server: &Arc<Server>,
+    info: &RequestInfo,
+    request: Request<Body>,
+    notes: &Notes,
+    audit_id: &str,
+    started: Instant,
+    user: User,
+) -> Result<Response<Body>> {
+    let record = notes.record.get_or_init(Record::default);
     let other = impersonation::impersonate(&user, request.headers(), server.authz.as_ref()).await?;
     if let Some(other) = &other {
         record.impersonated(other);
@@ -216,7 +249,11 @@ async fn pass(
         internal: false,
     };
     let defines = row.group == "apiextensions.k8s.io" && !matches!(info.verb.as_str(), "get" | "list" | "watch");
-    let outcome = resource(server, call, request).await?;
+    let none = Connection::default();
+    let connection = request.extensions().get::<Connection>().unwrap_or(&none);
+    let work = traces::verb(&traced(&request, info, connection, audit_id, started));
+    let outcome = traces::within!(work.current(), resource(server, call, request))?;
+    drop(work);
     if defines {
         // Whoever defines a resource may use it at once.
         server.registry.custom.settle(server.registry.store.revision()).await;
@@ -352,6 +389,17 @@ async fn review(server: &Server, call: &Call<'_>, object: &Value) -> Result<Valu
         "SelfSubjectRulesReview" => reviews::self_subject_rules_review(authorizer, call.user, object),
         _ => Err(not_served()),
     }
+}
+
+fn traced<'a>(
+    request: &'a Request<Body>,
+    info: &'a RequestInfo,
+    connection: &'a Connection,
+    audit_id: &'a str,
+    started: Instant,
+) -> traces::Arriving<'a> {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    traces::Arriving { method, uri, headers, version: request.version(), connection, info, audit_id, started }
 }
 
 fn is_stream(info: &RequestInfo) -> bool {

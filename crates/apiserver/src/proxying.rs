@@ -136,6 +136,10 @@ pub async fn pass(
     let headers = out.headers_mut();
     *headers = end_to_end(&parts.headers);
     headers.remove(header::AUTHORIZATION);
+    // Who somebody acts as is between them and this server.
+    for name in parts.headers.keys().filter(|k| k.as_str().starts_with("impersonate-")) {
+        headers.remove(name);
+    }
     if let Some(v) = forwarded_for(headers, peer) {
         headers.insert("x-forwarded-for", v);
     }

@@ -45,6 +45,7 @@ pub struct Server {
     pub aggregator: crate::aggregation::Aggregator,
     pub flow: Flow,
     pub audit: Audit,
+    pub traces: crate::traces::Traces,
     pub draining: Draining,
     /// `--request-timeout`: no request but watches and streams takes longer.
     pub request_timeout: Duration,

@@ -5,12 +5,15 @@
 //! Whether the account and what the token is bound to still exist is for `authn::service_account` to say.
 //! How tokens and keys look on the wire is `jwt`'s business.
 
+pub mod external;
+
 use crate::jwt::{self, Key, SigningKey, Token};
 use crate::reader::Reader;
 use meta::field::{Errors, Path};
 use meta::status::Status;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Shortest life that can be asked for.
 const EXPIRATION_SECONDS_MIN: i64 = 600;
@@ -20,6 +23,8 @@ const EXPIRATION_SECONDS_DEFAULT: i64 = 3600;
 /// file once, and carry `warnafter`. Upstream: `WarnOnlyBoundTokenExpirationSeconds`.
 pub const WARN_ONLY_EXPIRATION_SECONDS: i64 = 3607;
 const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
+/// Upstream's `max-age` of the discovery documents.
+const KEYS_AGE_SECONDS: u64 = 3600;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -29,6 +34,11 @@ pub enum Error {
     Malformed,
     #[error("token's signature is wrong")]
     Signature,
+    /// Of an external signer, which may know by now.
+    #[error("token's key {0:?} is unknown")]
+    UnknownKey(String),
+    #[error("{0}")]
+    External(String),
     /// Another issuer's: some other authenticator may know it.
     #[error("token is from issuer {0:?}")]
     Issuer(String),
@@ -124,6 +134,8 @@ pub struct LegacyClaims {
 pub struct Options {
     /// Private key that signs, as PEM.
     pub signing_key_pem: String,
+    /// Who signs and says which keys are good, in place of the two (`--service-account-signing-endpoint`).
+    pub external: Option<Arc<external::Signer>>,
     /// PEM files with more keys whose tokens are good (`--service-account-key-file`).
     pub key_pems: Vec<String>,
     /// The first is written into new tokens; all are accepted.
@@ -142,6 +154,7 @@ impl Options {
     pub fn new(signing_key_pem: &str, issuer: &str) -> Options {
         Options {
             signing_key_pem: signing_key_pem.to_string(),
+            external: None,
             key_pems: Vec::new(),
             issuers: vec![issuer.to_string()],
             api_audiences: Vec::new(),
@@ -154,9 +167,7 @@ impl Options {
 
 /// Signs with one key, verifies with several.
 pub struct TokenIssuer {
-    signing: SigningKey,
-    /// The signing key's public half first.
-    keys: Vec<Key>,
+    keys: Keys,
     issuers: Vec<String>,
     api_audiences: Vec<String>,
     expiration_seconds_max: Option<i64>,
@@ -164,19 +175,33 @@ pub struct TokenIssuer {
     jwks_uri: Option<String>,
 }
 
+enum Keys {
+    Own {
+        signing: SigningKey,
+        /// The signing key's public half first.
+        good: Vec<Key>,
+    },
+    External(Arc<external::Signer>),
+}
+
 impl TokenIssuer {
     pub fn new(options: Options) -> Result<TokenIssuer, Error> {
-        let signing = SigningKey::from_pem(&options.signing_key_pem).map_err(Error::Key)?;
-        let mut keys = vec![signing.public()];
-        for pem in &options.key_pems {
-            for key in Key::all_from_pem(pem).map_err(Error::Key)? {
-                if !keys.contains(&key) {
-                    keys.push(key);
+        let keys = match options.external {
+            Some(signer) => Keys::External(signer),
+            None => {
+                let signing = SigningKey::from_pem(&options.signing_key_pem).map_err(Error::Key)?;
+                let mut good = vec![signing.public()];
+                for pem in &options.key_pems {
+                    for key in Key::all_from_pem(pem).map_err(Error::Key)? {
+                        if !good.contains(&key) {
+                            good.push(key);
+                        }
+                    }
                 }
+                Keys::Own { signing, good }
             }
-        }
+        };
         Ok(TokenIssuer {
-            signing,
             keys,
             api_audiences: match options.api_audiences.is_empty() {
                 true => options.issuers.clone(),
@@ -204,13 +229,34 @@ impl TokenIssuer {
         &self.api_audiences
     }
 
-    pub fn sign(&self, claims: &Claims) -> Result<String, Error> {
+    pub async fn sign(&self, claims: &Claims) -> Result<String, Error> {
         let payload = serde_json::to_vec(claims).map_err(|_| Error::Malformed)?;
-        self.signing.sign(&payload).map_err(Error::Key)
+        match &self.keys {
+            Keys::Own { signing, .. } => signing.sign(&payload).map_err(Error::Key),
+            Keys::External(signer) => signer.sign(&payload).await.map_err(Error::External),
+        }
+    }
+
+    /// Who signs elsewhere, where somebody does.
+    pub fn external(&self) -> Option<&Arc<external::Signer>> {
+        match &self.keys {
+            Keys::External(signer) => Some(signer),
+            Keys::Own { .. } => None,
+        }
+    }
+
+    /// What others may remember the keys for, seconds.
+    pub fn keys_age_seconds_max(&self) -> u64 {
+        self.external().map_or(KEYS_AGE_SECONDS, |s| s.keys().seconds_left())
     }
 
     /// The token of a Secret: good as long as Secret and account are there.
     pub fn sign_legacy(&self, namespace: &str, account: &Ref, secret: &str) -> Result<String, Error> {
+        let Keys::Own { signing, .. } = &self.keys else {
+            let why =
+                "the external signer of service-account tokens makes none for Secrets; use \"kubectl create token\"";
+            return Err(Error::External(why.into()));
+        };
         let claims = LegacyClaims {
             iss: LEGACY_ISSUER.to_string(),
             namespace: namespace.to_string(),
@@ -220,7 +266,7 @@ impl TokenIssuer {
             sub: format!("system:serviceaccount:{namespace}:{}", account.name),
         };
         let payload = serde_json::to_vec(&claims).map_err(|_| Error::Malformed)?;
-        self.signing.sign(&payload).map_err(Error::Key)
+        signing.sign(&payload).map_err(Error::Key)
     }
 
     /// Whether a legacy token is one that this server made, for a token controller that looks at what a Secret holds.
@@ -234,10 +280,25 @@ impl TokenIssuer {
     }
 
     fn check_signature(&self, token: &Token<'_>) -> Result<(), Error> {
-        match token.verified_by(&self.keys) {
+        let good = match &self.keys {
+            Keys::Own { good, .. } => token.verified_by(good),
+            Keys::External(signer) => {
+                let keys = signer.keys();
+                if let Some(id) = token.key_id.as_deref().filter(|id| !keys.knows(id)) {
+                    return Err(Error::UnknownKey(id.to_string()));
+                }
+                token.verified_by(&keys.all)
+            }
+        };
+        match good {
             Ok(true) => Ok(()),
             _ => Err(Error::Signature),
         }
+    }
+
+    /// What tokens are verified with at present, so that a change can be told. One's own keys don't change.
+    pub fn keys_now(&self) -> Option<Arc<external::Keys>> {
+        self.external().map(|s| s.keys())
     }
 
     /// Checks everything that a token alone can tell. `audiences`: good for any one of these; the claims come
@@ -260,7 +321,7 @@ impl TokenIssuer {
 
     /// Answers a TokenRequest (`POST …/serviceaccounts/<name>/token`): checks it, looks up what it is bound to, and
     /// returns it with its status, and warnings for the client.
-    pub fn token_request(
+    pub async fn token_request(
         &self,
         reader: &Reader,
         namespace: &str,
@@ -324,7 +385,9 @@ impl TokenIssuer {
             && audiences.iter().all(|a| self.api_audiences.contains(a))
         {
             kubernetes.warnafter = Some(exp);
-            exp = issued + self.expiration_seconds_max.unwrap_or(EXTENDED_SECONDS).min(EXTENDED_SECONDS);
+            // An external signer's own limit counts here, not the flag's.
+            let most = self.external().map(|s| s.expiration_seconds_max).or(self.expiration_seconds_max);
+            exp = issued + most.unwrap_or(EXTENDED_SECONDS).min(EXTENDED_SECONDS);
         }
         let claims = Claims {
             aud: Audience::Many(audiences.clone()),
@@ -336,7 +399,8 @@ impl TokenIssuer {
             nbf: issued,
             sub: format!("system:serviceaccount:{namespace}:{name}"),
         };
-        let token = self.sign(&claims).map_err(Status::internal)?;
+        let failed = |e: Error| Status::internal(format!("failed to generate token: {e}"));
+        let token = self.sign(&claims).await.map_err(failed)?;
         let expires = jiff::Timestamp::from_second(issued + seconds).map_err(Status::internal)?;
         answer["spec"]["audiences"] = audiences.into();
         answer["spec"]["expirationSeconds"] = seconds.into();
@@ -346,7 +410,7 @@ impl TokenIssuer {
 
     /// `/.well-known/openid-configuration`. `advertised`: `host:port` of the API server.
     pub fn openid_configuration(&self, advertised: &str) -> Value {
-        let mut algorithms: Vec<&str> = self.keys.iter().map(|k| k.default_algorithm().name()).collect();
+        let mut algorithms: Vec<&str> = self.published().iter().map(|k| k.default_algorithm().name()).collect();
         algorithms.sort_unstable();
         algorithms.dedup();
         let jwks_uri = self.jwks_uri.clone().unwrap_or_else(|| format!("https://{advertised}/openid/v1/jwks"));
@@ -361,7 +425,14 @@ impl TokenIssuer {
 
     /// `/openid/v1/jwks`, sent as `application/jwk-set+json`.
     pub fn jwks(&self) -> Value {
-        json!({"keys": self.keys.iter().map(Key::to_jwk).collect::<Vec<_>>()})
+        json!({"keys": self.published().iter().map(Key::to_jwk).collect::<Vec<_>>()})
+    }
+
+    fn published(&self) -> Vec<Key> {
+        match &self.keys {
+            Keys::Own { good, .. } => good.clone(),
+            Keys::External(signer) => signer.keys().published().cloned().collect(),
+        }
     }
 }
 
@@ -454,10 +525,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn verification_refuses_what_was_changed_worn_or_meant_for_others() {
+    #[tokio::test]
+    async fn verification_refuses_what_was_changed_worn_or_meant_for_others() {
         let i = issuer();
-        let token = i.sign(&claims(1000)).unwrap();
+        let token = i.sign(&claims(1000)).await.unwrap();
         let want = |a: &str| vec![a.to_string()];
         let verify = |i: &TokenIssuer, token: &str, audience: &str, now: i64| {
             i.verify(&Token::parse(token).unwrap(), &want(audience), now)
@@ -467,13 +538,13 @@ mod tests {
         assert!(matches!(verify(&i, &token, "a", 1600), Err(Error::Expired)));
         assert!(matches!(verify(&i, &token, "a", 900), Err(Error::NotYet)));
         assert!(matches!(verify(&issuer(), &token, "a", 1000), Err(Error::Signature)));
-        let other = i.sign(&Claims { iss: "https://other".into(), ..claims(1000) }).unwrap();
+        let other = i.sign(&Claims { iss: "https://other".into(), ..claims(1000) }).await.unwrap();
         assert!(matches!(verify(&i, &other, "a", 1000), Err(Error::Issuer(_))));
     }
 
     /// Keys and issuers are changed without a moment in which good tokens are refused.
-    #[test]
-    fn old_keys_and_issuers_stay_good_while_they_are_listed() {
+    #[tokio::test]
+    async fn old_keys_and_issuers_stay_good_while_they_are_listed() {
         let (old_key, new_key) = (rcgen::KeyPair::generate().unwrap(), include_str!("jwt/rsa.pem"));
         let old = TokenIssuer::new(Options::new(&old_key.serialize_pem(), "https://old")).unwrap();
         let new = TokenIssuer::new(Options {
@@ -487,7 +558,7 @@ mod tests {
         for (signer, issuer, good) in
             [(&old, "https://old", true), (&new, "https://new", true), (&old, "https://x", false)]
         {
-            let token = signer.sign(&claims(issuer)).unwrap();
+            let token = signer.sign(&claims(issuer)).await.unwrap();
             assert_eq!(new.verify(&Token::parse(&token).unwrap(), &audience, 1000).is_ok(), good, "{issuer}");
         }
         assert_eq!(new.api_audiences(), ["https://new", "https://old"]);
@@ -497,10 +568,10 @@ mod tests {
         assert_eq!(new.jwks()["keys"].as_array().unwrap().len(), 2);
     }
 
-    #[test]
-    fn discovery_documents_let_others_verify() {
+    #[tokio::test]
+    async fn discovery_documents_let_others_verify() {
         let i = issuer();
-        let token = i.sign(&claims(1)).unwrap();
+        let token = i.sign(&claims(1)).await.unwrap();
         let token = Token::parse(&token).unwrap();
         let keys = Key::set_from(&i.jwks());
         assert_eq!(token.verified_by(&keys), Ok(true));
@@ -521,9 +592,11 @@ mod tests {
         .await;
         let i = issuer();
         let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let ask = |spec: Value| i.token_request(&r, "d", "s", &json!({"spec": spec}), now).map(|(answer, _)| answer);
+        let ask = async |spec: Value| {
+            i.token_request(&r, "d", "s", &json!({"spec": spec}), now).await.map(|(answer, _)| answer)
+        };
 
-        let answer = ask(json!({"audiences":["vault"],"expirationSeconds":600})).unwrap();
+        let answer = ask(json!({"audiences":["vault"],"expirationSeconds":600})).await.unwrap();
         assert_eq!(answer["status"]["expirationTimestamp"], "2026-01-01T00:10:00Z");
         let token = answer["status"]["token"].as_str().unwrap();
         let (c, _) = i.verify(&Token::parse(token).unwrap(), &["vault".to_string()], now.as_second()).unwrap();
@@ -531,7 +604,7 @@ mod tests {
         assert_eq!((c.exp - c.iat, c.kubernetes.warnafter), (600, None));
 
         let pod = json!({"kind":"Pod","apiVersion":"v1","name":"p","uid":"pu"});
-        let answer = ask(json!({"boundObjectRef":pod,"expirationSeconds":3607})).unwrap();
+        let answer = ask(json!({"boundObjectRef":pod,"expirationSeconds":3607})).await.unwrap();
         let token = answer["status"]["token"].as_str().unwrap();
         let (c, _) = i.verify(&Token::parse(token).unwrap(), i.api_audiences(), now.as_second()).unwrap();
         assert_eq!(c.kubernetes.pod, Some(Ref { name: "p".into(), uid: "pu".into() }));
@@ -548,11 +621,11 @@ mod tests {
             (json!({"boundObjectRef":{"kind":"Pod","apiVersion":"v1","name":"z"}}), 404, "pods \"z\" not found"),
             (json!({"boundObjectRef":{"kind":"Job","apiVersion":"batch/v1","name":"z"}}), 400, "batch/v1, Kind=Job"),
         ] {
-            let e = ask(spec).unwrap_err();
+            let e = ask(spec).await.unwrap_err();
             assert_eq!(e.code, code, "{e}");
             assert!(e.message.contains(text), "{e}");
         }
-        assert_eq!(i.token_request(&r, "d", "none", &json!({"spec":{}}), now).unwrap_err().code, 404);
+        assert_eq!(i.token_request(&r, "d", "none", &json!({"spec":{}}), now).await.unwrap_err().code, 404);
 
         let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
         let strict = TokenIssuer::new(Options {
@@ -561,12 +634,12 @@ mod tests {
             ..Options::new(&key, ISSUER)
         })
         .unwrap();
-        let ask = |seconds: i64| {
+        let ask = async |seconds: i64| {
             let spec = json!({"boundObjectRef":pod,"expirationSeconds":seconds});
-            strict.token_request(&r, "d", "s", &json!({"spec": spec}), now).unwrap()
+            strict.token_request(&r, "d", "s", &json!({"spec": spec}), now).await.unwrap()
         };
-        assert_eq!(ask(86400).1, ["requested expiration of 86400 seconds shortened to 3700 seconds"]);
-        assert_eq!(ask(86400).0["spec"]["expirationSeconds"], 3700);
-        assert_eq!(ask(3607).0["status"]["expirationTimestamp"], "2026-01-01T01:00:07Z");
+        assert_eq!(ask(86400).await.1, ["requested expiration of 86400 seconds shortened to 3700 seconds"]);
+        assert_eq!(ask(86400).await.0["spec"]["expirationSeconds"], 3700);
+        assert_eq!(ask(3607).await.0["status"]["expirationTimestamp"], "2026-01-01T01:00:07Z");
     }
 }

@@ -6,10 +6,14 @@
 
 mod bench;
 mod cluster;
+mod collector;
 mod extension;
+mod grpc;
+mod kms;
 mod operator;
 mod peer;
 mod scenarios;
+mod signer;
 mod wire;
 
 use anyhow::{Result, bail};

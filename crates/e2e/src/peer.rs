@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// Method, path with query, body as JSON → code and body.
 pub type Answer = dyn Fn(&str, &str, Value) -> (u16, Value) + Send + Sync;
 
+/// As [`Answer`], for who looks at the request's headers.
+pub type AnswerWithHeaders = dyn Fn(&str, &str, &http::HeaderMap, Value) -> (u16, Value) + Send + Sync;
+
 pub struct Peer {
     pub port: u16,
     /// Its certificate, which is its own authority.
@@ -35,6 +38,14 @@ impl Drop for Peer {
 impl Peer {
     /// Listens on a free port of 127.0.0.1 in the network namespace of this process.
     pub fn start(holder: u32, answer: Arc<Answer>) -> Result<Peer> {
+        Peer::start_with_headers(
+            holder,
+            Arc::new(move |method: &str, path: &str, _: &http::HeaderMap, body| answer(method, path, body)),
+        )
+    }
+
+    /// As [`Peer::start`].
+    pub fn start_with_headers(holder: u32, answer: Arc<AnswerWithHeaders>) -> Result<Peer> {
         let key = KeyPair::generate()?;
         let cert = CertificateParams::new(vec!["127.0.0.1".to_string()])?.self_signed(&key)?;
         let (ca_pem, key_pem) = (cert.pem(), key.serialize_pem());
@@ -99,12 +110,13 @@ impl Peer {
 
 async fn serve(
     request: http::Request<hyper::body::Incoming>,
-    answer: Arc<Answer>,
+    answer: Arc<AnswerWithHeaders>,
 ) -> Result<http::Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let bytes = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
     let path = parts.uri.path_and_query().map_or("/", |p| p.as_str()).to_string();
-    let (code, value) = answer(parts.method.as_str(), &path, serde_json::from_slice(&bytes).unwrap_or_default());
+    let (code, value) =
+        answer(parts.method.as_str(), &path, &parts.headers, serde_json::from_slice(&bytes).unwrap_or_default());
     let mut response = http::Response::new(Full::new(Bytes::from(value.to_string())));
     *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));

@@ -12,6 +12,7 @@ use apiserver::authz;
 use apiserver::outbound::{self, Target};
 use apiserver::pki::Pki;
 use apiserver::reader::Reader;
+use apiserver::tokens::external::Signer;
 use apiserver::tokens::{self, TokenIssuer};
 use arc_swap::ArcSwap;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,9 @@ pub struct AuthArgs {
     /// PEM file with the private key that signs service-account tokens; the cluster's own by default.
     #[arg(long, value_name = "FILE")]
     pub service_account_signing_key_file: Option<PathBuf>,
+    /// Unix socket of a program that signs service-account tokens in place of the server (v1.ExternalJWTSigner).
+    #[arg(long, value_name = "SOCKET")]
+    pub service_account_signing_endpoint: Option<String>,
     /// PEM file with more keys whose service-account tokens are accepted.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     pub service_account_key_file: Vec<PathBuf>,
@@ -147,7 +151,7 @@ pub struct Auth {
 
 impl AuthArgs {
     /// `issuer`: of service-account tokens, unless the flags name others. What follows files does so until shutdown.
-    pub fn build(
+    pub async fn build(
         &self,
         pki: &Pki,
         reader: &Reader,
@@ -155,7 +159,11 @@ impl AuthArgs {
         issuer: &str,
         shutdown: &Shutdown,
     ) -> Result<Auth> {
-        let tokens = Arc::new(self.token_issuer(pki, issuer)?);
+        let external = self.external_signer().await?;
+        if let Some(signer) = &external {
+            tokio::spawn(signer.clone().keep(shutdown.clone()));
+        }
+        let tokens = Arc::new(self.token_issuer(pki, issuer, external)?);
         let (used, legacy_uses) = legacy::uses();
         let accounts = ServiceAccountTokens::new(tokens.clone(), reader.clone()).telling(used);
         let own = |kind: Arc<dyn TokenAuthenticator>| -> Arc<dyn TokenAuthenticator> {
@@ -319,7 +327,20 @@ impl AuthArgs {
         Ok((Arc::new(authz::Chain::new(authz::config::build(plans, &parts))), rbac))
     }
 
-    fn token_issuer(&self, pki: &Pki, issuer: &str) -> Result<TokenIssuer> {
+    async fn external_signer(&self) -> Result<Option<Arc<Signer>>> {
+        let Some(socket) = &self.service_account_signing_endpoint else { return Ok(None) };
+        if self.service_account_signing_key_file.is_some() || !self.service_account_key_file.is_empty() {
+            bail!(
+                "can't set `--service-account-signing-key-file` and/or `--service-account-key-file` with \
+                 `--service-account-signing-endpoint` (They are mutually exclusive)"
+            );
+        }
+        let signer =
+            Signer::connect(socket).await.map_err(|e| anyhow!("--service-account-signing-endpoint={socket}: {e}"))?;
+        Ok(Some(signer))
+    }
+
+    fn token_issuer(&self, pki: &Pki, issuer: &str, external: Option<Arc<Signer>>) -> Result<TokenIssuer> {
         let mut options = tokens::Options::new(&pki.service_account_key_pem, issuer);
         if let Some(path) = &self.service_account_signing_key_file {
             options.signing_key_pem = read(path, "service-account-signing-key-file")?;
@@ -351,6 +372,17 @@ impl AuthArgs {
             }
             options.expiration_seconds_max = Some(seconds);
         }
+        if let Some(signer) = &external {
+            let most = signer.expiration_seconds_max;
+            if let Some(longest) = options.expiration_seconds_max.filter(|s| *s > most) {
+                bail!(
+                    "service-account-max-token-expiration cannot be set longer than the token expiration supported by \
+                     service-account-signing-endpoint: {longest}s > {most}s"
+                );
+            }
+            options.expiration_seconds_max.get_or_insert(most);
+        }
+        options.external = external;
         TokenIssuer::new(options).map_err(|e| match &self.service_account_signing_key_file {
             Some(path) => anyhow!("--service-account-signing-key-file={}: {e}", path.display()),
             None => anyhow!("failed to read the token key: {e}"),

@@ -114,6 +114,9 @@ pub struct ServerArgs {
     pub shutdown_send_retry_after: bool,
     #[command(flatten)]
     pub audit: crate::audit::AuditArgs,
+    /// Where traces of requests are sent, and of how many (TracingConfiguration). Nowhere without it.
+    #[arg(long, value_name = "FILE")]
+    pub tracing_config_file: Option<PathBuf>,
     #[command(flatten)]
     pub auth: crate::auth::AuthArgs,
     /// Admission plugins to run beside those that run by default.

@@ -17,6 +17,7 @@ use apiserver::server::Server;
 use apiserver::services::ServiceAddresses;
 use apiserver::{
     admission, aggregation, authz, bootstrap, custom, flow, health, metrics, openapi, outbound, pki, proxying, tokens,
+    traces,
 };
 use arc_swap::ArcSwap;
 use client::{Client, Informers};
@@ -83,7 +84,7 @@ impl ControlPlane {
         let outbound = outbound::Client::new(reader.clone());
         let issuer = format!("https://kubernetes.default.svc.{}", args.cluster_domain);
         let Auth { authn, tokens, authz, rbac, legacy_uses } =
-            args.auth.build(&pki, &reader, &outbound, &issuer, &shutdown)?;
+            args.auth.build(&pki, &reader, &outbound, &issuer, &shutdown).await?;
         let metrics = metrics::Metrics::default();
         let admission_config = admission::config::Config::load(
             &args.enable_admission_plugins,
@@ -118,10 +119,22 @@ impl ControlPlane {
             health.expect(check);
         }
         let audit_end = Shutdown::new();
-        let (audit, audit_tasks) = args.audit.open(&outbound, &audit_end)?;
+        let (audit, mut audit_tasks) = args.audit.open(&outbound, &audit_end)?;
+        let traces = match &args.tracing_config_file {
+            None => traces::Traces::default(),
+            Some(path) => {
+                let text = crate::auth::read(path, "tracing-config-file")?;
+                let config = traces::Config::parse(&text)
+                    .map_err(|e| anyhow!("--tracing-config-file={}: {e}", path.display()))?;
+                let (traces, task) = traces::Traces::open(config, audit_end.clone());
+                audit_tasks.push(task);
+                traces
+            }
+        };
         let server = Arc::new(Server {
             registry,
             audit,
+            traces,
             authn,
             authz,
             rbac,

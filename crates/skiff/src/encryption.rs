@@ -2,6 +2,7 @@
 
 use crate::layout::Layout;
 use anyhow::{Context, Result, anyhow};
+use apiserver::encryption::Provider;
 use apiserver::encryption::{Config, Encryption};
 use apiserver::server::Server;
 use std::io::Write;
@@ -10,13 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stdx::Shutdown;
+use tokio::sync::mpsc;
 
 /// How long a start waits for KMS plugins, which may be starting themselves.
 const PLUGIN_PATIENCE: Duration = Duration::from_secs(30);
 /// How often the file is looked at where that was asked for.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
-/// The readiness check of KMS plugins, as upstream names it.
-const CHECK: &str = "kms-providers";
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct EncryptionArgs {
@@ -68,17 +68,33 @@ impl EncryptionArgs {
         let Ok(Some(path)) = self.path(&layout) else { return };
         let mut last = std::fs::read(&path).unwrap_or_default();
         let mut life = shutdown.child_token();
-        let mut plugins = watch_plugins(&encryption, &life);
+        let follows = self.encryption_provider_config_automatic_reload;
+        let mut looks = watch_plugins(&encryption, &life);
+        let mut tick = tokio::time::interval(RELOAD_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            server.health.set_ready(CHECK, encryption.health());
+            self.tell_health(&encryption, &server);
+            let mut failed = false;
+            match encryption.renew(server.registry.store.as_ref()).await {
+                Ok(true) => tracing::info!("what lies on disk is encrypted as the configuration has it"),
+                Ok(false) => {}
+                Err(store::Error::Closed) => return,
+                Err(error) => {
+                    failed = true;
+                    tracing::warn!(%error, "values lie on disk as an older encryption configuration had them");
+                }
+            }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(RELOAD_INTERVAL) => {}
-            }
-            if !self.encryption_provider_config_automatic_reload {
-                if plugins == 0 {
-                    return;
+                Some(rotated) = looks.recv() => {
+                    if rotated {
+                        encryption.rotated(server.registry.store.revision().0);
+                    }
+                    continue;
                 }
+                _ = tick.tick(), if follows || failed => {}
+            }
+            if !follows {
                 continue;
             }
             let now = std::fs::read(&path).unwrap_or_default();
@@ -91,11 +107,21 @@ impl EncryptionArgs {
                     encryption.configure(config, server.registry.store.revision().0);
                     life.cancel();
                     life = shutdown.child_token();
-                    plugins = watch_plugins(&encryption, &life);
+                    looks = watch_plugins(&encryption, &life);
                 }
                 Err(error) => tracing::error!(%error, "the changed encryption configuration is not taken over"),
             }
             last = now;
+        }
+    }
+
+    /// Upstream's checks: one for all plugins where the file is followed, else one for each.
+    fn tell_health(&self, encryption: &Encryption, server: &Server) {
+        if self.encryption_provider_config_automatic_reload {
+            return server.health.set_ready("kms-providers", encryption.health());
+        }
+        for (i, plugin) in encryption.plugins().iter().enumerate() {
+            server.health.set_ready(&format!("kms-provider-{i}"), plugin.health());
         }
     }
 }
@@ -108,14 +134,13 @@ async fn reload(path: &Path) -> Result<Config> {
     Ok(config)
 }
 
-/// Starts a task for each plugin that is in use, and says how many.
-fn watch_plugins(encryption: &Encryption, life: &Shutdown) -> usize {
-    let plugins = encryption.plugins();
-    let n = plugins.len();
-    for plugin in plugins {
-        tokio::spawn(plugin.keep(life.clone()));
+/// Starts a task for each plugin that is in use. They tell each time they looked at it.
+fn watch_plugins(encryption: &Encryption, life: &Shutdown) -> mpsc::Receiver<bool> {
+    let (looked, looks) = mpsc::channel(8);
+    for plugin in encryption.plugins() {
+        tokio::spawn(plugin.keep(looked.clone(), life.clone()));
     }
-    n
+    looks
 }
 
 fn read(path: &Path) -> Result<Config> {

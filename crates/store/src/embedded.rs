@@ -278,6 +278,10 @@ fn replay(
             }
         };
         if revision <= base {
+            if let (Some(t), Record::Put { key, value, .. }) = (&options.transformer, &record) {
+                // Not needed, but it lies there: the transformer shall know in which form.
+                t.open(key, Bytes::copy_from_slice(value));
+            }
             continue;
         }
         if revision <= last {
@@ -360,6 +364,17 @@ impl Engine for Embedded {
         }
         let (reply, done) = oneshot::channel();
         match self.tasks.try_send(Task::Compact { revision, reply }) {
+            Ok(()) => done.await.map_err(|_| Error::Closed)?,
+            Err(std::sync::mpsc::TrySendError::Disconnected(_)) => Err(Error::Closed),
+            Err(std::sync::mpsc::TrySendError::Full(_)) => {
+                Err(Error::Unavailable("too many compactions at a time".into()))
+            }
+        }
+    }
+
+    async fn reseal(&self) -> Result<()> {
+        let (reply, done) = oneshot::channel();
+        match self.tasks.try_send(Task::Reseal { reply }) {
             Ok(()) => done.await.map_err(|_| Error::Closed)?,
             Err(std::sync::mpsc::TrySendError::Disconnected(_)) => Err(Error::Closed),
             Err(std::sync::mpsc::TrySendError::Full(_)) => {

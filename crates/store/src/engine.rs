@@ -79,6 +79,10 @@ pub(crate) trait Engine: Send + Sync + 'static {
     async fn barrier(&self) -> Result<Revision>;
     async fn write(&self, key: &str, write: Write) -> Result<Cas>;
     async fn compact(&self, revision: Revision) -> Result<()>;
+    /// Nothing to do where what is durable lies elsewhere.
+    async fn reseal(&self) -> Result<()> {
+        Ok(())
+    }
     fn disk_bytes(&self) -> u64;
     async fn shutdown(&self);
 }
@@ -120,6 +124,9 @@ impl<E: Engine> Store for E {
     }
     async fn compact(&self, revision: Revision) -> Result<()> {
         Engine::compact(self, revision).await
+    }
+    async fn reseal(&self) -> Result<()> {
+        Engine::reseal(self).await
     }
     fn disk_bytes(&self) -> u64 {
         Engine::disk_bytes(self)

@@ -160,6 +160,12 @@ async fn live(store: &Arc<dyn Store>, disk: &FaultyDisk, outside: &Arc<Mutex<Out
                 if !disk.has_power() {
                     break;
                 }
+                if random.below(40) == 0 {
+                    match store.reseal().await {
+                        Ok(()) | Err(Error::Unavailable(_) | Error::Unknown(_) | Error::Closed) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
                 let key = format!("/registry/{}/{}", ["pods", "nodes"][random.below(2) as usize], random.below(12));
                 let current = store.get(&key);
                 let padding = "x".repeat(random.below(if i % 9 == 0 { 2000 } else { 60 }) as usize);

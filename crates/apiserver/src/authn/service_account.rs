@@ -5,7 +5,7 @@ use super::User;
 use super::bearer::{TokenAuthenticator, TokenOutcome};
 use crate::jwt::Token;
 use crate::reader::{Reader, key};
-use crate::tokens::{Claims, Error, LEGACY_ISSUER, Ref, TokenIssuer, check_times};
+use crate::tokens::{Claims, Error, LEGACY_ISSUER, Ref, TokenIssuer, check_times, external};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -25,6 +25,8 @@ struct Known {
     audiences: Vec<String>,
     /// The answer holds while these keys are at these revisions and none of the objects is being deleted.
     seen: Vec<(String, Revision)>,
+    /// And while these are the external signer's keys.
+    keys: Option<Arc<external::Keys>>,
 }
 
 pub struct ServiceAccountTokens {
@@ -52,10 +54,15 @@ impl ServiceAccountTokens {
         let audiences = if own { self.issuer.api_audiences() } else { audiences };
         if own && let Some(known) = self.known.lock().get(token) {
             check_times(&known.claims, now)?;
-            let unchanged = known
-                .seen
-                .iter()
-                .all(|(k, revision)| self.reader.store().get(k).is_some_and(|e| e.mod_revision == *revision));
+            let same = |keys: &Option<Arc<external::Keys>>| match (keys, self.issuer.keys_now()) {
+                (Some(then), Some(now)) => Arc::ptr_eq(then, &now),
+                _ => true,
+            };
+            let unchanged = same(&known.keys)
+                && known
+                    .seen
+                    .iter()
+                    .all(|(k, revision)| self.reader.store().get(k).is_some_and(|e| e.mod_revision == *revision));
             if unchanged {
                 return Ok((user_of(&known.claims), known.audiences.clone()));
             }
@@ -70,6 +77,7 @@ impl ServiceAccountTokens {
                 false => Ok((user, matched)),
             };
         }
+        let keys = self.issuer.keys_now();
         let (claims, matched) = self.issuer.verify(&parsed, audiences, now)?;
         let (seen, settled) = self.check_bindings(&claims, now)?;
         let user = user_of(&claims);
@@ -78,7 +86,7 @@ impl ServiceAccountTokens {
             if known.len() >= REMEMBERED_MAX {
                 known.clear();
             }
-            let remembered = Known { claims: Arc::new(claims), audiences: matched.clone(), seen };
+            let remembered = Known { claims: Arc::new(claims), audiences: matched.clone(), seen, keys };
             known.insert(token.to_string(), remembered);
         }
         Ok((user, matched))
@@ -152,7 +160,12 @@ fn user_of(claims: &Claims) -> User {
 #[async_trait]
 impl TokenAuthenticator for ServiceAccountTokens {
     async fn authenticate_token(&self, token: &str, audiences: &[String]) -> TokenOutcome {
-        match self.judge(token, audiences, (self.clock)().as_second()) {
+        let mut judged = self.judge(token, audiences, (self.clock)().as_second());
+        if let (Err(Error::UnknownKey(_)), Some(signer)) = (&judged, self.issuer.external()) {
+            signer.refresh().await;
+            judged = self.judge(token, audiences, (self.clock)().as_second());
+        }
+        match judged {
             Ok((user, audiences)) => TokenOutcome::Authenticated { user, audiences },
             Err(Error::Malformed | Error::Issuer(_)) => TokenOutcome::Skip,
             Err(e @ Error::Audience { .. }) => TokenOutcome::Invalid(e.to_string()),
@@ -180,12 +193,10 @@ mod tests {
         let issuer = Arc::new(TokenIssuer::new(crate::tokens::Options::new(&key, "https://k")).unwrap());
         let now = jiff::Timestamp::now();
         let request = json!({"spec":{"boundObjectRef":{"kind":"Pod","apiVersion":"v1","name":"p"}}});
-        let answer = issuer.token_request(&r, "d", "s", &request, now).unwrap().0;
+        let answer = issuer.token_request(&r, "d", "s", &request, now).await.unwrap().0;
         let token = answer["status"]["token"].as_str().unwrap();
-        let vault = issuer
-            .token_request(&r, "d", "s", &json!({"spec":{"audiences":["vault"]}}), now)
-            .unwrap()
-            .0["status"]["token"]
+        let vault = issuer.token_request(&r, "d", "s", &json!({"spec":{"audiences":["vault"]}}), now).await.unwrap().0
+            ["status"]["token"]
             .as_str()
             .unwrap()
             .to_string();

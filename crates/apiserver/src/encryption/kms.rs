@@ -6,22 +6,20 @@
 
 use super::Provider;
 use super::providers::{gcm_open, gcm_seal};
+use crate::grpc::Peer;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use prost::Message;
 use ring::hkdf;
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use stdx::Shutdown;
-use tonic::client::Grpc;
-use tonic::transport::{Channel, Endpoint};
-use tonic_prost::ProstCodec;
 
-/// How often the plugin is asked how it is, and while it isn't well.
-const STATUS_INTERVAL: Duration = Duration::from_secs(60);
-const STATUS_INTERVAL_UNWELL: Duration = Duration::from_secs(10);
+/// How often the plugin is asked how it is and which key it uses, and while it isn't well: what upstream's health check
+/// remembers an answer for.
+const STATUS_INTERVAL: Duration = Duration::from_secs(20);
+const STATUS_INTERVAL_UNWELL: Duration = Duration::from_secs(3);
 const SEED: usize = 32;
 /// What makes each value's key its own, in front of the value.
 const INFO: usize = 32;
@@ -101,7 +99,7 @@ pub struct Kms {
     name: String,
     endpoint: String,
     prefix: String,
-    channel: Channel,
+    peer: Peer,
     timeout: Duration,
     /// What values are sealed with now.
     current: ArcSwapOption<Current>,
@@ -118,17 +116,11 @@ struct Current {
 impl Kms {
     /// Connects when first asked.
     pub fn new(name: &str, endpoint: &str, socket: &str, timeout: Duration) -> Kms {
-        let socket = PathBuf::from(socket);
-        // The address is never looked at.
-        let channel = Endpoint::from_static("http://kms").connect_with_connector_lazy(tower::service_fn(move |_| {
-            let socket = socket.clone();
-            async move { tokio::net::UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
-        }));
         Kms {
             name: name.to_string(),
             endpoint: endpoint.to_string(),
             prefix: format!("k8s:enc:kms:v2:{name}:"),
-            channel,
+            peer: Peer::on_socket(socket),
             timeout,
             current: ArcSwapOption::empty(),
             seeds: Mutex::default(),
@@ -149,27 +141,19 @@ impl Kms {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        let call = async {
-            let mut grpc = Grpc::new(self.channel.clone());
-            grpc.ready().await.map_err(|e| format!("KMS plugin {:?}: {e}", self.name))?;
-            let path = http::uri::PathAndQuery::from_static(method);
-            let answer = grpc.unary(tonic::Request::new(request), path, ProstCodec::<Q, A>::default()).await;
-            answer.map(tonic::Response::into_inner).map_err(|s| format!("KMS plugin {:?}: {}", self.name, s.message()))
-        };
-        match tokio::time::timeout(self.timeout, call).await {
-            Ok(done) => done,
-            Err(_) => Err(format!("KMS plugin {:?}: no answer within {:?}", self.name, self.timeout)),
-        }
+        let answer = self.peer.call(method, request, self.timeout).await;
+        answer.map_err(|e| format!("KMS plugin {:?}: {e}", self.name))
     }
 
-    /// Asks the plugin how it is and which key it uses, and makes a new seed when that is another one.
-    pub async fn refresh(&self) -> Result<(), String> {
+    /// Asks the plugin how it is and which key it uses, and makes a new seed when that is another one. True: it is, and
+    /// what was sealed before is old now.
+    pub async fn refresh(&self) -> Result<bool, String> {
         let done = self.look().await;
-        *self.health.lock() = done.clone();
+        *self.health.lock() = done.clone().map(drop);
         done
     }
 
-    async fn look(&self) -> Result<(), String> {
+    async fn look(&self) -> Result<bool, String> {
         let status: StatusResponse = self.call("/v2.KeyManagementService/Status", StatusRequest {}).await?;
         if !matches!(status.version.as_str(), "v2" | "v2beta1") {
             return Err(format!("KMS plugin {:?} speaks version {:?}, not v2", self.name, status.version));
@@ -180,8 +164,9 @@ impl Kms {
         if status.key_id.is_empty() || status.key_id.len() > 1024 {
             return Err(format!("KMS plugin {:?} has a bad key id", self.name));
         }
-        if self.current.load().as_ref().is_some_and(|c| c.sealed.key_id == status.key_id) {
-            return Ok(());
+        let before = self.current.load_full();
+        if before.as_ref().is_some_and(|c| c.sealed.key_id == status.key_id) {
+            return Ok(false);
         }
         let seed = rand::random::<[u8; SEED]>().to_vec();
         let uid = uuid::Uuid::new_v4().to_string();
@@ -194,21 +179,36 @@ impl Kms {
         // It names the key that it used, which may be newer already.
         tracing::info!(plugin = self.name, key = sealed.key_id, "values are encrypted under a new key");
         self.remember(sealed.ciphertext.clone(), Arc::new(seed.clone()));
+        let rotated = before.is_some_and(|b| b.sealed.key_id != sealed.key_id);
         self.current.store(Some(Arc::new(Current { seed, sealed })));
-        Ok(())
+        Ok(rotated)
     }
 
-    /// Looks again and again, until shutdown.
-    pub async fn keep(self: Arc<Self>, shutdown: Shutdown) {
+    /// Looks again and again, until shutdown. Tells each time; true: the key is another one.
+    pub async fn keep(self: Arc<Self>, looked: tokio::sync::mpsc::Sender<bool>, shutdown: Shutdown) {
         loop {
             let pause = if self.health().is_ok() { STATUS_INTERVAL } else { STATUS_INTERVAL_UNWELL };
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
-            if let Err(error) = self.refresh().await {
-                tracing::warn!(plugin = self.name, error, "the KMS plugin is not well");
-            }
+            let was_well = self.health().is_ok();
+            let rotated = match self.refresh().await {
+                Ok(rotated) => {
+                    if !was_well {
+                        tracing::info!(plugin = self.name, "the KMS plugin is well again");
+                    }
+                    rotated
+                }
+                Err(error) => {
+                    // Once, not every few seconds.
+                    if was_well {
+                        tracing::warn!(plugin = self.name, error, "the KMS plugin is not well");
+                    }
+                    false
+                }
+            };
+            let _ = looked.send(rotated).await;
         }
     }
 

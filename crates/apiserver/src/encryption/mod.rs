@@ -16,7 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use store::{KeyValue, SEALED, Transformer};
 
 /// What a provider can do. `key` is the store's, and is bound to the value where the provider's cipher can do that.
@@ -39,6 +39,8 @@ pub struct Encryption {
     stale: Mutex<HashSet<Box<str>>>,
     /// With another configuration than this revision's: everything that is covered and older counts as stale.
     changed_at: AtomicU64,
+    /// Something that should be sealed was found otherwise than it would be now, be it an older version or deleted.
+    outdated: AtomicBool,
 }
 
 impl std::fmt::Debug for Encryption {
@@ -50,13 +52,33 @@ impl std::fmt::Debug for Encryption {
 
 impl Encryption {
     pub fn new(config: Config) -> Encryption {
-        Encryption { config: ArcSwap::from_pointee(config), stale: Mutex::default(), changed_at: AtomicU64::new(0) }
+        Encryption {
+            config: ArcSwap::from_pointee(config),
+            stale: Mutex::default(),
+            changed_at: AtomicU64::new(0),
+            outdated: AtomicBool::new(false),
+        }
     }
 
     /// Takes over a changed configuration. `revision`: the store's.
     pub fn configure(&self, config: Config, revision: u64) {
         self.config.store(Arc::new(config));
+        self.rotated(revision);
+    }
+
+    /// Everything up to the store's `revision` was sealed under a key that isn't used any more, or not at all.
+    pub fn rotated(&self, revision: u64) {
         self.changed_at.store(revision, Ordering::Release);
+        self.outdated.store(true, Ordering::Release);
+    }
+
+    /// Has the store write what it has on disk anew where that isn't as it would be written now; so that neither plain
+    /// values nor such under withdrawn keys stay behind in its older files.
+    pub async fn renew(&self, store: &dyn store::Store) -> Result<bool, store::Error> {
+        if !self.outdated.swap(false, Ordering::AcqRel) {
+            return Ok(false);
+        }
+        store.reseal().await.map(|()| true).inspect_err(|_| self.outdated.store(true, Ordering::Release))
     }
 
     /// A write of the object as it is makes sense: it would be stored in another form.
@@ -106,6 +128,9 @@ impl Transformer for Encryption {
         if !stored.starts_with(SEALED) {
             let first_is_identity = providers.is_none_or(|p| p.first().is_some_and(Option::is_none));
             self.mark(key, !first_is_identity);
+            if !first_is_identity {
+                self.outdated.store(true, Ordering::Release);
+            }
             return stored;
         }
         let mut why = "no matching prefix found".to_string();
@@ -115,6 +140,11 @@ impl Transformer for Encryption {
             match provider.open(key, rest) {
                 Ok((value, old)) => {
                     self.mark(key, old || i > 0);
+                    // With `identity` first it is the administrator's, who has every object written again, to make all
+                    // of them plain.
+                    if (old || i > 0) && providers.is_some_and(|p| p.first().is_some_and(Option::is_some)) {
+                        self.outdated.store(true, Ordering::Release);
+                    }
                     return value.into();
                 }
                 Err(e) => why = e,
@@ -234,5 +264,33 @@ mod tests {
             keys(&[("k3", 3), ("k2", 2)])
         )).unwrap(), 9);
         assert!(e.is_stale(&entry(&plain, 9)) && !e.is_stale(&entry(&plain, 10)));
+    }
+
+    #[tokio::test]
+    async fn the_store_is_renewed_when_something_lies_there_otherwise_than_it_should() {
+        let store = store::memory::open();
+        let keyed = |name: &str, byte: u8| format!("  - aescbc: {{keys: [{{name: {name}, secret: {}}}]}}\n", key(byte));
+        let plain = Bytes::from_static(b"{}");
+        let (one, both) = (keyed("one", 1), keyed("two", 2) + &keyed("one", 1));
+        let sealed = encryption(&one).seal(KEY, &plain).unwrap().unwrap();
+        let identity = "  - identity: {}\n";
+        for (what, providers, stored, renewed) in [
+            ("as it should be", one.clone(), sealed.clone(), false),
+            ("plain", one.clone() + identity, plain.clone(), true),
+            ("under an older key", both, sealed.clone(), true),
+            ("to be made plain", identity.to_string() + &one, sealed.clone(), false),
+            ("plain and to be so", identity.to_string(), plain.clone(), false),
+        ] {
+            let e = encryption(&providers);
+            assert_eq!(e.open(KEY, stored), plain, "{what}");
+            assert_eq!(e.renew(store.as_ref()).await.unwrap(), renewed, "{what}");
+            assert!(!e.renew(store.as_ref()).await.unwrap(), "{what}: once is enough");
+            e.rotated(1);
+            assert!(e.renew(store.as_ref()).await.unwrap(), "{what}: under a new key");
+        }
+        // Not the configuration's business.
+        let e = encryption(&one);
+        e.open("/registry/configmaps/default/c", plain);
+        assert!(!e.renew(store.as_ref()).await.unwrap());
     }
 }

@@ -19,6 +19,7 @@ pub use service::{Endpoint, PortRef, ready_endpoint};
 pub use target::{Credentials, Target, TargetError, Trust, Url};
 
 use crate::reader::Reader;
+use crate::traces;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -172,7 +173,25 @@ impl Client {
         if !parts.headers.contains_key(header::USER_AGENT) {
             parts.headers.insert(header::USER_AGENT, HeaderValue::from_static("kube-apiserver-admission"));
         }
-        pool.request(Request::from_parts(parts, body)).await.map_err(|e| fail(error::cause(&e)))
+        let mut span = traces::calling(&method);
+        if span.is_recording() {
+            span.inject(&mut parts.headers);
+            span.set("http.request.method", method.as_str());
+            span.set("url.full", parts.uri.to_string());
+            span.set("server.address", parts.uri.host().unwrap_or_default());
+        }
+        let answer = pool.request(Request::from_parts(parts, body)).await;
+        match &answer {
+            Ok(response) => {
+                let code = response.status().as_u16();
+                span.set("http.response.status_code", code);
+                if code >= 400 {
+                    span.fail("");
+                }
+            }
+            Err(e) => span.fail(e.to_string()),
+        }
+        answer.map_err(|e| fail(error::cause(&e)))
     }
 
     fn pool(&self, target: &Target, http1: bool, endpoint: Option<Endpoint>) -> Result<Pool, Cause> {

@@ -3,6 +3,7 @@
 use super::{Answer, Call, managed, store_error};
 use crate::admission::Operation;
 use crate::options::Write;
+use crate::traces;
 use api::strategy::NameRule;
 use api::validation::objectmeta;
 use meta::field::Errors;
@@ -110,7 +111,10 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
                 return Err(s);
             }
         };
-        match call.registry.store.create(&key, bytes, call.ttl()).await {
+        let span = traces::storing("Create etcd3", &key, &call.row.kind, &call.row.plural);
+        let written = call.registry.store.create(&key, bytes, call.ttl()).await;
+        drop(span);
+        match written {
             Ok(Cas::Done { entry, .. }) => {
                 claim.keep();
                 return Ok(call.see(&entry).await?.object());

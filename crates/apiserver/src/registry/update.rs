@@ -4,6 +4,7 @@ use super::{Answer, Call, create, give_way, managed, parse_version, store_error}
 use crate::admission::Operation;
 use crate::options::Write;
 use crate::subresources::scale;
+use crate::traces;
 use api::validation::objectmeta;
 use create::{metadata, text};
 use meta::field::{Errors, Path};
@@ -107,7 +108,9 @@ pub async fn write(
         }
         if finished(&row, &new) {
             // The last finalizer of a deleted object went away: the write is its removal.
+            let span = traces::storing("Delete etcd3", &key, &row.kind, &row.plural);
             let removal = store.delete(&key, Some(entry.mod_revision)).await;
+            drop(span);
             if !matches!(removal, Ok(Cas::Done { .. }) | Err(store::Error::Unknown(_))) {
                 call.release(Operation::Update, subresource, name, &mut new, Some(&old)).await;
             }
@@ -134,7 +137,10 @@ pub async fn write(
                 return Err(s);
             }
         };
-        match store.update(&key, bytes, entry.mod_revision, call.ttl()).await {
+        let span = traces::storing("GuaranteedUpdate etcd3", &key, &row.kind, &row.plural);
+        let written = store.update(&key, bytes, entry.mod_revision, call.ttl()).await;
+        drop(span);
+        match written {
             Ok(Cas::Done { entry, .. }) => {
                 claim.keep();
                 call.registry.addresses.release_unused(&row, &old, &new).await;

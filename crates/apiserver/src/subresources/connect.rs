@@ -34,6 +34,10 @@ pub async fn connect(mut call: Call<'_>, request: Request<Body>, proxy: &Proxy) 
     let query = request.uri().query().unwrap_or("").to_string();
 
     let mut options = connect_options(&row.kind, &sub, &query);
+    if sub == "proxy" {
+        // Where to, as the URL has it, whatever the query says.
+        options["path"] = proxied_path(&call.info.rest, &call.info.path).into();
+    }
     if sub != "log" {
         call.admit(Operation::Connect, &sub, object_name, &mut options, None, &Value::Null).await?;
         call.admit_final(Operation::Connect, &sub, object_name, &mut options, None, &Value::Null).await?;
@@ -196,18 +200,35 @@ fn connect_options(kind: &str, sub: &str, query: &str) -> Value {
     };
     let mut o = json!({"kind": format!("{kind}{suffix}"), "apiVersion": "v1"});
     let mut command = Vec::new();
+    let mut ports = Vec::new();
     for (k, v) in form_pairs(query) {
         match k.as_str() {
             "command" => command.push(Value::from(v)),
             "stdin" | "stdout" | "stderr" | "tty" => o[k] = (v == "true" || v == "1").into(),
-            "container" | "path" => o[k] = v.into(),
+            "container" => o[k] = v.into(),
+            "ports" if suffix == "PortForwardOptions" => ports.extend(v.parse::<i32>()),
             _ => {}
         }
+    }
+    if !ports.is_empty() {
+        o["ports"] = ports.into();
     }
     if !command.is_empty() {
         o["command"] = command.into();
     }
     o
+}
+
+/// Upstream's way of telling the path below `proxy`: with a slash in front where there is one, and with the last one kept.
+fn proxied_path(rest: &str, whole: &str) -> String {
+    let mut path = String::new();
+    if !rest.is_empty() {
+        path = format!("/{rest}");
+    }
+    if whole.ends_with('/') && !path.ends_with('/') {
+        path.push('/');
+    }
+    path
 }
 
 /// Host and port of the kubelet of a pod's node.
@@ -344,6 +365,11 @@ mod tests {
         ] {
             let options = connect_options("Pod", sub, query);
             assert_eq!(kubelet_path(&pod, sub, query, &options).unwrap(), want);
+        }
+        assert_eq!(connect_options("Pod", "portforward", "ports=80&ports=x&ports=443")["ports"], json!([80, 443]));
+        for (path, want) in [("", ""), ("/", "/"), ("/a/b", "/a/b"), ("/a/b/", "/a/b/")] {
+            let rest = path.trim_matches('/');
+            assert_eq!(proxied_path(rest, &format!("/api/v1/nodes/n/proxy{path}")), want);
         }
         let other = connect_options("Pod", "exec", "container=x");
         assert!(kubelet_path(&pod, "exec", "", &other).unwrap_err().message.contains("is not valid for pod p"));

@@ -25,7 +25,7 @@ pub async fn create(
     call.registry.store.barrier().await.map_err(store_error)?;
     let reader = Reader::new(call.registry.store.clone());
     let (value, warnings) =
-        issuer.token_request(&reader, &call.info.namespace, &call.info.name, &request, jiff::Timestamp::now())?;
+        issuer.token_request(&reader, &call.info.namespace, &call.info.name, &request, jiff::Timestamp::now()).await?;
     call.warnings.extend(warnings);
     Ok((Answer::Object { code: 201, value }, std::mem::take(&mut call.warnings)))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 const ETCD: &str = "/usr/bin/etcd";
 
 /// Ends with the scenario.
-struct Etcd(Child);
+pub struct Etcd(Child);
 
 impl Drop for Etcd {
     fn drop(&mut self) {
@@ -33,19 +33,28 @@ fn start(c: &Cluster) -> Result<Etcd> {
     Ok(Etcd(child))
 }
 
+pub const URL: &str = "http://127.0.0.1:2379";
+
+/// An etcd that answers; `None`, and told, where there is no etcd.
+pub fn ready(c: &Cluster) -> Result<Option<Etcd>> {
+    if !std::path::Path::new(ETCD).exists() {
+        println!("     skipped: {ETCD} is not installed (Debian's package etcd-server)");
+        return Ok(None);
+    }
+    let etcd = start(c)?;
+    let health = format!("{URL}/health");
+    c.wait(Duration::from_secs(10), "etcd", || Ok(c.run(&["curl", "-sf", &health])?.ok))?;
+    Ok(Some(etcd))
+}
+
 const APP: &str = r#"
 {"apiVersion":"v1","kind":"List","items":[
 {"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web"},"spec":{"replicas":2,"selector":{"matchLabels":{"app":"web"}},"template":{"metadata":{"labels":{"app":"web"}},"spec":{"terminationGracePeriodSeconds":1,"containers":[{"name":"c","image":"skiff.local/hello","imagePullPolicy":"Never","ports":[{"containerPort":8080}],"readinessProbe":{"httpGet":{"path":"/","port":8080},"periodSeconds":1}}]}}}},
 {"apiVersion":"v1","kind":"Service","metadata":{"name":"web"},"spec":{"selector":{"app":"web"},"ports":[{"port":80,"targetPort":8080}]}}]}"#;
 
 pub fn the_cluster_lives_in_etcd(c: &Cluster) -> Result<()> {
-    if !std::path::Path::new(ETCD).exists() {
-        println!("     skipped: {ETCD} is not installed (Debian's package etcd-server)");
-        return Ok(());
-    }
-    let mut etcd = start(c)?;
-    let endpoint = ["--datastore-endpoint", "http://127.0.0.1:2379"];
-    c.wait(Duration::from_secs(10), "etcd", || Ok(c.run(&["curl", "-sf", "http://127.0.0.1:2379/health"])?.ok))?;
+    let Some(mut etcd) = ready(c)? else { return Ok(()) };
+    let endpoint = ["--datastore-endpoint", URL];
     c.serve(&endpoint)?;
     c.wait_ready()?;
     c.apply(APP)?;

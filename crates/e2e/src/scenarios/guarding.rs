@@ -1,6 +1,7 @@
 //! The API server guards itself: fairness between its clients, limits, audit, encryption at rest, stops without harm.
 
 use crate::cluster::Cluster;
+use crate::scenarios::encryption::on_disk;
 use crate::wire::{Access, Connection, Who};
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
@@ -401,17 +402,6 @@ pub fn audit_records_what_the_policy_says(c: &Cluster) -> Result<()> {
         "a watch's stages: {stages:?}"
     );
     Ok(())
-}
-
-/// Whether any file of the store holds the text.
-fn on_disk(c: &Cluster, text: &[u8]) -> Result<bool> {
-    for entry in std::fs::read_dir(c.data_dir().join("store"))? {
-        let bytes = std::fs::read(entry?.path())?;
-        if bytes.windows(text.len()).any(|w| w == text) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 pub fn secrets_are_encrypted_on_disk(c: &Cluster) -> Result<()> {

@@ -54,7 +54,7 @@ impl Signer {
 }
 
 /// Code, and who the server says this token's bearer is.
-fn whoami(access: &Access, token: &str) -> Result<(u16, Value)> {
+pub fn whoami(access: &Access, token: &str) -> Result<(u16, Value)> {
     let who = Who::Token(token.to_string());
     access.inside(async |a| {
         let r = a.http1(&who).await?.json("POST", WHOAMI, &json!({})).await?;

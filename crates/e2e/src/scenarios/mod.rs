@@ -2,15 +2,18 @@
 
 mod aggregation;
 mod api;
+mod audit;
 pub mod bad_input;
 mod certificates;
 mod clients;
 mod custom_resources;
 mod encodings;
+pub mod encryption;
 pub mod etcd;
+mod external_signer;
 pub mod fuzz;
 mod guarding;
-mod identity;
+pub mod identity;
 mod job_rules;
 mod jobs;
 mod kubectl;
@@ -21,6 +24,7 @@ mod pods;
 mod policies;
 mod proxies;
 mod quota;
+mod rbac;
 mod registry;
 mod restart;
 pub mod robustness;
@@ -28,8 +32,10 @@ pub mod security;
 mod semantics;
 mod service_accounts;
 pub mod shop;
+mod stopping;
 mod streams;
 mod supervision;
+mod traces;
 mod verbs;
 mod webhooks;
 mod workloads;
@@ -171,6 +177,9 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "identity/OpenID Connect", on: On::Empty, run: identity::openid_connect },
     Scenario { name: "identity/tokens of others", on: On::Empty, run: identity::tokens_of_others },
     Scenario { name: "identity/tokens in Secrets", on: On::Shared, run: identity::tokens_in_secrets },
+    Scenario { name: "identity/people act as others", on: On::Shared, run: rbac::people_act_as_others },
+    Scenario { name: "identity/roles are reconciled", on: On::Shared, run: rbac::roles_are_reconciled },
+    Scenario { name: "identity/an external signer", on: On::Empty, run: external_signer::signs_tokens },
     Scenario { name: "identity/authorization webhooks", on: On::Empty, run: identity::authorization_webhooks },
     Scenario {
         name: "identity/bad configurations are told",
@@ -240,6 +249,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "webhooks/list, update, delete configurations live", on: On::Shared, run: webhooks::live },
     Scenario { name: "webhooks/custom resources and definitions", on: On::Shared, run: webhooks::custom },
     Scenario { name: "webhooks/deny attach, change exec", on: On::Shared, run: webhooks::connect },
+    Scenario { name: "webhooks/deny ports and proxies", on: On::Shared, run: webhooks::connect_to_ports },
     Scenario {
         name: "webhooks/never about their own configurations",
         on: On::Shared,
@@ -380,6 +390,22 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "guarding/Secrets are encrypted on disk",
         on: On::Empty,
         run: guarding::secrets_are_encrypted_on_disk,
+    },
+    Scenario { name: "guarding/open requests are finished", on: On::Own, run: stopping::open_requests_are_finished },
+    Scenario { name: "guarding/kubectl comes again", on: On::Empty, run: stopping::kubectl_comes_again },
+    Scenario { name: "audit/a webhook gets what happened", on: On::Empty, run: audit::a_webhook_gets_what_happened },
+    Scenario { name: "audit/logs are rotated", on: On::Empty, run: audit::logs_are_rotated },
+    Scenario { name: "traces/requests are traced", on: On::Empty, run: traces::requests_are_traced },
+    Scenario { name: "encryption/turned on later", on: On::Empty, run: encryption::turned_on_later },
+    Scenario {
+        name: "encryption/a KMS plugin keeps the keys",
+        on: On::Empty,
+        run: encryption::a_kms_plugin_keeps_the_keys,
+    },
+    Scenario {
+        name: "encryption/etcd holds what is sealed",
+        on: On::Empty,
+        run: encryption::etcd_holds_what_is_sealed,
     },
     Scenario {
         name: "guarding/stops break nobody's request",

@@ -549,3 +549,47 @@ pub fn in_a_pod(c: &Cluster) -> Result<()> {
     })?;
     w.finish()
 }
+
+/// Ports and proxies are opened only when webhooks agree, and they are told of what.
+pub fn connect_to_ports(c: &Cluster) -> Result<()> {
+    let w = World::new(c, "webhook-ports")?;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"app": "p"}},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": "skiff.local/hello",
+            "imagePullPolicy": "Never", "ports": [{"containerPort": 8080}]}]}});
+    passes(&w.put(&pod)?)?;
+    w.ns.must("create service clusterip p --tcp=80:8080")?;
+    w.ns.must("label pod p app=p --overwrite")?;
+    w.ns.must("wait --for=condition=Ready pod/p --timeout=30s")?;
+    let paths = [("pods", "p:8080"), ("services", "p:80")];
+    let get = |kind: &str, name: &str| {
+        c.kubectl_run(&["get", "--raw", &format!("/api/v1/namespaces/{}/{kind}/{name}/proxy/some/path", w.ns.name())])
+    };
+    for (kind, name) in paths {
+        c.wait(Duration::from_secs(20), "the proxy to answer", || Ok(get(kind, name)?.ok))?;
+    }
+    let resources = json!(["pods/portforward", "pods/proxy", "services/proxy"]);
+    let rules = json!([{"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"], "resources": resources}]);
+    w.configure("Validating", &[w.hook("deny", &["CONNECT"], "core/pods/proxy", json!({"rules": rules}))])?;
+    let told = |subresource: &str, kind: &str, path: &str| -> Result<()> {
+        let said = w.asked("deny")?;
+        ensure!(
+            said["operation"] == "CONNECT" && said["subResource"] == subresource && said["object"]["kind"] == kind,
+            "{said}"
+        );
+        ensure!(path.is_empty() || said["object"]["path"] == path, "{said}");
+        Ok(())
+    };
+    for (kind, name) in paths {
+        says(&get(kind, name)?, "this webhook denies all requests")?;
+        told("proxy", if kind == "pods" { "PodProxyOptions" } else { "ServiceProxyOptions" }, "/some/path")?;
+    }
+    let forward =
+        c.run(&["timeout", "15", &w.ns.kubectl_path(), "-n", w.ns.name(), "port-forward", "p", "18099:8080"])?;
+    says(&forward, "this webhook denies all requests")?;
+    told("portforward", "PodPortForwardOptions", "")?;
+    w.configure("Validating", &[])?;
+    for (kind, name) in paths {
+        c.wait(Duration::from_secs(10), "the proxy to answer again", || Ok(get(kind, name)?.ok))?;
+    }
+    w.finish()
+}

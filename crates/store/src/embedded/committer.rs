@@ -31,6 +31,10 @@ pub(crate) enum Command {
         revision: Revision,
         reply: oneshot::Sender<Result<()>>,
     },
+    /// Go on in a new log segment; tells the last revision that is in the old ones.
+    Rotate {
+        reply: oneshot::Sender<Result<Revision>>,
+    },
     Shutdown,
 }
 
@@ -52,6 +56,7 @@ struct Batch {
     pending: HashMap<Arc<str>, Option<Entry>>,
     timers: Vec<Timer>,
     replies: Vec<Reply>,
+    rotate: Option<oneshot::Sender<Result<Revision>>>,
 }
 
 enum Timer {
@@ -76,7 +81,11 @@ impl Committer {
                     Some(command) => self.take(command, &mut batch),
                     None => self.take_expired(&mut batch),
                 }
-                if stop || batch.replies.len() >= BATCH_WRITES_MAX || self.frame.len() >= BATCH_BYTES_MAX {
+                if stop
+                    || batch.rotate.is_some()
+                    || batch.replies.len() >= BATCH_WRITES_MAX
+                    || self.frame.len() >= BATCH_BYTES_MAX
+                {
                     break;
                 }
                 match commands.try_recv() {
@@ -84,7 +93,12 @@ impl Committer {
                     Err(_) => break,
                 }
             }
+            let rotate = batch.rotate.take();
             self.commit(batch);
+            if let Some(reply) = rotate {
+                let begun = self.log.rotate(self.next);
+                drop(reply.send(begun.map(|()| self.shared.index.revision())));
+            }
             if stop {
                 break;
             }
@@ -117,6 +131,7 @@ impl Committer {
                 self.frame.push(Record::Compact { revision });
                 batch.replies.push(Reply::Compact(reply));
             }
+            Command::Rotate { reply } => batch.rotate = Some(reply),
             Command::Shutdown => {}
         }
     }

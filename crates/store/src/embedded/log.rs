@@ -245,6 +245,15 @@ impl Log {
         }
     }
 
+    /// Goes on in a new segment, whose first revision will be `next` at the earliest.
+    pub(crate) fn rotate(&mut self, next: Revision) -> Result<()> {
+        self.active = None;
+        self.begin_segment(next).map_err(|e| {
+            self.fails(&e);
+            Error::Unavailable(format!("begin a log segment: {e}"))
+        })
+    }
+
     /// Said once, not for each of the writes that are refused meanwhile.
     fn fails(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.failing, true) {

@@ -19,6 +19,10 @@ pub(crate) enum Task {
         revision: Revision,
         reply: oneshot::Sender<Result<()>>,
     },
+    /// Write everything anew, see [`Store::reseal`].
+    Reseal {
+        reply: oneshot::Sender<Result<()>>,
+    },
     Stop,
 }
 
@@ -76,6 +80,7 @@ impl Maintenance {
             match task {
                 Ok(Task::Moved) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Task::Compact { revision, reply }) => drop(reply.send(self.compact(revision))),
+                Ok(Task::Reseal { reply }) => drop(reply.send(self.reseal())),
                 Ok(Task::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -88,34 +93,65 @@ impl Maintenance {
         if revision <= index.compacted() {
             return Ok(());
         }
-        // Durable first, so that what was refused as compacted stays so after a restart.
-        let (reply, done) = oneshot::channel();
-        self.commands.send(Command::Compact { revision, reply }).map_err(|_| Error::Closed)?;
-        done.blocking_recv().map_err(|_| Error::Closed)??;
-        index.compact(revision);
+        self.forget(revision)?;
         if let Err(error) = self.snapshot_if_worth_it() {
             tracing::warn!(%error, "failed to write a snapshot; the log stays longer");
         }
         Ok(())
     }
 
-    fn snapshot_if_worth_it(&mut self) -> Result<()> {
-        let shared = &self.shared;
-        // The oldest state that can still be asked, with all history since.
-        let revision = Revision(shared.index.compacted().0 + 1);
-        let (first_segment, reclaimable) = {
-            let segments = shared.segments.0.lock();
-            // The last one is being written to.
-            let old = segments.iter().take(segments.len().saturating_sub(1)).take_while(|s| s.last <= revision);
-            let (n, bytes) = old.fold((0, 0), |(n, bytes), s| (n + 1, bytes + s.bytes));
-            match segments.get(n) {
-                Some(first) => (first.number, bytes),
-                None => return Ok(()),
-            }
-        };
-        if reclaimable < shared.options.checkpoint_bytes_min.max(self.snapshot_bytes) || reclaimable == 0 {
+    /// Drops history up to and including `revision`, which is later than what was dropped before.
+    fn forget(&self, revision: Revision) -> Result<()> {
+        let index = &self.shared.index;
+        // Durable first, so that what was refused as compacted stays so after a restart.
+        let (reply, done) = oneshot::channel();
+        self.commands.send(Command::Compact { revision, reply }).map_err(|_| Error::Closed)?;
+        done.blocking_recv().map_err(|_| Error::Closed)??;
+        index.compact(revision);
+        Ok(())
+    }
+
+    /// All that lies on disk is written anew, and what lay there before goes: the present state into a snapshot,
+    /// what comes after it into a log segment that begins now. History goes too: it lies in the old segments.
+    fn reseal(&mut self) -> Result<()> {
+        let (reply, done) = oneshot::channel();
+        self.commands.send(Command::Rotate { reply }).map_err(|_| Error::Closed)?;
+        let rotated = done.blocking_recv().map_err(|_| Error::Closed)??;
+        if rotated == Revision(0) {
+            // Nothing was ever written.
             return Ok(());
         }
+        let before = Revision(rotated.0 - 1);
+        if before > self.shared.index.compacted() {
+            self.forget(before)?;
+        }
+        match self.reclaimable() {
+            Some((revision, first_segment, _)) => self.snapshot(revision, first_segment),
+            None => Ok(()),
+        }
+    }
+
+    fn snapshot_if_worth_it(&mut self) -> Result<()> {
+        let Some((revision, first_segment, reclaimable)) = self.reclaimable() else { return Ok(()) };
+        if reclaimable < self.shared.options.checkpoint_bytes_min.max(self.snapshot_bytes) || reclaimable == 0 {
+            return Ok(());
+        }
+        self.snapshot(revision, first_segment)
+    }
+
+    /// What a snapshot would show, the first segment that is needed on top, and how many bytes of the log are not.
+    fn reclaimable(&self) -> Option<(Revision, u64, u64)> {
+        // The oldest state that can still be asked, with all history since.
+        let revision = Revision(self.shared.index.compacted().0 + 1);
+        let segments = self.shared.segments.0.lock();
+        // The last one is being written to.
+        let old = segments.iter().take(segments.len().saturating_sub(1)).take_while(|s| s.last <= revision);
+        let (n, bytes) = old.fold((0, 0), |(n, bytes), s| (n + 1, bytes + s.bytes));
+        segments.get(n).map(|first| (revision, first.number, bytes))
+    }
+
+    fn snapshot(&mut self, revision: Revision, first_segment: u64) -> Result<()> {
+        let shared = &self.shared;
         let started = Instant::now();
         let expires = |version| shared.expiries.lock().at(version).unwrap_or(0);
         let written = snapshot::write(&*shared.disk, &shared.index, revision, first_segment, expires, |e| {

@@ -18,6 +18,7 @@ use crate::authz::Authorizer;
 use crate::authz::followed::Followed;
 use crate::outbound;
 use crate::reader::Reader;
+use crate::traces;
 use api::catalogue::Resource;
 use async_trait::async_trait;
 use hook::{Configurations, Hook};
@@ -108,7 +109,10 @@ impl Webhooks {
         let uid = uuid::Uuid::new_v4().to_string();
         let body = review::request(a, row, hook.version, &uid, object, old);
         let seconds = hook.timeout.as_secs().max(1);
-        let answer = self.outbound.post(target, &format!("timeout={seconds}s"), &body, hook.timeout).await;
+        let span = trace(hook, a, &uid);
+        let query = format!("timeout={seconds}s");
+        let answer = traces::within!(span.current(), self.outbound.post(target, &query, &body, hook.timeout));
+        drop(span);
         let code = answer.as_ref().map_or(0, |a| a.code);
         self.metrics.answered(hook, a.operation, code);
         let answer = answer
@@ -264,6 +268,21 @@ impl Mutating {
         *a.object = in_version(a, &new, row, a.resource).await.map_err(Failure::Other)?;
         Ok(changed.then_some(patch.operations))
     }
+}
+
+/// The span of one call.
+fn trace(hook: &Hook, a: &Attributes<'_>, uid: &str) -> traces::Span {
+    let mut span = traces::start(if hook.mutating { "Call mutating webhook" } else { "Call validating webhook" });
+    if span.is_recording() {
+        let r = a.resource;
+        span.set("configuration", hook.configuration.as_str());
+        span.set("webhook", hook.name.as_str());
+        span.set("resource", format!("{}/{}, Resource={}", r.group, r.version, r.plural));
+        span.set("subresource", a.subresource);
+        span.set("operation", a.operation.word());
+        span.set("UID", uid);
+    }
+    span
 }
 
 /// What an auditor wants to know of a mutating webhook's call.

@@ -1,0 +1,131 @@
+//! When encryption is turned on, what lay on disk before goes.
+
+use bytes::Bytes;
+use std::path::Path;
+use std::sync::Arc;
+use store::embedded::{self, Options};
+use store::{Cas, Error, ListOptions, Revision, SEALED, Store, Transformer};
+
+const PLAIN: &[u8] = b"for-nobodys-eyes";
+
+/// Not a cipher, but nothing of a value is left to see.
+#[derive(Debug)]
+struct Turned;
+
+impl Transformer for Turned {
+    fn seal(&self, _: &str, value: &Bytes) -> Result<Option<Bytes>, String> {
+        Ok(Some([SEALED, &value.iter().map(|b| !b).collect::<Vec<u8>>()].concat().into()))
+    }
+
+    fn open(&self, _: &str, stored: Bytes) -> Bytes {
+        match stored.strip_prefix(SEALED) {
+            Some(turned) => turned.iter().map(|b| !b).collect(),
+            None => stored,
+        }
+    }
+}
+
+fn open(dir: &Path, transformer: Option<Arc<dyn Transformer>>) -> Arc<dyn Store> {
+    embedded::open(Options { transformer, ..Options::new(dir) }).expect("open")
+}
+
+fn on_disk(dir: &Path) -> bool {
+    // One that went between the two isn't there.
+    let files = std::fs::read_dir(dir).expect("dir").filter_map(|e| std::fs::read(e.expect("entry").path()).ok());
+    files.into_iter().any(|bytes| bytes.windows(PLAIN.len()).any(|w| w == PLAIN))
+}
+
+fn listing(store: &dyn Store) -> Vec<(String, u64, Bytes)> {
+    let page = store.list("/", &ListOptions::default()).expect("list");
+    page.entries.iter().map(|e| (e.key.to_string(), e.mod_revision.0, e.value.clone())).collect()
+}
+
+async fn put(store: &dyn Store, key: &str, value: &[u8]) -> Revision {
+    let value = Bytes::copy_from_slice(value);
+    let done = match store.get(key) {
+        None => store.create(key, value, None).await,
+        Some(e) => store.update(key, value, e.mod_revision, None).await,
+    };
+    match done {
+        Ok(Cas::Done { revision, .. }) => revision,
+        other => panic!("{key}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_the_past_stays_on_disk() {
+    let dir = tempfile::tempdir().expect("dir");
+    let store = open(dir.path(), None);
+    // Values that are there, that were replaced, that were deleted.
+    put(&*store, "/registry/secrets/a/kept", PLAIN).await;
+    put(&*store, "/registry/secrets/a/replaced", PLAIN).await;
+    put(&*store, "/registry/secrets/a/replaced", b"other").await;
+    put(&*store, "/registry/secrets/a/deleted", PLAIN).await;
+    store.delete("/registry/secrets/a/deleted", None).await.expect("delete");
+    store.shutdown().await;
+    assert!(on_disk(dir.path()));
+
+    let store = open(dir.path(), Some(Arc::new(Turned)));
+    let (before, revision) = (listing(&*store), store.revision());
+    assert!(on_disk(dir.path()), "opening alone changes nothing");
+    store.reseal().await.expect("reseal");
+    assert!(!on_disk(dir.path()), "after the reseal");
+    assert_eq!((listing(&*store), store.revision()), (before.clone(), revision));
+    // History went too, and whoever follows it is told.
+    assert!(matches!(store.watch("/registry/secrets/", Revision(1)), Err(Error::Compacted { .. })));
+    assert!(store.watch("/registry/secrets/", revision).is_ok());
+    // Again, without a change in between: the same files under the same names.
+    store.reseal().await.expect("reseal");
+    assert_eq!(listing(&*store), before);
+    let next = put(&*store, "/registry/secrets/a/new", PLAIN).await;
+    assert_eq!(next, Revision(revision.0 + 1));
+    let want = listing(&*store);
+    store.shutdown().await;
+    assert!(!on_disk(dir.path()));
+    let store = open(dir.path(), Some(Arc::new(Turned)));
+    assert_eq!(listing(&*store), want);
+    store.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_go_on_meanwhile() {
+    let dir = tempfile::tempdir().expect("dir");
+    let store = open(dir.path(), None);
+    for i in 0..50 {
+        put(&*store, &format!("/registry/secrets/a/{i}"), PLAIN).await;
+    }
+    store.shutdown().await;
+    let store = open(dir.path(), Some(Arc::new(Turned)));
+    let writers = (0..4).map(|w| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for i in 0..100 {
+                put(&*store, &format!("/registry/secrets/{w}/{}", i % 7), PLAIN).await;
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    for _ in 0..5 {
+        store.reseal().await.expect("reseal");
+        assert!(!on_disk(dir.path()));
+    }
+    for w in writers {
+        w.await.expect("writer");
+    }
+    let want = listing(&*store);
+    assert_eq!(want.len(), 50 + 4 * 7);
+    store.shutdown().await;
+    let store = open(dir.path(), Some(Arc::new(Turned)));
+    assert_eq!(listing(&*store), want);
+    store.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_store_without_writes_has_nothing_to_reseal() {
+    let dir = tempfile::tempdir().expect("dir");
+    let store = open(dir.path(), Some(Arc::new(Turned)));
+    store.reseal().await.expect("reseal");
+    assert_eq!(put(&*store, "/registry/secrets/a/b", PLAIN).await, Revision(1));
+    store.shutdown().await;
+    assert_eq!(listing(&*open(dir.path(), Some(Arc::new(Turned)))).len(), 1);
+}
