@@ -169,6 +169,8 @@ pub trait Watcher: Send {
     /// returns up to `max` changes in revision order. An empty vector says: nothing for you up to
     /// [`Watcher::position`]. Cancel safe.
     async fn next(&mut self, max: usize) -> Result<Vec<Event>>;
+    /// As [`Watcher::next`], but sleeps through what doesn't concern it: never empty.
+    async fn changes(&mut self, max: usize) -> Result<Vec<Event>>;
     /// All changes up to and including this revision have been returned.
     fn position(&self) -> Revision;
 }

@@ -52,8 +52,10 @@ pub struct Options {
     pub dir: PathBuf,
     /// Off only where losing the last seconds to a power cut doesn't matter (tests).
     pub fsync: bool,
-    /// How long history is kept, at least. History that is older is dropped without being asked to; zero: never.
+    /// How long history is kept. History that is older is dropped without being asked to; zero: never.
     pub history_window: Duration,
+    /// History that takes more memory than this is dropped before its time, oldest first.
+    pub history_bytes_max: u64,
     /// How many revisions of history are kept, at least.
     pub history_revisions_min: u64,
     /// A log segment is closed when it is larger.
@@ -71,6 +73,7 @@ impl Options {
             dir: dir.into(),
             fsync: true,
             history_window: Duration::from_secs(300),
+            history_bytes_max: crate::history::BYTES_MAX,
             history_revisions_min: 1,
             segment_bytes_max: 4 << 20,
             checkpoint_bytes_min: 8 << 20,
@@ -167,7 +170,7 @@ fn open_locked(disk: Arc<dyn Disk>, options: Options, lock: Option<File>) -> Res
     // A bound for form's sake: compactions wait for their answers, and the bell rings once.
     let (tasks, task_queue) = sync_channel(64);
     let snapshot_bytes = base.map_or(0, |s| s.bytes);
-    let history = History::new(options.history_window, options.history_revisions_min);
+    let history = History::new(options.history_window, options.history_revisions_min, options.history_bytes_max);
     let shared = Arc::new(Shared {
         options,
         disk,

@@ -310,22 +310,27 @@ impl Drop for Etcd {
     }
 }
 
-/// Asks etcd to drop what is older than the window, and drops it from the index. Sleeps while nothing changes.
+/// Asks etcd to drop what is older than the window, or too much, and drops it from the index. Sleeps while nothing changes.
 async fn compact_when_old(etcd: Weak<Etcd>, index: Arc<Index>, shutdown: Shutdown) {
     let window = etcd.upgrade().map_or(Duration::ZERO, |e| e.options.history_window);
-    let mut history = History::new(window, HISTORY_REVISIONS_MIN);
+    let mut history = History::new(window, HISTORY_REVISIONS_MIN, crate::history::BYTES_MAX);
     loop {
         let current = index.revision();
-        let wake = history.look(Instant::now(), current);
+        let wake = history.look(Instant::now(), current, index.superseded_bytes());
         if let Some(to) = wake.compact_to.filter(|to| *to > index.compacted()) {
             let Some(etcd) = etcd.upgrade() else { return };
             if let Err(error) = Engine::compact(&*etcd, to).await {
                 tracing::warn!(%error, "failed to compact etcd; history stays longer");
             }
         }
+        // A flood of changes is noticed within a second.
+        let flood = async {
+            let _ = index.reached(Revision(current.0 + 1)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
         let next = async {
             match wake.next {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
+                Some(at) => tokio::select! { () = tokio::time::sleep_until(at.into()) => {} () = flood => {} },
                 None => drop(index.reached(Revision(current.0 + 1)).await),
             }
         };

@@ -30,6 +30,8 @@ pub struct Index {
     compacted: AtomicU64,
     /// Changes up to and including the one behind this were never seen here, only the state that they left.
     unseen: AtomicU64,
+    /// See [`Index::superseded_bytes`].
+    superseded: AtomicU64,
     closed: AtomicBool,
     /// Told on each visible change; heard by watchers that wait for the revision to move on.
     progress: Notify,
@@ -60,6 +62,8 @@ struct Scope {
     notify: Notify,
     /// The newest change within; may be too high, never too low.
     changed: AtomicU64,
+    /// The newest change within that compaction took out of the log; may be too high, never too low.
+    trimmed: AtomicU64,
 }
 
 impl Index {
@@ -71,6 +75,12 @@ impl Index {
     /// See [`Store::compacted`].
     pub fn compacted(&self) -> Revision {
         Revision(self.compacted.load(Ordering::Acquire))
+    }
+
+    /// Bytes of everything that changes have put out of date since the start, whether it is still kept or not: how it
+    /// grows is how history grows.
+    pub fn superseded_bytes(&self) -> u64 {
+        self.superseded.load(Ordering::Relaxed)
     }
 
     pub fn get(&self, key: &str) -> Option<Entry> {
@@ -209,6 +219,7 @@ impl Index {
     /// As [`Index::apply`], leaving watchers to be told by [`Index::announce`], which may be done elsewhere and later.
     pub fn apply_quietly(&self, events: Vec<Event>, visible: Revision) -> News {
         let mut news = News { scopes: Vec::new(), moved: visible > self.revision() };
+        self.superseded.fetch_add(events.iter().map(Event::superseded_bytes).sum(), Ordering::Relaxed);
         let mut events = events.into_iter().peekable();
         while let Some(first) = events.peek() {
             let name = partition_name(first.change.key()).to_owned();
@@ -254,8 +265,13 @@ impl Index {
                 let mut state = partition.state.write();
                 let State { table, log, trimmed } = &mut *state;
                 let due = log.iter().take(512).take_while(|e| e.revision.0 <= to).count();
+                let watched = partition.scope_count.load(Ordering::Relaxed) > 0;
                 for event in log.drain(..due) {
                     table.prune(event.change.key(), floor);
+                    if watched {
+                        partition
+                            .each_scope(event.change.key(), |s| s.trimmed.store(event.revision.0, Ordering::Release));
+                    }
                     *trimmed = event.revision;
                 }
                 if due < 512 {
@@ -375,16 +391,36 @@ fn push_once(scopes: &mut Vec<Arc<Scope>>, scope: &Arc<Scope>) {
 }
 
 impl Partition {
-    /// Marks and collects the scopes that a change of `key` concerns: each prefix that ends in `/`, and the key.
+    /// Marks and collects the scopes that a change of `key` concerns.
     fn concerned(&self, key: &str, revision: Revision, into: &mut Vec<Arc<Scope>>) {
+        self.each_scope(key, |scope| {
+            scope.changed.store(revision.0, Ordering::Release);
+            push_once(into, scope);
+        });
+    }
+
+    /// The watched scopes that `key` lies in: each prefix that ends in `/`, and the key.
+    fn each_scope(&self, key: &str, mut each: impl FnMut(&Arc<Scope>)) {
         let scopes = self.scopes.lock();
         let ends = key.bytes().enumerate().filter(|(_, b)| *b == b'/').map(|(i, _)| i + 1);
         for end in ends.chain([key.len()]) {
             if let Some((_, scope)) = scopes.get(&key[..end]) {
-                scope.changed.store(revision.0, Ordering::Release);
-                push_once(into, scope);
+                each(scope);
             }
         }
+    }
+}
+
+impl Event {
+    /// What history holds on behalf of this change alone, about.
+    fn superseded_bytes(&self) -> u64 {
+        /// The event and the version's slot.
+        const OVERHEAD: usize = 256;
+        let prev = match &self.change {
+            Change::Put { prev, .. } => prev.as_ref(),
+            Change::Delete { prev } => Some(prev),
+        };
+        (OVERHEAD + prev.map_or(0, |p| p.key.len() + p.value.len())) as u64
     }
 }
 

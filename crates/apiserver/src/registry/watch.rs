@@ -11,10 +11,11 @@ use meta::selector::FieldSelector;
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Change, Event, Revision, Watcher};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 /// What one frame tells.
 pub enum Frame {
@@ -44,6 +45,8 @@ pub struct Stream {
     told: Revision,
     next_bookmark: Instant,
     deadline: Instant,
+    /// Goes off at the earlier of both. Kept from one frame to the next: a new timer for each would cost more than the frame.
+    timer: Pin<Box<Sleep>>,
 }
 
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
@@ -90,6 +93,7 @@ pub async fn watch(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
         told: Revision(0),
         next_bookmark: next_bookmark(now, deadline),
         deadline,
+        timer: Box::pin(tokio::time::sleep_until(deadline)),
     };
     // What is wrong with the place where the watch is to begin is told by the watch itself, as in upstream: clients
     // get one answer for a revision that is gone, whether it went before or during the watch.
@@ -165,10 +169,13 @@ impl Stream {
                 return Some(self.some_ready());
             }
             let watcher = self.watcher.as_mut()?;
-            let bookmark_at = if self.bookmarks { self.next_bookmark } else { self.deadline };
+            let due = if self.bookmarks { self.next_bookmark.min(self.deadline) } else { self.deadline };
+            if self.timer.deadline() != due {
+                self.timer.as_mut().reset(due);
+            }
             tokio::select! {
                 biased;
-                got = watcher.next(BATCH) => match got {
+                got = watcher.changes(BATCH) => match got {
                     Ok(events) => {
                         for e in events.into_iter().filter(|e| e.revision > self.told).collect::<Vec<_>>() {
                             self.told = e.revision;
@@ -189,7 +196,7 @@ impl Stream {
                     Err(_) => self.watcher = None,
                 },
                 _ = redefinition(&mut self.redefined) => self.watcher = None,
-                _ = tokio::time::sleep_until(bookmark_at.min(self.deadline)) => {
+                _ = self.timer.as_mut() => {
                     let position = watcher.position();
                     let now = Instant::now();
                     // None at the very end, as in upstream: the last one came shortly before.
@@ -312,6 +319,7 @@ mod tests {
             told: store.revision(),
             next_bookmark: next_bookmark(now, now + deadline),
             deadline: now + deadline,
+            timer: Box::pin(tokio::time::sleep_until(now + deadline)),
         }
     }
 

@@ -227,7 +227,7 @@ impl Committer {
             }
         }
         self.shared.index.announce(news);
-        self.shared.maintenance.moved();
+        self.shared.maintenance.moved(self.shared.index.superseded_bytes());
     }
 
     /// Marks an orderly end. Without it the next start merely can't tell a torn end from a damaged one.

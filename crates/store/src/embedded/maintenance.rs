@@ -7,7 +7,7 @@ use super::{Shared, snapshot};
 use crate::contract::*;
 use crate::history::History;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -30,16 +30,24 @@ pub(crate) enum Task {
 pub(crate) struct Doorbell {
     tasks: SyncSender<Task>,
     asleep: AtomicBool,
+    /// [`Index::superseded_bytes`] at which history is looked at before its time.
+    ///
+    /// [`Index::superseded_bytes`]: crate::index::Index::superseded_bytes
+    due_bytes: AtomicU64,
 }
 
 impl Doorbell {
     pub(crate) fn new(tasks: SyncSender<Task>) -> Doorbell {
-        Doorbell { tasks, asleep: AtomicBool::new(false) }
+        Doorbell { tasks, asleep: AtomicBool::new(false), due_bytes: AtomicU64::new(u64::MAX) }
     }
 
-    /// Wakes the thread if it sleeps without a timer. An atomic load otherwise.
-    pub(crate) fn moved(&self) {
-        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+    /// Wakes the thread if it sleeps without a timer, or if history has become large. Two atomic loads otherwise.
+    pub(crate) fn moved(&self, superseded_bytes: u64) {
+        let large = superseded_bytes >= self.due_bytes.load(Ordering::Relaxed);
+        if large {
+            self.due_bytes.store(u64::MAX, Ordering::Relaxed);
+        }
+        if large || self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
             // Full means that it is about to wake anyway.
             let _ = self.tasks.try_send(Task::Moved);
         }
@@ -57,7 +65,9 @@ pub(crate) struct Maintenance {
 impl Maintenance {
     pub(crate) fn run(mut self, tasks: Receiver<Task>) {
         loop {
-            let wake = self.history.look(Instant::now(), self.shared.index.revision());
+            let index = &self.shared.index;
+            let wake = self.history.look(Instant::now(), index.revision(), index.superseded_bytes());
+            self.shared.maintenance.due_bytes.store(wake.next_bytes, Ordering::Relaxed);
             if let Some(to) = wake.compact_to.filter(|to| *to > self.shared.index.compacted()) {
                 match self.compact(to) {
                     Ok(()) => tracing::debug!(revision = to.0, "compacted"),

@@ -1,8 +1,8 @@
 //! Watchers: cursors over the history that the index holds.
 //!
 //! A cursor owns nothing but its position. It is woken when its scope (a prefix or a key) changes. While only
-//! others change, it wakes at most once per [`QUIET`] to say how far it got, and its position can be read at any
-//! time without waking it: when its scope's newest change is behind the position, then the position is wherever
+//! others change, one that is asked for its `next` answer wakes at most once per [`QUIET`] to say how far it got,
+//! one that is asked for `changes` doesn't wake at all, and its position can be read at any time: when its scope's newest change is behind the position, then the position is wherever
 //! the store is. When nothing changes, nothing wakes.
 
 use super::{Index, Partition, Scope, is_within_one_partition, partition_name};
@@ -45,7 +45,8 @@ impl Index {
                     let mut scopes = partition.scopes.lock();
                     let (watchers, scope) = scopes.entry(prefix.into()).or_insert_with(|| {
                         let newest = state.log.back().map_or(state.trimmed, |e| e.revision);
-                        (0, Arc::new(Scope { notify: Notify::new(), changed: AtomicU64::new(newest.0) }))
+                        let (changed, trimmed) = (AtomicU64::new(newest.0), AtomicU64::new(state.trimmed.0));
+                        (0, Arc::new(Scope { notify: Notify::new(), changed, trimmed }))
                     });
                     *watchers += 1;
                     let scope = scope.clone();
@@ -94,10 +95,10 @@ impl Cursor {
 
     /// Takes what is there. Moves the position; an empty answer means that it is now at the visible revision.
     fn take(&mut self, max: usize) -> Result<Vec<Event>> {
-        let Some((partition, _)) = &self.scoped else {
+        let Some((partition, scope)) = &self.scoped else {
             return self.take_from_all(max);
         };
-        let partition = partition.clone();
+        let (partition, scope) = (partition.clone(), scope.clone());
         let mut events = Vec::new();
         loop {
             self.position = self.position();
@@ -107,7 +108,8 @@ impl Cursor {
             let state = partition.state.read();
             // Read under the lock: all changes up to it are in the log.
             let visible = self.index.revision();
-            if state.trimmed > self.position {
+            // What compaction took from others is no loss: this cursor may have slept through their changes.
+            if scope.trimmed.load(Ordering::Acquire) > self.position.0 {
                 return Err(self.overtaken());
             }
             let start = state.log.partition_point(|e| e.revision <= self.position);
@@ -215,6 +217,34 @@ impl Watcher for Cursor {
             } else {
                 tokio::select! { () = change => {} () = progress => {} }
             }
+        }
+    }
+
+    async fn changes(&mut self, max: usize) -> Result<Vec<Event>> {
+        let index = self.index.clone();
+        let scope = self.scoped.as_ref().map(|(_, scope)| scope.clone());
+        let news = scope.as_ref().map_or(&index.progress, |scope| &scope.notify);
+        loop {
+            // Whoever is behind needn't listen to take what is there.
+            let events = self.take(max.max(1))?;
+            if !events.is_empty() {
+                self.told = self.position;
+                return Ok(events);
+            }
+            let change = news.notified();
+            tokio::pin!(change);
+            change.as_mut().enable();
+            // Once more, so that no change falls between look and wait.
+            let closed = index.is_closed();
+            let events = self.take(max.max(1))?;
+            if !events.is_empty() {
+                self.told = self.position;
+                return Ok(events);
+            }
+            if closed {
+                return Err(Error::Closed);
+            }
+            change.await;
         }
     }
 

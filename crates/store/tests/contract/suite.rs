@@ -35,6 +35,7 @@ macro_rules! behaviours {
         $each!(a_watch_is_woken_by_nothing_when_nothing_happens);
         $each!(an_overtaken_watch_ends_with_compacted);
         $each!(a_quiet_watch_is_not_overtaken);
+        $each!(a_watch_of_changes_sleeps_through_those_of_others);
         $each!(many_writers_one_key);
         $each!(many_writers_many_keys_are_all_seen);
         $each!(keys_expire_with_an_event);
@@ -475,6 +476,34 @@ pub async fn a_quiet_watch_is_not_overtaken(store: TheStore) {
     // It missed nothing: none of its own changes were dropped.
     put(&store, "/registry/nodes/n", "2").await;
     assert_eq!(some(&mut watcher).await.len(), 1);
+}
+
+pub async fn a_watch_of_changes_sleeps_through_those_of_others(store: TheStore) {
+    put(&store, "/registry/pods/a/x", "1").await;
+    let mut watcher = store.watch("/registry/pods/a/", store.revision()).expect("watch");
+    for i in 0..20 {
+        put(&store, "/registry/pods/b/x", &i.to_string()).await;
+    }
+    let quiet = tokio::time::timeout(Duration::from_millis(1300), watcher.changes(10)).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    let position = watcher.position();
+    assert_eq!(position, store.revision());
+    for i in 0..20 {
+        put(&store, "/registry/pods/b/x", &i.to_string()).await;
+    }
+    // Behind its back, and nothing of its own is among it.
+    store.compact(Revision(store.revision().0 - 3)).await.expect("compact");
+    let mine = put(&store, "/registry/pods/a/x", "2").await;
+    let events = soon(watcher.changes(10)).await.expect("changes");
+    assert_eq!(events.iter().map(|e| e.revision).collect::<Vec<_>>(), [mine]);
+    // Its own are missed.
+    put(&store, "/registry/pods/a/x", "3").await;
+    for i in 0..20 {
+        put(&store, "/registry/pods/b/x", &i.to_string()).await;
+    }
+    store.compact(Revision(store.revision().0 - 3)).await.expect("compact");
+    let result = soon(watcher.changes(10)).await;
+    assert!(matches!(result, Err(Error::Compacted { .. })), "{result:?}");
 }
 
 pub async fn many_writers_one_key(store: TheStore) {
