@@ -5,8 +5,7 @@
 
 use super::send;
 use anyhow::{Context, Result};
-use futures::StreamExt;
-use futures::io::AsyncBufReadExt;
+use futures::io::{AsyncBufRead, AsyncBufReadExt};
 use kube::{Client, Config};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -42,14 +41,15 @@ pub async fn run(config: &Config, client: &Client, ns: &str, load: Load) -> Resu
         let stream = Client::try_from(config.clone())?.request_stream(request).await.context("a watch was refused")?;
         let late = late.clone();
         watchers.spawn(async move {
-            let mut lines = Box::pin(stream.lines());
-            let mut mine = Vec::new();
-            while let Some(Ok(line)) = lines.next().await {
-                let now = epoch.elapsed().as_micros() as u64;
-                let sent = line.split_once(MARK).and_then(|(_, rest)| rest.split('"').next()?.parse::<u64>().ok());
-                if let Some(sent) = sent.filter(|s| *s > 0) {
-                    mine.push(now.saturating_sub(sent).min(u64::from(u32::MAX)) as u32);
+            let mut stream = std::pin::pin!(stream);
+            let (mut frames, mut mine) = (Frames::default(), Vec::new());
+            while let Ok(chunk) = stream.fill_buf().await {
+                if chunk.is_empty() {
+                    break;
                 }
+                let (now, size) = (epoch.elapsed().as_micros() as u64, chunk.len());
+                frames.read(chunk, |sent| mine.push(now.saturating_sub(sent).min(u64::from(u32::MAX)) as u32));
+                stream.as_mut().consume(size);
                 if mine.len() >= 32 {
                     late.lock().append(&mut mine);
                 }
@@ -90,9 +90,56 @@ pub async fn run(config: &Config, client: &Client, ns: &str, load: Load) -> Resu
     Ok(())
 }
 
+/// Frames as they come in, in pieces. They are searched, not parsed: the figures are the server's, as far as one machine
+/// for both allows.
+#[derive(Default)]
+struct Frames {
+    /// The beginning of a frame whose end is still to come.
+    begun: Vec<u8>,
+}
+
+impl Frames {
+    /// Tells the moment that each frame carries which is whole now.
+    fn read(&mut self, chunk: &[u8], mut tell: impl FnMut(u64)) {
+        let Some(end) = memchr::memrchr(b'\n', chunk) else { return self.begun.extend_from_slice(chunk) };
+        let (whole, rest) = chunk.split_at(end + 1);
+        let whole = match self.begun.is_empty() {
+            true => whole,
+            false => {
+                self.begun.extend_from_slice(whole);
+                self.begun.as_slice()
+            }
+        };
+        for at in memchr::memmem::find_iter(whole, MARK) {
+            let digits = whole[at + MARK.len()..].iter().take_while(|b| b.is_ascii_digit());
+            let sent = digits.fold(0u64, |n, d| n.wrapping_mul(10).wrapping_add(u64::from(d - b'0')));
+            if sent > 0 {
+                tell(sent);
+            }
+        }
+        self.begun.clear();
+        self.begun.extend_from_slice(rest);
+    }
+}
+
 /// Patches of every kind that clients send in storms.
 pub async fn patch(client: &Client, path: &str, content_type: &str, body: serde_json::Value) -> Result<()> {
     let request =
         http::Request::patch(path).header("content-type", content_type).body(body.to_string().into_bytes())?;
     client.request_text(request).await.map(drop).with_context(|| format!("PATCH {path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Frames;
+
+    #[test]
+    fn frames_are_found_whole_or_in_pieces() {
+        let text = "{\"sent\":\"0\"}\n{\"sent\":\"17\",\"x\":1}\n{\"sent\":\"234\"}\n";
+        for size in 1..text.len() {
+            let (mut frames, mut told) = (Frames::default(), Vec::new());
+            text.as_bytes().chunks(size).for_each(|c| frames.read(c, |sent| told.push(sent)));
+            assert_eq!(told, [17, 234], "in pieces of {size}");
+        }
+    }
 }
