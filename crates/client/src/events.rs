@@ -54,21 +54,21 @@ impl Recorder {
     }
 
     pub fn normal(&self, about: &ObjectReference, reason: &str, message: impl Into<String>) {
-        self.record(about, Kind::Normal, reason, message);
+        self.record(about.clone(), Kind::Normal, reason, message);
     }
 
     pub fn warning(&self, about: &ObjectReference, reason: &str, message: impl Into<String>) {
-        self.record(about, Kind::Warning, reason, message);
+        self.record(about.clone(), Kind::Warning, reason, message);
     }
 
-    fn record(&self, about: &ObjectReference, kind: Kind, reason: &str, message: impl Into<String>) {
+    pub fn record(&self, about: ObjectReference, kind: Kind, reason: &str, message: impl Into<String>) {
         let mut message = message.into();
         if message.len() > 1024 {
             let cut = (0..=1021).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
             message.truncate(cut);
             message.push_str("...");
         }
-        let note = Note { about: about.clone(), kind, reason: reason.to_string(), message };
+        let note = Note { about, kind, reason: reason.to_string(), message };
         if self.send.try_send(note).is_err() {
             tracing::debug!(reason, "event dropped: the queue is full");
         }

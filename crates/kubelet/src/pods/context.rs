@@ -43,7 +43,7 @@ impl Context {
         shutdown: Shutdown,
     ) -> Result<Arc<Context>, Error> {
         let version = runtime.version().await?;
-        let recorder = Recorder::start(client.clone(), options.node_name.clone());
+        let recorder = Recorder::new(client.clone(), crate::events::COMPONENT, &options.node_name);
         let registry = Arc::new(Registry::default());
         let wake = registry.clone();
         let objects =

@@ -187,7 +187,12 @@ pub async fn credentials(context: &Context, pod: &Pod, image: &str) -> Vec<cri::
             "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
             missing.join(", ")
         );
-        context.recorder.pod(pod, Severity::Warning, "FailedToRetrieveImagePullSecret", message);
+        context.recorder.record(
+            pod_reference(pod, None),
+            Severity::Warning,
+            "FailedToRetrieveImagePullSecret",
+            message,
+        );
     }
     let mut out: Vec<_> = names
         .iter()

@@ -691,7 +691,7 @@ impl Worker {
                 });
             }
             Action::Fail { reason, message } => {
-                context.recorder.pod(&pod, Severity::Normal, &reason, message.clone());
+                context.recorder.record(pod_reference(&pod, None), Severity::Normal, &reason, message.clone());
                 self.memo.failed = Some((reason, message));
                 self.memo.termination = Some(Termination { since: now, grace: spec::grace_period(&pod) });
             }

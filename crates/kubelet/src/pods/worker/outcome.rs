@@ -7,7 +7,7 @@ impl Worker {
         let now = Timestamp::now();
         let later = |d: SignedDuration| now.checked_add(d).unwrap_or(now);
         let warn = |this: &Self, reason: &str, message: String| {
-            this.context.recorder.pod(&this.pod, Severity::Warning, reason, message)
+            this.context.recorder.record(pod_reference(&this.pod, None), Severity::Warning, reason, message)
         };
         match done {
             Done::Volumes(Ok(volumes), tokens) => {
