@@ -8,7 +8,7 @@ pub mod graph;
 
 use crate::discovery::{self, Found};
 use crate::{Context, ownership};
-use client::{Client, Queue, Recorder};
+use client::{Change, Client, Queue, Recorder};
 use futures::StreamExt;
 use graph::{Decision, Graph, Node, Owner, Policy, Standing, Work};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -37,12 +37,16 @@ pub async fn run(context: Context) {
         recorder: context.recorder(NAME),
         graph: Mutex::default(),
         resources: Mutex::default(),
+        ended: Mutex::default(),
         queue: Queue::new(),
     });
     // Resources come and go with CustomResourceDefinitions.
     let changed = Arc::new(Notify::new());
-    let c = changed.clone();
+    let (c, of_definitions) = (changed.clone(), collector.clone());
     context.informers.of::<CustomResourceDefinition>().on_change(move |change| {
+        if let Change::Deleted(d) = change {
+            of_definitions.ended().insert((d.spec.group.clone(), d.spec.names.plural.clone()));
+        }
         let face = |d: &CustomResourceDefinition| {
             let names = d.status.as_ref().and_then(|s| s.accepted_names.clone());
             (d.spec.clone(), names, d.status.as_ref().and_then(|s| s.conditions.clone()))
@@ -72,11 +76,15 @@ struct Collector {
     graph: Mutex<Graph>,
     /// Every resource that was ever found; the graph knows them by position.
     resources: Mutex<Vec<Found>>,
+    /// Group and plural of definitions that were deleted, and all their objects with them.
+    ended: Mutex<HashSet<(String, String)>>,
     queue: Queue,
 }
 
 /// One resource's watch.
 struct Watch {
+    /// The version that is watched; another takes its place when it is no longer the preferred one.
+    version: String,
     task: tokio::task::JoinHandle<()>,
     synced: watch::Receiver<bool>,
 }
@@ -84,6 +92,10 @@ struct Watch {
 impl Collector {
     fn graph(&self) -> MutexGuard<'_, Graph> {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self) -> MutexGuard<'_, HashSet<(String, String)>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn resource(&self, number: u32) -> Option<Found> {
@@ -142,27 +154,28 @@ impl Collector {
                 let id = (f.resource.group.clone(), f.resource.plural.clone());
                 present.insert(id.clone());
                 let number = self.number(&f);
+                // A version that is served no more would be asked for in vain.
+                if watches.get(&id).is_some_and(|w| w.version != f.resource.version)
+                    && let Some(old) = watches.remove(&id)
+                {
+                    old.task.abort();
+                }
                 watches.entry(id).or_insert_with(|| {
                     let (send, synced) = watch::channel(false);
-                    Watch { task: tokio::spawn(self.clone().watch(f, number, send)), synced }
+                    let version = f.resource.version.clone();
+                    Watch { version, task: tokio::spawn(self.clone().watch(f, number, send)), synced }
                 });
             }
             if failures.is_empty() {
                 watches.retain(|id, w| {
                     let stays = present.contains(id);
                     if !stays {
+                        // What is known of its objects is kept: they may be there, in versions that aren't served.
                         w.task.abort();
-                        let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
-                        let at =
-                            resources.iter().position(|f| (&f.resource.group, &f.resource.plural) == (&id.0, &id.1));
-                        drop(resources);
-                        let mut graph = self.graph();
-                        for uid in at.map(|n| graph.of_resource(n as u32)).unwrap_or_default() {
-                            graph.drop_silently(&uid);
-                        }
                     }
                     stays
                 });
+                self.bury(&present);
             }
             if let Some(tell) = all_synced.take() {
                 let waits = watches.values_mut().map(|w| async { w.synced.wait_for(|s| *s).await.is_ok() });
@@ -182,6 +195,22 @@ impl Collector {
             }
         }
         watches.into_values().for_each(|w| w.task.abort());
+    }
+
+    /// Takes the objects of deleted definitions for gone, though no watch was left to say so. Where the resource is
+    /// there again, its new watch knows better.
+    fn bury(&self, present: &HashSet<(String, String)>) {
+        let ended = std::mem::take(&mut *self.ended());
+        for id in ended.into_iter().filter(|id| !present.contains(id)) {
+            let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = resources.iter().position(|f| (&f.resource.group, &f.resource.plural) == (&id.0, &id.1));
+            drop(resources);
+            let uids = at.map(|n| self.graph().of_resource(n as u32)).unwrap_or_default();
+            for uid in uids {
+                let work = self.graph().gone(&uid);
+                self.add(work);
+            }
+        }
     }
 
     async fn watch(self: Arc<Self>, found: Found, number: u32, synced: watch::Sender<bool>) {
@@ -235,8 +264,8 @@ impl Collector {
     /// The object as the server has it; `None` once it is gone, which the graph is told.
     async fn live(&self, uid: &str, known: &Node) -> Result<Option<ObjectMeta>, kube::Error> {
         let Some(found) = self.resource(known.resource) else { return Ok(None) };
-        let live = self.api(&found, &known.namespace).get_metadata_opt(&known.name).await?;
-        let live = live.map(|o| o.metadata).filter(|m| m.uid.as_deref() == Some(uid));
+        let live = metadata(&self.api(&found, &known.namespace), &known.name).await?;
+        let live = live.filter(|m| m.uid.as_deref() == Some(uid));
         if live.is_none() {
             let work = self.graph().gone(uid);
             self.add(work);
@@ -332,8 +361,8 @@ impl Collector {
         if of_owner.namespaced && seen.is_some_and(|s| s.namespace != dependent.namespace) {
             self.tell_invalid(found, dependent, uid, owner, &dependent.namespace);
         }
-        let live = self.api(&of_owner, &dependent.namespace).get_metadata_opt(&owner.name).await?;
-        let Some(live) = live.map(|o| o.metadata).filter(|m| m.uid.as_deref() == Some(&*owner.uid)) else {
+        let live = metadata(&self.api(&of_owner, &dependent.namespace), &owner.name).await?;
+        let Some(live) = live.filter(|m| m.uid.as_deref() == Some(&*owner.uid)) else {
             // Only in this namespace: an owner elsewhere lives on.
             let mut graph = self.graph();
             if graph.get(&owner.uid).is_none() {
@@ -411,6 +440,23 @@ impl Collector {
     }
 }
 
+/// An object's metadata; `None` when there is no such object. That the resource isn't served, perhaps only in this
+/// version, is an error: it says nothing about the object, and nothing may be deleted for it.
+async fn metadata(api: &Api<DynamicObject>, name: &str) -> Result<Option<ObjectMeta>, kube::Error> {
+    match api.get_metadata(name).await {
+        Ok(o) => Ok(Some(o.metadata)),
+        Err(e) if is_absent(&e) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn is_absent(e: &kube::Error) -> bool {
+    let kube::Error::Api(status) = e else { return false };
+    status.code == 404
+        && status.reason == "NotFound"
+        && !status.message.contains("could not find the requested resource")
+}
+
 fn node(resource: u32, meta: ObjectMeta) -> Node {
     let has = |f: &str| meta.finalizers.as_ref().is_some_and(|l| l.iter().any(|x| x == f));
     Node {
@@ -432,5 +478,22 @@ fn node(resource: u32, meta: ObjectMeta) -> Node {
                 blocks: r.block_owner_deletion == Some(true),
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_that_is_not_served_says_nothing_of_its_objects() {
+        let answer = |code: u16, reason: &str, message: &str| {
+            let body = serde_json::json!({"status": "Failure", "code": code, "reason": reason, "message": message});
+            kube::Error::Api(Box::new(serde_json::from_value(body).unwrap()))
+        };
+        assert!(is_absent(&answer(404, "NotFound", "widgets.example.com \"a\" not found")));
+        assert!(!is_absent(&answer(404, "NotFound", "the server could not find the requested resource")));
+        assert!(!is_absent(&answer(404, "Failed to parse error data", "404 page not found")));
+        assert!(!is_absent(&answer(503, "ServiceUnavailable", "service unavailable")));
     }
 }

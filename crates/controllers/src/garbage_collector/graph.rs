@@ -149,13 +149,6 @@ impl Graph {
         work
     }
 
-    /// Forgets an object without taking it for gone: its resource is no longer watched.
-    pub fn drop_silently(&mut self, uid: &str) {
-        if let Some(node) = self.nodes.remove(uid) {
-            node.owners.iter().for_each(|o| self.forget_dependent(&o.uid, uid));
-        }
-    }
-
     fn forget_dependent(&mut self, owner: &str, uid: &str) {
         if let Some(set) = self.dependents.get_mut(owner) {
             set.remove(uid);
