@@ -109,7 +109,7 @@ impl Rules {
     pub fn validate(&self, new: &Json, old: Option<&Json>, errors: &mut Errors) {
         let mut judge = Judge { budget: Budget::new(RULES_BUDGET), errors };
         let correlation = match old {
-            Some(old) => Correlation::Known { same: old == new, root: true },
+            Some(old) => Correlation::Known { same: unchanged(Some(&self.root), new, old), root: true },
             None => Correlation::None { parent_same: false },
         };
         judge.node(&self.root, &Path::root(), new, old, correlation);
@@ -189,11 +189,37 @@ impl Correlation {
         }
     }
 
-    fn below(self, new: &Json, old: Option<&Json>) -> Correlation {
+    fn below(self, node: Option<&Node>, new: &Json, old: Option<&Json>) -> Correlation {
         match (self, old) {
-            (Correlation::Known { .. }, Some(old)) => Correlation::Known { same: new == old, root: false },
+            (Correlation::Known { .. }, Some(old)) => {
+                Correlation::Known { same: unchanged(node, new, old), root: false }
+            }
             (c, _) => Correlation::None { parent_same: c.is_same() },
         }
+    }
+}
+
+/// Whether a value is what it was. Items of a list with keys may have changed places.
+fn unchanged(node: Option<&Node>, new: &Json, old: &Json) -> bool {
+    if new == old {
+        return true;
+    }
+    let Some(node) = node else { return false };
+    match (new, old) {
+        (Json::Array(new), Json::Array(old)) => {
+            let Some(keys) = &node.keys else { return false };
+            new.len() == old.len()
+                && new.iter().all(|n| {
+                    let partner = old.iter().find(|o| keys.iter().all(|k| o[k] == n[k]));
+                    partner.is_some_and(|o| unchanged(node.items.as_deref(), n, o))
+                })
+        }
+        (Json::Object(new), Json::Object(old)) => {
+            let below = |name: &str| node.properties.get(name).or(node.additional.as_deref());
+            new.len() == old.len()
+                && new.iter().all(|(name, n)| old.get(name).is_some_and(|o| unchanged(below(name), n, o)))
+        }
+        _ => false,
     }
 }
 
@@ -235,7 +261,7 @@ impl Judge<'_> {
                 let same = |o: &&Json| keys.iter().all(|k| o[k] == item[k]);
                 old.and_then(Json::as_array).and_then(|all| all.iter().find(same))
             });
-            self.node(below, &path.index(i), item, before, c.below(item, before))
+            self.node(below, &path.index(i), item, before, c.below(Some(below), item, before))
         })
     }
 
@@ -248,23 +274,23 @@ impl Judge<'_> {
         c: Correlation,
     ) -> bool {
         let before = |name: &str| if node.map_atomic { None } else { old.and_then(|o| o.get(name)) };
-        let below = |name: &str, v: &Json| match c {
+        let below = |n: &Node, name: &str, v: &Json| match c {
             // Both were made of one version, so that changes of these can't be seen.
             Correlation::Known { root: true, .. } if matches!(name, "apiVersion" | "kind") => {
                 Correlation::None { parent_same: false }
             }
-            c => c.below(v, before(name)),
+            c => c.below(Some(n), v, before(name)),
         };
         if let Some(additional) = &node.additional {
             for (name, v) in fields {
-                if !self.node(additional, &path.key(name), v, before(name), below(name, v)) {
+                if !self.node(additional, &path.key(name), v, before(name), below(additional, name, v)) {
                     return false;
                 }
             }
         }
         for (name, v) in fields {
             if let Some(n) = node.properties.get(name)
-                && !self.node(n, &path.child(name), v, before(name), below(name, v))
+                && !self.node(n, &path.child(name), v, before(name), below(n, name, v))
             {
                 return false;
             }

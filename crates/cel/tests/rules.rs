@@ -116,6 +116,18 @@ fn what_stays_may_stay() {
         told(&s, &json!({"a":"worse","b":1}), Some(&old)),
         r#"a: Invalid value: "string": failed rule: self == 'good'"#
     );
+    // Items with keys that only changed places are what they were.
+    let s = json!({"type":"object","properties":{
+        "l":{"type":"array","x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["k"],
+            "x-kubernetes-validations":[{"rule":"self.size() < 2"}],
+            "items":{"type":"object","properties":{"k":{"type":"string"},"v":{"type":"integer"}},
+                "x-kubernetes-validations":[{"rule":"self.v > 1"}]}}}});
+    let old = json!({"l":[{"k":"a","v":1},{"k":"b","v":1}]});
+    assert_eq!(told(&s, &json!({"l":[{"k":"b","v":1},{"k":"a","v":1}]}), Some(&old)), "");
+    assert_eq!(
+        told(&s, &json!({"l":[{"k":"b","v":1},{"k":"a","v":0}]}), Some(&old)),
+        r#"l: Invalid value: "array": failed rule: self.size() < 2; l[1]: Invalid value: "object": failed rule: self.v > 1"#
+    );
 }
 
 #[test]

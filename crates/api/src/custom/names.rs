@@ -4,7 +4,9 @@
 //! In: a CRD and what else has names in its group. Out: its new `status`.
 
 use crate::validation::access::*;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
+use x509_parser::pem::Pem;
 
 /// Deletes all instances before the CRD goes.
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -80,6 +82,15 @@ pub fn status(crd: &Value, taken: &Taken, now: &str) -> Value {
     let established = conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True");
     if !established {
         match names_ok {
+            // Whoever puts the right one in (cert-manager does) makes the definition live.
+            true if !has_sound_ca_bundle(crd) => put(
+                &mut conditions,
+                "Established",
+                "False",
+                "InvalidCABundle",
+                "The conversion webhook CABundle is invalid",
+                now,
+            ),
             true => put(
                 &mut conditions,
                 "Established",
@@ -100,6 +111,16 @@ pub fn status(crd: &Value, taken: &Taken, now: &str) -> Value {
     out["conditions"] = conditions.into();
     out["acceptedNames"] = accepted;
     out
+}
+
+/// Whether the conversion webhook's `caBundle` is absent, or has a certificate.
+pub fn has_sound_ca_bundle(crd: &Value) -> bool {
+    let bundle = text_at(crd, &["spec", "conversion", "webhook", "clientConfig", "caBundle"]);
+    if bundle.is_empty() {
+        return true;
+    }
+    let pem = STANDARD.decode(bundle).unwrap_or_default();
+    Pem::iter_from_buffer(&pem).map_while(Result::ok).any(|p| p.label == "CERTIFICATE" && p.parse_x509().is_ok())
 }
 
 /// `Terminating`, once deletion was asked for.

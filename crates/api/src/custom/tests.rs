@@ -110,7 +110,7 @@ fn lists_with_keys_hold_each_once() {
 #[test]
 fn what_stays_as_it_was_is_not_judged_anew() {
     let schema = spec(json!({"a":{"type":"string","maxLength":1},"b":{"type":"string"},
-        "m":{"type":"array","x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["name"],
+        "m":{"type":"array","x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["name"],"maxItems":1,
             "items":{"type":"object","properties":{"name":{"type":"string"},"v":{"type":"integer","minimum":5}}}}}));
     let old = json!({"spec":{"a":"too long","m":[{"name":"x","v":1},{"name":"y","v":1}]}});
     check(
@@ -260,6 +260,11 @@ fn names_are_accepted_or_told_why_not() {
         s["acceptedNames"],
         json!({"plural":"widgets","singular":"widget","kind":"Widget","categories":["all"]})
     );
+    // A conversion webhook that nobody could trust keeps it from being served.
+    let mut broken = fresh.clone();
+    broken["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] = "Cg==".into();
+    let s = names::status(&broken, &names::Taken::default(), "t");
+    assert_eq!(told(&s)[1], "Established False InvalidCABundle: The conversion webhook CABundle is invalid");
     // Once established it stays so, with the names that it had.
     let mut old = fresh.clone();
     old["status"] = names::status(&fresh, &names::Taken::default(), "t");

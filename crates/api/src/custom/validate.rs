@@ -57,7 +57,7 @@ fn type_of(value: &Value) -> &'static str {
 
 fn check(s: &Schema, value: &Value, old: Option<&Value>, path: &str) -> Outcome {
     let mut out = Outcome::default();
-    if old.is_some_and(|o| o == value) {
+    if old.is_some_and(|o| unchanged(s, value, o)) {
         return out;
     }
     out.matched += 1;
@@ -78,6 +78,27 @@ fn check(s: &Schema, value: &Value, old: Option<&Value>, path: &str) -> Outcome 
         object(s, value, old, path, &mut out);
     }
     out
+}
+
+/// Whether a value is what it was. Items of a list of type map may have changed places.
+fn unchanged(s: &Schema, new: &Value, old: &Value) -> bool {
+    if new == old {
+        return true;
+    }
+    match (new, old) {
+        (Value::Array(items), Value::Array(others)) => {
+            let (ListType::Map(_), Some(item)) = (&s.list_type, &s.items) else { return false };
+            let before = OldItems::of(s, Some(old));
+            items.len() == others.len()
+                && items.iter().all(|v| before.partner(v).is_some_and(|o| unchanged(item, v, o)))
+        }
+        (Value::Object(new), Value::Object(old)) => {
+            let same = |name: &str, n, o| s.member(name).is_some_and(|m| unchanged(m, n, o));
+            new.len() == old.len()
+                && new.iter().all(|(name, n)| old.get(name).is_some_and(|o| n == o || same(name, n, o)))
+        }
+        _ => false,
+    }
 }
 
 fn type_matches(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {

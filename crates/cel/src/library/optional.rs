@@ -2,7 +2,7 @@
 
 use super::Row;
 use crate::eval::{EvalError, Evaluated, Frame, no_overload};
-use crate::value::Value;
+use crate::value::{List, Value};
 
 pub const ROWS: &[Row] = &[
     ("optional.of", &["(A) optional(A)"], |_, a| some(a)),
@@ -12,7 +12,30 @@ pub const ROWS: &[Row] = &[
     ("value", &["optional(A).() A"], value),
     ("or", &["optional(A).(optional(A)) optional(A)"], |_, _| no_overload()),
     ("orValue", &["optional(A).(A) A"], |_, _| no_overload()),
+    ("optional.unwrap", &["(list(optional(A))) list(A)"], |_, a| unwrap(a)),
+    ("unwrapOpt", &["list(optional(A)).() list(A)"], |_, a| unwrap(a)),
+    ("first", &["list(A).() optional(A)"], |_, a| at_end(a, |l| l.iter().next())),
+    ("last", &["list(A).() optional(A)"], |_, a| at_end(a, |l| l.iter().last())),
 ];
+
+/// Those of a list of optionals that have a value.
+fn unwrap<'v>(args: &[Value<'v>]) -> Evaluated<'v> {
+    let [Value::List(list)] = args else { return no_overload() };
+    let mut out = Vec::new();
+    for v in list.iter() {
+        match v {
+            Value::Optional(Some(v)) => out.push(v.as_ref().clone()),
+            Value::Optional(None) => {}
+            _ => return no_overload(),
+        }
+    }
+    Ok(Value::list(out))
+}
+
+fn at_end<'v>(args: &[Value<'v>], end: impl Fn(&List<'v>) -> Option<Value<'v>>) -> Evaluated<'v> {
+    let [Value::List(list)] = args else { return no_overload() };
+    Ok(end(list).map_or(Value::Optional(None), Value::some))
+}
 
 fn some<'v>(args: &[Value<'v>]) -> Evaluated<'v> {
     args.first().cloned().map(Value::some).ok_or(EvalError::new("no such overload"))
