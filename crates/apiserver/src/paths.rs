@@ -78,6 +78,7 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
             Ok(document(index, &request, gzip))
         }
         ["openapi", "v3", rest @ ..] => openapi::v3(&server.openapi, &rows(server), &rest.join("/"), &accept)
+            .or_else(|| server.aggregator.v3(&rest.join("/")))
             .map(|d| document(d, &request, gzip))
             .ok_or_else(missing),
         _ => Err(missing()),

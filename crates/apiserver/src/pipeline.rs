@@ -247,6 +247,7 @@ async fn admitted(
         audit: record,
         told: notes.warnings.clone(),
         internal: false,
+        conversions: Default::default(),
     };
     let defines = row.group == "apiextensions.k8s.io" && !matches!(info.verb.as_str(), "get" | "list" | "watch");
     let none = Connection::default();

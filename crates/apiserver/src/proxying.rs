@@ -1,9 +1,12 @@
 //! Passing a request on to a kubelet, a pod, a Service's endpoint or an extension server, upgraded connections included.
 
+mod pages;
+
 use crate::outbound::{self, Client, Target, Trust, Url};
 use crate::pki::Identity;
 use arc_swap::ArcSwap;
 use axum::body::Body;
+use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use meta::status::{Result, Status};
@@ -61,7 +64,7 @@ impl Proxy {
     }
 
     /// As [`Proxy::forward`], where the pages of the backend are seen below `prefix`: it is told so, and its redirects
-    /// to itself lead back there.
+    /// and links to itself lead back there.
     pub async fn forward_below(
         &self,
         request: Request<Body>,
@@ -84,9 +87,56 @@ impl Proxy {
         let rewritten = location.map(|l| rewrite(l, &own, prefix));
         if let Some(v) = rewritten.and_then(|l| HeaderValue::try_from(l).ok()) {
             response.headers_mut().insert(header::LOCATION, v);
+        } else if is_page(response.headers()) {
+            response = with_links(response, own, prefix.to_string());
         }
         Ok(response)
     }
+}
+
+/// HTML that can be read. Compressed pages in ways that aren't known stay as they are, as upstream.
+fn is_page(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let html = text(header::CONTENT_TYPE).split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("text/html"));
+    html && matches!(text(header::CONTENT_ENCODING), "" | "identity" | "gzip")
+}
+
+/// The page with its links rewritten, as it arrives. It is sent on uncompressed: its length isn't known before.
+fn with_links(response: Response<Body>, own: [String; 2], prefix: String) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let zipped = parts.headers.get(header::CONTENT_ENCODING).is_some_and(|v| v == "gzip");
+    for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::ETAG] {
+        parts.headers.remove(name);
+    }
+    let page = pages::Page::new(move |link| rewrite(link, &own, &prefix));
+    let unzip = zipped.then(|| flate2::write::MultiGzDecoder::new(Vec::new()));
+    let state = (body.into_data_stream(), Some(page), unzip);
+    let stream = futures::stream::try_unfold(state, |(mut body, mut page, mut unzip)| async move {
+        use std::io::Write;
+        let Some(p) = &mut page else { return Ok(None) };
+        let plain = match body.next().await {
+            Some(Err(e)) => return Err(std::io::Error::other(e)),
+            Some(Ok(bytes)) => match &mut unzip {
+                Some(z) => {
+                    z.write_all(&bytes)?;
+                    std::mem::take(z.get_mut())
+                }
+                None => bytes.to_vec(),
+            },
+            None => {
+                let mut rest = match unzip.take() {
+                    Some(z) => z.finish()?,
+                    None => Vec::new(),
+                };
+                let mut out = p.push(&std::mem::take(&mut rest));
+                out.extend(page.take().map(pages::Page::finish).unwrap_or_default());
+                return Ok(Some((bytes::Bytes::from(out), (body, None, None))));
+            }
+        };
+        let out = bytes::Bytes::from(p.push(&plain));
+        Ok(Some((out, (body, page, unzip))))
+    });
+    Response::from_parts(parts, Body::from_stream(stream))
 }
 
 fn unreachable(e: &outbound::Error) -> Status {

@@ -2,7 +2,7 @@
 
 use super::availability::kube_aggregator;
 use super::{Aggregator, Remote, identify};
-use crate::discovery;
+use crate::{discovery, openapi};
 use axum::body::Body;
 use http::{HeaderValue, Request, header};
 use serde_json::{Map, Value, json};
@@ -20,9 +20,18 @@ pub struct Documents {
     discovery: Option<Value>,
     /// Where its OpenAPI v3 document is.
     v3_url: Option<String>,
+    /// Its OpenAPI v3 document, made of v2 where it publishes that alone.
+    v3: Option<openapi::Document>,
     /// OpenAPI v2, cut down to the group version.
     pub v2: Option<Arc<Value>>,
     pub v2_etag: String,
+}
+
+impl Documents {
+    /// Whether its OpenAPI v3 document is kept here.
+    pub fn has_v3(&self) -> bool {
+        self.v3.is_some()
+    }
 }
 
 pub async fn read(aggregator: &Aggregator, remote: &Remote) -> Documents {
@@ -57,7 +66,11 @@ pub async fn read(aggregator: &Aggregator, remote: &Remote) -> Documents {
     }
     if let Some(v2) = get("/openapi/v2", "application/json").await {
         let cut = cut(&v2, &format!("{}/", remote.root()));
-        documents.v2_etag = crate::openapi::etag(cut.to_string().as_bytes());
+        documents.v2_etag = openapi::etag(cut.to_string().as_bytes());
+        if documents.v3_url.is_none() && cut["paths"].as_object().is_some_and(|p| !p.is_empty()) {
+            let v3 = openapi::v2_to_v3(&cut).to_string();
+            documents.v3 = Some(openapi::Document::new("application/json", v3.into_bytes()));
+        }
         documents.v2 = Some(Arc::new(cut));
     }
     documents
@@ -120,7 +133,13 @@ fn cut(v2: &Value, prefix: &str) -> Value {
             definitions.insert(name, d.clone());
         }
     }
-    json!({"paths": paths, "definitions": definitions})
+    let mut out = json!({"paths": paths, "definitions": definitions});
+    for key in ["info", "consumes", "produces"] {
+        if let Some(v) = v2.get(key) {
+            out[key] = v.clone();
+        }
+    }
+    out
 }
 
 fn references(v: &Value, out: &mut Vec<String>) {
@@ -198,11 +217,24 @@ impl Aggregator {
     /// `/openapi/v3`
     pub fn add_v3(&self, index: &mut Value) {
         for remote in self.remotes.load().iter() {
-            if let Some(url) = &remote.documents().v3_url {
-                let path = remote.root().trim_start_matches('/').to_string();
+            let path = remote.root().trim_start_matches('/').to_string();
+            let documents = remote.documents();
+            let url = match &documents.v3 {
+                Some(made) => Some(format!("/openapi/v3/{path}?hash={}", made.etag)),
+                None => documents.v3_url.clone(),
+            };
+            if let Some(url) = url {
                 index["paths"][path] = json!({"serverRelativeURL": url});
             }
         }
+    }
+
+    /// The OpenAPI v3 document of a group version (`apis/example.com/v1`) whose server publishes v2 alone.
+    pub fn v3(&self, path: &str) -> Option<openapi::Document> {
+        let path = path.trim_matches('/');
+        let remotes = self.remotes.load();
+        let remote = remotes.iter().find(|r| r.root().trim_start_matches('/') == path)?;
+        remote.documents().v3.clone()
     }
 
     pub fn is_empty(&self) -> bool {

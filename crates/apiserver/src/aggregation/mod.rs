@@ -148,13 +148,15 @@ impl Aggregator {
         if remotes.is_empty() {
             return None;
         }
-        let path = path.strip_prefix("/openapi/v3").unwrap_or(path);
-        let mut segments = path.split('/').filter(|s| !s.is_empty());
+        let document = path.strip_prefix("/openapi/v3");
+        let mut segments = document.unwrap_or(path).split('/').filter(|s| !s.is_empty());
         if segments.next() != Some("apis") {
             return None;
         }
         let (group, version) = (segments.next()?, segments.next()?);
-        remotes.iter().find(|r| r.group == group && r.version == version).cloned()
+        let remote = remotes.iter().find(|r| r.group == group && r.version == version)?;
+        // What was made of the server's v2 document is here.
+        (document.is_none() || !remote.documents().has_v3()).then(|| remote.clone())
     }
 
     /// Passes a request on in the user's name. Failures are plain text, as upstream's.

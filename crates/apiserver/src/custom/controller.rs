@@ -7,7 +7,7 @@
 use super::Custom;
 use crate::reader::{key, prefix};
 use crate::registry::delete::{self, DeleteOptions};
-use crate::registry::{Catalogue, stored};
+use crate::registry::{Catalogue, managed, stored};
 use crate::server::Server;
 use api::catalogue::Resource;
 use api::custom::names::{self, FINALIZER, Taken};
@@ -169,6 +169,7 @@ impl Controller {
         self.publish();
         for name in writes {
             let Some(known) = self.known.get_mut(&name) else { continue };
+            track(&mut known.crd, &stored::parse(&known.entry));
             let bytes = stored::encode(&known.crd);
             match self.server.registry.store.update(&known.entry.key, bytes, known.entry.mod_revision, None).await {
                 Ok(Cas::Done { entry, .. }) => known.entry = entry,
@@ -243,6 +244,13 @@ impl Known {
         }
         self.rows = if made_of.is_null() { Vec::new() } else { api::custom::rows(crd, &*custom.inner.rules) };
         self.made_of = made_of;
+    }
+}
+
+/// Notes in managedFields that the status is the server's.
+fn track(crd: &mut Value, old: &Value) {
+    if let Some(row) = api::catalogue::find(&api::catalogue::builtin(), GROUP, "v1", PLURAL) {
+        managed::track_own_status(row, crd, old);
     }
 }
 
@@ -337,12 +345,14 @@ async fn remove(server: &Server, row: &Resource, entry: &Entry) -> Result<(), St
 async fn finish(store: &dyn Store, crd_key: &str) -> Result<(), Status> {
     loop {
         let Some(entry) = store.get(crd_key) else { return Ok(()) };
-        let mut crd = stored::parse(&entry);
+        let old = stored::parse(&entry);
+        let mut crd = old.clone();
         if let Some(f) = crd["metadata"]["finalizers"].as_array_mut() {
             f.retain(|f| f != FINALIZER);
         }
         let now = meta::object::time(jiff::Timestamp::now());
         names::terminating(&mut crd["status"], "False", "InstanceDeletionCompleted", "removed all instances", &now);
+        track(&mut crd, &old);
         let free = crd["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
         let done = match free {
             true => store.delete(crd_key, Some(entry.mod_revision)).await,

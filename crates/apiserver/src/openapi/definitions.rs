@@ -1,5 +1,6 @@
 //! Types as JSON schemas, each named type once.
 
+use super::custom::{self, Native};
 use super::descriptions::Descriptions;
 use api::catalogue::Resource;
 use api::facts::{facts, types as builtin_types};
@@ -113,15 +114,15 @@ impl Definitions {
         let name = custom_name(&r.group, &r.version, &r.list_kind);
         if !self.done.contains_key(&name) {
             let item = self.object(r);
-            let metadata = self.wrap(self.flavor, |d| d.meta("ListMeta"));
+            let native = self.native("ListMeta", "api.core.v1.ConfigMapList");
             let schema = json!({
                 "description": format!("{} is a list of {}", r.list_kind, r.kind),
                 "type": "object",
                 "required": ["items"],
                 "properties": {
-                    "apiVersion": api_version_schema(),
-                    "kind": kind_schema(),
-                    "metadata": metadata,
+                    "apiVersion": native.api_version,
+                    "kind": native.kind,
+                    "metadata": native.metadata,
                     "items": {"type": "array", "items": item,
                         "description": format!("List of {}.", r.plural)},
                 },
@@ -133,38 +134,35 @@ impl Definitions {
         self.reference(&name)
     }
 
-    fn wrap(&mut self, flavor: Flavor, make: impl FnOnce(&mut Self) -> Value) -> Value {
-        let reference = make(self);
-        match flavor {
-            Flavor::V2 => reference,
-            Flavor::V3 => json!({"allOf": [reference]}),
-        }
+    /// The fields that every object has, in the words that built-in kinds have for them. `like`: whose words.
+    fn native(&mut self, metadata: &str, like: &str) -> Native {
+        let metadata = self.meta(metadata);
+        let texts = self.texts.of(&definition_name(like));
+        let text =
+            |field: &str| json!({"type": "string", "description": texts.get(field).copied().unwrap_or_default()});
+        let mut metadata = match self.flavor {
+            Flavor::V2 => metadata,
+            // Nothing may stand beside a reference in v3.
+            Flavor::V3 => json!({"allOf": [metadata]}),
+        };
+        metadata["description"] = texts.get("metadata").copied().unwrap_or_default().into();
+        Native { api_version: text("apiVersion"), kind: text("kind"), metadata }
     }
 
     /// A custom resource: its own schema where its strategy keeps one (with descriptions), else its type.
     fn custom(&mut self, r: &Resource) -> Value {
-        let mut schema = match r.strategy.openapi_schema() {
-            Some(schema) => match self.flavor {
-                Flavor::V2 => structural_to_v2(&schema),
-                Flavor::V3 => (*schema).clone(),
-            },
-            None => self.schema(&r.types, r.type_id, false),
+        let schema = match r.strategy.openapi_schema() {
+            Some(schema) => schema,
+            None => Arc::new(self.schema(&r.types, r.type_id, false)),
         };
-        if !schema.is_object() {
-            schema = json!({"type": "object"});
-        }
-        let metadata = self.wrap(self.flavor, |d| d.meta("ObjectMeta"));
-        // Where anything goes, kubectl mustn't complain about fields that aren't here.
-        if schema.get("properties").is_some() || schema["x-kubernetes-preserve-unknown-fields"] != true {
-            if !schema["properties"].is_object() {
-                schema["properties"] = json!({});
-            }
-            schema["properties"]["apiVersion"] = api_version_schema();
-            schema["properties"]["kind"] = kind_schema();
-            schema["properties"]["metadata"] = metadata;
-        }
-        schema["type"] = "object".into();
+        let native = self.native("ObjectMeta", "api.core.v1.ConfigMap");
+        let mut schema = custom::publish(&schema, self.flavor, &native);
         schema["x-kubernetes-group-version-kind"] = json!([{"group": r.group, "version": r.version, "kind": r.kind}]);
+        let selectable: Vec<Value> =
+            r.strategy.selectable_fields(&Value::Null).iter().map(|(field, _)| json!({"fieldPath": field})).collect();
+        if !selectable.is_empty() {
+            schema["x-kubernetes-selectable-fields"] = selectable.into();
+        }
         schema
     }
 
@@ -299,38 +297,4 @@ impl Definitions {
         }
         out
     }
-}
-
-fn api_version_schema() -> Value {
-    json!({"type": "string", "description": "The versioned schema of this representation of an object."})
-}
-
-fn kind_schema() -> Value {
-    json!({"type": "string", "description": "The REST resource that this object represents. In CamelCase."})
-}
-
-/// A custom resource's schema without what v2 can't say, as upstream publishes it.
-fn structural_to_v2(schema: &Value) -> Value {
-    let Value::Object(old) = schema else {
-        return schema.clone();
-    };
-    let mut out = Map::new();
-    let flag = |name: &str| old.get(name) == Some(&Value::Bool(true));
-    let (nullable, any) = (flag("nullable"), flag("x-kubernetes-preserve-unknown-fields"));
-    let int_or_string = flag("x-kubernetes-int-or-string");
-    for (k, v) in old {
-        let value = match k.as_str() {
-            "oneOf" | "anyOf" | "allOf" | "not" | "nullable" => continue,
-            // A v2 reader would refuse null, unknown fields and the other of two types.
-            "type" if nullable || int_or_string || any => continue,
-            "properties" | "items" | "required" if nullable || any => continue,
-            "properties" => Value::Object(
-                v.as_object().into_iter().flatten().map(|(k, v)| (k.clone(), structural_to_v2(v))).collect(),
-            ),
-            "items" | "additionalProperties" => structural_to_v2(v),
-            _ => v.clone(),
-        };
-        out.insert(k.clone(), value);
-    }
-    Value::Object(out)
 }

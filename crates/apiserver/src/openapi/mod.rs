@@ -4,14 +4,20 @@
 //! theirs changes or nobody has asked for a while (together they are some ten MB). `kubectl explain`, client-side apply, diff and validation go by these.
 //!
 //! * [`definitions`]: types as schemas.
+//! * [`convert`]: v2 documents of others as v3.
+//! * [`custom`]: what custom resources say of themselves.
 //! * [`descriptions`]: what types and fields are for.
 //! * [`paths`]: rows as operations.
 //! * [`gnostic`]: the v2 document as protobuf.
 
+mod convert;
+mod custom;
 mod definitions;
 mod descriptions;
 mod gnostic;
 mod paths;
+
+pub use convert::v2_to_v3;
 
 use api::catalogue::Resource;
 use bytes::Bytes;

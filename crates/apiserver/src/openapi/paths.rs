@@ -12,6 +12,12 @@ const PATCHES: [&str; 4] = [
     "application/strategic-merge-patch+json",
 ];
 
+/// The forms that a kind's bodies may have.
+fn bodies(r: &Resource) -> &'static [&'static str] {
+    // Protobuf goes by tables that custom resources don't have.
+    if super::definitions::builtin(r) { &BODIES } else { &BODIES[..2] }
+}
+
 /// The forms that a kind's patches may have. Strategic merge goes by what is known of built-in types only; kubectl
 /// believes what stands here.
 fn patches(r: &Resource) -> &'static [&'static str] {
@@ -57,10 +63,20 @@ pub fn root(r: &Resource) -> String {
     if r.group.is_empty() { format!("api/{}", r.version) } else { format!("apis/{}/{}", r.group, r.version) }
 }
 
+/// `apps`, `core`, `rbacAuthorization`, `stableExampleCom`: a group as client generators' names have it.
+fn group_id(r: &Resource) -> String {
+    let group = if r.group.is_empty() { "core" } else { &r.group };
+    let parts = group.strip_suffix(".k8s.io").unwrap_or(group).split(|c: char| !c.is_alphanumeric());
+    let mut out = String::new();
+    for part in parts {
+        out.push_str(&if out.is_empty() { part.to_string() } else { capitalized(part) });
+    }
+    out
+}
+
 /// `AppsV1`, `CoreV1`, as operation ids have it.
 fn group_version_id(r: &Resource) -> String {
-    let group = r.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
-    capitalized(group) + &capitalized(&r.version)
+    capitalized(&group_id(r)) + &capitalized(&r.version)
 }
 
 fn capitalized(s: &str) -> String {
@@ -118,7 +134,7 @@ pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Map<String, Value>)
     }
     if r.has_verb("create") {
         let object = defs.object(r);
-        ops.push(write("post", "post", "create", kind, WRITE, object, OK_CREATED_ACCEPTED));
+        ops.push(write(r, "post", "create", kind, WRITE, object, OK_CREATED_ACCEPTED));
     }
     if r.has_verb("deletecollection") {
         let mut query = LIST.to_vec();
@@ -132,7 +148,7 @@ pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Map<String, Value>)
             kind,
             query,
             body: Some(defs.meta("DeleteOptions")),
-            consumes: &BODIES,
+            consumes: bodies(r),
             answer: Some(defs.meta("Status")),
             codes: OK,
         });
@@ -145,7 +161,7 @@ pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Map<String, Value>)
     }
     if r.has_verb("update") {
         let object = defs.object(r);
-        ops.push(write("put", "put", "replace", kind, WRITE, object, OK_CREATED));
+        ops.push(write(r, "put", "replace", kind, WRITE, object, OK_CREATED));
     }
     if r.has_verb("patch") {
         let (patch, object) = (defs.patch(), defs.object(r));
@@ -159,7 +175,7 @@ pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Map<String, Value>)
             kind,
             query: DELETE.to_vec(),
             body: Some(defs.meta("DeleteOptions")),
-            consumes: &BODIES,
+            consumes: bodies(r),
             answer: Some(defs.meta("Status")),
             codes: OK_ACCEPTED,
         });
@@ -182,8 +198,8 @@ pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Map<String, Value>)
 }
 
 fn write<'a>(
+    r: &Resource,
     method: &'static str,
-    action: &'static str,
     verb: &'a str,
     kind: (&'a str, &'a str, &'a str),
     query: &[Parameter],
@@ -192,12 +208,12 @@ fn write<'a>(
 ) -> Operation<'a> {
     Operation {
         method,
-        action,
+        action: method,
         verb,
         kind,
         query: query.to_vec(),
         body: Some(object.clone()),
-        consumes: &BODIES,
+        consumes: bodies(r),
         answer: Some(object),
         codes,
     }
@@ -261,8 +277,8 @@ fn subresource<'a>(r: &'a Resource, s: &'a Subresource, defs: &mut Definitions) 
                 answer: (s.name != "log").then(|| object.clone()),
                 codes: OK,
             },
-            ("create", _) => write("post", "post", "create", kind, WRITE, object.clone(), OK_CREATED_ACCEPTED),
-            ("update", _) => write("put", "put", "replace", kind, WRITE, object.clone(), OK_CREATED),
+            ("create", _) => write(r, "post", "create", kind, WRITE, object.clone(), OK_CREATED_ACCEPTED),
+            ("update", _) => write(r, "put", "replace", kind, WRITE, object.clone(), OK_CREATED),
             ("patch", _) => patch_operation(r, kind, defs.patch(), object.clone()),
             _ => continue,
         });
@@ -285,13 +301,10 @@ fn put_path(
         return;
     }
     let mut out = Map::new();
-    let tag = {
-        let group = r.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
-        format!("{group}_{}", r.version)
-    };
+    let tag = format!("{}_{}", group_id(r), r.version);
     for op in ops {
         let id = format!("{}{}{scoped}{kind}{suffix}", op.verb, group_version_id(r));
-        out.insert(op.method.to_string(), operation(defs, op, &id, &tag));
+        out.insert(op.method.to_string(), operation(defs, op, bodies(r), &id, &tag));
     }
     let mut parameters = Vec::new();
     for (name, what) in [
@@ -325,7 +338,7 @@ fn parameter(flavor: Flavor, place: &str, name: &str, ty: &str, what: &str) -> V
     out
 }
 
-fn operation(defs: &mut Definitions, op: Operation<'_>, id: &str, tag: &str) -> Value {
+fn operation(defs: &mut Definitions, op: Operation<'_>, produces: &[&str], id: &str, tag: &str) -> Value {
     let flavor = defs.flavor;
     let mut parameters: Vec<Value> = op.query.iter().map(|p| parameter(flavor, "query", p.0, p.1, p.2)).collect();
     let mut out = json!({
@@ -351,13 +364,13 @@ fn operation(defs: &mut Definitions, op: Operation<'_>, id: &str, tag: &str) -> 
             }
             let consumes: &[&str] = if op.consumes.is_empty() { &["*/*"] } else { op.consumes };
             out["consumes"] = json!(consumes);
-            out["produces"] = if op.answer.is_some() { json!(BODIES) } else { json!(["*/*"]) };
+            out["produces"] = if op.answer.is_some() { json!(produces) } else { json!(["*/*"]) };
             out["schemes"] = json!(["https"]);
         }
         Flavor::V3 => {
             for (code, text) in op.codes {
                 let content: Map<String, Value> = match &op.answer {
-                    Some(schema) => BODIES.iter().map(|b| (b.to_string(), json!({"schema": schema}))).collect(),
+                    Some(schema) => produces.iter().map(|b| (b.to_string(), json!({"schema": schema}))).collect(),
                     None => [("*/*".to_string(), json!({"schema": {"type": "string"}}))].into_iter().collect(),
                 };
                 responses.insert(code.to_string(), json!({"description": text, "content": content}));

@@ -65,7 +65,7 @@ fn references(v: &Value, out: &mut Vec<String>) {
     }
 }
 
-fn check_closed(document: &Value) {
+pub fn check_closed(document: &Value) {
     let mut refs = Vec::new();
     references(document, &mut refs);
     assert!(refs.len() > 3);
@@ -125,7 +125,11 @@ fn kubectl_finds_what_it_applies_by() {
 
 #[test]
 fn operation_ids_are_unique() {
-    let doc = v2_value(&builtin());
+    let mut rows = builtin();
+    // Groups that begin alike are told apart.
+    rows.push(custom(None));
+    rows.push(Arc::new(Resource { group: "stable.example.org".into(), ..(*custom(None)).clone() }));
+    let doc = v2_value(&rows);
     let mut ids: Vec<&str> = doc["paths"]
         .as_object()
         .unwrap()
@@ -133,7 +137,18 @@ fn operation_ids_are_unique() {
         .flat_map(|p| p.as_object().unwrap().values())
         .filter_map(|o| o.get("operationId")?.as_str())
         .collect();
-    assert!(ids.contains(&"createAppsV1NamespacedDeployment") && ids.contains(&"listCoreV1PodForAllNamespaces"));
+    // As upstream's clients call them.
+    for id in [
+        "createAppsV1NamespacedDeployment",
+        "listCoreV1PodForAllNamespaces",
+        "createRbacAuthorizationV1ClusterRole",
+        "readFlowcontrolApiserverV1FlowSchema",
+        "createStableExampleComV1NamespacedFoo",
+    ] {
+        assert!(ids.contains(&id), "{id}");
+    }
+    let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    assert_eq!(doc["paths"][path]["post"]["tags"], json!(["rbacAuthorization_v1"]));
     ids.sort_unstable();
     let twice: Vec<_> = ids.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
     assert_eq!(twice, Vec::<&str>::new());

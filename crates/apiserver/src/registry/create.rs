@@ -50,7 +50,7 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
             new["metadata"]["name"] = meta::names::generate_name(&base, &mut rand::rng()).into();
         }
         let name = text(&new, "name");
-        managed::track(call, &mut new, None, by, "");
+        managed::track(call, &mut new, None, by, "").await;
         let (uid, made) = (new["metadata"]["uid"].clone(), new["metadata"]["creationTimestamp"].clone());
         call.admit(Operation::Create, "", &name, &mut new, None, &options).await?;
         dedup_owners(&mut new, &mut call.warnings, true);

@@ -150,6 +150,7 @@ pub async fn delete_collection(mut call: Call<'_>, body: &Value) -> Result<(Answ
             audit: call.audit,
             told: call.told.clone(),
             internal: call.internal,
+            conversions: Default::default(),
         };
         match remove(&mut one, &name, &options).await {
             Ok(_) => {}

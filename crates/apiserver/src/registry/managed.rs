@@ -1,12 +1,15 @@
 //! Who owns which field: `metadata.managedFields` of every write.
 
 use super::{Call, Catalogue};
+use crate::custom::conversion;
 use crate::options::FieldValidation;
 use api::catalogue::Resource;
 use meta::apply::{Structure, View, Writer};
 use meta::schema::TypeId;
 use meta::status::Result;
+use parking_lot::Mutex;
 use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
 
 /// Of a manager's name.
 const NAME_BYTES_MAX: usize = 128;
@@ -33,19 +36,70 @@ fn structure<'a>(row: &'a Resource, subresource: &str) -> Structure<'a> {
     }
 }
 
-/// An object in another version of its kind, where that can be had without asking anybody.
-fn view<'a>(catalogue: &'a Catalogue, row: &Resource, version: &str, object: &Value) -> Option<View<'a>> {
+/// What webhooks made of objects, and what they have yet to be asked. The merge itself is pure: where it needs an
+/// object in a version that only a webhook can give, it goes on without, says so here, and is done again.
+#[derive(Default)]
+pub struct Conversions {
+    /// By version and object.
+    known: Mutex<HashMap<(String, String), Value>>,
+    asked: Mutex<Vec<(String, Value)>>,
+}
+
+impl Conversions {
+    fn get(&self, version: &str, object: &Value) -> Option<Value> {
+        let known = self.known.lock().get(&(version.to_string(), object.to_string())).cloned();
+        if known.is_none() {
+            self.asked.lock().push((version.to_string(), object.clone()));
+        }
+        known
+    }
+}
+
+/// Rounds of questions; each version that wrote is asked for in the first.
+const ROUNDS_MAX: usize = 8;
+
+/// Does `work`, again where it lacked an object in another version, until it had all that it needs.
+pub async fn answered<T>(call: &Call<'_>, mut work: impl FnMut() -> T) -> Result<T> {
+    for _ in 0..ROUNDS_MAX {
+        let done = work();
+        let asked = std::mem::take(&mut *call.conversions.asked.lock());
+        let Some(definition) = call.row.custom.as_ref().filter(|_| !asked.is_empty()) else { return Ok(done) };
+        let mut by_version: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for (version, object) in asked {
+            let objects = by_version.entry(version).or_default();
+            if !objects.contains(&object) {
+                objects.push(object);
+            }
+        }
+        for (version, objects) in by_version {
+            let (_, to) = meta::object::split_api_version(&version);
+            let made = conversion::convert(&call.registry.custom, definition, objects.clone(), to).await?;
+            let made = objects.iter().map(|o| (version.clone(), o.to_string())).zip(made);
+            call.conversions.known.lock().extend(made);
+        }
+    }
+    Ok(work())
+}
+
+/// An object in another version of its kind.
+fn view<'a>(
+    catalogue: &'a Catalogue,
+    conversions: &Conversions,
+    row: &Resource,
+    version: &str,
+    object: &Value,
+) -> Option<View<'a>> {
     let find = |api_version: &str| {
         let (group, version) = meta::object::split_api_version(api_version);
         catalogue.by_version(group, version, &row.plural).filter(|r| r.kind == row.kind)
     };
     let (from, to) = (find(meta::object::api_version(object))?, find(version)?);
-    if let Some(definition) = &to.custom
-        && definition.conversion != api::custom::Conversion::None
-    {
-        return None;
-    }
-    Some(View { types: &to.types, ty: to.type_id, object: api::convert::to(object, from, to) })
+    let by_webhook = to.custom.as_ref().is_some_and(|d| d.conversion != api::custom::Conversion::None);
+    let object = match by_webhook && from.version != to.version {
+        true => conversions.get(version, object)?,
+        false => api::convert::to(object, from, to),
+    };
+    Some(View { types: &to.types, ty: to.type_id, object })
 }
 
 /// Keys of map lists that have a default, so that an applied item without the key finds its partner.
@@ -70,16 +124,45 @@ fn manager(call: &Call<'_>) -> String {
 }
 
 /// Sets managedFields of an object that is about to be written.
-pub fn track(call: &Call<'_>, new: &mut Value, old: Option<&Value>, by: By, subresource: &str) {
+pub async fn track(call: &Call<'_>, new: &mut Value, old: Option<&Value>, by: By, subresource: &str) {
     if by == By::Apply {
         return;
     }
     let (manager, api_version) = (manager(call), call.row.api_version());
     let writer = Writer { manager: &manager, api_version: &api_version, subresource, now: jiff::Timestamp::now() };
-    let catalogue = call.registry.catalogue.load();
-    let convert = |version: &str, object: &Value| view(&catalogue, &call.row, version, object);
+    let catalogue = call.registry.catalogue.load_full();
+    let convert = |version: &str, object: &Value| view(&catalogue, &call.conversions, &call.row, version, object);
     let s = structure(&call.row, subresource).with_versions(&convert);
-    meta::apply::track_update(&s, old.unwrap_or(&Value::Null), new, &writer);
+    let old = old.unwrap_or(&Value::Null);
+    let by_webhook = call.row.custom.as_ref().is_some_and(|d| d.conversion != api::custom::Conversion::None);
+    if !by_webhook {
+        return meta::apply::track_update(&s, old, new, &writer);
+    }
+    let work = || {
+        let mut tracked = new.clone();
+        meta::apply::track_update(&s, old, &mut tracked, &writer);
+        tracked
+    };
+    match answered(call, work).await {
+        Ok(tracked) => *new = tracked,
+        // The write doesn't fail for it, as upstream; who owns what is no longer known.
+        Err(status) => {
+            tracing::warn!(error = status.message, resource = call.row.plural, "managed fields can't be converted");
+            meta::object::remove(new, &["metadata", "managedFields"]);
+        }
+    }
+}
+
+/// As [`track`], of a status that the server itself writes.
+pub fn track_own_status(row: &Resource, new: &mut Value, old: &Value) {
+    let api_version = row.api_version();
+    let writer = Writer {
+        manager: "kube-apiserver",
+        api_version: &api_version,
+        subresource: "status",
+        now: jiff::Timestamp::now(),
+    };
+    meta::apply::track_update(&structure(row, "status"), old, new, &writer);
 }
 
 /// Whether an applied configuration fits the structure of its kind.
@@ -92,7 +175,7 @@ pub fn apply(call: &Call<'_>, live: Option<&Value>, applied: &Value, subresource
     let (manager, api_version) = (manager(call), call.row.api_version());
     let writer = Writer { manager: &manager, api_version: &api_version, subresource, now: jiff::Timestamp::now() };
     let catalogue = call.registry.catalogue.load();
-    let convert = |version: &str, object: &Value| view(&catalogue, &call.row, version, object);
+    let convert = |version: &str, object: &Value| view(&catalogue, &call.conversions, &call.row, version, object);
     let s = structure(&call.row, subresource).with_versions(&convert);
     let force = call.options.force == Some(true);
     let merged = meta::apply::apply(&s, live.unwrap_or(&Value::Null), applied, &writer, force)?;

@@ -97,6 +97,8 @@ pub struct Call<'a> {
     pub told: Arc<Mutex<Vec<String>>>,
     /// A step of another request that was admitted already: admission isn't asked again.
     pub internal: bool,
+    /// What webhooks made of objects in other versions, for managed fields.
+    pub conversions: managed::Conversions,
 }
 
 /// What the engine answers.

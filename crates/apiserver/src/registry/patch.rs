@@ -222,7 +222,8 @@ async fn apply(mut call: Call<'_>, subresource: &str, name: &str, document: Docu
                 ),
             ));
         }
-        let first = managed::apply(&call, None, &applied, subresource)?;
+        let merge = || managed::apply(&call, None, &applied, subresource);
+        let first = managed::answered(&call, merge).await??;
         match create::insert(&mut call, first, managed::By::Apply).await {
             Err(s) if s.reason == "AlreadyExists" => continue,
             Err(s) => return Err(s),

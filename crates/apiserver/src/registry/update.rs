@@ -56,7 +56,7 @@ pub async fn write(
         give_way(lost).await;
         let entry = store.get(&key).ok_or_else(|| call.not_found(name))?;
         let old = call.see(&entry).await?.object();
-        let mut new = transform(call, &old)?;
+        let mut new = managed::answered(call, || transform(call, &old)).await??;
         check_preconditions(call, name, &new, &old, subresource)?;
         keep_server_owned(&mut new, &old);
         restrict_to_subresource(subresource, &mut new, &old);
@@ -66,7 +66,7 @@ pub async fn write(
         }
 
         // Ownership is of what the client asked for, before admission and the kind add to it.
-        managed::track(call, &mut new, Some(&old), by, subresource);
+        managed::track(call, &mut new, Some(&old), by, subresource).await;
         let options = call.write_options("UpdateOptions");
         admit(call, subresource, name, &mut new, &old, &options).await?;
         create::dedup_owners(&mut new, &mut call.warnings, true);
@@ -219,7 +219,7 @@ fn check_preconditions(call: &Call<'_>, name: &str, new: &Value, old: &Value, su
     let given = text(new, "resourceVersion");
     match parse_version(&given)? {
         None | Some(0) => {
-            if !row.strategy.allow_unconditional_update() && subresource.is_empty() {
+            if !row.strategy.allow_unconditional_update() && matches!(subresource, "" | "status") {
                 let mut errors = Errors::default();
                 errors.invalid(Path::new("metadata.resourceVersion"), 0, "must be specified for an update");
                 return Err(Status::invalid(&row.group, &row.kind, name, &errors));

@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 pub const GROUP: &str = "wardle.example.com";
 const ROOT: &str = "/apis/wardle.example.com/v1alpha1";
+/// A version that is published as older servers do: discovery by itself, OpenAPI v2 alone.
+const OLD_ROOT: &str = "/apis/wardle.example.com/v1beta1";
 
 #[derive(Default)]
 pub struct State {
@@ -145,6 +147,13 @@ pub async fn answer(mut request: Request<Incoming>, certificate: Option<Vec<u8>>
     }
     let groups: Vec<String> =
         request.headers().get_all("x-remote-group").iter().filter_map(|v| v.to_str().ok().map(String::from)).collect();
+    let uid = text("x-remote-uid");
+    let extra: Vec<String> = request
+        .headers()
+        .iter()
+        .filter_map(|(k, v)| Some(format!("{}={}", k.as_str().strip_prefix("x-remote-extra-")?, v.to_str().ok()?)))
+        .collect();
+    let extra = extra.join(" ");
     let path = request.uri().path().trim_end_matches('/').to_string();
     let accept = text("accept");
     if let Some(documents) = documents(&path, &accept) {
@@ -205,7 +214,8 @@ pub async fn answer(mut request: Request<Incoming>, certificate: Option<Vec<u8>>
             object["metadata"]["namespace"] = namespace.as_str().into();
             object["metadata"]["resourceVersion"] = revision.to_string().into();
             object["metadata"]["uid"] = format!("00000000-0000-0000-0000-{revision:012}").into();
-            object["metadata"]["annotations"] = json!({"created-by": user, "groups": groups.join(",")});
+            object["metadata"]["annotations"] =
+                json!({"created-by": user, "groups": groups.join(","), "uid": uid, "extra": extra});
             let Ok(mut all) = state.flunders.lock() else { return status(500, "InternalError", "poisoned") };
             all.insert((namespace, name), object.clone());
             json(201, &object)
@@ -256,6 +266,21 @@ fn documents(path: &str, accept: &str) -> Option<Response<Body>> {
         "x-kubernetes-group-version-kind": {"group": GROUP, "version": "v1alpha1", "kind": "Flunder"},
         "responses": {"201": {"description": "Created"}},
     });
+    let fleet = json!({
+        "type": "object", "description": "A fleet is many flunders.",
+        "properties": {
+            "apiVersion": {"type": "string"}, "kind": {"type": "string"},
+            "metadata": {"description": "Of the fleet.", "$ref": "#/definitions/com.example.wardle.v1beta1.Meta"},
+            "ships": {"type": "integer", "description": "How many it has."},
+        },
+        "x-kubernetes-group-version-kind": [{"group": GROUP, "version": "v1beta1", "kind": "Fleet"}],
+    });
+    let fleets = json!({"get": {
+        "operationId": "listWardleV1beta1NamespacedFleet", "produces": ["application/json"],
+        "x-kubernetes-action": "list", "x-kubernetes-group-version-kind": {"group": GROUP, "version": "v1beta1", "kind": "Fleet"},
+        "parameters": [{"name": "limit", "in": "query", "type": "integer"}],
+        "responses": {"200": {"description": "OK", "schema": {"$ref": "#/definitions/com.example.wardle.v1beta1.Fleet"}}},
+    }});
     let flunders = format!("{ROOT}/namespaces/{{namespace}}/flunders");
     let definition = "com.example.wardle.v1alpha1.Flunder";
     Some(match path {
@@ -279,6 +304,14 @@ fn documents(path: &str, accept: &str) -> Option<Response<Body>> {
                     "shortNames": ["fl"], "verbs": verbs}],
             }),
         ),
+        OLD_ROOT => json(
+            200,
+            &json!({
+                "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{GROUP}/v1beta1"),
+                "resources": [{"name": "fleets", "singularName": "fleet", "namespaced": true, "kind": "Fleet",
+                    "verbs": ["list"]}],
+            }),
+        ),
         "/openapi/v3" => json(
             200,
             &json!({"paths": {format!("apis/{GROUP}/v1alpha1"): {
@@ -296,10 +329,11 @@ fn documents(path: &str, accept: &str) -> Option<Response<Body>> {
             200,
             &json!({
                 "swagger": "2.0", "info": {"title": "wardle", "version": "1"},
-                "paths": {flunders: {"post": {
+                "paths": {format!("{OLD_ROOT}/namespaces/{{namespace}}/fleets"): fleets, flunders: {"post": {
                     "operationId": operation["operationId"], "responses": {"201": {
                         "description": "Created", "schema": {"$ref": format!("#/definitions/{definition}")}}}}}},
-                "definitions": {definition: schema},
+                "definitions": {definition: schema, "com.example.wardle.v1beta1.Fleet": fleet,
+                    "com.example.wardle.v1beta1.Meta": {"type": "object"}},
             }),
         ),
         _ => return None,

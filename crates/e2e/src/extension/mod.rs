@@ -1,4 +1,5 @@
-//! A server as users write them to extend a cluster: admission webhooks, an aggregated API, and pages behind proxies.
+//! A server as users write them to extend a cluster: admission and conversion webhooks, an aggregated API, and pages
+//! behind proxies.
 //!
 //! `e2e extension PORT DIR`: HTTPS with DIR/tls.crt and DIR/tls.key on PORT, plain HTTP on PORT+1. It runs as a process
 //! beside the cluster, and in pods whose image holds this very program. In a pod it learns from the cluster whom to
@@ -6,6 +7,7 @@
 
 pub mod aggregated;
 pub mod certificates;
+pub mod conversion;
 pub mod image;
 mod pages;
 mod webhooks;
@@ -105,6 +107,10 @@ async fn answer(request: Request<Incoming>, certificate: Option<Vec<u8>>, state:
     if path.starts_with("/webhook/") || path == "/reviews" {
         let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
         return webhooks::answer(&path, &body, &state.reviews).await;
+    }
+    if path == "/convert" {
+        let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+        return json(200, &conversion::convert(&serde_json::from_slice(&body).unwrap_or_default()));
     }
     pages::answer(request).await
 }

@@ -22,9 +22,23 @@ pub async fn answer(mut request: Request<Incoming>) -> Response<Body> {
         "/redirect" => redirect("/landed?by=redirect"),
         "/redirect-away" => redirect("https://elsewhere.test/x"),
         "/ticks" => ticks(),
+        "/page" => typed(200, "text/html; charset=utf-8", PAGE),
+        "/page.gz" => zipped(PAGE),
         "/teapot" => typed(418, "text/plain", "short and stout"),
         _ => echo(request).await,
     }
+}
+
+const PAGE: &str = "<!DOCTYPE html><link href=\"/style.css\"><a href='/there?x=1'>/there</a>\
+    <img src=near.png><a href=\"https://elsewhere.test/x\">away</a><script>'<a href=\"/no\">'</script>";
+
+fn zipped(text: &str) -> Response<Body> {
+    use std::io::Write;
+    let mut z = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let _ = z.write_all(text.as_bytes());
+    let mut r = typed(200, "text/html", z.finish().unwrap_or_default());
+    r.headers_mut().insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"));
+    r
 }
 
 fn redirect(to: &str) -> Response<Body> {

@@ -43,6 +43,7 @@ pub async fn answer(path: &str, body: &[u8], reviews: &Mutex<Vec<Value>>) -> Res
         }
         "/webhook/mutate-one" if object["data"]["mutation-start"] == "yes" => patch(mark("mutation-stage-1")),
         "/webhook/mutate-two" if object["data"]["mutation-stage-1"] == "yes" => patch(mark("mutation-stage-2")),
+        "/webhook/port" => patch(json!([{"op": "replace", "path": "/port", "value": "7"}])),
         "/webhook/mark" => patch(mark("marked")),
         "/webhook/mutate-pod" => patch(add(
             "/spec/initContainers",

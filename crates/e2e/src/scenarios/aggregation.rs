@@ -21,15 +21,19 @@ fn available(c: &Cluster, name: &str) -> Result<(String, String, String)> {
 }
 
 fn api_service(group: &str, namespace: &str, service: &str, port: u16, more: Value) -> Value {
+    version_service(group, "v1alpha1", namespace, service, port, more)
+}
+
+fn version_service(group: &str, version: &str, namespace: &str, service: &str, port: u16, more: Value) -> Value {
     let mut spec = json!({
-        "group": group, "version": "v1alpha1", "groupPriorityMinimum": 2000, "versionPriority": 200,
+        "group": group, "version": version, "groupPriorityMinimum": 2000, "versionPriority": 200,
         "service": {"namespace": namespace, "name": service, "port": port},
     });
     for (k, v) in more.as_object().into_iter().flatten() {
         spec[k] = v.clone();
     }
     json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
-        "metadata": {"name": format!("v1alpha1.{group}")}, "spec": spec})
+        "metadata": {"name": format!("{version}.{group}")}, "spec": spec})
 }
 
 pub fn own_groups(c: &Cluster) -> Result<()> {
@@ -165,12 +169,38 @@ pub fn extension_server(c: &Cluster) -> Result<()> {
     let name = format!("v1alpha1.{GROUP}");
     let service = api_service(GROUP, ns.name(), "hook", 443, json!({"caBundle": STANDARD.encode(&ca.cert_pem)}));
     c.apply(&service.to_string())?;
-    let done = used(c, &ns, &name);
-    let _ = c.kubectl(&["delete", "apiservice", &name]);
+    let old = format!("v1beta1.{GROUP}");
+    let bundle = json!({"caBundle": STANDARD.encode(&ca.cert_pem), "versionPriority": 100});
+    c.apply(&version_service(GROUP, "v1beta1", ns.name(), "hook", 443, bundle).to_string())?;
+    let done = published_as_v2(c, &old).and_then(|()| used(c, &ns, &name));
+    let _ = c.kubectl(&["delete", "apiservice", &name, &old]);
     let _ = c.kubectl(&["-n", "kube-system", "delete", "rolebinding", &reader]);
     let _ = c.kubectl(&["delete", "clusterrolebinding", &delegator]);
     done?;
     ns.delete()
+}
+
+/// A server that publishes OpenAPI v2 alone is in v3, too.
+fn published_as_v2(c: &Cluster, name: &str) -> Result<()> {
+    c.wait(Duration::from_secs(30), "the old version to be available", || Ok(available(c, name)?.0 == "True"))?;
+    let path = format!("apis/{GROUP}/v1beta1");
+    c.wait(Duration::from_secs(10), "it in OpenAPI v3", || {
+        Ok(c.kubectl(&["get", "--raw", "/openapi/v3"])?.contains(&format!("/openapi/v3/{path}?hash=")))
+    })?;
+    let index: Value = serde_json::from_str(&c.kubectl(&["get", "--raw", "/openapi/v3"])?)?;
+    let url = index["paths"][&path]["serverRelativeURL"].as_str().unwrap_or_default();
+    let v3: Value = serde_json::from_str(&c.kubectl(&["get", "--raw", url])?)?;
+    let get = &v3["paths"][format!("/{path}/namespaces/{{namespace}}/fleets")]["get"];
+    ensure!(
+        v3["openapi"] == "3.0.0"
+            && get["parameters"][0]["schema"]["type"] == "integer"
+            && get["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+                == "#/components/schemas/com.example.wardle.v1beta1.Fleet",
+        "{v3}"
+    );
+    let told = c.kubectl(&["explain", "fleets", &format!("--api-version={GROUP}/v1beta1")])?;
+    ensure!(told.contains("How many it has.") && told.contains("A fleet is many flunders."), "{told}");
+    Ok(())
 }
 
 fn used(c: &Cluster, ns: &Namespace<'_>, name: &str) -> Result<()> {
@@ -223,6 +253,22 @@ fn used(c: &Cluster, ns: &Namespace<'_>, name: &str) -> Result<()> {
     let by = &second["metadata"]["annotations"];
     ensure!(by["created-by"] == "jane" && by["groups"] == "sailors,system:authenticated", "{second}");
     ensure!(ns.must("get flunders -o name")?.lines().count() == 2, "list");
+    // All that is known of a user is told.
+    let path = format!("/apis/{GROUP}/v1alpha1/namespaces/{}/flunders", ns.name());
+    let third = c.access()?.inside(async |a| {
+        let head = [
+            ("impersonate-user", "jane"),
+            ("impersonate-group", "sailors"),
+            ("impersonate-uid", "u-7"),
+            ("impersonate-extra-example.com%2fship", "argo"),
+            ("x-remote-extra-forged", "yes"),
+            ("content-type", "application/json"),
+        ];
+        a.http1(&Who::Admin).await?.send("POST", &path, &head, flunder("third").to_string()).await
+    })?;
+    let by = &third.json()["metadata"]["annotations"];
+    ensure!(by["uid"] == "u-7" && by["extra"] == "example.com%2fship=argo", "{}: {}", third.code, third.text());
+    ns.must("delete flunder third")?;
 
     // Streams and upgrades pass.
     let path = format!("/apis/{GROUP}/v1alpha1/namespaces/{}/flunders", ns.name());
@@ -254,6 +300,18 @@ fn used(c: &Cluster, ns: &Namespace<'_>, name: &str) -> Result<()> {
     let d = ns.kubectl(&["get", "flunders"])?;
     ensure!(!d.ok && d.stderr.contains("unable to handle the request"), "{}", d.stderr);
     ns.must("scale deployment hook --replicas=1")?;
+    c.wait(Duration::from_secs(30), "it to be back", || Ok(available(c, name)?.0 == "True"))?;
+    ns.must("get flunders")?;
+    // So it is with its Service.
+    let service = ns.must("get service hook -o json")?;
+    ns.must("delete service hook")?;
+    c.wait(Duration::from_secs(10), "the Service to be missed", || Ok(available(c, name)?.1 == "ServiceNotFound"))?;
+    let mut service: Value = serde_json::from_str(&service)?;
+    for key in ["clusterIP", "clusterIPs"] {
+        service["spec"].as_object_mut().map(|s| s.remove(key));
+    }
+    service["metadata"] = json!({"name": "hook", "namespace": ns.name()});
+    c.apply(&service.to_string())?;
     c.wait(Duration::from_secs(30), "it to be back", || Ok(available(c, name)?.0 == "True"))?;
     ns.must("get flunders")?;
     Ok(())

@@ -1,16 +1,16 @@
 //! CustomResourceDefinitions and their objects, as clients and operators count on them.
 
+pub mod behaviour;
+pub mod conversion;
+pub mod lifecycle;
+pub mod openapi;
+
 use super::namespace::Namespace;
 use crate::cluster::Cluster;
 use crate::wire::{Access, Connection, PATIENCE, Reply, Who};
 use anyhow::{Context, Result, ensure};
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const JSON: &str = "application/json";
@@ -600,132 +600,6 @@ pub fn takes_its_objects_along(c: &Cluster) -> Result<()> {
         );
         crd.must("PATCH", &format!("{objects}/held"), MERGE, json!({"metadata": {"finalizers": null}})).await?;
         crd.end().await
-    })
-}
-
-/// A conversion webhook between v1 (`hostPort`) and v2 (`host` and `port`), which counts its calls.
-async fn converter(access: &Access, pki: &std::path::Path) -> Result<(u16, Arc<AtomicUsize>)> {
-    let _ = access;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let port = listener.local_addr()?.port();
-    // The API server's own certificate names 127.0.0.1.
-    let tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![CertificateDer::from_pem_file(pki.join("apiserver.crt"))?],
-            PrivateKeyDer::from_pem_file(pki.join("apiserver.key"))?,
-        )?;
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
-    let calls = Arc::new(AtomicUsize::new(0));
-    let count = calls.clone();
-    tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            let (acceptor, count) = (acceptor.clone(), count.clone());
-            tokio::spawn(async move {
-                let Ok(tls) = acceptor.accept(tcp).await else { return };
-                let service = hyper::service::service_fn(move |r: hyper::Request<hyper::body::Incoming>| {
-                    let count = count.clone();
-                    async move {
-                        count.fetch_add(1, Ordering::Relaxed);
-                        let body = r.into_body().collect().await?.to_bytes();
-                        let review: Value = serde_json::from_slice(&body).unwrap_or_default();
-                        let answer = convert(&review).to_string();
-                        Ok::<_, hyper::Error>(hyper::Response::new(Full::new(bytes::Bytes::from(answer))))
-                    }
-                });
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), service).await;
-            });
-        }
-    });
-    Ok((port, calls))
-}
-
-fn convert(review: &Value) -> Value {
-    let request = &review["request"];
-    let wanted = request["desiredAPIVersion"].as_str().unwrap_or("");
-    let mut failed = None;
-    let objects: Vec<Value> = request["objects"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|o| {
-            let mut o = o.clone();
-            o["apiVersion"] = wanted.into();
-            let Some(m) = o.as_object_mut() else { return o };
-            if wanted.ends_with("/v2") {
-                let text = m.remove("hostPort").and_then(|v| v.as_str().map(String::from)).unwrap_or_default();
-                if text == "fail" {
-                    failed = Some("the webhook refuses");
-                }
-                let (host, port) = text.split_once(':').unwrap_or((&text, ""));
-                m.insert("host".into(), host.into());
-                m.insert("port".into(), port.into());
-            } else {
-                let part = |v: Option<Value>| v.and_then(|v| v.as_str().map(String::from)).unwrap_or_default();
-                let (host, port) = (part(m.remove("host")), part(m.remove("port")));
-                m.insert("hostPort".into(), format!("{host}:{port}").into());
-            }
-            o
-        })
-        .collect();
-    let result = match failed {
-        Some(why) => json!({"status": "Failed", "message": why}),
-        None => json!({"status": "Success"}),
-    };
-    json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1",
-        "response": {"uid": request["uid"], "convertedObjects": objects, "result": result}})
-}
-
-/// Objects of mixed stored versions are read in one version by one call of the webhook.
-pub fn converts_by_webhook(c: &Cluster) -> Result<()> {
-    let pki = c.data_dir().join("pki");
-    with(c, "crd-convert", async |crd, access| {
-        let (port, calls) = converter(access, &pki).await?;
-        use base64::Engine;
-        let ca = base64::engine::general_purpose::STANDARD.encode(std::fs::read(pki.join("ca.crt"))?);
-        let text = json!({"type": "string"});
-        let v1 = version("v1", json!({"type": "object", "properties": {"hostPort": text}}));
-        let mut v2 = version("v2", json!({"type": "object", "properties": {"host": text, "port": text}}));
-        v2["selectableFields"] = json!([{"jsonPath": ".host"}]);
-        let mut body = crd.body(json!([v1.clone(), v2.clone()]));
-        body["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
-            "clientConfig": {"url": format!("https://127.0.0.1:{port}/convert"), "caBundle": ca}}});
-        crd.must("POST", CRDS, JSON, body).await?;
-        crd.make("v1", "one", json!({"hostPort": "a:1"})).await?;
-        ensure!(calls.load(Ordering::Relaxed) == 0, "v1 is stored as it is");
-        let two = crd.one("v2", "one").await?;
-        ensure!((&two["host"], &two["port"]) == (&json!("a"), &json!("1")), "{two}");
-        ensure!(two.get("hostPort").is_none() && two["apiVersion"] == format!("{}/v2", crd.group), "{two}");
-        // Written as v2 while v1 is stored; then v2 is.
-        crd.make("v2", "two", json!({"host": "b", "port": "2"})).await?;
-        ensure!(crd.one("v1", "two").await?["hostPort"] == "b:2", "converted on its way in");
-        let (mut v1, mut v2) = (v1, v2);
-        (v1["storage"], v2["storage"]) = (false.into(), true.into());
-        crd.redefine(json!({"spec": {"versions": [v1, v2]}})).await?;
-        crd.make("v1", "three", json!({"hostPort": "c:3"})).await?;
-        let before = calls.load(Ordering::Relaxed);
-        let path = crd.objects("v2");
-        let list = crd.get(&path).await?;
-        ensure!(calls.load(Ordering::Relaxed) == before + 1, "one call for a list");
-        let hosts: Vec<&str> =
-            list["items"].as_array().into_iter().flatten().filter_map(|i| i["host"].as_str()).collect();
-        ensure!(names(&list) == ["one", "three", "two"] && hosts == ["a", "c", "b"], "{list}");
-        let some = crd.get(&format!("{path}?fieldSelector=host%3Db")).await?;
-        ensure!(names(&some) == ["two"], "selected by a field that conversion makes: {some}");
-        let old = crd.objects("v1");
-        ensure!(names(&crd.get(&old).await?) == ["one", "three", "two"], "and as v1");
-        crd.must("PATCH", &format!("{old}/one"), MERGE, json!({"hostPort": "z:9"})).await?;
-        ensure!(crd.one("v2", "one").await?["host"] == "z", "patched as v1, read as v2");
-        let (code, message) =
-            crd.refused("POST", &old, JSON, crd.widget("v1", "bad", json!({"hostPort": "fail"}))).await?;
-        ensure!(
-            code == 500
-                && message.contains("conversion webhook for")
-                && message.contains("failed: the webhook refuses"),
-            "{code} {message}"
-        );
-        Ok(())
     })
 }
 

@@ -319,7 +319,77 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "custom resources/convert by webhook",
         on: On::Shared,
-        run: custom_resources::converts_by_webhook,
+        run: custom_resources::conversion::converts_by_webhook,
+    },
+    Scenario {
+        name: "custom resources/convert by webhook behind a Service",
+        on: On::Shared,
+        run: custom_resources::conversion::converts_behind_a_service,
+    },
+    Scenario {
+        name: "custom resources/admission in the version asked for",
+        on: On::Shared,
+        run: custom_resources::conversion::is_admitted_in_the_version_asked_for,
+    },
+    Scenario {
+        name: "custom resources/apply across versions",
+        on: On::Shared,
+        run: custom_resources::conversion::is_applied_across_versions,
+    },
+    Scenario {
+        name: "custom resources/OpenAPI of open kinds",
+        on: On::Shared,
+        run: custom_resources::openapi::open_kinds,
+    },
+    Scenario {
+        name: "custom resources/OpenAPI of several groups and kinds",
+        on: On::Shared,
+        run: custom_resources::openapi::groups_and_kinds,
+    },
+    Scenario {
+        name: "custom resources/definitions come and go ten times",
+        on: On::Shared,
+        run: custom_resources::lifecycle::come_and_go,
+    },
+    Scenario {
+        name: "custom resources/owners change their version",
+        on: On::Shared,
+        run: custom_resources::lifecycle::owners_change_version,
+    },
+    Scenario {
+        name: "custom resources/definitions say who wrote them",
+        on: On::Shared,
+        run: custom_resources::behaviour::definitions_say_who_wrote_them,
+    },
+    Scenario {
+        name: "custom resources/broken CA bundles",
+        on: On::Shared,
+        run: custom_resources::behaviour::broken_ca_bundles,
+    },
+    Scenario {
+        name: "custom resources/requests in all forms",
+        on: On::Shared,
+        run: custom_resources::behaviour::requests,
+    },
+    Scenario {
+        name: "custom resources/lists with keys",
+        on: On::Shared,
+        run: custom_resources::behaviour::lists_with_keys,
+    },
+    Scenario {
+        name: "custom resources/selectable fields",
+        on: On::Shared,
+        run: custom_resources::behaviour::selectable_fields,
+    },
+    Scenario {
+        name: "custom resources/readers outlive changes",
+        on: On::Shared,
+        run: custom_resources::behaviour::readers_outlive_changes,
+    },
+    Scenario {
+        name: "custom resources/scope changes",
+        on: On::Shared,
+        run: custom_resources::behaviour::scope_changes,
     },
     Scenario {
         name: "custom resources/owners, quotas, roles and namespaces",

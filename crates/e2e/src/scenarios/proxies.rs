@@ -79,6 +79,15 @@ pub fn pods_and_services(c: &Cluster) -> Result<()> {
                 let to = r.headers.get("location").and_then(|l| l.to_str().ok()).unwrap_or("").to_string();
                 ensure!(r.code == 302 && to == want, "{way}{path}: {} {to}", r.code);
             }
+            // Links in pages do, too; what looks like one in a script is text.
+            for page in ["page", "page.gz"] {
+                let r = h.send("GET", &format!("{way}/{page}"), &[("accept-encoding", "gzip")], "").await?;
+                let want = format!(
+                    "<!DOCTYPE html><link href=\"{way}/style.css\"><a href='{way}/there?x=1'>/there</a>\
+                     <img src=near.png><a href=\"https://elsewhere.test/x\">away</a><script>'<a href=\"/no\">'</script>"
+                );
+                ensure!(r.code == 200 && r.text() == want, "{way}/{page}: {} {}", r.code, r.text());
+            }
             let r = h.send("GET", &format!("{way}/teapot"), &[], "").await?;
             ensure!(r.code == 418 && r.text() == "short and stout", "{way}: {} {}", r.code, r.text());
             super::aggregation::upgrades(a, &format!("{way}/up")).await?;
