@@ -3,7 +3,7 @@
 
 use crate::accept::{self, Accept, Shape};
 use crate::audit::{Arrival, Record};
-use crate::authn::{Connection, User, impersonation};
+use crate::authn::{Connection, User, bearer, impersonation};
 use crate::authz::Authorizer;
 use crate::options::Options;
 use crate::registry::patch::PatchType;
@@ -158,7 +158,13 @@ async fn pass(
         }
     };
     let record = server.audit.begin(&arrival, &user)?;
-    notes.record.get_or_init(|| record);
+    let record = notes.record.get_or_init(|| record);
+    if record.is_on()
+        && let Some(token) = bearer::token_of(request.headers())
+        && let Some(why) = crate::tokens::stale(&token, jiff::Timestamp::now().as_second())
+    {
+        record.annotate("authentication.k8s.io/stale-token", why);
+    }
     let span = server.traces.request(&traced(&request, info, connection, audit_id, started), &user);
     let current = span.as_ref().and_then(traces::Span::current);
     *notes.span.lock() = span;

@@ -31,6 +31,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of a request's head, bytes; upstream's.
 const HEADERS_MAX: u32 = 1 << 20;
+/// Lines of an HTTP/1.1 request's head. Go counts none; a user's groups are a line each, behind a front proxy.
+const HEADER_LINES_MAX: usize = 1000;
 
 pub struct Server {
     pub registry: Registry,
@@ -101,6 +103,8 @@ impl Server {
                 connection(server, tls, peer, certificate, shutdown).await;
             });
         }
+        // Whoever comes now is refused, and not kept waiting for the end.
+        drop(listener);
         tasks.close();
         if tokio::time::timeout(DRAIN_TIMEOUT, tasks.wait()).await.is_err() {
             tracing::debug!("open connections were cut at shutdown");
@@ -144,6 +148,7 @@ async fn connection(
     builder
         .http1()
         .max_buf_size(HEADERS_MAX as usize)
+        .max_headers(HEADER_LINES_MAX)
         .timer(hyper_util::rt::TokioTimer::new())
         .header_read_timeout(Duration::from_secs(32));
     let conn = builder.serve_connection_with_upgrades(TokioIo::new(io), service);

@@ -42,12 +42,24 @@ pub enum Error {
     /// Another issuer's: some other authenticator may know it.
     #[error("token is from issuer {0:?}")]
     Issuer(String),
-    #[error("token has expired")]
+    #[error("service account token has expired")]
     Expired,
-    #[error("token is not valid yet")]
+    #[error("service account token is not valid yet")]
     NotYet,
-    #[error("token audiences {have:?} are not for {want:?}")]
+    /// The account, or what the token is bound to, is gone.
+    #[error("service account token has been invalidated")]
+    Invalidated,
+    /// They aren't as the token says.
+    #[error("{0}")]
+    Binding(String),
+    #[error("token audiences {} is invalid for the target audiences {}", quoted(.have), quoted(.want))]
     Audience { have: Vec<String>, want: Vec<String> },
+}
+
+/// As Go's `%q` shows a list.
+fn quoted(list: &[String]) -> String {
+    let all: Vec<String> = list.iter().map(|s| format!("{s:?}")).collect();
+    format!("[{}]", all.join(" "))
 }
 
 /// The payload of a service-account token. Source: "Managing Service Accounts", bound tokens.
@@ -448,6 +460,15 @@ pub fn check_times(claims: &Claims, now: i64) -> Result<(), Error> {
     Ok(())
 }
 
+/// What an auditor wants to know of a token that is good, but only because such tokens live longer than they should:
+/// its bearer doesn't read the file anew. `now` in Unix seconds.
+pub fn stale(token: &str, now: i64) -> Option<String> {
+    let payload = Token::parse(token).ok()?.payload;
+    let after = now - payload["kubernetes.io"]["warnafter"].as_i64()?;
+    let subject = payload["sub"].as_str()?;
+    (after > 0).then(|| format!("subject: {subject}, seconds after warning threshold: {after}"))
+}
+
 /// Looks up what the token shall be bound to, and checks that it fits the account.
 fn bind(reader: &Reader, namespace: &str, account: &str, bound: &Value, into: &mut Kubernetes) -> Result<(), Status> {
     if bound.is_null() {
@@ -610,6 +631,9 @@ mod tests {
         assert_eq!(c.kubernetes.pod, Some(Ref { name: "p".into(), uid: "pu".into() }));
         assert_eq!(c.kubernetes.node, Some(Ref { name: "n".into(), uid: "nu".into() }));
         assert_eq!(c.kubernetes.warnafter, Some(now.as_second() + 3607));
+        assert_eq!(stale(token, now.as_second() + 3607), None);
+        let told = "subject: system:serviceaccount:d:s, seconds after warning threshold: 3";
+        assert_eq!(stale(token, now.as_second() + 3610).as_deref(), Some(told));
         assert_eq!(c.exp - c.iat, 365 * 24 * 3600);
         assert_eq!(answer["status"]["expirationTimestamp"], "2026-01-01T01:00:07Z");
 

@@ -92,8 +92,9 @@ impl Authenticator for Bearer {
 /// The token that a request carries.
 pub fn token_of(headers: &http::HeaderMap) -> Option<String> {
     if let Some(value) = headers.get(http::header::AUTHORIZATION).and_then(|v| v.to_str().ok()) {
-        let (scheme, token) = value.trim().split_once(' ')?;
-        let token = token.trim();
+        // As upstream: one space, and nothing behind a second one is looked at.
+        let mut words = value.trim().splitn(3, ' ');
+        let (scheme, token) = (words.next()?, words.next()?);
         return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_string());
     }
     headers
@@ -114,7 +115,9 @@ mod tests {
     fn tokens_are_found_where_clients_put_them() {
         for (name, value, expected) in [
             ("authorization", "Bearer abc", Some("abc")),
-            ("authorization", "bearer  abc ", Some("abc")),
+            ("authorization", "bearer abc ", Some("abc")),
+            ("authorization", "Bearer abc def", Some("abc")),
+            ("authorization", "Bearer  abc", None),
             ("authorization", "Basic abc", None),
             ("authorization", "Bearer", None),
             ("sec-websocket-protocol", "v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.YWJj", Some("abc")),

@@ -98,16 +98,27 @@ impl ServiceAccountTokens {
         let mut seen = Vec::new();
         let mut settled = true;
         let mut check = |resource: &str, namespace: &str, wanted: &Ref| -> Result<(), Error> {
-            let object = self.reader.get("", resource, namespace, &wanted.name).ok_or(Error::Signature)?;
+            let object = self.reader.get("", resource, namespace, &wanted.name).ok_or_else(|| match resource {
+                "serviceaccounts" => Error::Binding(format!("serviceaccounts {:?} not found", wanted.name)),
+                _ => Error::Invalidated,
+            })?;
             let value = object.value();
-            if value["metadata"]["uid"] != wanted.uid.as_str() {
-                return Err(Error::Signature);
+            let uid = value["metadata"]["uid"].as_str().unwrap_or_default();
+            if uid != wanted.uid {
+                let claim = wanted.uid.as_str();
+                return Err(Error::Binding(match resource {
+                    "serviceaccounts" => format!("service account UID ({uid}) does not match claim ({claim})"),
+                    _ => {
+                        let kind = resource.trim_end_matches('s');
+                        format!("{kind} UID ({uid}) does not match service account {kind} ref claim ({claim})")
+                    }
+                }));
             }
             if let Some(at) = value["metadata"]["deletionTimestamp"].as_str() {
                 settled = false;
                 let at = at.parse::<jiff::Timestamp>().map_or(0, |t| t.as_second());
                 if at + DELETION_GRACE_SECONDS < now {
-                    return Err(Error::Expired);
+                    return Err(Error::Invalidated);
                 }
             }
             seen.push((key("", resource, namespace, &wanted.name), object.0.mod_revision));
@@ -213,7 +224,12 @@ mod tests {
             assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("JTI="));
             assert_eq!(audiences, ["https://k"]);
         }
-        assert!(matches!(a.authenticate_token(&vault, &[]).await, TokenOutcome::Invalid(_)));
+        let invalid = async |token: &str| match a.authenticate_token(token, &[]).await {
+            TokenOutcome::Invalid(why) => why,
+            other => panic!("{other:?}"),
+        };
+        let foreign = "token audiences [\"vault\"] is invalid for the target audiences [\"https://k\"]";
+        assert_eq!(invalid(&vault).await, foreign);
         let for_vault = a.authenticate_token(&vault, &["vault".to_string()]).await;
         assert!(matches!(for_vault, TokenOutcome::Authenticated { .. }));
         assert_eq!(a.authenticate_token("not.a.token", &[]).await, TokenOutcome::Skip);
@@ -224,12 +240,12 @@ mod tests {
         assert!(matches!(a.authenticate_token(token, &[]).await, TokenOutcome::Authenticated { .. }));
         dying["metadata"]["deletionTimestamp"] = "2020-01-01T00:00:00Z".into();
         put(&r, &dying).await;
-        assert!(matches!(a.authenticate_token(token, &[]).await, TokenOutcome::Invalid(_)));
+        assert_eq!(invalid(token).await, "service account token has been invalidated");
 
         let mut reborn = pod.clone();
         reborn["metadata"]["uid"] = "pu2".into();
         put(&r, &reborn).await;
-        assert!(matches!(a.authenticate_token(token, &[]).await, TokenOutcome::Invalid(_)));
+        assert_eq!(invalid(token).await, "pod UID (pu2) does not match service account pod ref claim (pu)");
         put(&r, &pod).await;
         assert!(matches!(a.authenticate_token(token, &[]).await, TokenOutcome::Authenticated { .. }));
         remove(&r, &pod).await;

@@ -108,6 +108,19 @@ pub fn people_act_as_others(c: &Cluster) -> Result<()> {
     let said = c.kubectl_fails(&["get", "--raw", "/api", "--as-group=dev"])?;
     ensure!(said.contains("without impersonating a user"), "{said}");
 
+    // Of many groups, each in a header of its own.
+    let groups: Vec<String> = (0..300).map(|i| format!("group-{i}")).collect();
+    c.access()?.inside(async |access| {
+        let mut headers: Vec<(&str, &str)> = groups.iter().map(|g| ("impersonate-group", g.as_str())).collect();
+        headers.extend([("impersonate-user", "jane"), ("content-type", "application/json")]);
+        for mut api in [access.http1(&Who::Admin).await?, access.http2(&Who::Admin).await?] {
+            let r = api.send("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &headers, "{}").await?;
+            let told = r.json()["status"]["userInfo"]["groups"].as_array().map(Vec::len);
+            ensure!(r.code == 201 && told == Some(301), "{} {told:?}", r.code);
+        }
+        Ok(())
+    })?;
+
     // Who may act as jane may not act as anybody, in her groups, or with her other properties.
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": ns.name()},
     "rules": [

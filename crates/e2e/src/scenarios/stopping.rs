@@ -41,14 +41,17 @@ pub fn open_requests_are_finished(c: &Cluster) -> Result<()> {
         // Long enough for the command to have begun.
         tokio::time::sleep(Duration::from_millis(1500)).await;
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGTERM)?;
-        // The delay is over then, and the server drains.
-        tokio::time::sleep(Duration::from_millis(3500)).await;
+        // After the delay the server drains: nobody new is let in.
+        let began = Instant::now();
+        while access.tcp().await.is_ok() {
+            ensure!(began.elapsed() < Duration::from_secs(10), "a draining server takes connections");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        ensure!(began.elapsed() > Duration::from_millis(2500), "it didn't wait: {:?}", began.elapsed());
         slow.write_all(rest.as_bytes()).await?;
         let mut answer = [0u8; 12];
         tokio::time::timeout(Duration::from_secs(5), slow.read_exact(&mut answer)).await.context("no answer")??;
         ensure!(&answer == b"HTTP/1.1 201", "{}", String::from_utf8_lossy(&answer));
-        // Nobody new is let in meanwhile.
-        ensure!(access.tcp().await.is_err(), "a draining server takes connections");
         Ok(())
     })?;
     let d = exec.wait_with_output()?;
