@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Types: `str bool i32 i64 f64 bytes any`, special ones (`quantity`, `time`, …), names of structs, each
-//! possibly after `[]` or `map:`. Flags: `r` required, `p` Go pointer, `o` omitempty, `k` retainKeys,
+//! possibly after `[]` or `map:`. Flags: `r` required, `p` Go pointer, `o` omitempty, `k` retainKeys, `s` patches replace,
 //! `w` the innermost list is wrapped in a message of its own in protobuf (`ExtraValue`, `Verbs`), `-` none.
 
 use meta::schema::{Field, List, Shape, Struct, Topology, Type, TypeId, Types};
@@ -283,6 +283,7 @@ fn parse(types: &str, resources: &str) -> Result<Facts, String> {
                     omitempty: flags.contains('o'),
                     proto: proto.parse().map_err(|_| format!("bad number in: {line}"))?,
                     retain_keys: flags.contains('k'),
+                    patch_replaces: flags.contains('s'),
                 }))
             }
             _ => return Err(format!("not a field: {line}")),

@@ -133,6 +133,8 @@ class Facts:
             extra.append("merge=" + spec.get("merge_key", ""))
         if "retainKeys" in patch:
             f += "k"
+        if "replace" in patch:
+            f += "s"
         return " ".join([" " + name, ty, f or "-", str(num)] + extra)
 
     def struct(self, name, fields=None, required=()):

@@ -87,6 +87,8 @@ pub struct Field {
     pub proto: u32,
     /// `retainKeys` patch strategy of a struct field (for example Deployment's `strategy`).
     pub retain_keys: bool,
+    /// `replace` patch strategy: strategic merge replaces the field's map as a whole (a PodDisruptionBudget's `selector`).
+    pub patch_replaces: bool,
 }
 
 #[derive(Debug, Clone)]

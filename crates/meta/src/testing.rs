@@ -78,6 +78,50 @@ pub fn deployment() -> (Types, TypeId) {
     (t, root)
 }
 
+/// A type that has every patch strategy and every topology, and itself within most: lists that merge by name (`items`,
+/// `kept`), by two keys (`ports`) or replace (`rows`), lists of scalars that merge (`tags`) or replace (`notes`), maps, a
+/// map that patches replace (`whole`), one that is one unit (`unit`), and what has no schema (`free`).
+pub fn item() -> (Types, TypeId) {
+    let mut t = Types::default();
+    let text = scalar(&mut t, Shape::String);
+    let int = scalar(&mut t, Shape::Int64);
+    let map = scalar(&mut t, Shape::Map { value: text, atomic: false });
+    let tags = list(&mut t, int, Topology::Set, true, None);
+    let notes = list(&mut t, int, Topology::Atomic, false, None);
+    let unit = scalar(&mut t, Shape::Map { value: text, atomic: true });
+    let free = scalar(&mut t, Shape::Any);
+    let port = structure(&mut t, "Port", &[("port", int), ("protocol", text), ("name", text)]);
+    let by_port = Topology::Map { keys: vec!["port".into(), "protocol".into()] };
+    let ports = list(&mut t, port, by_port, true, Some("port"));
+    let root = t.push(Type { name: "Item".into(), shape: Shape::Struct(Struct::default()) });
+    let by_name = || Topology::Map { keys: vec!["name".into()] };
+    let items = list(&mut t, root, by_name(), true, Some("name"));
+    let rows = list(&mut t, root, Topology::Atomic, false, None);
+    let fields = [
+        ("name", text),
+        ("value", text),
+        ("other", text),
+        ("items", items),
+        ("kept", items),
+        ("rows", rows),
+        ("tags", tags),
+        ("notes", notes),
+        ("map", map),
+        ("whole", map),
+        ("unit", unit),
+        ("free", free),
+        ("ports", ports),
+        ("child", root),
+    ];
+    let made = structure(&mut t, "", &fields);
+    if let Shape::Struct(s) = &mut t.types[made.0 as usize].shape {
+        // As in a custom resource: nothing is implied where nothing is written.
+        s.fields.iter_mut().for_each(|f| (f.pointer, f.proto) = (true, 0));
+    }
+    t.types[root.0 as usize].shape = t.types[made.0 as usize].shape.clone();
+    (t, root)
+}
+
 fn scalar(t: &mut Types, shape: Shape) -> TypeId {
     t.push(Type { name: String::new(), shape })
 }
@@ -100,6 +144,7 @@ fn structure(t: &mut Types, name: &str, fields: &[(&str, TypeId)]) -> TypeId {
             omitempty: true,
             proto: i as u32 + 1,
             retain_keys: *name == "strategy",
+            patch_replaces: *name == "whole",
         });
     }
     t.push(Type { name: name.to_string(), shape: Shape::Struct(s) })

@@ -64,6 +64,10 @@ impl DecodeError {
 
 /// Decodes request bytes against a type.
 pub fn decode(types: &Types, ty: TypeId, bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    leniently(bytes, |bytes| decode_text(types, ty, bytes))
+}
+
+fn decode_text(types: &Types, ty: TypeId, bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let mut cx = Cx::new(types);
     let mut de = serde_json::Deserializer::from_slice(bytes);
     let result = Seed { cx: &mut cx, ty }.deserialize(&mut de).and_then(|v| de.end().map(|()| v));
@@ -72,6 +76,49 @@ pub fn decode(types: &Types, ty: TypeId, bytes: &[u8]) -> Result<Decoded, Decode
 
 /// A document of any form (a patch), with the problems of [`Decoded`]: keys that occur twice.
 pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
+    leniently(bytes, parse_text)
+}
+
+/// As Go reads text: bytes that are no UTF-8 and halves of surrogate pairs become U+FFFD. Rare, so it is looked for
+/// only where the strict parser has failed.
+fn leniently<T>(bytes: &[u8], read: impl Fn(&[u8]) -> Result<T, DecodeError>) -> Result<T, DecodeError> {
+    match read(bytes) {
+        Err(DecodeError::Syntax(why)) => match well_formed(bytes) {
+            Some(text) => read(text.as_bytes()),
+            None => Err(DecodeError::Syntax(why)),
+        },
+        other => other,
+    }
+}
+
+/// The text with replacement characters; `None` where it needs none.
+fn well_formed(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let unit = |at: usize| -> Option<u16> {
+        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let (mut out, mut from, mut at) = (String::new(), 0, 0);
+    while let Some(escape) = text[at..].find('\\') {
+        at += escape;
+        match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => at += 12,
+            (Some(0xd800..=0xdfff), _) => {
+                out.push_str(&text[from..at]);
+                out.push('\u{fffd}');
+                at += 6;
+                from = at;
+            }
+            // The escaped character may be a backslash itself.
+            _ => at += 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
+        }
+    }
+    let changed = from > 0 || matches!(text, std::borrow::Cow::Owned(_));
+    out.push_str(&text[from..]);
+    changed.then_some(out)
+}
+
+fn parse_text(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     let none = Types::default();
     let mut cx = Cx::new(&none);
     let mut de = serde_json::Deserializer::from_slice(bytes);

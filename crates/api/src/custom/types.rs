@@ -124,5 +124,6 @@ fn add(s: &mut Struct, name: &str, ty: TypeId, required: bool) {
         omitempty: true,
         proto: 0,
         retain_keys: false,
+        patch_replaces: false,
     });
 }

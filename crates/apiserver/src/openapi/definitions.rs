@@ -286,13 +286,16 @@ impl Definitions {
 
     fn field(&mut self, types: &Types, f: &Field) -> Value {
         let mut out = self.schema(types, f.ty, false);
-        if f.retain_keys {
+        if f.retain_keys || f.patch_replaces {
             if out.get("$ref").is_some() && self.flavor == Flavor::V3 {
                 // Nothing may stand beside a reference in v3.
                 out = json!({"allOf": [out]});
             }
-            let strategy =
-                if out["x-kubernetes-patch-strategy"] == "merge" { "merge,retainKeys" } else { "retainKeys" };
+            let strategy = match (f.patch_replaces, out["x-kubernetes-patch-strategy"] == "merge") {
+                (true, _) => "replace",
+                (_, true) => "merge,retainKeys",
+                _ => "retainKeys",
+            };
             out["x-kubernetes-patch-strategy"] = strategy.into();
         }
         out

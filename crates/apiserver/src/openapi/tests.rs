@@ -23,6 +23,7 @@ fn custom(schema: Option<Value>) -> Arc<Resource> {
         omitempty: false,
         proto: 0,
         retain_keys: false,
+        patch_replaces: false,
     };
     let root = types.push(Type {
         name: String::new(),

@@ -6,8 +6,8 @@ use crate::schema::List;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The difference of two objects. A field is in at most one of the sets; what appears or goes brings its parents
-/// that appear or go with it.
+/// The difference of two objects. A field is in at most one of the sets (but for an item that gets a duplicate, or
+/// loses its last); what appears or goes brings its parents that appear or go with it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
     pub added: Set,
@@ -155,14 +155,23 @@ impl Walk<'_, '_> {
                 self.below(elem.clone(), Node::Typed(list.item), x.first().copied(), y.first().copied());
                 continue;
             }
-            // Duplicates, which old objects may have: all items of one identity are one unit.
+            // Duplicates, which old objects may have: all items of one identity are one unit, without parts.
             let path = Path(self.path.clone()).join(elem.clone());
-            if x.is_empty() {
-                self.out.added.insert(&path.0);
-            } else if y.is_empty() {
-                self.out.removed.insert(&path.0);
-            } else if x.len() != y.len() || !x.iter().zip(y).all(|(a, b)| value_eq(a, b)) {
-                self.out.modified.insert(&path.0);
+            match (x, y) {
+                ([one], _) => {
+                    self.below(elem.clone(), Node::Typed(list.item), Some(one), None);
+                    self.out.added.insert(&path.0);
+                }
+                (_, [one]) => {
+                    self.below(elem.clone(), Node::Typed(list.item), None, Some(one));
+                    self.out.removed.insert(&path.0);
+                }
+                ([], _) => self.out.added.insert(&path.0),
+                (_, []) => self.out.removed.insert(&path.0),
+                _ if x.len() != y.len() || !x.iter().zip(y).all(|(a, b)| value_eq(a, b)) => {
+                    self.out.modified.insert(&path.0);
+                }
+                _ => {}
             }
         }
         true

@@ -4,6 +4,7 @@ use super::compare::value_eq;
 use super::managed::{Managed, Manager, Operation, Versioned};
 use super::paths::Elem;
 use super::prune::prune;
+use super::schema_change::reconciled;
 use super::structure::{Form, Node, Structure};
 use super::track::{Changes, disown, strip};
 use super::validate::field_set;
@@ -48,7 +49,7 @@ pub fn merge(
     let reset = s.reset_set();
     let me = Manager::new(writer.manager, Operation::Apply, "", writer.subresource);
     let set = field_set(s, &applied).map_err(|why| untyped(&applied, &why))?.recursive_difference(&reset);
-    let mut managed = managed.clone();
+    let mut managed = reconciled(s, writer.api_version, &live, managed);
     let last = managed.0.insert(me.clone(), Versioned { set, api_version: writer.api_version.to_string(), time: None });
 
     let merged = value(s, s.root(), Some(&live), Some(&applied)).unwrap_or(Value::Null);

@@ -13,10 +13,13 @@ mod managed;
 mod merge;
 mod paths;
 mod prune;
+mod schema_change;
 mod structure;
 mod track;
 mod validate;
 
+#[cfg(test)]
+mod stories;
 #[cfg(test)]
 mod tests;
 

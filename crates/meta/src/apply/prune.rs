@@ -5,6 +5,7 @@ use super::paths::{Elem, Set};
 use super::structure::{Form, Node, Structure};
 use super::validate::field_set_lenient;
 use crate::object;
+use crate::schema::Shape;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -51,10 +52,14 @@ fn is_of(object: &Value, version: &str) -> bool {
     own.is_empty() || own == version
 }
 
-/// The value without the members of `set`. Containers that this empties stay with `keep_empty`, else they go, too:
-/// they go while we find out what is left, and stay when all that goes is named, because then somebody owns them.
+/// The value without the members of `set`. Containers that this empties stay (see [`emptied`]) with `keep_empty`, else
+/// they go, too: they go while we find out what is left, and stay when all that goes is named, because then somebody
+/// owns them.
 fn remove(s: &Structure, value: &Value, set: &Set, keep_empty: bool) -> Value {
-    remove_below(s, s.root(), value, set, keep_empty).unwrap_or_else(|| Value::Object(Map::new()))
+    match remove_below(s, s.root(), value, set, keep_empty) {
+        None | Some(Value::Null) => Value::Object(Map::new()),
+        Some(left) => left,
+    }
 }
 
 fn remove_below(s: &Structure, node: Node, value: &Value, set: &Set, keep_empty: bool) -> Option<Value> {
@@ -67,7 +72,7 @@ fn remove_below(s: &Structure, node: Node, value: &Value, set: &Set, keep_empty:
                     Some((name.clone(), keep_item(s, s.below(node, &elem), &elem, v, set, keep_empty)?))
                 })
                 .collect();
-            (keep_empty || !left.is_empty()).then_some(Value::Object(left))
+            if left.is_empty() { keep_empty.then(|| emptied(s, node)) } else { Some(Value::Object(left)) }
         }
         (Form::List(list), Value::Array(items)) if !items.is_empty() => {
             let left: Vec<Value> = items
@@ -77,9 +82,20 @@ fn remove_below(s: &Structure, node: Node, value: &Value, set: &Set, keep_empty:
                     Err(_) => Some(item.clone()),
                 })
                 .collect();
-            (keep_empty || !left.is_empty()).then_some(Value::Array(left))
+            if left.is_empty() { keep_empty.then_some(Value::Null) } else { Some(Value::Array(left)) }
         }
         _ => Some(value.clone()),
+    }
+}
+
+/// A container that lost all it held is null, but for a struct of Go's, which can't be.
+fn emptied(s: &Structure, node: Node) -> Value {
+    match node {
+        Node::Typed(ty) => match s.types.shape(ty) {
+            Shape::Struct(st) if st.fields.iter().any(|f| f.proto != 0) => Value::Object(Map::new()),
+            _ => Value::Null,
+        },
+        Node::Deduced => Value::Null,
     }
 }
 

@@ -328,6 +328,7 @@ mod versions {
                     omitempty: true,
                     proto: 0,
                     retain_keys: false,
+                    patch_replaces: false,
                 });
             }
             types.push(Type { name: String::new(), shape: Shape::Struct(s) })

@@ -5,6 +5,7 @@ use super::last_applied;
 use super::managed::{self, Managed, Manager, Operation, Versioned};
 use super::merge::merge;
 use super::paths::{Elem, Set};
+use super::schema_change::reconciled;
 use super::structure::Structure;
 use super::{Failure, Writer};
 use crate::object::{self, get_str};
@@ -54,8 +55,8 @@ pub fn update(s: &Structure, old: &Value, new: &Value, managed: &Managed, writer
     } else {
         old
     };
-    let changes = Changes::new(s, writer.api_version, old, new, managed);
-    let mut managed = managed.clone();
+    let mut managed = reconciled(s, writer.api_version, old, managed);
+    let changes = Changes::new(s, writer.api_version, old, new, &managed);
     disown(&mut managed, &changes, None);
 
     let mine = strip(&changes.touched(writer.api_version));

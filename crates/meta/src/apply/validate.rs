@@ -90,6 +90,7 @@ impl Walk<'_, '_> {
 
     fn items(&mut self, list: &List, items: &[Value]) {
         let mut seen: BTreeSet<Elem> = BTreeSet::new();
+        let doubles = if self.strict { BTreeSet::new() } else { self.doubles(list, items) };
         for (i, item) in items.iter().enumerate() {
             let elem = match self.s.identify(list, item) {
                 Ok(elem) => elem,
@@ -102,11 +103,21 @@ impl Walk<'_, '_> {
                 self.fault(format_args!("duplicate entries for key {elem}"));
                 continue;
             }
+            let double = doubles.contains(&elem);
             self.path.0.push(elem);
-            self.value(Node::Typed(list.item), item);
+            if !double {
+                self.value(Node::Typed(list.item), item);
+            }
             self.set.insert(&self.path.0);
             self.path.0.pop();
         }
+    }
+
+    /// Identities that several items have: they are one unit, without parts.
+    fn doubles(&self, list: &List, items: &[Value]) -> BTreeSet<Elem> {
+        let mut seen = BTreeSet::new();
+        let ids = items.iter().filter_map(|item| self.s.identify(list, item).ok());
+        ids.filter(|id| !seen.insert(id.clone())).collect()
     }
 
     fn check_leaf(&mut self, node: Node, value: &Value) {

@@ -1,8 +1,8 @@
-//! JSON patch (RFC 6902), with upstream's liberties: negative array positions count from the end, and testing an
-//! absent value for null succeeds.
+//! JSON patch (RFC 6902), with the liberties that upstream's library takes and that clients have come to rely on:
+//! negative array positions count from the end, a member of a map that isn't there can be replaced, copied (it is
+//! null) and found to be null, and a value that is left out is null. No crate does just this.
 
 use crate::status::{Details, Result, Status};
-use json_patch::PatchOperation;
 use serde_json::Value;
 
 /// Upstream's limit on operations of one patch.
@@ -66,56 +66,135 @@ fn weigh(value: &Value, levels: usize, budget: &mut usize) -> Option<()> {
 }
 
 fn one(doc: &mut Value, operation: &Value, left: &mut Budget) -> Option<()> {
-    let mut operation = operation.clone();
-    for pointer in ["path", "from"] {
-        if let Some(Value::String(text)) = operation.get_mut(pointer) {
-            *text = from_the_end(doc, text);
+    let text = |member: &str| operation.get(member).and_then(Value::as_str);
+    let value = || operation.get("value").cloned().unwrap_or(Value::Null);
+    let path = text("path")?;
+    match text("op")? {
+        "add" => add(doc, path, value()),
+        "remove" => remove(doc, path).map(|_| ()),
+        "replace" => replace(doc, path, value()),
+        "test" => test(doc, path, operation.get("value")),
+        "move" => {
+            let moved = remove(doc, text("from")?)?;
+            weigh(&moved, levels_below(path)?, &mut left.moved)?;
+            add(doc, path, moved)
         }
+        "copy" => {
+            let (parent, name) = parent(doc, text("from")?)?;
+            let copied = get(parent, &name)?.cloned().unwrap_or(Value::Null);
+            weigh(&copied, levels_below(path)?, &mut left.copied)?;
+            add(doc, path, copied)
+        }
+        _ => None,
     }
-    if operation.get("op")? == "test" && operation.get("value").is_none_or(Value::is_null) {
-        let at = doc.pointer(operation.get("path")?.as_str()?);
-        return at.is_none_or(Value::is_null).then_some(());
-    }
-    let depth = operation.get("path").and_then(Value::as_str).map_or(0, |p| p.split('/').count());
-    let levels = DEPTH_MAX.checked_sub(depth)?;
-    let source = operation.get("from").and_then(Value::as_str).and_then(|from| doc.pointer(from));
-    match (operation.get("op").and_then(Value::as_str), source) {
-        (Some("copy"), Some(v)) => weigh(v, levels, &mut left.copied)?,
-        (Some("move"), Some(v)) => weigh(v, levels, &mut left.moved)?,
-        _ => {}
-    }
-    let operation: PatchOperation = serde_json::from_value(operation).ok()?;
-    json_patch::patch(doc, &[operation]).ok()
 }
 
-/// The pointer with negative array positions counted out.
-fn from_the_end(doc: &Value, pointer: &str) -> String {
-    let mut at = Some(doc);
-    let mut out = String::new();
-    for (i, token) in pointer.split('/').enumerate() {
-        if i == 0 {
-            out.push_str(token);
-            continue;
-        }
-        let name = token.replace("~1", "/").replace("~0", "~");
-        let token = match (at, name.strip_prefix('-').and_then(|n| n.parse::<usize>().ok())) {
-            (Some(Value::Array(items)), Some(back)) if back <= items.len() => (items.len() - back).to_string(),
-            _ => token.to_string(),
-        };
+/// How deep what is put there may be.
+fn levels_below(path: &str) -> Option<usize> {
+    DEPTH_MAX.checked_sub(path.split('/').count())
+}
+
+/// What holds the value that a pointer names, and the value's name in it. The document itself is in nothing.
+fn parent<'a>(doc: &'a mut Value, pointer: &str) -> Option<(&'a mut Value, String)> {
+    let (above, name) = pointer.rsplit_once('/')?;
+    let mut at = doc;
+    for token in above.split('/').skip(1) {
+        let name = unescaped(token);
         at = match at {
-            Some(Value::Object(map)) => map.get(&name),
-            Some(Value::Array(items)) => token.parse::<usize>().ok().and_then(|i| items.get(i)),
-            _ => None,
+            Value::Object(map) => map.get_mut(&name)?,
+            Value::Array(items) => {
+                let i = position(&name, items.len())?;
+                items.get_mut(i)?
+            }
+            _ => return None,
         };
-        out.push('/');
-        out.push_str(&token);
     }
-    out
+    (at.is_object() || at.is_array()).then(|| (at, unescaped(name)))
+}
+
+fn unescaped(token: &str) -> String {
+    token.replace("~1", "/").replace("~0", "~")
+}
+
+/// An array's position among `len`; negative ones count from the end.
+fn position(name: &str, len: usize) -> Option<usize> {
+    let i: i64 = name.parse().ok()?;
+    if i < 0 { len.checked_sub(usize::try_from(i.unsigned_abs()).ok()?) } else { usize::try_from(i).ok() }
+}
+
+/// The member of that name: none of a map is no fault, but a position that an array doesn't have is.
+fn get<'a>(parent: &'a Value, name: &str) -> Option<Option<&'a Value>> {
+    match parent {
+        Value::Object(map) => Some(map.get(name)),
+        Value::Array(items) => items.get(position(name, items.len())?).map(Some),
+        _ => None,
+    }
+}
+
+fn add(doc: &mut Value, path: &str, value: Value) -> Option<()> {
+    let (parent, name) = parent(doc, path)?;
+    match parent {
+        Value::Object(map) => {
+            map.insert(name, value);
+        }
+        Value::Array(items) if name == "-" => items.push(value),
+        Value::Array(items) => {
+            // The end is a place, too: -1 is behind the last.
+            let i = position(&name, items.len() + 1).filter(|i| *i <= items.len())?;
+            items.insert(i, value);
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn remove(doc: &mut Value, path: &str) -> Option<Value> {
+    let (parent, name) = parent(doc, path)?;
+    match parent {
+        Value::Object(map) => map.remove(&name),
+        Value::Array(items) => {
+            let i = position(&name, items.len()).filter(|i| *i < items.len())?;
+            Some(items.remove(i))
+        }
+        _ => None,
+    }
+}
+
+fn replace(doc: &mut Value, path: &str, value: Value) -> Option<()> {
+    if path.is_empty() {
+        // A document is a map or a list.
+        (value.is_object() || value.is_array()).then(|| *doc = value)?;
+        return Some(());
+    }
+    let (parent, name) = parent(doc, path)?;
+    match parent {
+        Value::Object(map) => {
+            map.insert(name, value);
+        }
+        Value::Array(items) => {
+            let i = position(&name, items.len())?;
+            *items.get_mut(i)? = value;
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn test(doc: &mut Value, path: &str, want: Option<&Value>) -> Option<()> {
+    let got = if path.is_empty() {
+        Some(&*doc)
+    } else {
+        let (parent, name) = parent(doc, path)?;
+        get(parent, &name)?
+    };
+    (got.unwrap_or(&Value::Null) == want.unwrap_or(&Value::Null)).then_some(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{json_object, json_value};
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[test]
@@ -137,26 +216,211 @@ mod tests {
         assert!(apply(&doc, &some.into()).is_ok());
     }
 
-    #[test]
-    fn operations() {
-        let doc = json!({"a": [1, 2, 3], "m": {"x/y": 1}});
-        for (patch, want) in [
-            (json!([{"op": "add", "path": "/a/-", "value": 4}]), Ok(json!({"a": [1, 2, 3, 4], "m": {"x/y": 1}}))),
-            (json!([{"op": "replace", "path": "/a/-1", "value": 9}]), Ok(json!({"a": [1, 2, 9], "m": {"x/y": 1}}))),
-            (json!([{"op": "remove", "path": "/m/x~1y"}]), Ok(json!({"a": [1, 2, 3], "m": {}}))),
-            (json!([{"op": "move", "from": "/m", "path": "/n"}]), Ok(json!({"a": [1, 2, 3], "n": {"x/y": 1}}))),
-            (json!([{"op": "test", "path": "/a/0", "value": 1}]), Ok(doc.clone())),
-            (json!([{"op": "test", "path": "/none", "value": null}]), Ok(doc.clone())),
-            (json!([{"op": "test", "path": "/a/0", "value": 2}]), Err(422)),
-            (json!([{"op": "test", "path": "/a/0", "value": null}]), Err(422)),
-            (json!([{"op": "remove", "path": "/none"}]), Err(422)),
-            (json!([{"op": "replace", "path": "/none", "value": 1}]), Err(422)),
-            (json!([{"op": "add", "path": "/x/y", "value": 1}]), Err(422)),
-            (json!([{"op": "odd", "path": "/a"}]), Err(422)),
-            (json!({}), Err(400)),
-            (json!(vec![json!({"op": "test", "path": "/z"}); 10_001]), Err(413)),
-        ] {
-            assert_eq!(apply(&doc, &patch).map_err(|s| s.code), want);
+    /// In order: the document, the patch, what comes out (`Null`: 422).
+    fn check(rows: &[(Value, Value, Value)]) {
+        for (doc, patch, want) in rows {
+            let got = apply(doc, patch);
+            match want {
+                Value::Null => assert_eq!(got.map_err(|s| s.code), Err(422), "{doc} + {patch}"),
+                want => assert_eq!(got.as_ref(), Ok(want), "{doc} + {patch}"),
+            }
         }
+    }
+
+    /// The appendix of RFC 6902, by its sections.
+    #[test]
+    fn rfc_6902_examples() {
+        let (a, q) = (json!({"foo": "bar"}), json!({"baz": "qux"}));
+        check(&[
+            (a.clone(), json!([{"op": "add", "path": "/baz", "value": "qux"}]), json!({"baz": "qux", "foo": "bar"})),
+            (
+                json!({"foo": ["bar", "baz"]}),
+                json!([{"op": "add", "path": "/foo/1", "value": "qux"}]),
+                json!({"foo": ["bar", "qux", "baz"]}),
+            ),
+            (json!({"baz": "qux", "foo": "bar"}), json!([{"op": "remove", "path": "/baz"}]), a.clone()),
+            (
+                json!({"foo": ["bar", "qux", "baz"]}),
+                json!([{"op": "remove", "path": "/foo/1"}]),
+                json!({"foo": ["bar", "baz"]}),
+            ),
+            (
+                json!({"baz": "qux", "foo": "bar"}),
+                json!([{"op": "replace", "path": "/baz", "value": "boo"}]),
+                json!({"baz": "boo", "foo": "bar"}),
+            ),
+            (
+                json!({"foo": {"bar": "baz", "waldo": "fred"}, "qux": {"corge": "grault"}}),
+                json!([{"op": "move", "from": "/foo/waldo", "path": "/qux/thud"}]),
+                json!({"foo": {"bar": "baz"}, "qux": {"corge": "grault", "thud": "fred"}}),
+            ),
+            (
+                json!({"foo": ["all", "grass", "cows", "eat"]}),
+                json!([{"op": "move", "from": "/foo/1", "path": "/foo/3"}]),
+                json!({"foo": ["all", "cows", "eat", "grass"]}),
+            ),
+            (
+                json!({"baz": "qux", "foo": ["a", 2, "c"]}),
+                json!([{"op": "test", "path": "/baz", "value": "qux"}, {"op": "test", "path": "/foo/1", "value": 2}]),
+                json!({"baz": "qux", "foo": ["a", 2, "c"]}),
+            ),
+            (q.clone(), json!([{"op": "test", "path": "/baz", "value": "bar"}]), Value::Null),
+            (
+                a.clone(),
+                json!([{"op": "add", "path": "/child", "value": {"grandchild": {}}}]),
+                json!({"foo": "bar", "child": {"grandchild": {}}}),
+            ),
+            (
+                a.clone(),
+                json!([{"op": "add", "path": "/baz", "value": "qux", "xyz": 123}]),
+                json!({"foo": "bar", "baz": "qux"}),
+            ),
+            (a, json!([{"op": "add", "path": "/baz/bat", "value": "qux"}]), Value::Null),
+            (
+                json!({"/": 9, "~1": 10}),
+                json!([{"op": "test", "path": "/~01", "value": 10}]),
+                json!({"/": 9, "~1": 10}),
+            ),
+            (json!({"/": 9, "~1": 10}), json!([{"op": "test", "path": "/~01", "value": "10"}]), Value::Null),
+            (
+                json!({"foo": ["bar"]}),
+                json!([{"op": "add", "path": "/foo/-", "value": ["abc", "def"]}]),
+                json!({"foo": ["bar", ["abc", "def"]]}),
+            ),
+        ]);
+    }
+
+    /// Where upstream's library goes beyond the RFC, and where it stops.
+    #[test]
+    fn upstreams_liberties() {
+        let doc = json!({"a": [1, 2, 3], "m": {"x/y": 1, "n": null}});
+        let one = |op: Value| Value::Array(vec![op]);
+        let with_a = |items: Value| json!({"a": items, "m": doc["m"]});
+        let with_m = |m: Value| json!({"a": doc["a"], "m": m});
+        check(&[
+            // Positions.
+            (doc.clone(), one(json!({"op": "add", "path": "/a/-1", "value": 4})), with_a(json!([1, 2, 3, 4]))),
+            (doc.clone(), one(json!({"op": "add", "path": "/a/-4", "value": 0})), with_a(json!([0, 1, 2, 3]))),
+            (doc.clone(), one(json!({"op": "add", "path": "/a/-5", "value": 0})), Value::Null),
+            (doc.clone(), one(json!({"op": "add", "path": "/a/3", "value": 4})), with_a(json!([1, 2, 3, 4]))),
+            (doc.clone(), one(json!({"op": "add", "path": "/a/4", "value": 4})), Value::Null),
+            (doc.clone(), one(json!({"op": "add", "path": "/a/x", "value": 4})), Value::Null),
+            (doc.clone(), one(json!({"op": "replace", "path": "/a/-1", "value": 9})), with_a(json!([1, 2, 9]))),
+            (doc.clone(), one(json!({"op": "replace", "path": "/a/3", "value": 9})), Value::Null),
+            (doc.clone(), one(json!({"op": "replace", "path": "/a/-", "value": 9})), Value::Null),
+            (doc.clone(), one(json!({"op": "remove", "path": "/a/-3"})), with_a(json!([2, 3]))),
+            (doc.clone(), one(json!({"op": "remove", "path": "/a/-4"})), Value::Null),
+            (doc.clone(), one(json!({"op": "move", "from": "/a/0", "path": "/a/-1"})), with_a(json!([2, 3, 1]))),
+            (doc.clone(), one(json!({"op": "move", "from": "/a/0", "path": "/a/3"})), Value::Null),
+            (doc.clone(), one(json!({"op": "copy", "from": "/a/0", "path": "/a/6666666666"})), Value::Null),
+            // Members that aren't there.
+            (
+                doc.clone(),
+                one(json!({"op": "replace", "path": "/m/z", "value": 1})),
+                with_m(json!({"x/y": 1, "n": null, "z": 1})),
+            ),
+            (doc.clone(), one(json!({"op": "replace", "path": "/z/z", "value": 1})), Value::Null),
+            (doc.clone(), one(json!({"op": "copy", "from": "/m/z", "path": "/m/n"})), doc.clone()),
+            (doc.clone(), one(json!({"op": "move", "from": "/m/z", "path": "/m/n"})), Value::Null),
+            (doc.clone(), one(json!({"op": "remove", "path": "/m/z"})), Value::Null),
+            (doc.clone(), one(json!({"op": "remove", "path": "/m/n"})), with_m(json!({"x/y": 1}))),
+            (doc.clone(), one(json!({"op": "remove", "path": "/m/x~1y"})), with_m(json!({"n": null}))),
+            // Tests.
+            (doc.clone(), one(json!({"op": "test", "path": "/m/z", "value": null})), doc.clone()),
+            (doc.clone(), one(json!({"op": "test", "path": "/m/z"})), doc.clone()),
+            (doc.clone(), one(json!({"op": "test", "path": "/m/n"})), doc.clone()),
+            (doc.clone(), one(json!({"op": "test", "path": "/m/z", "value": 42})), Value::Null),
+            (doc.clone(), one(json!({"op": "test", "path": "/m"})), Value::Null),
+            (doc.clone(), one(json!({"op": "test", "path": "/a", "value": null})), Value::Null),
+            (doc.clone(), one(json!({"op": "test", "path": "/a/3", "value": null})), Value::Null),
+            (doc.clone(), one(json!({"op": "test", "path": "/a/0/b", "value": null})), Value::Null),
+            // The whole document.
+            (doc.clone(), one(json!({"op": "test", "path": "", "value": doc.clone()})), doc.clone()),
+            (doc.clone(), one(json!({"op": "replace", "path": "", "value": {"b": 1}})), json!({"b": 1})),
+            (doc.clone(), one(json!({"op": "replace", "path": "", "value": 1})), Value::Null),
+            (doc.clone(), one(json!({"op": "add", "path": "", "value": {}})), Value::Null),
+            // Values left out are null, and what lies in itself is copied before.
+            (doc.clone(), one(json!({"op": "add", "path": "/m", "other": 1})), json!({"a": [1, 2, 3], "m": null})),
+            (json!({"f": ["b"]}), one(json!({"op": "copy", "from": "/f", "path": "/f/0"})), json!({"f": [["b"], "b"]})),
+            (doc.clone(), one(json!({"op": "move", "from": "/m", "path": "/m/n"})), Value::Null),
+            // What is no operation.
+            (doc.clone(), one(json!({"op": "odd", "path": "/a"})), Value::Null),
+            (doc.clone(), one(json!({"op": null, "path": ""})), Value::Null),
+            (doc.clone(), one(json!({"op": "add", "path": null})), Value::Null),
+            (doc.clone(), one(json!({"op": "add", "value": 1})), Value::Null),
+            (doc.clone(), one(json!({"op": "copy", "path": "/a/0"})), Value::Null),
+            (doc.clone(), json!([1]), Value::Null),
+            (doc.clone(), json!([]), doc.clone()),
+            // One that fails undoes those before.
+            (doc.clone(), json!([{"op": "remove", "path": "/a"}, {"op": "remove", "path": "/a"}]), Value::Null),
+        ]);
+    }
+
+    #[test]
+    fn what_is_no_patch() {
+        for (patch, code) in [(json!({}), 400), (json!(vec![json!({"op": "test", "path": "/z"}); 10_001]), 413)] {
+            assert_eq!(apply(&json!({}), &patch).map_err(|s| s.code), Err(code));
+        }
+    }
+
+    /// The operations that make `to` of `from`, as a client would write them.
+    fn diff(from: &Value, to: &Value, at: &str, out: &mut Vec<Value>) {
+        let escaped = |name: &str| name.replace('~', "~0").replace('/', "~1");
+        match (from, to) {
+            (a, b) if a == b => {}
+            (Value::Object(a), Value::Object(b)) => {
+                for name in a.keys().filter(|n| !b.contains_key(*n)) {
+                    out.push(json!({"op": "remove", "path": format!("{at}/{}", escaped(name))}));
+                }
+                for (name, new) in b {
+                    let path = format!("{at}/{}", escaped(name));
+                    match a.get(name) {
+                        Some(old) => diff(old, new, &path, out),
+                        None => out.push(json!({"op": "add", "path": path, "value": new})),
+                    }
+                }
+            }
+            (Value::Array(a), Value::Array(b)) => {
+                for (i, (old, new)) in a.iter().zip(b).enumerate() {
+                    diff(old, new, &format!("{at}/{i}"), out);
+                }
+                out.extend(a.iter().skip(b.len()).map(|_| json!({"op": "remove", "path": format!("{at}/-1")})));
+                out.extend(b.iter().skip(a.len()).map(|v| json!({"op": "add", "path": format!("{at}/-"), "value": v})));
+            }
+            (_, new) => out.push(json!({"op": "replace", "path": at, "value": new})),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_diff_reproduces_its_target(a in json_object(), b in json_object()) {
+            let mut operations = Vec::new();
+            diff(&a, &b, "", &mut operations);
+            prop_assert_eq!(apply(&a, &Value::Array(operations)), Ok(b));
+        }
+
+        /// A patch either does all that it says or nothing, and never panics.
+        #[test]
+        fn any_operations(doc in json_object(), operations in prop::collection::vec(operation(), 0..6)) {
+            let got = apply(&doc, &Value::Array(operations.clone()));
+            if let Err(status) = got {
+                prop_assert_eq!(status.code, 422);
+            } else {
+                let prefix = apply(&doc, &Value::Array(operations[..operations.len() / 2].to_vec()));
+                let rest = prefix.and_then(|p| apply(&p, &Value::Array(operations[operations.len() / 2..].to_vec())));
+                prop_assert_eq!(got, rest);
+            }
+        }
+    }
+
+    fn operation() -> impl Strategy<Value = Value> {
+        let pointer = || "(/([a-d]|-?[0-2]|-)){0,3}";
+        ("add|remove|replace|test|move|copy|odd", pointer(), pointer(), prop::option::of(json_value())).prop_map(
+            |(op, path, from, value)| {
+                let mut out = json!({"op": op, "path": path, "from": from});
+                value.into_iter().for_each(|v| out["value"] = v);
+                out
+            },
+        )
     }
 }

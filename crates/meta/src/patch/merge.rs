@@ -1,4 +1,6 @@
 //! JSON merge patch (RFC 7386): maps merge, null deletes, everything else replaces.
+//!
+//! As upstream's library does it, nulls go from maps inside new lists, too; the RFC would keep them.
 
 use crate::status::{Result, Status};
 use serde_json::{Map, Value};
@@ -15,7 +17,8 @@ pub fn apply(original: &Value, patch: &Value) -> Result<Value> {
 
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
-        *target = patch.clone();
+        // A list in place of a map stays as it is sent.
+        *target = if target.is_object() { patch.clone() } else { without_nulls(patch) };
         return;
     };
     if !target.is_object() {
@@ -30,6 +33,17 @@ fn merge(target: &mut Value, patch: &Value) {
         } else {
             merge(target.entry(name.as_str()).or_insert(Value::Null), value);
         }
+    }
+}
+
+/// Without the nulls of maps. Those that are items of lists stay.
+fn without_nulls(v: &Value) -> Value {
+    match v {
+        Value::Object(map) => {
+            map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), without_nulls(v))).collect()
+        }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
     }
 }
 
@@ -78,6 +92,11 @@ mod tests {
             (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
             (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
             (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
+            (json!({"a": "foo"}), json!({"b": [{"c": null}, null]}), json!({"a": "foo", "b": [{}, null]})),
+            (json!({"a": [1]}), json!({"a": [{"b": null, "c": [{"d": null}]}]}), json!({"a": [{"c": [{}]}]})),
+            (json!({"a": {"b": 1}}), json!({"a": [{"c": null}]}), json!({"a": [{"c": null}]})),
+            (json!({"a": null}), json!({"a": {"b": null, "c": 1}}), json!({"a": {"c": 1}})),
+            (json!({"a": {"b": {"c": 1}}}), json!({"a": {"b": {}}}), json!({"a": {"b": {"c": 1}}})),
         ] {
             assert_eq!(apply(&original, &patch), Ok(want), "{original} + {patch}");
         }

@@ -211,6 +211,7 @@ fn custom_types_keep_or_drop_what_their_schema_does_not_know() {
                 omitempty: false,
                 proto: 0,
                 retain_keys: false,
+                patch_replaces: false,
             })
             .collect();
         let by_name = fields.iter().enumerate().map(|(i, f)| (f.name.clone(), i as u32)).collect();
@@ -225,4 +226,25 @@ fn custom_types_keep_or_drop_what_their_schema_does_not_know() {
     let got = decode(&types, open, body).unwrap();
     assert_eq!(got.value, json!({"a":"","b":{"c":2},"any":{"x":[1.0]}}));
     assert_eq!((got.unknown, got.duplicates), (vec![], vec!["b.c".to_string(), "any.x".to_string()]));
+}
+
+#[test]
+fn text_is_read_as_go_reads_it() {
+    for (bytes, want) in [
+        (&b"[\"a\xffb\"]"[..], "a\u{fffd}b"),
+        (b"[\"\xc3\xa4\"]", "\u{e4}"),
+        (b"[\"\\u0000\"]", "\0"),
+        (b"[\"\\ud83d\\ude00\"]", "\u{1f600}"),
+        (b"[\"\\ud83d\\ud83d\\ude00\"]", "\u{fffd}\u{1f600}"),
+        (b"[\"\\ud800\"]", "\u{fffd}"),
+        (b"[\"\\udc00x\"]", "\u{fffd}x"),
+        (b"[\"\\ud800\\u0041\"]", "\u{fffd}A"),
+        (b"[\"\\\\ud800\"]", "\\ud800"),
+        (b"[\"\xff\\\\\\ud800\"]", "\u{fffd}\\\u{fffd}"),
+    ] {
+        assert_eq!(parse(bytes).unwrap().0, json!([want]), "{}", String::from_utf8_lossy(bytes));
+    }
+    for bad in [&b"[\"\\ud8\"]"[..], b"\xff", b"[\"\\ud800]", b"[\"\\x\"]"] {
+        assert!(matches!(parse(bad), Err(DecodeError::Syntax(_))), "{}", String::from_utf8_lossy(bad));
+    }
 }
