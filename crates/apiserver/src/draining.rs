@@ -103,7 +103,8 @@ impl<G> HttpBody for Ending<G> {
 /// A request body of which whatever the server left unread is read and dropped, within bounds.
 ///
 /// HTTP/2 resets a stream whose body isn't read to its end, and peers that are sent many resets (or that cause many)
-/// take the other side for hostile: about a thousand per connection end it with ENHANCE_YOUR_CALM.
+/// take the other side for hostile: about a thousand per connection end it with ENHANCE_YOUR_CALM. HTTP/1.1 ends the
+/// connection itself, and with it the next request that a client has sent already.
 pub struct Tidy(Option<Body>);
 
 impl Tidy {

@@ -228,7 +228,7 @@ pub fn invalid(kind: &str, errors: Errors) -> Result<()> {
 }
 
 /// Go's bool parameters: present without a value is true, and so is all that isn't plainly false.
-fn flag(v: &str) -> bool {
+pub(crate) fn flag(v: &str) -> bool {
     !matches!(v.to_ascii_lowercase().as_str(), "false" | "0")
 }
 

@@ -2,7 +2,7 @@
 
 use crate::request_info::RequestInfo;
 use crate::server::Server;
-use crate::{discovery, openapi, respond};
+use crate::{accept, discovery, openapi, respond};
 use axum::body::Body;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use meta::status::{Result, Status};
@@ -20,9 +20,15 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
     let path = info.path.trim_end_matches('/');
     let header =
         |name: header::HeaderName| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_string();
-    let accept = header(header::ACCEPT);
+    let wanted = header(header::ACCEPT);
     let gzip = header(header::ACCEPT_ENCODING).contains("gzip");
     let query = request.uri().query().unwrap_or("");
+    let told = |value: &Value| -> Result<Response<Body>> {
+        let mut a = accept::negotiate(Some(&wanted), accept::Endpoint::BARE)?;
+        let asked = crate::options::Options::parse(query).ok().and_then(|o| o.pretty);
+        a.pretty |= accept::is_pretty(asked, &header(header::USER_AGENT));
+        Ok(respond::value_response(200, value, &a))
+    };
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
     match segments.as_slice() {
         [] => Ok(respond::json(200, &json!({"paths": index(server)}))),
@@ -48,24 +54,24 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
             let keys = respond::bytes(200, "application/jwk-set+json", server.tokens.jwks().to_string().into());
             Ok(kept_for(server.tokens.keys_age_seconds_max(), keys))
         }
-        ["api" | "apis"] if discovery::wants_aggregated(&accept).is_some() => {
-            aggregated(server, segments[0], &accept, &request, gzip)
+        ["api" | "apis"] if discovery::wants_aggregated(&wanted).is_some() => {
+            aggregated(server, segments[0], &wanted, &request, gzip)
         }
-        ["api"] => Ok(respond::json(200, &discovery::api_versions(&server.advertised))),
-        ["api", version] => group_version(server, "", version),
+        ["api"] => told(&discovery::api_versions(&server.advertised)),
+        ["api", version] => told(&group_version(server, "", version)?),
         ["apis"] => {
             let mut list = discovery::group_list(&rows(server));
             server.aggregator.add_groups(&mut list);
-            Ok(respond::json(200, &list))
+            told(&list)
         }
         ["apis", group] => {
             let ours = discovery::group(&rows(server), group);
-            server.aggregator.add_to_group(group, ours).map(|v| respond::json(200, &v)).ok_or_else(missing)
+            told(&server.aggregator.add_to_group(group, ours).ok_or_else(missing)?)
         }
-        ["apis", group, version] => group_version(server, group, version),
+        ["apis", group, version] => told(&group_version(server, group, version)?),
         ["openapi", "v2"] => {
             let others = server.aggregator.v2_parts();
-            openapi::v2(&server.openapi, &rows(server), &accept, &others).map(|d| document(d, &request, gzip))
+            openapi::v2(&server.openapi, &rows(server), &wanted, &others).map(|d| document(d, &request, gzip))
         }
         ["openapi", "v3"] => {
             let mut index = openapi::v3_index(&server.openapi, &rows(server));
@@ -77,7 +83,7 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
             }
             Ok(document(index, &request, gzip))
         }
-        ["openapi", "v3", rest @ ..] => openapi::v3(&server.openapi, &rows(server), &rest.join("/"), &accept)
+        ["openapi", "v3", rest @ ..] => openapi::v3(&server.openapi, &rows(server), &rest.join("/"), &wanted)
             .or_else(|| server.aggregator.v3(&rest.join("/")))
             .map(|d| document(d, &request, gzip))
             .ok_or_else(missing),
@@ -101,8 +107,8 @@ fn rows(server: &Server) -> Vec<Arc<api::catalogue::Resource>> {
     server.registry.catalogue.load().rows.clone()
 }
 
-fn group_version(server: &Server, group: &str, version: &str) -> Result<Response<Body>> {
-    discovery::resource_list(&rows(server), group, version).map(|v| respond::json(200, &v)).ok_or_else(missing)
+fn group_version(server: &Server, group: &str, version: &str) -> Result<Value> {
+    discovery::resource_list(&rows(server), group, version).ok_or_else(missing)
 }
 
 fn aggregated(

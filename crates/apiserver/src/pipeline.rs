@@ -92,6 +92,11 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     };
     warnings::write(response.headers_mut(), std::mem::take(&mut *notes.warnings.lock()));
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    if response.status() == http::StatusCode::METHOD_NOT_ALLOWED
+        && let Ok(methods) = HeaderValue::try_from(allowed_methods(server, &info))
+    {
+        response.headers_mut().entry(header::ALLOW).or_insert(methods);
+    }
     if let Some(uids) = notes.uids.get() {
         uids.tell(response.headers_mut());
     }
@@ -218,14 +223,17 @@ async fn admitted(
     let row = catalogue.find(&info.group, &info.version, &info.resource).ok_or_else(not_served)?;
     if row.namespaced
         && info.namespace.is_empty()
-        && !matches!(info.verb.as_str(), "list" | "watch" | "deletecollection")
+        && !matches!(info.verb.as_str(), "list" | "watch")
         && !is_review(&row)
     {
+        // All namespaces together can be read, and nothing else.
+        let readable = info.name.is_empty() && row.custom.is_none() && row.has_verb("list");
+        return Err(if readable { not_allowed() } else { not_served() });
+    }
+    if !row.namespaced && info.within_namespace {
         return Err(not_served());
     }
-    if !row.namespaced && !info.namespace.is_empty() && row.plural != "namespaces" {
-        return Err(not_served());
-    }
+    check_segment(&info.name)?;
     let options = Options::parse(request.uri().query().unwrap_or(""))?;
     let watch = info.verb == "watch";
     let endpoint =
@@ -290,8 +298,7 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
             s.message = format!("{verb} not allowed while custom resource definition is terminating");
             return Err(s);
         }
-        let shown = if request.method() == Method::HEAD { "get" } else { verb.as_str() };
-        return Err(Status::method_not_supported(&row.group, &row.plural, shown));
+        return Err(unsupported(&row, &row.plural, &verb));
     }
     let misplaced = match verb.as_str() {
         "create" => !call.info.name.is_empty(),
@@ -299,11 +306,7 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
         _ => false,
     };
     if misplaced {
-        return Err(Status::new(
-            405,
-            "MethodNotAllowed",
-            "the server does not allow this method on the requested resource",
-        ));
+        return Err(not_allowed());
     }
     let content_type = content_type(&request);
     let (answer, warnings) = match verb.as_str() {
@@ -345,7 +348,7 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
                 delete::delete_collection(call, &options).await?
             }
         }
-        other => return Err(Status::method_not_supported(&row.group, &row.plural, other)),
+        other => return Err(unsupported(&row, &row.plural, other)),
     };
     Ok(Outcome::Answer(answer, warnings))
 }
@@ -370,8 +373,65 @@ async fn delete_options(call: &mut Call<'_>, content_type: &str, request: Reques
         return Ok(Value::Null);
     }
     let options = subresources::decode_as(call, "apimachinery.pkg.apis.meta.v1.DeleteOptions", content_type, &bytes)?;
+    if !matches!(options["kind"].as_str(), None | Some("" | "DeleteOptions")) {
+        return Err(Status::bad_request("decoded object cannot be converted to DeleteOptions"));
+    }
     call.audit.request_object(&options);
     Ok(options)
+}
+
+/// 400 for names that no object can have, because keys are made of them.
+fn check_segment(name: &str) -> Result<()> {
+    let why = match name {
+        "." | ".." => format!("may not be '{name}'"),
+        _ => {
+            let bad: Vec<String> =
+                ["/", "%"].iter().filter(|c| name.contains(**c)).map(|c| format!("may not contain '{c}'")).collect();
+            bad.join(";")
+        }
+    };
+    if why.is_empty() {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!("Name parameter invalid: {name:?}: {why}")))
+}
+
+/// What a resource doesn't take. Custom resources say so in words of their own, as in upstream.
+pub(crate) fn unsupported(row: &api::catalogue::Resource, resource: &str, verb: &str) -> Status {
+    match row.custom {
+        Some(_) => Status::method_not_supported(&row.group, resource, verb),
+        None => not_allowed(),
+    }
+}
+
+/// The methods that the path of a refused one takes, for `Allow`.
+fn allowed_methods(server: &Server, info: &RequestInfo) -> String {
+    const METHODS: [(&str, &[&str]); 5] = [
+        ("GET", &["get", "list"]),
+        ("PUT", &["update"]),
+        ("POST", &["create"]),
+        ("PATCH", &["patch"]),
+        ("DELETE", &["delete", "deletecollection"]),
+    ];
+    let catalogue = server.registry.catalogue.load();
+    let Some(row) = catalogue.find(&info.group, &info.version, &info.resource).filter(|_| info.is_resource) else {
+        return "GET".to_string();
+    };
+    let sub = row.subresource(&info.subresource);
+    let of_all = row.namespaced && !info.within_namespace;
+    let takes = |verb: &str| {
+        let one = matches!(verb, "get" | "update" | "patch" | "delete");
+        match (&sub, info.subresource.is_empty()) {
+            (Some(s), false) => s.verbs.iter().any(|v| *v == verb),
+            _ => row.has_verb(verb) && one != info.name.is_empty() && (!of_all || verb == "list"),
+        }
+    };
+    let methods: Vec<&str> = METHODS.iter().filter(|(_, verbs)| verbs.iter().any(|v| takes(v))).map(|m| m.0).collect();
+    methods.join(", ")
+}
+
+fn not_allowed() -> Status {
+    Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 }
 
 fn not_served() -> Status {

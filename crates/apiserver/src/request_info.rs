@@ -13,6 +13,8 @@ pub struct RequestInfo {
     pub version: String,
     /// Empty for cluster scope. For requests on a Namespace object itself, that namespace.
     pub namespace: String,
+    /// Whether the path leads through a namespace to what it holds.
+    pub within_namespace: bool,
     pub resource: String,
     pub subresource: String,
     pub name: String,
@@ -54,6 +56,7 @@ impl RequestInfo {
             // `namespaces/NAME/status` and `/finalize` are subresources of the Namespace itself.
             if segments.len() > 2 && !(segments.len() == 3 && matches!(segments[2].as_str(), "status" | "finalize")) {
                 segments.drain(..2);
+                info.within_namespace = true;
             }
         }
         let mut it = segments.into_iter();
@@ -62,10 +65,11 @@ impl RequestInfo {
         info.subresource = it.next().unwrap_or_default();
         info.rest = it.collect::<Vec<_>>().join("/");
 
-        let mut watch = legacy_watch;
+        let (mut watch, mut told) = (legacy_watch, false);
         for (k, v) in form_pairs(query) {
             match k.as_str() {
-                "watch" => watch |= v.is_empty() || v == "1" || v.eq_ignore_ascii_case("true"),
+                // Of several, the first counts, as in `Options`.
+                "watch" if !told => (told, watch) = (true, watch | crate::options::flag(&v)),
                 "fieldSelector" => info.field_selector = v,
                 "labelSelector" => info.label_selector = v,
                 _ => {}
@@ -77,7 +81,10 @@ impl RequestInfo {
             "patch" => "patch",
             "delete" if info.name.is_empty() => "deletecollection",
             "delete" => "delete",
-            "get" | "head" if watch && (info.name.is_empty() || info.subresource.is_empty()) => "watch",
+            // A name is read, whatever `watch` says; one object is watched by a field selector or the old path.
+            "get" | "head" if watch && (info.name.is_empty() || (legacy_watch && info.subresource.is_empty())) => {
+                "watch"
+            }
             "get" | "head" if info.name.is_empty() => "list",
             "get" | "head" => "get",
             other => other,
@@ -114,4 +121,81 @@ fn decode(s: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In order: method, path and query, then the verb, what is named (group/version namespace resource/subresource
+    /// name rest). What isn't a resource has its verb only.
+    #[test]
+    fn paths_are_taken_apart_as_upstream_does() {
+        for (method, path, want) in [
+            ("GET", "/api/v1/namespaces", "list /v1 - namespaces -"),
+            ("GET", "/api/v1/namespaces/other", "get /v1 other namespaces other"),
+            ("PUT", "/api/v1/namespaces/other/finalize", "update /v1 other namespaces/finalize other"),
+            ("PATCH", "/api/v1/namespaces/other/status", "patch /v1 other namespaces/status other"),
+            ("GET", "/api/v1/namespaces/other/pods", "list /v1 other pods -"),
+            ("GET", "/api/v1/namespaces/other/pods/", "list /v1 other pods -"),
+            ("GET", "/api/v1/namespaces/other/pods/foo", "get /v1 other pods foo"),
+            ("HEAD", "/api/v1/namespaces/other/pods/foo", "get /v1 other pods foo"),
+            ("GET", "/api/v1/pods", "list /v1 - pods -"),
+            ("HEAD", "/api/v1/pods", "list /v1 - pods -"),
+            ("POST", "/api/v1/pods", "create /v1 - pods -"),
+            ("POST", "/api/v1/namespaces/other/pods", "create /v1 other pods -"),
+            ("PUT", "/api/v1/namespaces/other/pods/foo", "update /v1 other pods foo"),
+            ("PATCH", "/api/v1/namespaces/other/pods/foo", "patch /v1 other pods foo"),
+            ("DELETE", "/api/v1/namespaces/other/pods/foo", "delete /v1 other pods foo"),
+            ("DELETE", "/api/v1/namespaces/other/pods", "deletecollection /v1 other pods -"),
+            ("DELETE", "/api/v1/nodes", "deletecollection /v1 - nodes -"),
+            ("GET", "/api/v1/namespaces/other/pods/foo/log", "get /v1 other pods/log foo"),
+            ("GET", "/api/v1/namespaces/other/pods/foo/proxy/a/b", "get /v1 other pods/proxy foo a/b"),
+            ("OPTIONS", "/api/v1/namespaces/other/pods", "options /v1 other pods -"),
+            ("GET", "/apis/apps/v1/namespaces/other/deployments/foo/scale", "get apps/v1 other deployments/scale foo"),
+            ("GET", "/apis/apps/v1/deployments", "list apps/v1 - deployments -"),
+            ("GET", "/apis/custom.example.com/v2/things/foo", "get custom.example.com/v2 - things foo"),
+            // Watches, in both their forms.
+            ("GET", "/api/v1/pods?watch=true", "watch /v1 - pods -"),
+            ("GET", "/api/v1/pods?watch", "watch /v1 - pods -"),
+            ("GET", "/api/v1/pods?watch=1", "watch /v1 - pods -"),
+            ("GET", "/api/v1/pods?watch=yes", "watch /v1 - pods -"),
+            ("GET", "/api/v1/pods?watch=0", "list /v1 - pods -"),
+            ("GET", "/api/v1/pods?watch=False", "list /v1 - pods -"),
+            ("GET", "/api/v1/pods?watch=false&watch=true", "list /v1 - pods -"),
+            ("GET", "/api/v1/pods/foo?watch=true", "get /v1 - pods foo"),
+            ("GET", "/api/v1/watch/pods", "watch /v1 - pods -"),
+            ("GET", "/api/v1/watch/namespaces/other/pods", "watch /v1 other pods -"),
+            ("GET", "/api/v1/watch/namespaces/other/pods/foo", "watch /v1 other pods foo"),
+            ("GET", "/apis/apps/v1/watch/namespaces/other/deployments", "watch apps/v1 other deployments -"),
+            ("GET", "/api/v1/watch/namespaces", "watch /v1 - namespaces -"),
+            ("GET", "/api/v1/watch/namespaces/other", "watch /v1 other namespaces other"),
+            // What is written isn't watched.
+            ("POST", "/api/v1/namespaces/other/pods?watch=true", "create /v1 other pods -"),
+            ("DELETE", "/api/v1/namespaces/other/pods?watch=true", "deletecollection /v1 other pods -"),
+            // Names are what they mean, not what they look like.
+            ("GET", "/api/v1/namespaces/other/pods/a%2Fb", "get /v1 other pods a/b"),
+            ("GET", "/api/v1/namespaces/o%74her/p%6fds", "list /v1 other pods -"),
+            // No resources.
+            ("GET", "/", "get"),
+            ("GET", "/api", "get"),
+            ("GET", "/api/v1", "get"),
+            ("GET", "/apis", "get"),
+            ("GET", "/apis/apps", "get"),
+            ("GET", "/apis/apps/v1", "get"),
+            ("POST", "/healthz/ping", "post"),
+            ("GET", "/apiz/v1/pods", "get"),
+        ] {
+            let (only, query) = path.split_once('?').unwrap_or((path, ""));
+            let i = RequestInfo::parse(&http::Method::from_bytes(method.as_bytes()).unwrap(), only, query);
+            let or = |s: &str| if s.is_empty() { "-".to_string() } else { s.to_string() };
+            let mut got = i.verb.clone();
+            if i.is_resource {
+                let sub = if i.subresource.is_empty() { String::new() } else { format!("/{}", i.subresource) };
+                let (ns, name) = (or(&i.namespace), or(&i.name));
+                got = format!("{got} {}/{} {ns} {}{sub} {name} {}", i.group, i.version, i.resource, i.rest);
+            }
+            assert_eq!(got.trim_end(), want, "{method} {path}");
+        }
+    }
 }

@@ -124,7 +124,8 @@ async fn connection(
         let connection =
             Connection { peer: Some(peer), client_certificate: client_certificate.clone(), identity: None };
         async move {
-            let tidy = request.version() == http::Version::HTTP_2;
+            // Of an upgrade nothing may be read but by who takes it over.
+            let tidy = !request.headers().contains_key(header::UPGRADE);
             let mut request = request.map(Body::new);
             if tidy {
                 request = request.map(Tidy::wrap);

@@ -54,6 +54,7 @@ pub fn decode_object(
         return decode(&row.types, row.type_id, &row.kind, &row.version, content_type, bytes, validation);
     };
     let media = media_type(content_type);
+    let media = media.as_str();
     let decoded = match media {
         "" | "application/json" => version.decode(bytes, false),
         "application/yaml" | "application/x-yaml" | "text/yaml" => version.decode(bytes, true),
@@ -67,8 +68,9 @@ fn version_of(row: &Resource) -> Option<&api::custom::Version> {
     row.custom.as_ref()?.version(&row.version).map(|v| v.as_ref())
 }
 
-fn media_type(content_type: &str) -> &str {
-    content_type.split(';').next().unwrap_or("").trim()
+/// Without parameters; in small letters, since case means nothing here.
+fn media_type(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
 fn unknown_format(protobuf: &str) -> Status {
@@ -105,6 +107,7 @@ pub fn decode(
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>)> {
     let media = media_type(content_type);
+    let media = media.as_str();
     let failed = |e: DecodeError| undecodable(e, kind, version, media, bytes);
     let decoded = match media {
         "" | "application/json" => api::codec::json::decode(types, ty, bytes),

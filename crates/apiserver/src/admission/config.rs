@@ -37,6 +37,7 @@ pub const NAMES: &[(&str, bool)] = &[
     ("NodeRestriction", true),
     ("TaintNodesByCondition", true),
     ("AlwaysPullImages", false),
+    ("ImagePolicyWebhook", false),
     ("PodSecurity", true),
     ("PodNodeSelector", false),
     ("Priority", true),

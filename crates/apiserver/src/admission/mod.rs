@@ -26,6 +26,7 @@ pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
 pub mod event_rate_limit;
+pub mod image_policy_webhook;
 pub mod limit_ranger;
 pub mod matching;
 pub mod namespace_auto_provision;
@@ -263,6 +264,16 @@ pub fn chain(parts: &Parts<'_>) -> Result<Vec<Arc<dyn Plugin>>, config::ConfigEr
         let limit = event_rate_limit::EventRateLimit::new(config.of("EventRateLimit"));
         // It refuses Events alone, which no other plugin changes, so its place doesn't matter.
         all.push(Arc::new(limit.map_err(bad("EventRateLimit"))?));
+    }
+    if config.is_on("ImagePolicyWebhook") {
+        let webhook = image_policy_webhook::ImagePolicyWebhook::new(
+            config.of("ImagePolicyWebhook"),
+            crate::outbound::Client::clone(outbound),
+        )
+        .map_err(bad("ImagePolicyWebhook"))?;
+        // It looks at what has become of the pod, and comes before those who look at the pod's security, as upstream.
+        let place = all.iter().position(|p| p.name() == "PodSecurity").unwrap_or(all.len());
+        all.insert(place, Arc::new(webhook));
     }
     all.retain(|p| config.is_on(p.name()));
     Ok(all)

@@ -2,15 +2,19 @@
 //! root certificate and its namespace under `/var/run/secrets/kubernetes.io/serviceaccount`.
 
 use super::{Attributes, Operation, Plugin, forbidden};
+use crate::authz::node::References;
 use crate::reader::{Object, Reader, key};
 use crate::tokens::WARN_ONLY_EXPIRATION_SECONDS;
 use async_trait::async_trait;
 use meta::status::Status;
 use rand::Rng;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// An account's annotation: its pods may use no other Secrets than those that it lists.
+const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
 const VOLUME_PREFIX: &str = "kube-api-access-";
 /// In a new namespace the controller is about to make the default account.
 const DEFAULT_ACCOUNT_WAIT: Duration = Duration::from_secs(1);
@@ -71,10 +75,7 @@ impl Plugin for ServiceAccount {
             given => given.to_string(),
         };
         let Some(account) = self.account(a.namespace, &name).await else {
-            return Err(forbidden(
-                a,
-                format!("error looking up service account {}/{name}: serviceaccount {name:?} not found", a.namespace),
-            ));
+            return Err(forbidden(a, not_found(a.namespace, &name)));
         };
         let account = account.value();
         let spec = &mut a.object["spec"];
@@ -95,22 +96,94 @@ impl Plugin for ServiceAccount {
     }
 
     async fn validate(&self, a: &Attributes<'_>) -> Result<(), Status> {
-        if !a.is_main("", "pods") || a.operation != Operation::Create || !is_mirror(a.object) {
+        let new = a.is_main("", "pods") && a.operation == Operation::Create;
+        let pods = a.resource.group.is_empty() && a.resource.plural == "pods";
+        let debugged = pods && a.subresource == "ephemeralcontainers" && a.operation == Operation::Update;
+        if new && is_mirror(a.object) {
+            return mirror_is_plain(a.object).map_err(|why| forbidden(a, why));
+        }
+        if !new && !debugged {
             return Ok(());
         }
+        // What others have made of the pod meanwhile counts.
         let spec = &a.object["spec"];
-        if !spec["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
-            return Err(forbidden(a, "a mirror pod may not reference service accounts"));
-        }
-        let volumes = spec["volumes"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let token = |v: &Value| {
-            v["projected"]["sources"].as_array().is_some_and(|s| s.iter().any(|s| !s["serviceAccountToken"].is_null()))
+        let name = spec["serviceAccountName"].as_str().unwrap_or_default();
+        let Some(account) = self.account(a.namespace, name).await else {
+            return Err(forbidden(a, not_found(a.namespace, name)));
         };
-        if volumes.iter().any(token) {
-            return Err(forbidden(a, "a mirror pod may not use ServiceAccountToken volume projections"));
+        let account = account.value();
+        if account["metadata"]["annotations"][ENFORCE] != "true" {
+            return Ok(());
         }
-        Ok(())
+        let lists: &[(&str, &str)] = match new {
+            true => &[("initContainers", "init container"), ("containers", "container")],
+            false => &[("ephemeralContainers", "ephemeral container")],
+        };
+        only_its_secrets(spec, &account, lists, new).map_err(|why| forbidden(a, why))
     }
+}
+
+fn not_found(namespace: &str, name: &str) -> String {
+    format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found")
+}
+
+/// A mirror pod shows what a node runs anyway; it may not get at anything of the cluster.
+fn mirror_is_plain(pod: &Value) -> Result<(), &'static str> {
+    let references = References::of(pod);
+    if !references.service_account.is_empty() {
+        return Err("a mirror pod may not reference service accounts");
+    }
+    if !references.secrets.is_empty() {
+        return Err("a mirror pod may not reference secrets");
+    }
+    let volumes = pod["spec"]["volumes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let token = |v: &Value| {
+        v["projected"]["sources"].as_array().is_some_and(|s| s.iter().any(|s| !s["serviceAccountToken"].is_null()))
+    };
+    match volumes.iter().any(token) {
+        true => Err("a mirror pod may not use ServiceAccountToken volume projections"),
+        false => Ok(()),
+    }
+}
+
+/// Accounts that are annotated so lend their pods only the Secrets that they list.
+fn only_its_secrets(spec: &Value, account: &Value, containers: &[(&str, &str)], whole_pod: bool) -> Result<(), String> {
+    let names = |list: &Value| -> BTreeSet<String> {
+        list.as_array().into_iter().flatten().filter_map(|s| s["name"].as_str().map(str::to_string)).collect()
+    };
+    let items = |v: &Value| v.as_array().cloned().unwrap_or_default();
+    let (mountable, pull) = (names(&account["secrets"]), names(&account["imagePullSecrets"]));
+    let owner = account["metadata"]["name"].as_str().unwrap_or_default();
+    let not_allowed = format!("is not allowed because service account {owner} does not reference that");
+    if whole_pod {
+        for v in items(&spec["volumes"]) {
+            if let Some(secret) = v["secret"]["secretName"].as_str().filter(|s| !mountable.contains(*s)) {
+                return Err(format!("volume with secret.secretName=\"{secret}\" {not_allowed} secret"));
+            }
+        }
+    }
+    for (list, what) in containers {
+        for c in items(&spec[*list]) {
+            for env in items(&c["env"]) {
+                let secret = env["valueFrom"]["secretKeyRef"]["name"].as_str();
+                if let Some(secret) = secret.filter(|s| !mountable.contains(*s)) {
+                    let (c, env) = (c["name"].as_str().unwrap_or_default(), env["name"].as_str().unwrap_or_default());
+                    return Err(format!(
+                        "{what} {c} with envVar {env} referencing secret.secretName=\"{secret}\" {not_allowed} secret"
+                    ));
+                }
+            }
+        }
+    }
+    if whole_pod {
+        for (i, s) in items(&spec["imagePullSecrets"]).iter().enumerate() {
+            let name = s["name"].as_str().unwrap_or_default();
+            if !pull.contains(name) {
+                return Err(format!("imagePullSecrets[{i}].name=\"{name}\" {not_allowed} imagePullSecret"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Mounts the token volume in every container that has nothing at its path, and adds the volume if any does.
@@ -268,5 +341,75 @@ mod tests {
         object["spec"]["serviceAccountName"] = "default".into();
         let e = Write::create("", "pods", "d", object).run(&p).await.unwrap_err();
         assert!(e.message.ends_with("a mirror pod may not reference service accounts"), "{e}");
+        for (volume, why) in [
+            (json!({"secret":{"secretName":"s"}}), "a mirror pod may not reference secrets"),
+            (
+                json!({"projected":{"sources":[{"serviceAccountToken":{}}]}}),
+                "a mirror pod may not use ServiceAccountToken volume projections",
+            ),
+        ] {
+            let mut object = pod(json!({"containers":[{"name":"c"}],"volumes":[volume]}));
+            object["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror":"x"});
+            let e = Write::create("", "pods", "d", object).run(&p).await.unwrap_err();
+            assert!(e.message.ends_with(why), "{e}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_account_may_lend_only_the_secrets_that_it_lists() {
+        let lists = json!({"secrets":[{"name":"mine"}],"imagePullSecrets":[{"name":"pull"}]});
+        let mut strict = account("strict", lists.clone());
+        strict["metadata"]["annotations"] = json!({ENFORCE:"true"});
+        let p = ServiceAccount::new(reader(&[strict, account("lax", lists)]).await);
+        let env = |secret: &str| json!([{"name":"E","valueFrom":{"secretKeyRef":{"name":secret,"key":"k"}}}]);
+        let because = "is not allowed because service account strict does not reference that";
+        for (more, why) in [
+            (
+                json!({"volumes":[{"name":"v","secret":{"secretName":"mine"}}],"containers":[{"name":"c","env":env("mine")}]}),
+                String::new(),
+            ),
+            (
+                json!({"volumes":[{"name":"v","secret":{"secretName":"x"}}]}),
+                format!("volume with secret.secretName=\"x\" {because} secret"),
+            ),
+            (
+                json!({"containers":[{"name":"c","env":env("x")}]}),
+                format!("container c with envVar E referencing secret.secretName=\"x\" {because} secret"),
+            ),
+            (
+                json!({"initContainers":[{"name":"i","env":env("x")}]}),
+                format!("init container i with envVar E referencing secret.secretName=\"x\" {because} secret"),
+            ),
+            (
+                json!({"imagePullSecrets":[{"name":"pull"},{"name":"x"}]}),
+                format!("imagePullSecrets[1].name=\"x\" {because} imagePullSecret"),
+            ),
+        ] {
+            for name in ["strict", "lax"] {
+                let mut spec = more.clone();
+                spec["serviceAccountName"] = name.into();
+                let got = Write::create("", "pods", "d", pod(spec)).run(&p).await.map_err(|e| e.message);
+                match why.as_str() {
+                    why if name == "strict" && !why.is_empty() => {
+                        assert_eq!(got.unwrap_err(), format!("pods \"p\" is forbidden: {why}"));
+                    }
+                    _ => assert!(got.is_ok(), "{name} {got:?}"),
+                }
+            }
+        }
+        let old = pod(json!({"serviceAccountName":"strict"}));
+        let mut new = old.clone();
+        new["spec"]["ephemeralContainers"] = json!([{"name":"e","env":env("x")}]);
+        let write = Write::update("", "pods", "d", old, new).sub("ephemeralcontainers", "p");
+        let e = write.validate(&p).await.unwrap_err();
+        assert!(e.message.contains("ephemeral container e with envVar E referencing"), "{e}");
+    }
+
+    #[tokio::test]
+    async fn an_account_that_others_have_set_must_exist() {
+        let p = ServiceAccount::new(reader(&[]).await);
+        let object = pod(json!({"serviceAccountName":"x"}));
+        let e = Write::create("", "pods", "d", object).validate(&p).await.unwrap_err();
+        assert!(e.message.contains("error looking up service account d/x"), "{e}");
     }
 }

@@ -72,17 +72,13 @@ impl Document {
             api::codec::json::parse(bytes).map_err(|e| failed(e.to_string()))?
         };
         if value.is_array() != (kind == PatchType::Json) || !(value.is_array() || value.is_object()) {
-            let got = match &value {
-                Value::Null => "null",
-                Value::Bool(_) => "bool",
-                Value::Number(_) => "number",
-                Value::String(_) => "string",
-                Value::Array(_) => "array",
-                Value::Object(_) => "object",
-            };
+            let got = json_type(&value);
             return Err(failed(format!("json: cannot unmarshal {got} into Go value of type {wanted}")));
         }
         if kind == PatchType::Json {
+            for operation in value.as_array().into_iter().flatten().filter(|o| !o.is_null()) {
+                is_operation(operation).map_err(&failed)?;
+            }
             for (i, operation) in value.as_array().into_iter().flatten().enumerate() {
                 let members = operation.as_object().into_iter().flat_map(serde_json::Map::keys);
                 for member in members.filter(|m| !matches!(m.as_str(), "op" | "path" | "from" | "value")) {
@@ -93,6 +89,55 @@ impl Document {
         }
         Ok(Document { value, problems })
     }
+}
+
+fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Whether a JSON patch's item has an operation's form.
+fn is_operation(item: &Value) -> std::result::Result<(), String> {
+    let Value::Object(members) = item else {
+        return Err(format!("json: cannot unmarshal {} into Go value of type handlers.jsonPatchOp", json_type(item)));
+    };
+    for name in ["op", "path", "from"] {
+        if let Some(v) = members.get(name).filter(|v| !v.is_string() && !v.is_null()) {
+            let got = json_type(v);
+            return Err(format!("json: cannot unmarshal {got} into Go struct field jsonPatchOp.{name} of type string"));
+        }
+    }
+    Ok(())
+}
+
+/// A patch may not make another kind of an object. What it says is of another version of the kind is decoded as what
+/// it was.
+fn same_kind(row: &api::catalogue::Resource, object: &Value) -> std::result::Result<(), String> {
+    let own = row.api_version();
+    let api_version = object["apiVersion"].as_str().unwrap_or(&own);
+    let kind = object["kind"].as_str().unwrap_or(&row.kind);
+    let (group, version) = meta::object::split_api_version(api_version);
+    let same = kind == row.kind && group == row.group;
+    let known = match row.custom {
+        Some(_) => same,
+        None => api::facts::facts().kind(group, version, kind).is_some(),
+    };
+    if !known {
+        return Err(format!(
+            "no kind {kind:?} is registered for version {api_version:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
+        ));
+    }
+    if !same {
+        let short = row.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
+        return Err(format!("converting ({version}.{kind}) to ({short}.{}): unknown conversion", row.kind));
+    }
+    Ok(())
 }
 
 pub async fn patch(
@@ -147,6 +192,9 @@ pub fn patched(
         errors.invalid(Path::new("patch"), shown, why);
         Status::invalid("", "", "", &errors)
     };
+    if patch_type != PatchType::Strategic {
+        same_kind(row, &raw).map_err(&invalid)?;
+    }
     let problems = match validation {
         FieldValidation::Ignore => Vec::new(),
         FieldValidation::Warn | FieldValidation::Strict => document.problems.clone(),

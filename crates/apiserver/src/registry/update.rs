@@ -257,7 +257,11 @@ fn keep_server_owned(new: &mut Value, old: &Value) {
         "name",
     ] {
         match old["metadata"].get(field) {
+            // Another grace period is a fault, which validation finds.
+            Some(_) if field == "deletionGracePeriodSeconds" && meta.get(field).is_some_and(Value::is_number) => None,
             Some(v) => meta.insert(field.into(), v.clone()),
+            // So is the wish to be deleted.
+            None if field.starts_with("deletion") => None,
             None => meta.remove(field),
         };
     }

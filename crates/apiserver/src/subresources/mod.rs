@@ -6,6 +6,7 @@ pub mod eviction;
 pub mod scale;
 pub mod token;
 
+use crate::pipeline::unsupported;
 use crate::proxying::Proxy;
 use crate::registry::patch::PatchType;
 use crate::registry::{Answer, Call, get, patch, update};
@@ -33,12 +34,15 @@ pub async fn dispatch(call: Call<'_>, request: Request<Body>, backends: Backends
     let Some(known) = row.subresource(&sub) else {
         return Err(Status::new(404, "NotFound", "the server could not find the requested resource"));
     };
-    if known.connect || (row.kind == "Pod" && sub == "log") {
+    if known.connect {
         return connect::connect(call, request, backends.proxy).await.map(Outcome::Raw);
     }
     let verb = call.info.verb.clone();
     if !known.verbs.iter().any(|v| *v == verb) {
-        return Err(Status::method_not_supported(&row.group, &format!("{}/{sub}", row.plural), &verb));
+        return Err(unsupported(&row, &format!("{}/{sub}", row.plural), &verb));
+    }
+    if row.kind == "Pod" && sub == "log" {
+        return connect::connect(call, request, backends.proxy).await.map(Outcome::Raw);
     }
     let content_type = content_type(&request);
     let done = |(a, w)| Outcome::Answer(a, w);
@@ -67,7 +71,7 @@ pub async fn dispatch(call: Call<'_>, request: Request<Body>, backends: Backends
                 call.audit.request_object(&body.value);
                 patch::patch(call, &sub, kind, body).await.map(done)
             }
-            _ => Err(Status::method_not_supported(&row.group, &format!("{}/{sub}", row.plural), &verb)),
+            _ => Err(unsupported(&row, &format!("{}/{sub}", row.plural), &verb)),
         },
     }
 }

@@ -12,11 +12,11 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 /// A resource that can be read and written, from discovery.
-struct Resource {
+pub struct Resource {
     /// `/api/v1` or `/apis/GROUP/VERSION`.
-    root: String,
-    plural: String,
-    namespaced: bool,
+    pub root: String,
+    pub plural: String,
+    pub namespaced: bool,
 }
 
 impl Resource {
@@ -38,13 +38,14 @@ async fn get(connection: &mut Connection, path: &str, accept: &str) -> Result<Re
     connection.send("GET", path, &[("accept", accept)], "").await
 }
 
-async fn object(connection: &mut Connection, path: &str) -> Result<Value> {
+pub async fn object(connection: &mut Connection, path: &str) -> Result<Value> {
     let r = get(connection, path, JSON).await?;
     ensure!(r.code == 200, "GET {path}: {} {}", r.code, r.text());
     Ok(r.json())
 }
 
-async fn resources(connection: &mut Connection) -> Result<Vec<Resource>> {
+/// Resources that take all of these verbs.
+pub async fn resources(connection: &mut Connection, verbs: &[&str]) -> Result<Vec<Resource>> {
     let mut roots = vec!["/api/v1".to_string()];
     let groups = object(connection, "/apis").await?;
     for g in groups["groups"].as_array().context("no groups")? {
@@ -58,7 +59,7 @@ async fn resources(connection: &mut Connection) -> Result<Vec<Resource>> {
         for r in list["resources"].as_array().context("no resources")? {
             let plural = r["name"].as_str().unwrap_or_default();
             let can = |verb: &str| r["verbs"].as_array().is_some_and(|v| v.iter().any(|x| x == verb));
-            if !plural.contains('/') && can("list") && can("get") && can("update") && can("watch") {
+            if !plural.contains('/') && verbs.iter().all(|v| can(v)) {
                 out.push(Resource {
                     root: root.clone(),
                     plural: plural.to_string(),
@@ -70,8 +71,8 @@ async fn resources(connection: &mut Connection) -> Result<Vec<Resource>> {
     Ok(out)
 }
 
-/// One field of a protobuf message: its number, and its content where that has a length.
-fn fields(mut bytes: &[u8]) -> Result<Vec<(u64, &[u8])>> {
+/// The fields of a protobuf message: the number of each, and its content where that has a length.
+pub fn fields(mut bytes: &[u8]) -> Result<Vec<(u64, &[u8])>> {
     fn varint(bytes: &mut &[u8]) -> Result<u64> {
         let mut n = 0;
         for shift in (0..64).step_by(7) {
@@ -210,7 +211,7 @@ pub fn every_kind_in_every_format(c: &Cluster) -> Result<()> {
             // Watches are left early, which costs a stream here, and would cost the connection of HTTP/1.1.
             let mut connection = access.http2(&Who::Admin).await?;
             let (mut seen, mut none) = (0, Vec::new());
-            for r in resources(&mut connection).await? {
+            for r in resources(&mut connection, &["list", "get", "update", "watch"]).await? {
                 match agree(&mut connection, &r).await.with_context(|| r.collection())? {
                     true => seen += 1,
                     false => none.push(r.collection()),

@@ -12,6 +12,7 @@ pub mod encryption;
 pub mod etcd;
 mod external_signer;
 pub mod fuzz;
+mod golden;
 mod guarding;
 pub mod identity;
 mod job_rules;
@@ -403,6 +404,7 @@ pub const SCENARIOS: &[Scenario] = &[
         on: On::Shared,
         run: encodings::every_kind_in_every_format,
     },
+    Scenario { name: "encodings/upstream's golden objects, byte for byte", on: On::Empty, run: golden::golden_objects },
     Scenario { name: "encodings/ranges, weights, fallbacks, refusals", on: On::Shared, run: encodings::negotiates },
     Scenario { name: "encodings/tables and metadata alone", on: On::Shared, run: encodings::tables },
     Scenario {
@@ -424,6 +426,9 @@ pub const SCENARIOS: &[Scenario] = &[
         on: On::Shared,
         run: semantics::apply::managers_of_two_versions,
     },
+    Scenario { name: "semantics/paths and methods", on: On::Shared, run: semantics::requests::methods },
+    Scenario { name: "semantics/names that don't fit", on: On::Shared, run: semantics::requests::names },
+    Scenario { name: "semantics/bodies and their edges", on: On::Shared, run: semantics::requests::bodies },
     Scenario {
         name: "semantics/fields of built-in kinds are validated",
         on: On::Shared,

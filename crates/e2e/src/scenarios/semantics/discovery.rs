@@ -72,6 +72,27 @@ pub fn discovery(c: &Cluster) -> Result<()> {
                 ensure!(r.code == 200 && r.json()["kind"] == kind, "{root} {accept}: {}", r.json()["kind"]);
             }
         }
+        // In every format, too.
+        for path in ["/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1"] {
+            let kind = api.get(path).await?["kind"].as_str().unwrap_or_default().to_string();
+            for (accept, start) in [
+                ("application/yaml", ""),
+                ("application/vnd.kubernetes.protobuf", "k8s\0"),
+                ("application/json;pretty=1", "{\n  \""),
+            ] {
+                let r = api.connection.send("GET", path, &[("accept", accept)], "").await?;
+                let text = r.text();
+                ensure!(
+                    r.code == 200
+                        && accept.starts_with(r.headers["content-type"].to_str()?)
+                        && text.starts_with(start)
+                        && text.contains(&kind),
+                    "{path} {accept}: {text}"
+                );
+            }
+            let r = api.connection.send("GET", path, &[("accept", "text/html")], "").await?;
+            ensure!(r.code == 406 && r.json()["reason"] == "NotAcceptable", "{path}: {}", r.text());
+        }
         let differ: Vec<_> = told.symmetric_difference(&listed).collect();
         ensure!(differ.is_empty(), "the documents differ in {differ:?}");
         Ok(())

@@ -5,6 +5,7 @@ pub mod deletion;
 pub mod discovery;
 pub mod fields;
 pub mod patches;
+pub mod requests;
 pub mod watches;
 
 use super::namespace::Namespace;
