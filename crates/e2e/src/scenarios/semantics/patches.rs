@@ -75,6 +75,21 @@ pub fn patches(c: &Cluster) -> Result<()> {
         let d = api.must("PATCH", &one, JSON_PATCH, &ops).await?;
         ensure!(d["metadata"]["labels"] == json!({"e2e/a": "1", "w": "y"}) && containers(&d)[0]["image"] == "l", "{d}");
 
+        // What isn't there can be replaced, as upstream's library has it.
+        let ops = json!([{"op": "replace", "path": "/metadata/labels/new", "value": "n"}, {"op": "test", "path": "/metadata/labels/none"}]);
+        let d = api.must("PATCH", &one, JSON_PATCH, &ops).await?;
+        ensure!(d["metadata"]["labels"]["new"] == "n", "{d}");
+        // One map of all built-in kinds is replaced by a strategic patch, not merged.
+        let budgets = api.core.replace("/api/v1/", "/apis/policy/v1/") + "/poddisruptionbudgets";
+        let selector = |labels: Value| json!({"spec": {"selector": {"matchLabels": labels}}});
+        let mut budget = selector(json!({"a": "b", "c": "d"}));
+        budget["metadata"] = json!({"name": "budget"});
+        budget["spec"]["minAvailable"] = json!(1);
+        api.must("POST", &budgets, JSON, &budget).await?;
+        let path = format!("{budgets}/budget");
+        let got = api.must("PATCH", &path, STRATEGIC, &selector(json!({"e": "f"}))).await?;
+        ensure!(got["spec"]["selector"]["matchLabels"] == json!({"e": "f"}), "{got}");
+
         let many = format!("[{}]", vec![r#"{"op":"test","path":"/none"}"#; 10_001].join(","));
         let refused = "the server rejected our request due to an error in our request";
         for (content_type, query, patch, code, reason, why) in [
