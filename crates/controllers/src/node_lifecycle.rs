@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const NAME: &str = "node-controller";
 /// A node that is silent for so long is no longer believed.
@@ -44,13 +44,12 @@ pub struct Plan {
     pub again: Option<Duration>,
 }
 
-/// `heard` is when the node last renewed its lease or status, by this process's clock, so that clocks may differ.
-/// `all_down` says that no node is Ready: then the fault is more likely here, and nobody is evicted.
-pub fn plan(now: Timestamp, node: &Node, heard: Timestamp, all_down: bool) -> Plan {
+/// `silent` is for how long the node hasn't renewed its lease or status, by a clock of this process that nobody sets:
+/// clocks may differ, and jump. `all_down` says that no node is Ready: then the fault is more likely here, and nobody is evicted.
+pub fn plan(now: Timestamp, node: &Node, silent: SignedDuration, all_down: bool) -> Plan {
     let mut plan = Plan::default();
     let present = node.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
     let spoke = find(&present, "Ready").is_some();
-    let silent = now.duration_since(heard);
     let grace = if spoke { GRACE } else { STARTUP_GRACE };
     let mut conditions = present.clone();
     if silent >= grace {
@@ -139,8 +138,8 @@ fn taints(now: Timestamp, node: &Node, conditions: &[NodeCondition], all_down: b
     taints
 }
 
-/// What a node last said, and when that was heard.
-type Heard = Arc<Mutex<HashMap<String, Timestamp>>>;
+/// When each node was last heard.
+type Heard = Arc<Mutex<HashMap<String, Instant>>>;
 
 pub async fn run(context: Context) {
     let nodes = context.informers.of::<Node>();
@@ -148,7 +147,7 @@ pub async fn run(context: Context) {
     let queue = Queue::new();
     let heard: Heard = Arc::default();
     let hear = |heard: &Heard, name: &str| {
-        heard.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), Timestamp::now());
+        heard.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), Instant::now());
     };
 
     let h = heard.clone();
@@ -171,7 +170,7 @@ pub async fn run(context: Context) {
             }
             Change::Updated { old, new } if heartbeat(old) != heartbeat(new) => hear(&h, &name),
             Change::Added(_) => {
-                h.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_insert_with(Timestamp::now);
+                h.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_insert_with(Instant::now);
             }
             Change::Updated { .. } => {}
         }
@@ -210,9 +209,13 @@ impl Driver {
     async fn sync(&self, name: &str) -> Result<Option<Duration>, kube::Error> {
         let Some(node) = self.nodes.get(name) else { return Ok(None) };
         let now = Timestamp::now();
-        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_string()).or_insert(now);
+        let heard = {
+            let mut all = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            *all.entry(name.to_string()).or_insert_with(Instant::now)
+        };
+        let silent = SignedDuration::try_from(heard.elapsed()).unwrap_or(SignedDuration::MAX);
         let all_down = !self.nodes.list().iter().any(|n| is_ready(n));
-        let plan = plan(now, &node, heard, all_down);
+        let plan = plan(now, &node, silent, all_down);
         let api: Api<Node> = Api::all(self.client.clone());
         let mut latest = (*node).clone();
         if let Some(conditions) = plan.conditions {
@@ -303,7 +306,7 @@ mod tests {
                 Some(vec!["unreachable:NoSchedule", "unreachable:NoExecute"]),
             ),
         ] {
-            let p = plan(t, &node, t, all_down);
+            let p = plan(t, &node, SignedDuration::ZERO, all_down);
             assert_eq!(shown(&p), want.map(|w| w.into_iter().map(String::from).collect()), "{what}");
         }
     }
@@ -312,11 +315,17 @@ mod tests {
     fn silence_makes_unknown_once() {
         let heard: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let mut n = node(Some("True"), json!([]));
-        let p = plan(heard + SignedDuration::from_secs(30), &n, heard, false);
+        // The clock was set by a year, either way: that isn't silence.
+        for hours in [-8760, 8760] {
+            let p = plan(heard + SignedDuration::from_hours(hours), &n, SignedDuration::from_secs(1), false);
+            assert_eq!((p.conditions, p.taints, p.lost), (None, None, false));
+        }
+        let p = plan(heard + SignedDuration::from_secs(30), &n, SignedDuration::from_secs(30), false);
         assert_eq!(p.conditions, None);
         assert_eq!(p.again.unwrap().as_secs(), 20);
         let late = heard + SignedDuration::from_secs(51);
-        let p = plan(late, &n, heard, false);
+        let silent = SignedDuration::from_secs(51);
+        let p = plan(late, &n, silent, false);
         assert!(p.lost);
         let conditions = p.conditions.unwrap();
         assert_eq!(conditions.len(), 4);
@@ -325,6 +334,6 @@ mod tests {
         assert_eq!(conditions[3].reason.as_deref(), Some("NodeStatusNeverUpdated"));
         n.status.as_mut().unwrap().conditions = Some(conditions);
         n.spec.as_mut().unwrap().taints = p.taints;
-        assert_eq!(plan(late, &n, heard, false), Plan::default(), "nothing to do twice");
+        assert_eq!(plan(late, &n, silent, false), Plan::default(), "nothing to do twice");
     }
 }

@@ -37,6 +37,14 @@ impl Tools {
         self.python = python.map(found).transpose()?;
         Ok(self)
     }
+
+    /// The same with other clients; without a helm of that age, none.
+    pub fn older(mut self, kubectl: &Path, helm: Option<&Path>) -> Result<Tools> {
+        let found = |p: &Path| p.canonicalize().with_context(|| format!("{} is missing", p.display()));
+        self.kubectl = found(kubectl)?;
+        self.helm = helm.map(found).transpose()?;
+        Ok(self)
+    }
 }
 
 pub struct Cluster {

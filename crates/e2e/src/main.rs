@@ -2,7 +2,8 @@
 //!
 //! Each scenario is a row of [`SCENARIOS`] and a function in a file of [`scenarios`]. A scenario gets a cluster: the
 //! real binary, started in network and mount namespaces of its own, with a link that leads nowhere. Scenarios that
-//! say so share one cluster; the others get a fresh one. Ends with `N passed, N failed`.
+//! say so share one cluster; the others get a fresh one. With `--older-kubectl`, those about kubectl itself run twice,
+//! once with each. Ends with `N passed, N failed`.
 
 mod bench;
 mod cluster;
@@ -42,6 +43,12 @@ struct Args {
     /// Where `pip install --target` has put the packages `kubernetes` and `kopf`.
     #[arg(long)]
     python: Option<PathBuf>,
+    /// An older kubectl: what is about kubectl itself runs a second time, with this one.
+    #[arg(long)]
+    older_kubectl: Option<PathBuf>,
+    /// An older helm, for that second time.
+    #[arg(long)]
+    older_helm: Option<PathBuf>,
     /// Leave the cluster running after a failure and say how to enter it.
     #[arg(long)]
     keep: bool,
@@ -118,14 +125,28 @@ fn main() -> std::process::ExitCode {
             }
         };
     }
+    let mut rounds: Vec<(&Scenario, Tools, String)> =
+        chosen.iter().map(|s| (*s, tools.clone(), s.name.to_string())).collect();
+    if let Some(kubectl) = &args.older_kubectl {
+        let older = match tools.clone().older(kubectl, args.older_helm.as_deref()) {
+            Ok(t) => t,
+            Err(e) => {
+                eprintln!("e2e: {e:#}");
+                return std::process::ExitCode::FAILURE;
+            }
+        };
+        let which = kubectl.file_name().unwrap_or_default().to_string_lossy();
+        let again = chosen.iter().filter(|s| scenarios::ABOUT_KUBECTL.iter().any(|p| s.name.starts_with(p)));
+        rounds.extend(again.map(|s| (*s, older.clone(), format!("{} ({which})", s.name))));
+    }
     let (mut passed, mut failed) = (0, Vec::new());
     let mut shared: Option<Cluster> = None;
-    for s in chosen {
+    for (s, tools, name) in rounds {
         let started = Instant::now();
         let mut result = one(s, &tools, &mut shared, args.keep);
         if let Err(e) = &result {
             // A shared machine stalls now and then. What fails twice, the second time alone, is a fault.
-            println!("again, alone: {}\n{e:#}\n", s.name);
+            println!("again, alone: {name}\n{e:#}\n");
             let fresh = if s.on == On::Empty { Cluster::empty(&tools) } else { Cluster::start(&tools) };
             result = fresh.and_then(|own| {
                 let again = guarded(s, &own);
@@ -137,11 +158,11 @@ fn main() -> std::process::ExitCode {
         match result {
             Ok(()) => {
                 passed += 1;
-                println!("PASS {:<60} {seconds:6.1}s", s.name);
+                println!("PASS {name:<60} {seconds:6.1}s");
             }
             Err(e) => {
-                println!("FAIL {:<60} {seconds:6.1}s\n{e:#}\n", s.name);
-                failed.push(s.name);
+                println!("FAIL {name:<60} {seconds:6.1}s\n{e:#}\n");
+                failed.push(name);
             }
         }
     }
@@ -171,6 +192,9 @@ fn one(s: &Scenario, tools: &Tools, shared: &mut Option<Cluster>, keep: bool) ->
                 *shared = Some(Cluster::start(tools)?);
             }
             own = None;
+            if let Some(c) = shared {
+                c.tools = tools.clone();
+            }
             shared.as_ref()
         }
     };

@@ -221,9 +221,16 @@ async fn a_killed_import_leaves_no_trace() {
     let Some(mut bed) = bed().await else { return };
     let leftover = bed.dir.path().join("root/images/tmp/layer-1-0/fs");
     std::fs::create_dir_all(&leftover).unwrap();
+    // Whole, but its image was never committed.
+    let layers = bed.dir.path().join("root/images/layers");
+    let nobodys = layers.join("0123456789abcdef0123");
+    std::fs::create_dir_all(nobodys.join("fs")).unwrap();
+    let used = std::fs::read_dir(&layers).unwrap().count() - 1;
     drop(bed.runtime.take());
     bed.runtime = Some(Runtime::open(options(bed.dir.path())).await.unwrap());
     assert!(!leftover.exists());
+    assert!(!nobodys.exists());
+    assert_eq!(std::fs::read_dir(&layers).unwrap().count(), used);
     assert_eq!(bed.rt().list_images().await.unwrap().len(), 1);
     bed.finish().await;
 }

@@ -43,6 +43,9 @@ mod workloads;
 
 use crate::{On, Scenario};
 
+/// Beginnings of the names of scenarios in which kubectl (or Helm) itself is tried.
+pub const ABOUT_KUBECTL: &[&str] = &["shop/", "kubectl/", "helm/", "streams/"];
+
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "shop/answers through its Service", on: On::Shared, run: shop::answers },
     Scenario { name: "shop/spreads requests over replicas", on: On::Shared, run: shop::spreads },

@@ -17,6 +17,10 @@ impl CrashBackoff {
     /// When a container that ended at `finished` may start again, and the delay, if that is still to come.
     pub fn wait(&self, finished: Timestamp, now: Timestamp) -> Option<(Timestamp, SignedDuration)> {
         let (delay, set_at) = self.current?;
+        // The clock was set back since: it can't say how long ago the end was.
+        if finished.duration_since(now) > SignedDuration::from_secs(1) {
+            return None;
+        }
         if finished.duration_since(set_at) > FORGET_AFTER {
             return None;
         }
@@ -75,6 +79,7 @@ mod tests {
         assert_eq!(CrashBackoff::adopt(&CrashBackoff::default().annotation(), t(0)), CrashBackoff::default());
         assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
         assert!(b.wait(t(now), t(now)).is_some());
+        assert_eq!(b.wait(t(now), t(now - 3600)), None, "the clock was set back by an hour");
         assert_eq!(b.wait(t(now + 700), t(now + 700)), None, "ran for more than ten minutes");
         b.restarted(t(now + 700), t(now + 700));
         assert_eq!(b.wait(t(now + 701), t(now + 701)).unwrap().1, BASE);

@@ -4,7 +4,7 @@
 use super::backoff::CrashBackoff;
 use crate::probes::ProbeResults;
 use cri::{Image, LinuxResources};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A step that runs once at a time.
@@ -49,6 +49,16 @@ impl<T> Step<T> {
             _ => None,
         }
     }
+
+    fn shift(&mut self, by: SignedDuration) {
+        if let Step::Failed { retry_at, .. } = self {
+            shift(retry_at, by);
+        }
+    }
+}
+
+fn shift(at: &mut Timestamp, by: SignedDuration) {
+    *at = at.checked_add(by).unwrap_or(*at);
 }
 
 #[derive(Clone, Debug, Default)]
@@ -107,5 +117,79 @@ pub struct Memo {
 impl Memo {
     pub fn container(&mut self, name: &str) -> &mut ContainerMemo {
         self.containers.entry(name.to_owned()).or_default()
+    }
+
+    /// The machine's clock was set: what was to happen after a while still does, neither at once nor hours later.
+    pub fn shift(&mut self, by: SignedDuration) {
+        self.volumes.shift(by);
+        self.sandbox.shift(by);
+        self.sandbox_stop.shift(by);
+        self.teardown.shift(by);
+        for c in self.containers.values_mut() {
+            c.image.shift(by);
+            c.start.shift(by);
+        }
+        self.kills.values_mut().for_each(|k| shift(&mut k.deadline, by));
+        if let Some(t) = &mut self.termination {
+            shift(&mut t.since, by);
+        }
+    }
+}
+
+/// Hears of a clock that was set, by a second one that never is.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockWatch {
+    wall: Timestamp,
+    steady: std::time::Instant,
+}
+
+impl ClockWatch {
+    /// Slewing is nothing to care about.
+    const IGNORED: SignedDuration = SignedDuration::from_secs(1);
+
+    pub fn new(wall: Timestamp, steady: std::time::Instant) -> ClockWatch {
+        ClockWatch { wall, steady }
+    }
+
+    /// By how much the wall clock was set since the last look.
+    pub fn jump(&mut self, wall: Timestamp, steady: std::time::Instant) -> Option<SignedDuration> {
+        let passed = SignedDuration::try_from(steady.saturating_duration_since(self.steady)).ok()?;
+        let jump = wall.duration_since(self.wall) - passed;
+        *self = ClockWatch { wall, steady };
+        (jump.abs() > Self::IGNORED).then_some(jump)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn what_was_to_come_stays_as_far_away_when_the_clock_is_set() {
+        let (start, steady) = (Timestamp::from_second(10_000).unwrap(), Instant::now());
+        let mut clock = ClockWatch::new(start, steady);
+        assert_eq!(clock.jump(start + SignedDuration::from_secs(5), steady + Duration::from_secs(5)), None);
+        for hours in [-3, 2] {
+            let set = SignedDuration::from_hours(hours);
+            let mut memo = Memo {
+                termination: Some(Termination { since: start, grace: 30 }),
+                volumes: Step::Failed { reason: "".into(), message: "".into(), retry_at: start },
+                ..Memo::default()
+            };
+            memo.kills.insert("a".into(), Kill { deadline: start });
+            memo.container("c").start = memo.volumes.clone();
+            let mut clock = ClockWatch::new(start, steady);
+            let now = start + set + SignedDuration::from_secs(7);
+            let jump = clock.jump(now, steady + Duration::from_secs(7)).unwrap();
+            assert_eq!(jump, set);
+            memo.shift(jump);
+            let want = start + set;
+            assert_eq!(memo.termination.as_ref().unwrap().since, want);
+            assert_eq!(memo.volumes.retry_at(), Some(want));
+            assert_eq!(memo.kills["a"].deadline, want);
+            assert_eq!(memo.containers["c"].start.retry_at(), Some(want));
+            assert_eq!(clock.jump(now, steady + Duration::from_secs(7)), None, "once");
+        }
     }
 }

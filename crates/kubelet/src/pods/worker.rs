@@ -6,7 +6,7 @@
 use super::backoff::CrashBackoff;
 use super::context::Context;
 use super::guard::Guard;
-use super::memo::{Kill, Memo, Step, Termination};
+use super::memo::{ClockWatch, Kill, Memo, Step, Termination};
 use super::plan::{self, Action, Observed, Plan, latest};
 use super::registry::PodView;
 use super::spec::{self, ContainerSpec, Kind};
@@ -100,6 +100,7 @@ pub struct Worker {
     wake: mpsc::Sender<Wake>,
     probing: HashMap<String, Probing>,
     start_time: Timestamp,
+    clock: ClockWatch,
     writing_status: bool,
     status_retry_at: Option<Timestamp>,
     status_failures: u32,
@@ -144,6 +145,7 @@ pub(super) fn spawn_after(context: Arc<Context>, pod: Arc<Pod>, found: Found, pa
         wake,
         probing: HashMap::new(),
         start_time,
+        clock: ClockWatch::new(now, std::time::Instant::now()),
         writing_status: false,
         status_retry_at: None,
         status_failures: 0,
@@ -398,6 +400,12 @@ impl Worker {
     /// Returns when to look again at the latest.
     fn pass(&mut self) -> Option<Timestamp> {
         let now = Timestamp::now();
+        if let Some(jump) = self.clock.jump(now, std::time::Instant::now()) {
+            self.memo.shift(jump);
+            // Tokens of a future that hasn't come yet are good for nothing.
+            self.volumes_stale = true;
+            self.status_retry_at = self.status_retry_at.and_then(|at| at.checked_add(jump).ok());
+        }
         let resources: BTreeMap<String, LinuxResources> = self
             .specs
             .iter()

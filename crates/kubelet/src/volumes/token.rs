@@ -9,12 +9,22 @@ use kube::{Api, Client};
 use std::collections::BTreeMap;
 
 const EXPIRATION_SECONDS_DEFAULT: i64 = 3607;
+/// As much as those who check tokens forgive.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(60);
 const AGE_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 #[derive(Clone, Debug)]
 pub struct Token {
     pub value: String,
+    pub issued_at: Timestamp,
     pub refresh_at: Timestamp,
+}
+
+impl Token {
+    /// Due by its age, or because the clock was set back: nobody takes a token of the future.
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.refresh_at <= now || self.issued_at.duration_since(now) > CLOCKS_DIFFER
+    }
 }
 
 /// (volume, path) → token.
@@ -57,7 +67,7 @@ pub async fn refresh(client: &Client, pod: &Pod, tokens: &mut Tokens, now: Times
     let mut failure = None;
     for w in wanted(pod) {
         let key = (w.volume.clone(), w.path.clone());
-        if tokens.get(&key).is_some_and(|t| t.refresh_at > now) {
+        if tokens.get(&key).is_some_and(|t| !t.is_due(now)) {
             continue;
         }
         match request(client, pod, &w, now).await {
@@ -101,7 +111,7 @@ async fn request(client: &Client, pod: &Pod, w: &Wanted, now: Timestamp) -> Resu
     let status = answer.status.ok_or("the answer has no status")?;
     let value = status.token.filter(|t| !t.is_empty()).ok_or("the answer has no token")?;
     let expires = status.expiration_timestamp.map_or(now, |t| t.0);
-    Ok(Token { refresh_at: refresh_at(now, expires), value })
+    Ok(Token { refresh_at: refresh_at(now, expires), issued_at: now, value })
 }
 
 #[cfg(test)]
@@ -113,5 +123,9 @@ mod tests {
         let t = |s: i64| Timestamp::from_second(s).unwrap();
         assert_eq!(refresh_at(t(0), t(3600)), t(2880));
         assert_eq!(refresh_at(t(0), t(864_000)), t(86_400));
+        let token = Token { value: String::new(), issued_at: t(10_000), refresh_at: refresh_at(t(10_000), t(13_600)) };
+        for (now, due) in [(10_001, false), (9_990, false), (12_880, true), (6_400, true), (1_000_000, true)] {
+            assert_eq!(token.is_due(t(now)), due, "at {now}");
+        }
     }
 }

@@ -381,8 +381,10 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what a killed import or removal left. Called once at start, before any import of ours.
+    /// Removes what a killed import or removal left: halves, and layers that no image came to name. Called once at
+    /// start, before any import of ours.
     pub fn sweep(&self) -> Result<()> {
+        self.collect()?;
         let Some(_lock) = self.lock("layers.lock", FlockArg::LockExclusiveNonblock)? else {
             return Ok(());
         };

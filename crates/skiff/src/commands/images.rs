@@ -1,7 +1,7 @@
 //! `skiff images`: the node's images, whether or not a server is running.
 
 use crate::layout::{DATA_DIR, Layout};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -15,16 +15,26 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Import OCI or docker archives (plain or compressed) or OCI layout directories.
-    Import { archives: Vec<PathBuf> },
+    Import {
+        #[arg(required = true)]
+        archives: Vec<PathBuf>,
+    },
     /// List images.
     #[command(alias = "ls")]
     List,
     /// Remove images by name or id.
-    Rm { images: Vec<String> },
+    Rm {
+        #[arg(required = true)]
+        images: Vec<String>,
+    },
 }
 
 pub fn main(args: Args) -> Result<()> {
     let layout = Layout::new(&args.data_dir);
+    // Looking leaves nothing behind where there is no cluster.
+    if !layout.runtime().exists() && !matches!(args.command, Command::Import { .. }) {
+        bail!("there are no images in {}", layout.runtime().display());
+    }
     let store = runtime::image::Store::open(&layout.runtime())
         .with_context(|| format!("failed to open the images in {}", layout.runtime().display()))?;
     match args.command {
@@ -50,11 +60,29 @@ pub fn main(args: Args) -> Result<()> {
             }
         }
         Command::Rm { images } => {
-            for image in images {
-                store.remove(&image).with_context(|| format!("failed to remove image {image}"))?;
-                println!("removed {image}");
+            let mut failed = 0;
+            for image in &images {
+                match remove(&store, image) {
+                    Ok(()) => println!("removed {image}"),
+                    Err(e) => {
+                        eprintln!("failed to remove image {image}: {e:#}");
+                        failed += 1;
+                    }
+                }
+            }
+            if failed > 0 {
+                bail!("{failed} of {} images were not removed", images.len());
             }
         }
     }
     Ok(())
+}
+
+/// For people, to whom a name that isn't there is a mistake; the kubelet takes it for done.
+fn remove(store: &runtime::image::Store, image: &str) -> Result<()> {
+    match store.find(image)? {
+        None => bail!("there is no such image; see \"skiff images list\""),
+        Some(found) if found.pinned => bail!("it is part of Skiff"),
+        Some(_) => Ok(store.remove(image)?),
+    }
 }
