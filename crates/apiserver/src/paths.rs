@@ -31,9 +31,9 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
     };
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
     match segments.as_slice() {
-        [] => Ok(respond::json(200, &json!({"paths": index(server)}))),
+        [] => Ok(indented(&json!({"paths": index(server)}))),
         ["healthz" | "livez" | "readyz", ..] => Ok(health(server, &segments, query)),
-        ["version"] => Ok(respond::json(200, &server.version)),
+        ["version"] => Ok(indented(&server.version)),
         ["metrics"] => {
             let mut text = server.metrics.render(server.registry.store.as_ref());
             if let Some(fairness) = server.flow.fairness() {
@@ -105,6 +105,11 @@ fn missing() -> Status {
 
 fn rows(server: &Server) -> Vec<Arc<api::catalogue::Resource>> {
     server.registry.catalogue.load().rows.clone()
+}
+
+/// As upstream's `WriteRawJSON`, whoever asks.
+fn indented(value: &Value) -> Response<Body> {
+    respond::bytes(200, "application/json", format!("{value:#}").into())
 }
 
 fn group_version(server: &Server, group: &str, version: &str) -> Result<Value> {

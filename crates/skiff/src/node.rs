@@ -51,7 +51,11 @@ pub async fn start(
     let program = exe.clone();
     // The image that a cluster always has is made while everything else starts.
     tasks.push(tokio::task::spawn_blocking(move || {
-        let made = runtime::image::Store::open(&images).and_then(|s| runtime::image::builtin::hello(&s, &program));
+        let made = runtime::image::Store::open(&images).and_then(|s| {
+            // Before its own lease keeps the sweep from doing anything.
+            s.sweep()?;
+            runtime::image::builtin::hello(&s, &program)
+        });
         if let Err(e) = made {
             error!(error = %e, "the image skiff.local/hello could not be made");
         }

@@ -6,7 +6,7 @@ use crate::layout::Layout;
 use crate::pid_file::PidFile;
 use crate::{node, supervision, version};
 use anyhow::{Context, Result, bail};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Instant;
 use stdx::Shutdown;
@@ -67,7 +67,11 @@ impl Host {
             true => node_name,
             false => node_name_of(&layout.node_name(), node_name, args.node_name.is_some())?,
         };
-        Ok(Host { node_name, node_ip: args.node_ip.unwrap_or_else(own_address) })
+        let node_ip = match args.node_ip.or_else(routed_address) {
+            Some(ip) => ip,
+            None => unrouted_address(args, layout)?,
+        };
+        Ok(Host { node_name, node_ip })
     }
 }
 
@@ -97,15 +101,30 @@ fn node_name_of(file: &Path, name: String, asked_for: bool) -> Result<String> {
     Ok(known)
 }
 
-/// The address that the default route would use; loopback where there is no route. Nothing is sent.
-fn own_address() -> IpAddr {
-    UdpSocket::bind("0.0.0.0:0")
-        .and_then(|s| {
-            s.connect("192.0.2.1:9")?;
-            s.local_addr()
-        })
-        .map(|a| a.ip())
-        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+/// The address that the default route would use. Nothing is sent.
+fn routed_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback())
+}
+
+/// A machine without a default route: the first address that it has, or else the one that it will have as the pods'
+/// gateway. Loopback wouldn't do, since pods couldn't reach the API there.
+fn unrouted_address(args: &ServerArgs, layout: &Layout) -> Result<IpAddr> {
+    let mut route = sys::netlink::Route::open().context("failed to ask for the machine's addresses")?;
+    let links = route.links().context("failed to list links")?;
+    let addresses = route.addresses().context("failed to list addresses")?;
+    let is_ours = |index: u32| links.iter().any(|l| l.index == index && l.name == layout.bridge());
+    let own = addresses.iter().filter(|(link, ip, _)| is_usable(ip) && !is_ours(*link)).map(|(_, ip, _)| *ip).next();
+    match own.or_else(|| node::first_node_range(args.cluster_cidr).ok()?.hosts().next()) {
+        Some(ip) => Ok(ip),
+        None => bail!("this machine has no address; give one with --node-ip"),
+    }
+}
+
+/// IPv4, as pods and Services have it.
+fn is_usable(ip: &IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(v4) if !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified())
 }
 
 async fn run(args: ServerArgs) -> Result<()> {

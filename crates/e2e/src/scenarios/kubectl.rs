@@ -14,7 +14,7 @@ pub use read::*;
 pub use write::*;
 
 use super::namespace::Namespace;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,6 +44,28 @@ fn run(ns: &Namespace<'_>, steps: &[Step<'_>]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Runs a kubectl that goes on by itself (`-w`, `-f`) while `work` is done, until `enough` is in what it prints; gives
+/// that.
+fn watching(ns: &Namespace<'_>, line: &str, work: impl FnOnce() -> Result<()>, enough: &[&str]) -> Result<String> {
+    let file = std::path::PathBuf::from(ns.file("watched", "")?);
+    let out = std::fs::File::create(&file)?;
+    let all = ns.line(line);
+    let mut child = std::process::Command::new(&all[0]).args(&all[1..]).stdout(out.try_clone()?).stderr(out).spawn()?;
+    let said = || std::fs::read_to_string(&file).unwrap_or_default();
+    let result = work().and_then(|()| {
+        ns.c.wait(PATIENCE, &format!("kubectl {line} to say {enough:?}"), || {
+            let said = said();
+            match enough.iter().find(|w| !said.contains(**w)) {
+                None => Ok(true),
+                Some(w) => bail!("no {w:?} in:\n{said}"),
+            }
+        })
+    });
+    child.kill()?;
+    child.wait()?;
+    result.map(|()| said())
 }
 
 /// Splits as a shell does, with single quotes only.

@@ -15,11 +15,14 @@ pub mod fuzz;
 mod golden;
 mod guarding;
 pub mod identity;
+mod images;
 mod job_rules;
 mod jobs;
+mod kills;
 mod kubectl;
 mod namespace;
 mod network;
+mod node_files;
 mod pod_security;
 mod pods;
 mod policies;
@@ -64,6 +67,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "kubectl/lists every kind as a table", on: On::Shared, run: kubectl::lists_every_kind },
     Scenario { name: "kubectl/takes an object of every kind", on: On::Shared, run: kubectl::takes_every_kind },
     Scenario { name: "kubectl/selects, sorts, formats, watches", on: On::Shared, run: kubectl::selects_and_formats },
+    Scenario { name: "kubectl/watches and waits", on: On::Shared, run: kubectl::watches_and_waits },
     Scenario { name: "kubectl/applies, diffs, replaces, prunes", on: On::Shared, run: kubectl::applies },
     Scenario {
         name: "kubectl/applies on the server, with conflicts",
@@ -72,8 +76,10 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "kubectl/patches, edits, labels, sets", on: On::Shared, run: kubectl::patches_and_edits },
     Scenario { name: "kubectl/rolls out, undoes, pauses, scales", on: On::Shared, run: kubectl::rolls_out },
+    Scenario { name: "kubectl/goes back to revisions", on: On::Shared, run: kubectl::goes_back },
     Scenario { name: "kubectl/deletes: grace, waiting, cascades", on: On::Shared, run: kubectl::deletes },
     Scenario { name: "kubectl/asks who may do what", on: On::Shared, run: kubectl::asks_for_permission },
+    Scenario { name: "kubectl/binds tokens to objects", on: On::Shared, run: kubectl::binds_tokens },
     Scenario { name: "kubectl/discovers and explains", on: On::Shared, run: kubectl::discovers },
     Scenario { name: "kubectl/cordons, drains, taints", on: On::Shared, run: kubectl::empties_a_node },
     Scenario { name: "helm/installs, upgrades, rolls back, uninstalls", on: On::Shared, run: kubectl::helm },
@@ -85,7 +91,11 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "pods/end as they should", on: On::Shared, run: pods::ends_as_it_should },
     Scenario { name: "pods/are probed", on: On::Shared, run: pods::is_probed },
     Scenario { name: "pods/are told before they end", on: On::Shared, run: pods::is_told_before_it_ends },
+    Scenario { name: "pods/names and resolvers are upstream's", on: On::Shared, run: node_files::names_and_resolvers },
+    Scenario { name: "pods/logs are rotated", on: On::Shared, run: node_files::logs_are_rotated },
     Scenario { name: "streams/logs", on: On::Shared, run: streams::logs },
+    Scenario { name: "streams/logs of many", on: On::Shared, run: streams::logs_of_many },
+    Scenario { name: "streams/more ways in", on: On::Shared, run: streams::more_ways_in },
     Scenario { name: "streams/exec, attach, cp", on: On::Shared, run: streams::exec_attach_cp },
     Scenario { name: "streams/port-forward", on: On::Shared, run: streams::port_forward },
     Scenario { name: "streams/run and debug", on: On::Shared, run: streams::run_and_debug },
@@ -235,6 +245,23 @@ pub const SCENARIOS: &[Scenario] = &[
         on: On::Empty,
         run: robustness::kill_9_loses_nothing_acknowledged,
     },
+    Scenario {
+        name: "network/machines without routes, and moved ones",
+        on: On::Empty,
+        run: network::machines_without_routes,
+    },
+    Scenario {
+        name: "robustness/kill -9 in the middle of pods leaves nothing",
+        on: On::Empty,
+        run: kills::nothing_is_left_of_what_was_cut_off,
+    },
+    Scenario {
+        name: "robustness/kill -9 in the middle of imports leaves nothing",
+        on: On::Empty,
+        run: kills::imports_are_whole_or_absent,
+    },
+    Scenario { name: "images/archives, and what is none", on: On::Empty, run: images::archives },
+    Scenario { name: "commands/reset asks; kubeconfig, version", on: On::Empty, run: images::other_commands },
     Scenario {
         name: "images/private ones are pulled with secrets and through mirrors",
         on: On::Empty,

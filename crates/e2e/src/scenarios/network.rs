@@ -3,7 +3,7 @@
 use super::namespace::Namespace;
 use super::pods::{PATIENCE, apply, shell};
 use crate::cluster::Cluster;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -121,4 +121,72 @@ pub fn reaches(c: &Cluster) -> Result<()> {
         ensure!(get(&ns, "one", "http://web/")? == "one\n", "a deleted pod was asked");
     }
     ns.delete()
+}
+
+/// A machine that no network leads out of, or to which nothing but loopback is: pods reach the API all the same. Then it
+/// gets an address, and another one, and stays the node that it is.
+pub fn machines_without_routes(c: &Cluster) -> Result<()> {
+    let archive = c.tools.images.join("shop_backend_v1.tar").display().to_string();
+    c.skiff(&["images".into(), "import".into(), archive])?;
+    let field =
+        |what: &[&str], path: &str| c.kubectl(&[&["get"], what, &["-o", &format!("jsonpath={{{path}}}")]].concat());
+    let works = |address: &str| -> Result<()> {
+        c.wait_ready().with_context(|| format!("at {address}"))?;
+        c.wait(PATIENCE, "the node's address", || {
+            Ok(field(&["node", "node1"], ".status.addresses[?(@.type=='InternalIP')].address")? == address)
+        })?;
+        c.wait(PATIENCE, "the API's endpoint", || {
+            Ok(field(&["endpointslice", "kubernetes"], ".endpoints[0].addresses[0]")? == address)
+        })?;
+        c.wait(PATIENCE, "a pod to reach the API and names", || {
+            let script =
+                "nslookup kubernetes.default.svc.cluster.local | grep -q 10.43.0.1 && nc -w 2 10.43.0.1 443 </dev/null";
+            Ok(c.kubectl_run(&["exec", "p", "--", "sh", "-c", script])?.ok)
+        })?;
+        ensure!(c.kubectl(&["logs", "p"])? == "ready\n", "logs at {address}");
+        let port = field(&["service", "p"], ".spec.ports[0].nodePort")?;
+        for host in [address, "127.0.0.1"] {
+            let url = format!("http://{host}:{port}/version");
+            ensure!(c.must(&["curl", "-s", "--max-time", "5", &url])? == "v1\n", "{url}");
+        }
+        Ok(())
+    };
+    c.must(&["sh", "-ec", "ip link del up0"])?;
+    c.serve(&[])?;
+    c.wait_ready()?;
+    c.wait(PATIENCE, "the default service account", || Ok(c.kubectl_run(&["get", "sa", "default"])?.ok))?;
+    c.kubectl(&[
+        "run",
+        "p",
+        "--image=shop/backend:v1",
+        "--command",
+        "--",
+        "sh",
+        "-c",
+        "echo ready; exec httpd -f -p 8080 -h /www",
+    ])?;
+    c.kubectl(&["wait", "--for=condition=Ready", "pod/p", "--timeout=30s"])?;
+    c.kubectl(&["expose", "pod", "p", "--port=80", "--target-port=8080", "--type=NodePort"])?;
+    let id = field(&["pod", "p"], ".status.containerStatuses[0].containerID")?;
+    works("10.42.0.1")?;
+    for (script, address) in [
+        (
+            "ip link add up0 type veth peer name up1; ip addr add 198.51.100.7/24 dev up0; ip link set up0 up; ip link set up1 up",
+            "198.51.100.7",
+        ),
+        ("ip addr add 192.0.2.2/24 dev up0; ip route add default via 192.0.2.1", "192.0.2.2"),
+    ] {
+        c.stop_server(libc::SIGTERM)?;
+        c.must(&["sh", "-ec", script])?;
+        c.serve(&[])?;
+        works(address)?;
+        ensure!(
+            field(&["pod", "p"], ".status.containerStatuses[0].containerID")? == id,
+            "the pod was replaced at {address}"
+        );
+        c.wait(PATIENCE, "the pod to know its node's address", || {
+            Ok(field(&["pod", "p"], ".status.hostIP")? == address)
+        })?;
+    }
+    c.kubectl(&["delete", "pod", "p", "--grace-period=1"]).map(|_| ())
 }

@@ -161,6 +161,177 @@ pub fn port_forward(c: &Cluster) -> Result<()> {
     ns.delete()
 }
 
+/// Logs of many pods, of workloads, and what is wrong with a question.
+pub fn logs_of_many(c: &Cluster) -> Result<()> {
+    let ns = Namespace::new(c, "manylogs")?;
+    apply(
+        &ns,
+        r#"{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "many"}, "spec": {"replicas": 2,
+          "selector": {"matchLabels": {"app": "many"}}, "template": {"metadata": {"labels": {"app": "many"}}, "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "initContainers": [{"name": "first", "image": "shop/backend:v1", "command": ["sh", "-c", "echo initial"]}],
+            "containers": [{"name": "x", "image": "shop/backend:v1", "command": ["sh", "-c", "echo early; sleep 2; echo late; sleep 1000"]},
+                           {"name": "y", "image": "shop/backend:v1", "command": ["sleep", "1000"]}]}}}}"#,
+    )?;
+    ns.must("rollout status deployment/many --timeout=60s")?;
+    c.wait(PATIENCE, "late lines", || Ok(ns.must("logs -l app=many -c x --tail=-1")?.matches("late").count() == 2))?;
+    let said = ns.kubectl(&["logs", "deployment/many"])?;
+    ensure!(
+        said.stdout.starts_with("early\n") && said.stderr.contains("Found 2 pods"),
+        "{}{}",
+        said.stdout,
+        said.stderr
+    );
+    ensure!(said.stderr.contains("Defaulted container \"x\" out of: x, y, first (init)"), "{}", said.stderr);
+    ensure!(ns.must("logs deployment/many -c first")? == "initial\n", "an init container's log");
+    // What a program leaves without an end of line when it ends is a line.
+    ns.must("run half --image=shop/backend:v1 --restart=Never --command -- printf half")?;
+    until(&ns, "half", ".status.phase", "Succeeded")?;
+    ensure!(ns.must("logs half")?.trim_end() == "half", "half a line: {:?}", ns.must("logs half")?);
+    let said = ns.must("logs -l app=many --all-containers --prefix --tail=-1")?;
+    ensure!(said.matches("/first] initial").count() == 2 && said.matches("/x] early").count() == 2, "{said}");
+    // A selector shows ten lines of each unless told otherwise.
+    let pod = ns.must("get pods -l app=many -o name")?.lines().next().unwrap_or_default().to_string();
+    ensure!(
+        ns.must(&format!("logs {pod} -c x --since=1s"))?.is_empty()
+            || ns.must(&format!("logs {pod} -c x"))?.contains("late"),
+        "--since"
+    );
+    let from = ns.must(&format!("logs {pod} -c x --timestamps"))?;
+    let time = from.lines().nth(1).and_then(|l| l.split(' ').next()).unwrap_or_default().to_string();
+    let late = ns.must(&format!("logs {pod} -c x --since-time={time}"))?;
+    ensure!(late == "late\n", "--since-time={time}: {late:?}");
+    ensure!(ns.must(&format!("logs {pod} -c x --tail=0"))?.is_empty(), "--tail=0");
+    ensure!(ns.must(&format!("logs {pod} -c x --tail=100 --limit-bytes=7"))? == "early\nl", "--limit-bytes over lines");
+    let followed = ns.line(&format!("logs -f {pod} -c x --tail=1 --pod-running-timeout=5s"));
+    let out = std::process::Command::new("timeout").arg("2").args(&followed).output()?;
+    ensure!(out.stdout == b"late\n", "-f --tail=1: {:?}", String::from_utf8_lossy(&out.stdout));
+    let refused: &[(&str, &str)] = &[
+        (
+            "logs -f -l app=many --all-containers --max-log-requests=2",
+            "you are attempting to follow 6 log streams, but maximum allowed concurrency is 2",
+        ),
+        ("logs deployment/nobody", "deployments.apps \"nobody\" not found"),
+        (
+            "logs half --since=1s --since-time=2020-01-01T00:00:00Z",
+            "at most one of `sinceTime` or `sinceSeconds` may be specified",
+        ),
+        ("logs service/nobody", "services \"nobody\" not found"),
+    ];
+    for (line, want) in refused {
+        let d = ns.kubectl(&super::kubectl::words(line).iter().map(String::as_str).collect::<Vec<_>>())?;
+        ensure!(!d.ok && d.stderr.contains(want), "{line}: {}{}", d.stdout, d.stderr);
+    }
+    // Before a container has started there is nothing to read, and it is said why.
+    ns.must("run waiting --image=shop/absent:v9 --image-pull-policy=Never")?;
+    until(&ns, "waiting", ".status.containerStatuses[0].state.waiting.reason", "ErrImageNeverPull")?;
+    let d = ns.kubectl(&["logs", "waiting"])?;
+    ensure!(
+        !d.ok
+            && d.stderr.contains(
+                "Error from server (BadRequest): container \"waiting\" in pod \"waiting\" is waiting to start"
+            ),
+        "{}",
+        d.stderr
+    );
+    ns.delete()
+}
+
+/// Copies of whole trees, a terminal that is attached to, ports of a Deployment.
+pub fn more_ways_in(c: &Cluster) -> Result<()> {
+    let ns = Namespace::new(c, "waysin")?;
+    apply(&ns, include_str!("../../testdata/streams.yaml"))?;
+    ns.must("wait --for=condition=Ready pod/ticker --timeout=30s")?;
+    let space = ns.name();
+    // Out of the pod: a tree with links, a name with spaces, an empty directory; then single files by both spellings.
+    shell(
+        &ns,
+        "ticker",
+        "a",
+        "busybox ln -s busybox /bin/tar; mkdir -p '/data/deep/a dir/empty'; echo x > '/data/deep/a dir/a file'; busybox ln -s 'a dir' /data/deep/link",
+    )?;
+    let here = c.dir().join(space).join("out");
+    std::fs::create_dir_all(&here)?;
+    let here = here.display().to_string();
+    ns.must(&format!("cp {space}/ticker:/data/deep {here}/tree -c a"))?;
+    ensure!(std::fs::read_to_string(format!("{here}/tree/a dir/a file"))? == "x\n", "a tree copied out");
+    ensure!(std::path::Path::new(&format!("{here}/tree/a dir/empty")).is_dir(), "an empty directory copied out");
+    std::fs::write(format!("{here}/in"), "inwards")?;
+    ns.must(&format!("cp {here}/in ticker:/tmp/renamed -c a"))?;
+    ensure!(shell(&ns, "ticker", "a", "cat /tmp/renamed")? == "inwards", "a file copied in under another name");
+    ns.must(&format!("cp {here}/tree ticker:/tmp -c a --no-preserve"))?;
+    ensure!(shell(&ns, "ticker", "a", "cat '/tmp/tree/a dir/a file'")? == "x\n", "a tree copied into a directory");
+    // Tar says that it isn't there; some kubectls don't wait for that.
+    ns.kubectl(&["cp", "ticker:/no/such", &format!("{here}/none"), "-c", "a"])?;
+    ensure!(!std::path::Path::new(&format!("{here}/none")).exists(), "a copy of what isn't there");
+    let d = ns.kubectl(&["cp", &format!("{here}/nothing"), "ticker:/tmp/x", "-c", "a"])?;
+    ensure!(!d.ok && d.stderr.contains("doesn't exist in local filesystem"), "{}", d.stderr);
+    // exec chooses the first container, says so, and takes workloads.
+    let d = ns.kubectl(&["exec", "ticker", "--", "hostname"])?;
+    ensure!(
+        d.stdout == "ticker\n" && d.stderr.contains("Defaulted container \"a\" out of: a, b, web"),
+        "{}{}",
+        d.stdout,
+        d.stderr
+    );
+    // Attached to a terminal that the container owns, both ways.
+    ns.must("run shell --image=shop/backend:v1 -it --command --attach=false -- sh")
+        .or_else(|_| ns.must("run shell --image=shop/backend:v1 --stdin --tty --attach=false --command -- sh"))?;
+    ns.must("wait --for=condition=Ready pod/shell --timeout=30s")?;
+    let typed = format!(
+        "(sleep 1; printf 'stty_said=$(/bin/busybox stty size); echo \"size $stty_said\"\\n'; sleep 1; printf 'exit 0\\n'; sleep 1) | \
+         timeout 20 script -qc 'stty rows 33 cols 99; {} -n {space} attach -it shell' /dev/null",
+        ns.kubectl_path()
+    );
+    let said = c.run(&["sh", "-c", &typed])?.stdout;
+    ensure!(said.contains("size 33 99"), "attach -it: {said}");
+    // Its end is the end of the command; the pod goes on with another container.
+    until(&ns, "shell", ".status.containerStatuses[0].restartCount", "1")?;
+    // Ports of a Deployment, chosen by the machine, by name, on another address.
+    ns.must("create deployment web --image=shop/backend:v1 --port=8080")?;
+    ns.must("rollout status deployment/web --timeout=60s")?;
+    let forward = |what: &str, ports: &str, more: &[&str]| -> Result<(std::process::Child, String)> {
+        let file = std::path::PathBuf::from(ns.file("forward", "")?);
+        let out = std::fs::File::create(&file)?;
+        let child = c
+            .command(&c.tools.kubectl)
+            .args(["-n", space, "port-forward", what, ports])
+            .args(more)
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()?;
+        let mut said = String::new();
+        let told = c.wait(Duration::from_secs(10), "port-forward to tell its port", || {
+            said = std::fs::read_to_string(&file)?;
+            Ok(said.contains("Forwarding from"))
+        });
+        told.map(|()| (child, said))
+    };
+    let (mut child, said) = forward("deployment/web", ":8080", &["--address=127.0.0.1"])?;
+    let port: String =
+        said.split("127.0.0.1:").nth(1).unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
+    let answer = c.run(&["curl", "-s", "--max-time", "5", &format!("http://127.0.0.1:{port}/version")])?.stdout;
+    ensure!(answer == "v1\n", "port-forward deployment/web at {port}: {answer:?}");
+    // The pod goes: the command says so and ends.
+    ns.must("scale deployment/web --replicas=0")?;
+    ns.must("delete pod -l app=web --grace-period=1 --timeout=30s")?;
+    let _ = c.run(&["curl", "-s", "--max-time", "2", &format!("http://127.0.0.1:{port}/version")])?;
+    let ended = c.wait(Duration::from_secs(10), "port-forward to end with its pod", || Ok(child.try_wait()?.is_some()));
+    let _ = child.kill();
+    child.wait()?;
+    ended?;
+    // Nobody listens there: the connection ends, the command goes on.
+    let (mut child, _) = forward("pod/ticker", "18099:9", &[])?;
+    let refused = c.run(&["curl", "-s", "--max-time", "5", "http://127.0.0.1:18099/"])?;
+    let goes_on = child.try_wait()?.is_none() || !refused.ok;
+    let _ = child.kill();
+    child.wait()?;
+    ensure!(!refused.ok && goes_on, "a port that nobody listens at answered: {}", refused.stdout);
+    let d = ns.kubectl(&["port-forward", "deployment/web", "18098:8080", "--pod-running-timeout=1s"])?;
+    ensure!(!d.ok && d.stderr.contains("error"), "port-forward without a pod: {}", d.stderr);
+    ns.delete()
+}
+
 pub fn run_and_debug(c: &Cluster) -> Result<()> {
     let ns = Namespace::new(c, "run")?;
     let run = |name: &str, script: &str, input: &str| {
@@ -230,5 +401,39 @@ pub fn run_and_debug(c: &Cluster) -> Result<()> {
         &[],
     )?;
     ensure!(s.code == Some(0), "debug of the node: {}{}", s.text(), s.err);
+    // A copy of the pod, with another image, another command, and one more container that sees its processes.
+    ns.must("debug target --copy-to=copied --set-image=*=shop/backend:v2 --share-processes")?;
+    ns.must("wait --for=condition=Ready pod/copied --timeout=30s")?;
+    ensure!(shell(&ns, "copied", "target", "cat /www/version")? == "v2\n", "the copy's image");
+    let s = talk(
+        &ns,
+        &[
+            "debug",
+            "target",
+            "-i",
+            "--copy-to=beside",
+            "--image=shop/backend:v1",
+            "--share-processes",
+            "--container=dbg",
+            "--",
+            "sh",
+            "-c",
+            "sleep 1; ps",
+        ],
+        b"",
+        &[],
+    )?;
+    ensure!(s.text().contains("httpd -f -p 8080"), "a copy's processes: {}{}", s.text(), s.err);
+    for profile in ["general", "baseline", "restricted", "netadmin"] {
+        let mut args = vec!["debug", "target", "-i", "--image=shop/backend:v1", "--target=target"];
+        let flag = format!("--profile={profile}");
+        args.extend([flag.as_str(), "--", "sh", "-c", "sleep 1; grep CapEff /proc/self/status"]);
+        let s = talk(&ns, &args, b"", &[])?;
+        // `restricted` demands a user that isn't root, which the image doesn't have.
+        let refused = profile == "restricted" && s.code != Some(0);
+        ensure!(refused || s.text().contains("CapEff:"), "debug --profile={profile}: {}{}", s.text(), s.err);
+    }
+    let d = ns.kubectl(&["debug", "nobody", "--image=x"])?;
+    ensure!(!d.ok && d.stderr.contains("pods \"nobody\" not found"), "{}", d.stderr);
     ns.delete()
 }

@@ -8,7 +8,10 @@ const LABEL_MAX: usize = 63;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
+    /// One label: what `/etc/hosts` has.
     pub hostname: String,
+    /// What the kernel, and so `hostname`, says: the same, or all of the name where the pod asks for it.
+    pub kernel: String,
     /// Empty without a subdomain.
     pub domain: String,
 }
@@ -16,7 +19,7 @@ pub struct Names {
 pub fn names(pod: &Pod, cluster_domain: &str) -> Result<Names, String> {
     let spec = pod.spec.as_ref();
     if let Some(name) = spec.and_then(|s| s.hostname_override.clone()).filter(|n| !n.is_empty()) {
-        return Ok(Names { hostname: name, domain: String::new() });
+        return Ok(Names { kernel: name.clone(), hostname: name, domain: String::new() });
     }
     let wanted = spec
         .and_then(|s| s.hostname.clone())
@@ -36,6 +39,7 @@ pub fn names(pod: &Pod, cluster_domain: &str) -> Result<Names, String> {
         Some(sub) => format!("{sub}.{}.svc.{cluster_domain}", pod.metadata.namespace.as_deref().unwrap_or_default()),
         None => String::new(),
     };
+    let mut kernel = hostname.clone();
     if spec.and_then(|s| s.set_hostname_as_fqdn) == Some(true) && !domain.is_empty() {
         let fqdn = format!("{hostname}.{domain}");
         if fqdn.len() > HOSTNAME_MAX {
@@ -44,9 +48,9 @@ pub fn names(pod: &Pod, cluster_domain: &str) -> Result<Names, String> {
                 fqdn.len()
             ));
         }
-        hostname = fqdn;
+        kernel = fqdn;
     }
-    Ok(Names { hostname, domain })
+    Ok(Names { hostname, kernel, domain })
 }
 
 #[cfg(test)]
@@ -61,16 +65,16 @@ mod tests {
             spec["containers"] = json!([]);
             let pod: Pod =
                 serde_json::from_value(json!({"metadata": {"name": name, "namespace": "ns"}, "spec": spec})).unwrap();
-            names(&pod, "cluster.local").map(|n| (n.hostname, n.domain))
+            names(&pod, "cluster.local").map(|n| (n.kernel, n.domain, n.hostname))
         };
-        assert_eq!(check("p", json!({})).unwrap(), ("p".into(), "".into()));
+        assert_eq!(check("p", json!({})).unwrap(), ("p".into(), "".into(), "p".into()));
         assert_eq!(
             check("p", json!({"hostname": "h", "subdomain": "s"})).unwrap(),
-            ("h".into(), "s.ns.svc.cluster.local".into())
+            ("h".into(), "s.ns.svc.cluster.local".into(), "h".into())
         );
         assert_eq!(
-            check("p", json!({"subdomain": "s", "setHostnameAsFQDN": true})).unwrap().0,
-            "p.s.ns.svc.cluster.local"
+            check("p", json!({"subdomain": "s", "setHostnameAsFQDN": true})).unwrap(),
+            ("p.s.ns.svc.cluster.local".into(), "s.ns.svc.cluster.local".into(), "p".into())
         );
         let long = format!("{}-{}", "a".repeat(62), "b".repeat(9));
         assert_eq!(check(&long, json!({})).unwrap().0, "a".repeat(62));

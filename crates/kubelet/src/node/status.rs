@@ -85,7 +85,8 @@ pub fn capacity(machine: &Machine, options: &KubeletOptions) -> ResourceMap {
 
 pub fn allocatable(machine: &Machine, options: &KubeletOptions) -> ResourceMap {
     let mut out = capacity(machine, options);
-    let held_back = options.reserved_memory + machine.hugepages.iter().map(|(_, b)| b).sum::<u64>();
+    let kept = options.eviction_hard.memory_available.map_or(0, |l| l.of(machine.memory_bytes));
+    let held_back = options.reserved_memory + kept + machine.hugepages.iter().map(|(_, b)| b).sum::<u64>();
     out.insert("memory".into(), kib(machine.memory_bytes.saturating_sub(held_back)));
     if options.reserved_cpu_milli > 0 {
         out.insert(
@@ -93,7 +94,7 @@ pub fn allocatable(machine: &Machine, options: &KubeletOptions) -> ResourceMap {
             Quantity(format!("{}m", (machine.cpus * 1000).saturating_sub(options.reserved_cpu_milli))),
         );
     }
-    // What is never given out is where the node begins to be under pressure.
+    // What is never given out is where the node begins to be under pressure; of memory, too.
     let kept = options.eviction_hard.nodefs_available.map_or(0, |l| l.of(machine.ephemeral_bytes));
     out.insert("ephemeral-storage".into(), Quantity(machine.ephemeral_bytes.saturating_sub(kept).to_string()));
     out
@@ -259,6 +260,8 @@ mod tests {
         assert_eq!(ready(&first).0, "True");
         assert_eq!(first.capacity.as_ref().unwrap()["memory"].0, "4194304Ki");
         assert_eq!(first.capacity.as_ref().unwrap()["hugepages-2Mi"].0, "0");
+        // Without the 100 MiB at which evictions begin.
+        assert_eq!(first.allocatable.as_ref().unwrap()["memory"].0, "4091904Ki");
         let second = compute(&m, &options, &observed(), &first, t(200));
         assert!(!differs(&first, &second), "only the heartbeat moved");
         assert_eq!(

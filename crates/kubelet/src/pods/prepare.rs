@@ -101,7 +101,7 @@ pub fn sandbox_config(context: &Context, pod: &Pod, attempt: u32) -> Result<PodS
     let mut annotations = m.annotations.clone().unwrap_or_default();
     annotations.insert(labels::TERMINATION_GRACE_PERIOD.to_owned(), spec::grace_period(pod).to_string());
     Ok(PodSandboxConfig {
-        hostname: if host_network { String::new() } else { names.hostname },
+        hostname: if host_network { String::new() } else { names.kernel },
         log_directory: context.options.pod_log_dir(&namespace, &name, &uid).to_string_lossy().into_owned(),
         dns_config: dns::for_pod(pod, &context.host_dns(), &context.cluster_dns, &context.options.cluster_domain),
         port_mappings,

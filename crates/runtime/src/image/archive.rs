@@ -48,10 +48,12 @@ fn import_docker(store: &Store, source: &Source) -> Result<Vec<Record>> {
     for entry in entries {
         let config = source.bytes(&entry.config)?;
         let parsed: Config = manifest::parse("image config", &config)?;
-        let layers = entry.layers.unwrap_or_default();
-        let chains = add_layers(store, &parsed, &layers, |name| source.open(name))?;
+        // What would refuse the image is looked at before its layers are unpacked in vain.
+        parsed.fits()?;
         let tags =
             entry.repo_tags.unwrap_or_default().iter().map(|t| Reference::parse(t)).collect::<Result<Vec<_>>>()?;
+        let layers = entry.layers.unwrap_or_default();
+        let chains = add_layers(store, &parsed, &layers, |name| source.open(name))?;
         records.push(store.commit(&config, &chains, &tags, &[], false)?);
     }
     Ok(records)
@@ -90,9 +92,10 @@ fn import_oci(store: &Store, source: &Source, stem: &str) -> Result<Vec<Record>>
             let config_digest = manifest.config.map(|c| c.digest).unwrap_or_default();
             let config = source.blob(&config_digest)?;
             let parsed: Config = manifest::parse("image config", &config)?;
+            parsed.fits()?;
+            let tag = name.as_deref().map(Reference::parse).transpose()?;
             let layers: Vec<String> = manifest.layers.into_iter().map(|l| l.digest).collect();
             let chains = add_layers(store, &parsed, &layers, |digest| source.open_blob(digest))?;
-            let tag = name.as_deref().map(Reference::parse).transpose()?;
             let digests: Vec<String> = tag.iter().map(|t| format!("{}@{top}", t.name())).collect();
             records.push(store.commit(&config, &chains, tag.as_slice(), &digests, false)?);
         }

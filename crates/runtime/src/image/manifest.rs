@@ -57,6 +57,21 @@ pub struct Config {
     pub rootfs: RootFs,
 }
 
+impl Config {
+    /// Whether it runs on this machine.
+    pub fn fits(&self) -> Result<()> {
+        if self.architecture.is_empty() || self.architecture == architecture() {
+            return Ok(());
+        }
+        Err(Error::Platform(format!(
+            "image is for {}/{}, this machine is linux/{}",
+            self.os,
+            self.architecture,
+            architecture()
+        )))
+    }
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RootFs {
     #[serde(rename = "type", default)]

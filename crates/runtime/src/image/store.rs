@@ -7,7 +7,7 @@
 use super::manifest::{self, Config, Execution};
 use super::reference::is_digest;
 use super::unpack::unpack;
-use super::{Error, Reference, Result, architecture, io};
+use super::{Error, Reference, Result, io};
 use crate::state::{self, Durability};
 use nix::fcntl::{Flock, FlockArg};
 use parking_lot::Mutex;
@@ -267,14 +267,7 @@ impl Store {
         pinned: bool,
     ) -> Result<Record> {
         let parsed: Config = manifest::parse("image config", config)?;
-        if !parsed.architecture.is_empty() && parsed.architecture != architecture() {
-            return Err(Error::Platform(format!(
-                "image is for {}/{}, this machine is linux/{}",
-                parsed.os,
-                parsed.architecture,
-                architecture()
-            )));
-        }
+        parsed.fits()?;
         let id = self.put_blob(config)?;
         let mut record = Record {
             id,

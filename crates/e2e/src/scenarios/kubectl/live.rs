@@ -159,6 +159,53 @@ pub fn empties_a_node(c: &Cluster) -> Result<()> {
     ns.delete()
 }
 
+/// Revisions of all that has them: told, shown whole, gone back to by number.
+pub fn goes_back(c: &Cluster) -> Result<()> {
+    let ns = Namespace::new(c, "revisions")?;
+    ns.must("create service clusterip set --clusterip=None")?;
+    for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
+        let what = format!("{}/app", kind.to_lowercase());
+        let replicas = if kind == "DaemonSet" { "" } else { "replicas: 1, " };
+        let service = if kind == "StatefulSet" { "serviceName: set, " } else { "" };
+        let file = ns.file(
+            "app.yaml",
+            &format!(
+                "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: app}}\nspec: {{{replicas}{service}selector: {{matchLabels: {{kind: {kind}}}}}, \
+                 template: {{metadata: {{labels: {{kind: {kind}}}}}, spec: {{terminationGracePeriodSeconds: 1, containers: \
+                 [{{name: app, image: \"shop/backend:v1\", env: [{{name: NUMBER, value: \"1\"}}]}}]}}}}}}\n"
+            ),
+        )?;
+        run(
+            &ns,
+            &[
+                (&format!("apply -f {file}"), &["created"]),
+                (&format!("rollout status {what} --timeout=60s"), &[]),
+                (&format!("set env {what} NUMBER=2"), &["env updated"]),
+                (&format!("rollout status {what} --timeout=60s"), &[]),
+                (&format!("set image {what} *=shop/backend:v2"), &["image updated"]),
+                (&format!("rollout status {what} --timeout=60s"), &[]),
+                (&format!("rollout history {what}"), &["REVISION  CHANGE-CAUSE\n1 ", "\n2 ", "\n3 "]),
+                (
+                    &format!("rollout history {what} --revision=1"),
+                    &["with revision #1", "shop/backend:v1", "NUMBER:\t1"],
+                ),
+                (&format!("rollout history {what} --revision=3"), &["shop/backend:v2", "NUMBER:\t2"]),
+                (&format!("!rollout history {what} --revision=9"), &["unable to find the specified revision"]),
+                (&format!("rollout undo {what} --to-revision=1 --dry-run=server"), &["server dry run"]),
+                (&format!("rollout undo {what} --to-revision=1"), &["rolled back"]),
+                (&format!("rollout status {what} --timeout=60s"), &[]),
+                (&format!("rollout history {what}"), &["\n2 ", "\n3 ", "\n4 "]),
+                (&format!("get {what} -o jsonpath={{.spec.template.spec.containers[0].env[0].value}}"), &["1"]),
+                (&format!("rollout restart {what}"), &["restarted"]),
+                (&format!("rollout status {what} --timeout=60s --revision=0"), &[]),
+                (&format!("get pods -l kind={kind} -o wide"), &["1/1     Running"]),
+                (&format!("describe {what}"), &["shop/backend:v1", "kubectl.kubernetes.io/restartedAt"]),
+            ],
+        )?;
+    }
+    ns.delete()
+}
+
 /// A chart's life: install, upgrade, rollback, uninstall.
 pub fn helm(c: &Cluster) -> Result<()> {
     let Some(helm) = c.tools.helm.as_ref().map(|p| p.display().to_string()) else {

@@ -54,3 +54,56 @@ pub fn asks_for_permission(c: &Cluster) -> Result<()> {
     })?;
     ns.delete()
 }
+
+/// Tokens that live as long as a pod, a Secret or a node.
+pub fn binds_tokens(c: &Cluster) -> Result<()> {
+    let ns = Namespace::new(c, "bound")?;
+    let n = ns.name();
+    ns.must("create serviceaccount robot")?;
+    ns.must(&format!("create rolebinding robot --clusterrole=view --serviceaccount={n}:robot"))?;
+    ns.must("create secret generic anchor --from-literal=a=b")?;
+    let overrides = r#"{"spec":{"serviceAccountName":"robot"}}"#;
+    ns.must(&format!("run bound --image=shop/backend:v1 --overrides='{overrides}'"))?;
+    ns.must("wait --for=condition=Ready pod/bound --timeout=30s")?;
+    let with = |token: &str, line: &str| {
+        let mut all = vec!["--kubeconfig=/dev/null".to_string(), "--server=https://127.0.0.1:6443".into()];
+        all.push(format!("--certificate-authority={}", c.data_dir().join("pki/ca.crt").display()));
+        all.push(format!("--token={}", token.trim()));
+        all.extend(words(line));
+        ns.kubectl(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let uid = ns.must("get secret anchor -o jsonpath={.metadata.uid}")?;
+    for (what, bound) in [
+        ("pod", "--bound-object-kind=Pod --bound-object-name=bound".to_string()),
+        ("secret", format!("--bound-object-kind=Secret --bound-object-name=anchor --bound-object-uid={uid}")),
+    ] {
+        let token = ns.must(&format!("create token robot --duration=10m {bound}"))?;
+        let d = with(&token, "get configmaps -o name")?;
+        ensure!(d.ok && d.stdout.contains("kube-root-ca.crt"), "bound to a {what}: {}{}", d.stdout, d.stderr);
+        let name = if what == "pod" { "pod bound --grace-period=1" } else { "secret anchor" };
+        ns.must(&format!("delete {name}"))?;
+        c.wait(PATIENCE, &format!("the {what}'s token to be refused"), || {
+            let d = with(&token, "get configmaps")?;
+            Ok(!d.ok && d.stderr.contains("Unauthorized"))
+        })?;
+    }
+    let token = ns.must("create token robot --audience=vault --audience=other --duration=11m -o json")?;
+    let review: serde_json::Value = serde_json::from_str(&token)?;
+    ensure!(review["kind"] == "TokenRequest" && review["spec"]["audiences"][0] == "vault", "{token}");
+    ensure!(review["spec"]["expirationSeconds"] == 660, "{token}");
+    let d = with(review["status"]["token"].as_str().unwrap_or_default(), "get configmaps")?;
+    ensure!(!d.ok && d.stderr.contains("Unauthorized"), "a token for others was taken: {}{}", d.stdout, d.stderr);
+    run(
+        &ns,
+        &[
+            ("!create token nobody", &["serviceaccounts \"nobody\" not found"]),
+            ("!create token robot --duration=1s", &["may not specify a duration less than 10 minutes"]),
+            ("!create token robot --bound-object-kind=Pod --bound-object-name=nobody", &["pods \"nobody\" not found"]),
+            (
+                "!create token robot --bound-object-kind=Secret --bound-object-name=anchor --bound-object-uid=zz",
+                &["secrets \"anchor\" not found"],
+            ),
+        ],
+    )?;
+    ns.delete()
+}

@@ -1,6 +1,6 @@
 //! Looking: tables, descriptions, formats, selectors, watches, discovery.
 
-use super::run;
+use super::{run, watching};
 use crate::cluster::Cluster;
 use crate::scenarios::namespace::Namespace;
 use anyhow::{Result, ensure};
@@ -305,5 +305,77 @@ pub fn discovers(c: &Cluster) -> Result<()> {
     let said = c.must(&["sh", "-c", &script])?;
     // curl is taken for a person, who gets it pretty.
     ensure!(said.contains("\"kind\": \"Namespace\""), "through kubectl proxy: {said}");
+    ns.delete()
+}
+
+/// `get -w`, `events --watch`, and every way of `wait`, on pods that come, change and go.
+pub fn watches_and_waits(c: &Cluster) -> Result<()> {
+    let ns = Namespace::new(c, "watch")?;
+    let pod = |name: &str| format!("run {name} --image=shop/backend:v1 --restart=Never --command -- sleep 1000");
+    let seen = watching(
+        &ns,
+        "get pods --watch",
+        || {
+            ns.must(&pod("one"))?;
+            ns.must("wait --for=condition=Ready pod/one --timeout=30s")?;
+            ns.must("delete pod one --grace-period=1")?;
+            Ok(())
+        },
+        &["Terminating"],
+    )?;
+    let states: Vec<&str> =
+        seen.lines().filter(|l| l.starts_with("one ")).filter_map(|l| l.split_whitespace().nth(2)).collect();
+    let at = |state: &str| states.iter().position(|s| *s == state);
+    ensure!(seen.starts_with("NAME   READY   STATUS"), "no heading:\n{seen}");
+    ensure!(seen.matches("READY").count() == 1, "more than one heading:\n{seen}");
+    ensure!(
+        at("Pending") < at("Running") && at("Running") < at("Terminating") && at("ContainerCreating").is_some(),
+        "states of a pod: {states:?}"
+    );
+    // Events: all there are, then those that come.
+    let work = || ns.must(&pod("two")).map(|_| ());
+    let seen = watching(&ns, "get events --watch", work, &["pod/two", "Started container two"])?;
+    ensure!(seen.lines().next().is_some_and(|l| l.starts_with("LAST SEEN   TYPE     REASON")), "{seen}");
+    watching(&ns, "events --watch --for=pod/three", || ns.must(&pod("three")).map(|_| ()), &["Started"])?;
+    run(
+        &ns,
+        &[
+            ("events --types=Normal", &["LAST SEEN", "Normal   Scheduled", "Pod/two"]),
+            ("events --types=Warning", &["No events found"]),
+            ("get events --sort-by=.lastTimestamp --field-selector=involvedObject.name=two", &["pod/two"]),
+            ("get events -o wide", &["SUBOBJECT", "SOURCE", "spec.containers{two}", "kubelet, node1"]),
+            ("wait --for=jsonpath={.status.phase}=Running pod/two --timeout=20s", &["pod/two condition met"]),
+            ("wait --for=jsonpath={.status.podIP} pod/two --timeout=20s", &["pod/two condition met"]),
+            ("wait --for=condition=Ready=true pod --all --timeout=20s", &["pod/two condition met", "pod/three"]),
+            (
+                "!wait --for=condition=Ready=false pod/two --timeout=1s",
+                &["timed out waiting for the condition on pods/two"],
+            ),
+            ("!wait --for=delete pod/two --timeout=1s", &["timed out waiting for the condition on pods/two"]),
+            ("!wait --for=condition=Ready pod/nobody --timeout=1s", &["pods \"nobody\" not found"]),
+            ("wait --for=delete pod/nobody --timeout=5s", &[]),
+            ("get pods --sort-by=.metadata.name -o name", &["pod/three\npod/two"]),
+            ("get events --sort-by={.metadata.creationTimestamp} --no-headers", &["Started container two"]),
+            ("get pods --no-headers", &["two     1/1   Running   0"]),
+            ("get pod two -o go-template={{.spec.nodeName}}", &["node1"]),
+            ("get pod two -o jsonpath-as-json={.status.phase}", &["[\n    \"Running\"\n]"]),
+            (
+                "get pods,serviceaccounts",
+                &["NAME        READY   STATUS", "NAME                     ", "serviceaccount/default"],
+            ),
+        ],
+    )?;
+    // What isn't there yet is waited for, too.
+    let late = ns.line("wait --for=create pod/late --timeout=20s");
+    let waiter = std::process::Command::new(&late[0]).args(&late[1..]).stdout(Stdio::piped()).spawn()?;
+    std::thread::sleep(Duration::from_millis(500));
+    ns.must(&pod("late"))?;
+    let out = waiter.wait_with_output()?;
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    ensure!(out.status.success() && said.contains("pod/late condition met"), "wait --for=create: {said}");
+    // A watch of one object, in other formats, ends with the object's end in sight.
+    let work = || ns.must("delete pod late --grace-period=1").map(|_| ());
+    let seen = watching(&ns, "get pod late -w -o jsonpath={.status.phase}{\"\\n\"}", work, &["Running"])?;
+    ensure!(seen.contains("Running\n"), "{seen}");
     ns.delete()
 }
