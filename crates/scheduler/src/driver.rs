@@ -192,7 +192,7 @@ impl Scheduler {
         tracing::error!(pod = key, panic = why, "scheduling panicked; the pod is tried again");
         let mut w = self.world.lock();
         w.snapshot.forget(key);
-        w.queue.failed(key, vec![WakeUp::NodeChanged, WakeUp::PodGone, WakeUp::PodChanged], Instant::now());
+        w.queue.errored(key, Instant::now());
     }
 
     async fn bind(&self, key: String, pod: Arc<Pod>, node: String) {
@@ -218,11 +218,7 @@ impl Scheduler {
                 match &e {
                     // Deleted, or bound by somebody else.
                     kube::Error::Api(s) if s.code == 404 || s.code == 409 => w.queue.remove(&key),
-                    _ => w.queue.failed(
-                        &key,
-                        vec![WakeUp::NodeChanged, WakeUp::PodGone, WakeUp::PodChanged],
-                        Instant::now(),
-                    ),
+                    _ => w.queue.errored(&key, Instant::now()),
                 }
                 drop(w);
                 self.recorder.warning(

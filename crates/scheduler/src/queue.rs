@@ -100,6 +100,16 @@ impl Queue {
         };
     }
 
+    /// The try itself went wrong, whatever nodes there are: another one follows after the back-off.
+    pub fn errored(&mut self, key: &str, now: Instant) {
+        if let Some(w) = self.pods.get_mut(key)
+            && matches!(w.place, Place::Working(_))
+        {
+            let delay = BACKOFF_INITIAL.saturating_mul(1 << w.attempts.saturating_sub(1).min(8)).min(BACKOFF_MAX);
+            w.place = Place::Backoff(now + delay);
+        }
+    }
+
     /// Something changed: pods that it may help come back, after their back-off.
     pub fn event(&mut self, change: WakeUp, now: Instant) {
         for w in self.pods.values_mut() {
@@ -177,6 +187,22 @@ mod tests {
         assert_eq!(q.pop(t + Duration::from_secs(5)).as_deref(), Some("p"));
         q.failed("p", vec![WakeUp::NodeChanged], t + Duration::from_secs(5));
         assert_eq!(q.next_due(), Some(t + Duration::from_secs(305)));
+    }
+
+    #[test]
+    fn a_binding_that_failed_is_tried_again_by_itself() {
+        let mut q = Queue::default();
+        let mut t = Instant::now();
+        q.add("p", 0);
+        for seconds in [1, 2, 4, 8, 10, 10] {
+            assert_eq!(q.pop(t).as_deref(), Some("p"));
+            q.errored("p", t);
+            assert_eq!(q.next_due(), Some(t + Duration::from_secs(seconds)));
+            assert_eq!(q.pop(t), None);
+            t += Duration::from_secs(seconds);
+        }
+        q.errored("p", t);
+        assert_eq!(q.pop(t).as_deref(), Some("p"), "only what is being worked on can fail");
     }
 
     #[test]

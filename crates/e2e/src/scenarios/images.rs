@@ -130,8 +130,24 @@ pub fn other_commands(c: &Cluster) -> Result<()> {
     let data = c.data_dir().display().to_string();
     let d = c.run(&[&skiff, "kubeconfig", "--data-dir", &data])?;
     ensure!(!d.ok && d.stderr.contains("has `skiff server` been started on this data directory?"), "{}", d.stderr);
-    c.serve(&["--write-kubeconfig-mode", "640"])?;
+    // Settings of the file hold, and a flag's win over them.
+    let config = c.dir().join("config.yaml").display().to_string();
+    std::fs::write(
+        &config,
+        "write-kubeconfig-mode: \"640\"\nnode-label: [disk=ssd, zone=cellar]\nmax-pods: 7\ntls-san:\n  - cluster.example\n",
+    )?;
+    c.serve(&["--config", &config, "--max-pods", "11"])?;
     c.wait_ready()?;
+    let node = c.json(&["get", "node", "node1"])?;
+    ensure!(node["metadata"]["labels"]["disk"] == "ssd" && node["metadata"]["labels"]["zone"] == "cellar", "{node}");
+    ensure!(
+        node["status"]["capacity"]["pods"] == "11",
+        "a flag doesn't win over the file: {}",
+        node["status"]["capacity"]
+    );
+    let ca = c.data_dir().join("pki/ca.crt").display().to_string();
+    let at = ["--resolve", "cluster.example:6443:127.0.0.1", "--max-time", "5", "https://cluster.example:6443/livez"];
+    ensure!(c.must(&[&["curl", "-s", "--cacert", &ca][..], &at[..]].concat())? == "ok", "tls-san of the file");
     let printed = c.must(&[&skiff, "kubeconfig", "--data-dir", &data])?;
     ensure!(
         printed == std::fs::read_to_string(c.kubeconfig())?,

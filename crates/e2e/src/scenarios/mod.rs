@@ -235,6 +235,7 @@ pub const SCENARIOS: &[Scenario] = &[
         on: On::Empty,
         run: robustness::a_full_disk_loses_nothing,
     },
+    Scenario { name: "robustness/pods outlive a full disk", on: On::Empty, run: robustness::pods_outlive_a_full_disk },
     Scenario {
         name: "robustness/a first start on a full disk can be repeated",
         on: On::Empty,

@@ -318,6 +318,65 @@ pub fn a_full_disk_loses_nothing(c: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// The whole data directory is full: what runs goes on, what is asked for is refused or waits, and all of it goes on by
+/// itself once there is space.
+pub fn pods_outlive_a_full_disk(c: &Cluster) -> Result<()> {
+    let data = c.data_dir().display().to_string();
+    let kubeconfig = c.dir().join("kubeconfig.yaml").display().to_string();
+    let kubectl =
+        |args: &str| c.run(&["sh", "-c", &format!("{} --kubeconfig {kubeconfig} {args}", c.tools.kubectl.display())]);
+    let must = |args: &str| -> Result<String> {
+        let d = kubectl(args)?;
+        ensure!(d.ok, "kubectl {args}: {}{}", d.stdout, d.stderr);
+        Ok(d.stdout)
+    };
+    c.must(&["mkdir", "-p", &data])?;
+    c.must(&["mount", "-t", "tmpfs", "-o", "size=600m", "tmpfs", &data])?;
+    let archive = |name: &str| c.tools.images.join(name).display().to_string();
+    c.skiff(&["images".into(), "import".into(), archive("shop_backend_v1.tar")])?;
+    c.serve(&["--write-kubeconfig", &kubeconfig])?;
+    c.wait(Duration::from_secs(40), "node1 to be Ready", || {
+        Ok(kubectl("wait --for=condition=Ready node/node1 --timeout=1s")?.ok)
+    })?;
+    c.wait(Duration::from_secs(40), "the built-in image", || {
+        Ok(c.skiff(&["images".into(), "list".into()])?.contains("skiff.local/hello"))
+    })?;
+    let run = "--image=shop/backend:v1 --image-pull-policy=Never";
+    must(&format!("run before {run}"))?;
+    must("wait --for=condition=Ready pod/before --timeout=30s")?;
+    let fill = format!("{data}/fill");
+    // Ends for lack of space, which is its purpose.
+    let _ = c.run(&["dd", "if=/dev/zero", &format!("of={fill}"), "bs=16k"])?;
+    let d = c.run(&[
+        "sh",
+        "-c",
+        &format!("{} images import {} --data-dir {data}", c.tools.skiff.display(), archive("shop_redis_v1.tar")),
+    ])?;
+    ensure!(!d.ok && d.stderr.matches("No space left on device").count() == 1, "import: {}{}", d.stdout, d.stderr);
+    ensure!(c.must(&["ls", &format!("{data}/runtime/images/tmp")])?.is_empty(), "half an image is left");
+    // The store may have a little room in the file that it writes; then it refuses, and says why.
+    let refused = (0..200).find_map(|i| {
+        let d = kubectl(&format!("create configmap full-{i} --from-literal=a={}", "x".repeat(4000))).ok()?;
+        (!d.ok).then_some(d.stderr)
+    });
+    let refused = refused.context("a full disk takes 200 objects")?;
+    ensure!(refused.contains("No space left on device") && refused.contains("could not store"), "{refused}");
+    ensure!(!kubectl(&format!("run during {run}"))?.ok, "a pod was taken that can't be stored");
+    ensure!(must("exec before -- cat /www/version")? == "v1\n", "what runs goes on");
+    ensure!(must("logs before")?.is_empty(), "logs");
+    ensure!(must("get pod before --no-headers")?.contains("1/1"), "it stays Ready");
+    c.must(&["rm", &fill])?;
+    c.wait(Duration::from_secs(30), "writes to be taken again", || Ok(kubectl(&format!("run after {run}"))?.ok))?;
+    must("wait --for=condition=Ready pod/after --timeout=60s")?;
+    must("wait --for=condition=Ready node/node1 --timeout=60s")?;
+    ensure!(must("get pod before -o jsonpath={.status.containerStatuses[0].restartCount}")? == "0", "it was restarted");
+    must("delete pod before after --grace-period=1")?;
+    no_panic(c)?;
+    c.stop_server(libc::SIGTERM)?;
+    c.skiff(&["reset".into(), "--yes".into()]).err();
+    c.must(&["umount", &data]).map(|_| ())
+}
+
 /// A first start that ran out of space, wherever it was, says so and leaves nothing that the next one can't use.
 pub fn a_first_start_on_a_full_disk_can_be_repeated(c: &Cluster) -> Result<()> {
     let data = c.data_dir().display().to_string();

@@ -2,6 +2,25 @@
 
 use super::*;
 
+/// How long the image of our own executable may take at a first start.
+const BUILT_IN_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Runtime {
+    /// At a first start pods may be there before the built-in image is, which is made beside everything else, by who
+    /// knows only the store: a pod needn't back off for that.
+    async fn built_in(&self, image: &str) -> image::Result<Option<image::Record>> {
+        let until = tokio::time::Instant::now() + BUILT_IN_PATIENCE;
+        loop {
+            let found = self.shared.store.find(image)?;
+            let is_hello = Reference::parse(image).ok() == Reference::parse(image::builtin::HELLO).ok();
+            if found.is_some() || !is_hello || tokio::time::Instant::now() > until {
+                return Ok(found);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
 #[async_trait]
 impl RuntimeService for Runtime {
     async fn version(&self) -> Result<Version> {
@@ -195,7 +214,7 @@ impl ImageService for Runtime {
         };
         // Made here, not pulled: no registry has that name.
         if reference.domain == "skiff.local" {
-            let found = self.shared.store.find(image).map_err(failed)?;
+            let found = self.built_in(image).await.map_err(failed)?;
             return found.map(|r| r.id).ok_or_else(|| {
                 failed(image::Error::Registry(format!("failed to resolve reference \"{reference}\": not found")))
             });

@@ -1,7 +1,7 @@
 //! `skiff images`: the node's images, whether or not a server is running.
 
 use crate::layout::{DATA_DIR, Layout};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -41,7 +41,8 @@ pub fn main(args: Args) -> Result<()> {
         Command::Import { archives } => {
             for path in archives {
                 let records = runtime::image::archive::import(&store, &path)
-                    .with_context(|| format!("failed to import {}", path.display()))?;
+                    // Its text has the cause already.
+                    .map_err(|e| anyhow!("failed to import {}: {e}", path.display()))?;
                 for r in records {
                     let names: Vec<&str> = r.tags.iter().map(String::as_str).collect();
                     println!("imported {}", if names.is_empty() { r.id.clone() } else { names.join(" ") });

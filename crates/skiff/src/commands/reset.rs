@@ -43,6 +43,8 @@ pub fn main(args: Args) -> Result<()> {
     if layout.kubeconfig.exists() {
         std::fs::remove_file(&layout.kubeconfig)
             .with_context(|| format!("failed to remove {}", layout.kubeconfig.display()))?;
+        // Its directory was made for it, unless somebody keeps a configuration there.
+        let _ = layout.kubeconfig.parent().map(std::fs::remove_dir);
     }
     println!("nothing of {} is left", layout.data_dir.display());
     Ok(())
