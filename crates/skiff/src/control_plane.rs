@@ -177,6 +177,14 @@ impl ControlPlane {
         bootstrap::ensure(&server, &options)
             .await
             .map_err(|s| anyhow!("failed to make the cluster's first objects: {s}"))?;
+        let kept = server.clone();
+        tasks.push(supervisor.keep("first-objects", move |life| {
+            let (server, options) = (kept.clone(), options.clone());
+            async move {
+                bootstrap::keep(server, options, life).await;
+                Ok::<_, std::convert::Infallible>(())
+            }
+        }));
         server.health.set_ready("poststarthook/rbac/bootstrap-roles", Ok(()));
         server.health.set_ready("informer-sync", Ok(()));
 

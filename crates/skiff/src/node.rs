@@ -19,6 +19,9 @@ use stdx::supervisor::Supervisor;
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
+/// As often as upstream looks after the `kubernetes` Service.
+const PUBLISH_EVERY: Duration = Duration::from_secs(10);
+
 pub struct Node {
     tasks: Vec<JoinHandle<()>>,
 }
@@ -127,10 +130,19 @@ pub async fn start(
             let (informers, options) = (informers.clone(), options.clone());
             let (publisher, publication) = (publisher.clone(), publication.clone());
             scoped(life.clone(), async move {
-                if let Err(e) = dns::publish(&publisher, &publication).await {
-                    error!(error = %e, "the kube-dns Service could not be made");
+                // Again and again: somebody may delete it, and pods can't do without.
+                let publishing = async {
+                    loop {
+                        if let Err(e) = dns::publish(&publisher, &publication).await {
+                            error!(error = %e, "the kube-dns Service could not be made");
+                        }
+                        tokio::time::sleep(PUBLISH_EVERY).await;
+                    }
+                };
+                tokio::select! {
+                    ended = dns::run(&informers, options, life) => ended,
+                    never = publishing => never,
                 }
-                dns::run(&informers, options, life).await
             })
         }));
     }

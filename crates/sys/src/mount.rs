@@ -111,14 +111,15 @@ pub fn loopback_up() -> io::Result<()> {
         .map(drop)
 }
 
-/// Unmounts everything at or below a directory, the innermost first. Succeeds when there is nothing.
+/// Unmounts everything below a directory, the innermost first. Succeeds when there is nothing. What is mounted at the
+/// directory itself stays: it may be a disk of its user's.
 pub fn unmount_below(dir: &Path) -> io::Result<()> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
     let mut points: Vec<std::path::PathBuf> = table
         .lines()
         .filter_map(|line| line.split(' ').nth(4))
         .map(|p| unescape(p).into())
-        .filter(|p: &std::path::PathBuf| p.starts_with(dir))
+        .filter(|p: &std::path::PathBuf| p.starts_with(dir) && p != dir)
         .collect();
     points.sort();
     for point in points.iter().rev() {

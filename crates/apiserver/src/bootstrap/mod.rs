@@ -9,7 +9,7 @@ pub mod policy;
 pub mod rbac;
 pub mod run;
 
-pub use run::ensure;
+pub use run::{ensure, keep};
 
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -34,8 +34,7 @@ pub struct Options {
 
 /// Everything that should exist, in an order in which it can be created.
 pub fn objects(options: &Options) -> Vec<Value> {
-    let mut out: Vec<Value> =
-        ["default", "kube-system", "kube-public", "kube-node-lease"].iter().map(|n| namespace(n)).collect();
+    let mut out: Vec<Value> = namespaces().collect();
     out.extend(priority_classes());
     out.extend(flow_control::objects());
     out.extend(rbac::objects());
@@ -46,6 +45,15 @@ pub fn objects(options: &Options) -> Vec<Value> {
     }));
     out.extend(kubernetes_service(options));
     out
+}
+
+/// What is kept while the server runs, too.
+fn indispensable(options: &Options) -> Vec<Value> {
+    namespaces().chain(kubernetes_service(options)).collect()
+}
+
+fn namespaces() -> impl Iterator<Item = Value> {
+    ["default", "kube-system", "kube-public", "kube-node-lease"].into_iter().map(namespace)
 }
 
 fn namespace(name: &str) -> Value {

@@ -1,6 +1,6 @@
 //! Brings the store to what [`super::objects`] says, through the server's own pipeline.
 
-use super::{Action, Options, objects, plan};
+use super::{Action, Options, indispensable, objects, plan};
 use crate::authn::{Connection, User};
 use crate::server::Server;
 use axum::body::Body;
@@ -9,6 +9,8 @@ use http::{Method, Request, header};
 use meta::status::{Result, Status};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
+use stdx::Shutdown;
 
 /// Writes under way at once; they share the store's fsyncs.
 const PARALLEL: usize = 32;
@@ -24,6 +26,25 @@ pub async fn ensure(server: &Arc<Server>, options: &Options) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Upstream's interval for the `kubernetes` Service.
+const KEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// Until shutdown: brings back what a cluster can't do without, should somebody delete or change it (`kubectl delete
+/// all --all` takes the `kubernetes` Service along).
+pub async fn keep(server: Arc<Server>, options: Options, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            _ = shutdown.cancelled() => return,
+            _ = tokio::time::sleep(KEEP_EVERY) => {}
+        }
+        for object in indispensable(&options) {
+            if let Err(error) = one(&server, object).await {
+                tracing::warn!(%error, "what every cluster has could not be mended; it is tried again");
+            }
+        }
+    }
 }
 
 /// Makes one object as `desired` says.

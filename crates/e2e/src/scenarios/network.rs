@@ -188,5 +188,14 @@ pub fn machines_without_routes(c: &Cluster) -> Result<()> {
             Ok(field(&["pod", "p"], ".status.hostIP")? == address)
         })?;
     }
+    // Whoever deletes what the cluster itself needs gets it back.
+    let uid = field(&["service", "kubernetes"], ".metadata.uid")?;
+    c.kubectl(&["delete", "service,endpointslice", "kubernetes"])?;
+    c.kubectl(&["-n", "kube-system", "delete", "service,endpointslice", "--all"])?;
+    c.wait(PATIENCE, "the Service kubernetes to come back", || {
+        let now = field(&["service", "kubernetes", "--ignore-not-found"], ".metadata.uid")?;
+        Ok(!now.is_empty() && now != uid)
+    })?;
+    works("192.0.2.2")?;
     c.kubectl(&["delete", "pod", "p", "--grace-period=1"]).map(|_| ())
 }

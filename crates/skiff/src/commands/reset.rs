@@ -77,8 +77,14 @@ fn remove(dir: &Path) -> Result<()> {
     match std::fs::remove_dir_all(dir) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        // A file system that its user has mounted there: emptied, and otherwise not ours.
+        Err(e) if e.raw_os_error() == Some(libc::EBUSY) && is_empty(dir) => Ok(()),
         Err(e) => Err(e).with_context(|| format!("failed to remove {}", dir.display())),
     }
+}
+
+fn is_empty(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Ends a server that runs on this data directory.
