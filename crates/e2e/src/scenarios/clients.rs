@@ -42,6 +42,8 @@ pub fn kube_operator(c: &Cluster) -> Result<()> {
 /// `kubectl proxy` on a port that it chooses and on a unix socket, both asked with curl.
 pub fn kubectl_proxy(c: &Cluster) -> Result<()> {
     let socket = c.dir().join("proxy.sock");
+    // An earlier one's, which nobody listens at any more.
+    let _ = std::fs::remove_file(&socket);
     let log = c.dir().join("proxy.log");
     let start = |args: &[&str]| -> Result<Running> {
         let file = std::fs::File::create(&log)?;
