@@ -43,11 +43,21 @@ pub fn run(tools: &Tools) -> Result<()> {
         "< 100 MiB",
     );
 
+    load(&c, server, &[])?;
+    c.finish();
+    // A cluster of its own, so that memory per object isn't blurred by what the first load has left.
+    let c = Cluster::start(tools)?;
+    let server = c.server_pid().context("no server")?;
+    load(&c, server, &["--objects=100000", "--seconds=1", "--watchers=0", "--pods=0"])
+}
+
+fn load(c: &Cluster, server: u32, more: &[&str]) -> Result<()> {
     println!();
     let out = c
-        .command(&tools.skiff)
-        .args(["bench", "--kubeconfig"])
+        .command(&c.tools.skiff)
+        .args(["bench", "--pid", &server.to_string(), "--kubeconfig"])
         .arg(c.kubeconfig())
+        .args(more)
         .stdout(std::process::Stdio::inherit())
         .stderr(std::process::Stdio::inherit())
         .status()?;

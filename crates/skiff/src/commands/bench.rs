@@ -27,9 +27,9 @@ pub struct Args {
     /// Watchers of the same objects; 0 leaves watches out.
     #[arg(long, default_value_t = 1000)]
     watchers: usize,
-    /// Events per second that they hear of.
-    #[arg(long, default_value_t = 100)]
-    events: u64,
+    /// Events per second that they hear of; several are measured one after another.
+    #[arg(long, value_delimiter = ',', default_value = "100,1000")]
+    events: Vec<u64>,
     /// The API server's process, where it is on this machine: its memory is told, too.
     #[arg(long)]
     pid: Option<u32>,
@@ -128,8 +128,10 @@ async fn measure(args: &Args, config: &Config, client: &Client, ns: &str) -> Res
         );
     }
     if args.watchers > 0 {
-        let load = fan_out::Load { watchers: args.watchers, events: args.events, seconds: args.seconds };
-        fan_out::run(config, client, ns, load).await?;
+        let (watchers, seconds) = (args.watchers, args.seconds);
+        for &events in &args.events {
+            fan_out::run(config, client, ns, fan_out::Load { watchers, events, seconds }).await?;
+        }
     }
     if args.pods > 0 {
         pods(args, client, ns).await?;

@@ -27,14 +27,22 @@ pub struct Load {
 pub async fn run(config: &Config, client: &Client, ns: &str, load: Load) -> Result<()> {
     let path = format!("{ns}/configmaps");
     for i in 0..OBJECTS {
-        let body =
-            json!({"metadata": {"name": format!("fan-{i}"), "labels": {"bench": "fan-out"}}, "data": {"sent": "0"}});
-        send(client, "POST", &path, Some(body.to_string())).await?;
+        let name = format!("fan-{i}");
+        let body = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "labels": {"bench": "fan-out"}}, "data": {"sent": "0"},
+        });
+        let path = format!("{path}/{name}?fieldManager=bench&force=true");
+        patch(client, &path, "application/apply-patch+yaml", body).await?;
     }
     let epoch = Instant::now();
     let late: Arc<Mutex<Vec<u32>>> = Arc::default();
     let mut watchers = tokio::task::JoinSet::new();
-    let watch = format!("{path}?watch=1&labelSelector=bench%3Dfan-out");
+    // As informers do: from where a list has ended.
+    let listed: serde_json::Value =
+        serde_json::from_str(&send(client, "GET", &format!("{path}?limit=1"), None).await?)?;
+    let from = listed["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    let watch = format!("{path}?watch=1&labelSelector=bench%3Dfan-out&resourceVersion={from}");
     // All are open before the first event, so that handshakes aren't what is measured.
     for _ in 0..load.watchers {
         let request = http::Request::get(&watch).body(Vec::new())?;
