@@ -37,6 +37,7 @@ pub async fn run(context: Context) {
         recorder: context.recorder(NAME),
         graph: Mutex::default(),
         resources: Mutex::default(),
+        unserved: Mutex::default(),
         ended: Mutex::default(),
         queue: Queue::new(),
     });
@@ -76,6 +77,8 @@ struct Collector {
     graph: Mutex<Graph>,
     /// Every resource that was ever found; the graph knows them by position.
     resources: Mutex<Vec<Found>>,
+    /// Those of them that discovery no longer finds.
+    unserved: Mutex<HashSet<u32>>,
     /// Group and plural of definitions that were deleted, and all their objects with them.
     ended: Mutex<HashSet<(String, String)>>,
     queue: Queue,
@@ -103,12 +106,14 @@ impl Collector {
         resources.get(number as usize).cloned()
     }
 
-    /// The resource of an owner reference.
+    /// The resource of an owner reference. A kind may have come back under another plural: what is served counts.
     fn resource_of(&self, api_version: &str, kind: &str) -> Option<(u32, Found)> {
         let group = api_version.split_once('/').map_or("", |(g, _)| g);
+        let unserved = self.unserved.lock().unwrap_or_else(PoisonError::into_inner);
         let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = resources.iter().position(|f| f.resource.group == group && f.resource.kind == kind)?;
-        Some((at as u32, resources[at].clone()))
+        let all = (0u32..).zip(resources.iter());
+        let of_kind = all.filter(|(_, f)| f.resource.group == group && f.resource.kind == kind);
+        of_kind.min_by_key(|(number, _)| unserved.contains(number)).map(|(number, f)| (number, f.clone()))
     }
 
     fn number(&self, found: &Found) -> u32 {
@@ -176,6 +181,7 @@ impl Collector {
                     stays
                 });
                 self.bury(&present);
+                self.note_unserved(&present);
             }
             if let Some(tell) = all_synced.take() {
                 let waits = watches.values_mut().map(|w| async { w.synced.wait_for(|s| *s).await.is_ok() });
@@ -195,6 +201,14 @@ impl Collector {
             }
         }
         watches.into_values().for_each(|w| w.task.abort());
+    }
+
+    fn note_unserved(&self, present: &HashSet<(String, String)>) {
+        let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_lost = |f: &Found| !present.contains(&(f.resource.group.clone(), f.resource.plural.clone()));
+        let lost = (0u32..).zip(resources.iter()).filter(|(_, f)| is_lost(f)).map(|(number, _)| number).collect();
+        drop(resources);
+        *self.unserved.lock().unwrap_or_else(PoisonError::into_inner) = lost;
     }
 
     /// Takes the objects of deleted definitions for gone, though no watch was left to say so. Where the resource is

@@ -140,6 +140,25 @@ pub fn owners_change_version(c: &Cluster) -> Result<()> {
             ensure!(Instant::now() < end, "the owner is gone, and its dependents aren't");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        // The kind comes back under another plural.
+        crd.end().await?;
+        let mut body = crd.body(json!([version("v1", open())]));
+        body["metadata"]["name"] = format!("wodgets.{}", crd.group).into();
+        body["spec"]["names"] = json!({"plural": "wodgets", "singular": "wodget", "kind": "Widget"});
+        crd.must("POST", CRDS, JSON, body).await?;
+        let others = crd.objects("v1").replace("/widgets", "/wodgets");
+        let body = crd.widget("v1", "owner", json!({}));
+        let owner = crd.must("POST", &others, JSON, body).await?;
+        owned(crd, "last", &owner).await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        ensure!(names(&crd.get(&maps).await?).iter().any(|n| n == "last"), "its owner lives");
+        crd.must("DELETE", &format!("{others}/owner"), JSON, Value::Null).await?;
+        let end = Instant::now() + PATIENCE;
+        while names(&crd.get(&maps).await?).iter().any(|n| n == "last") {
+            ensure!(Instant::now() < end, "its owner is gone");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        crd.must("DELETE", &format!("{CRDS}/wodgets.{}", crd.group), JSON, Value::Null).await?;
         Ok(())
     })
 }
