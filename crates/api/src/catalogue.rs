@@ -125,6 +125,10 @@ const NAMES: &[(&str, &str, &[&str], &[&str])] = &[
 /// Rows that are stored as another version or group of themselves: group, version, plural, storage.
 const STORED_ELSEWHERE: &[(&str, &str, &str, (&str, &str))] = &[
     ("autoscaling", "v1", "horizontalpodautoscalers", ("autoscaling", "v2")),
+    // The beta can say more: what was asked for without a PKCS #10 request.
+    ("certificates.k8s.io", "v1", "clustertrustbundles", ("certificates.k8s.io", "v1beta1")),
+    ("certificates.k8s.io", "v1", "podcertificaterequests", ("certificates.k8s.io", "v1beta1")),
+    ("storagemigration.k8s.io", "v1", "storageversionmigrations", ("storagemigration.k8s.io", "v1beta1")),
     ("events.k8s.io", "v1", "events", ("", "v1")),
 ];
 
@@ -138,7 +142,7 @@ const CONNECT_KINDS: &[(&str, &str, &str)] = &[
     ("nodes", "proxy", "NodeProxyOptions"),
 ];
 
-/// Every built-in resource in every GA version, sorted by group, version and plural.
+/// Every built-in resource in every GA version, and a few betas (`tools/facts.py` lists them), sorted by group, version and plural.
 pub fn builtin() -> Vec<Arc<Resource>> {
     static ROWS: std::sync::LazyLock<Vec<Arc<Resource>>> =
         std::sync::LazyLock::new(|| crate::facts::facts().resources.iter().map(|f| Arc::new(row(f))).collect());
@@ -249,7 +253,9 @@ mod tests {
             ("PodExecOptions", true, vec!["create".into(), "get".into()])
         );
         assert!(by_kind(&rows, "", "v1", "Binding").unwrap().list_kind.is_empty());
-        assert!(rows.iter().all(|r| !r.version.contains("alpha") && !r.version.contains("beta")));
+        let betas: Vec<&str> = rows.iter().filter(|r| r.version.contains('b')).map(|r| r.plural.as_str()).collect();
+        assert_eq!(betas, ["clustertrustbundles", "podcertificaterequests", "storageversionmigrations"]);
+        assert!(rows.iter().all(|r| !r.version.contains("alpha")));
     }
 
     #[test]

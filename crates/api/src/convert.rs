@@ -1,6 +1,7 @@
-//! Between versions of a kind that share one storage: `autoscaling/v1` and `v2`, core and `events.k8s.io` Events.
+//! Between versions of a kind that share one storage: `autoscaling/v1` and `v2`, core and `events.k8s.io` Events, the
+//! `certificates.k8s.io` and `storagemigration.k8s.io` betas and what they became.
 //!
-//! Both ways lose nothing: what the older version can't say travels in annotations.
+//! Both ways lose nothing: what one version can't say travels in annotations.
 
 use crate::catalogue::Resource;
 use serde_json::{Map, Value, json};
@@ -32,6 +33,23 @@ pub fn to(object: &Value, from: &Resource, to: &Resource) -> Value {
             },
             ("HorizontalPodAutoscaler", "autoscaling", "v1", "autoscaling", "v2") => hpa_v1_to_v2,
             ("HorizontalPodAutoscaler", "autoscaling", "v2", "autoscaling", "v1") => hpa_v2_to_v1,
+            ("PodCertificateRequest", _, "v1beta1", _, "v1") => |o| {
+                for (field, name) in BARE_KEYS {
+                    if let Some(Value::String(key)) = take(o, "spec", field)
+                        && !key.is_empty()
+                        && let Some(all) = annotations(o)
+                    {
+                        all.insert(name.to_string(), key.into());
+                    }
+                }
+            },
+            ("PodCertificateRequest", _, "v1", _, "v1beta1") => |o| {
+                for (field, name) in BARE_KEYS {
+                    if let Some(key) = remove_annotation(o, name) {
+                        put(o, "spec", field, key);
+                    }
+                }
+            },
             _ => |_| {},
         };
     let Value::Object(o) = &mut out else {
@@ -63,6 +81,12 @@ const EVENT: &[(&str, &str)] = &[
     ("lastTimestamp", "deprecatedLastTimestamp"),
 ];
 
+/// How a PodCertificateRequest of the beta may bring a key, where v1 knows only PKCS #10 requests.
+pub const BARE_KEYS: [(&str, &str); 2] = [
+    ("pkixPublicKey", "certificates.k8s.io/initial-pkix-public-key"),
+    ("proofOfPossession", "certificates.k8s.io/initial-proof-of-possession"),
+];
+
 const EVENT_REPORTER: &[(&str, &str)] =
     &[("reportingComponent", "reportingController"), ("reportingInstance", "reportingInstance")];
 
@@ -84,14 +108,20 @@ fn annotations(o: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
 fn take_annotation(o: &mut Map<String, Value>, name: &str) -> Option<Value> {
     let found = o.get("metadata")?.get("annotations")?.get(name)?;
     let value = serde_json::from_str(found.as_str()?).ok()?;
+    remove_annotation(o, name)?;
+    Some(value)
+}
+
+fn remove_annotation(o: &mut Map<String, Value>, name: &str) -> Option<Value> {
+    o.get("metadata")?.get("annotations")?.get(name)?;
     let all = annotations(o)?;
-    all.remove(name);
+    let value = all.remove(name);
     if all.is_empty()
         && let Some(m) = o.get_mut("metadata").and_then(Value::as_object_mut)
     {
         m.remove("annotations");
     }
-    Some(value)
+    value
 }
 
 fn put_annotation(o: &mut Map<String, Value>, name: &str, value: &Value) {
@@ -207,6 +237,23 @@ mod tests {
             json!({"apiVersion":"events.k8s.io/v1","kind":"Event","metadata":{"name":"e"},"regarding":{"kind":"Pod"},"note":"m",
                 "reason":"r","deprecatedCount":2,"deprecatedSource":{"component":"c"},
                 "deprecatedLastTimestamp":"2026-01-01T00:00:00Z"}),
+        );
+    }
+
+    #[test]
+    fn certificate_requests_of_the_beta_are_those_of_v1() {
+        let object = |version: &str, annotations: Value, spec: Value| {
+            json!({"apiVersion":format!("certificates.k8s.io/{version}"),"kind":"PodCertificateRequest",
+                "metadata":{"annotations":annotations},"spec":spec})
+        };
+        let kind = ("certificates.k8s.io", "v1beta1", "podcertificaterequests");
+        let same = |version| object(version, json!({"a":"b"}), json!({"stubPKCS10Request":"MAA="}));
+        check(kind, ("certificates.k8s.io", "v1"), same("v1beta1"), same("v1"));
+        check(
+            kind,
+            ("certificates.k8s.io", "v1"),
+            object("v1beta1", json!({"a":"b"}), json!({"pkixPublicKey":"MAA=","proofOfPossession":"AAA="})),
+            object("v1", json!({"a":"b",BARE_KEYS[0].1:"MAA=",BARE_KEYS[1].1:"AAA="}), json!({})),
         );
     }
 

@@ -4,8 +4,9 @@
     python3 crates/api/tools/facts.py path/to/facts.json crates/api/facts
 
 Writes `types.txt` and `resources.txt`, which `src/facts.rs` reads at start; the grammar is described there.
-Only what GA resources (and the machinery around them) reach is kept.
+Only what GA resources, a few betas (`BETAS`) and the machinery around them reach is kept.
 """
+import copy
 import json
 import re
 import sys
@@ -51,6 +52,20 @@ EXTRA_GVK = {
 }
 
 
+# Betas that are served: no GA version of the kind was there in this release, and what uses it needs it.
+BETAS = {
+    ("certificates.k8s.io", "v1beta1", "clustertrustbundles"),
+    ("certificates.k8s.io", "v1beta1", "podcertificaterequests"),
+    ("storagemigration.k8s.io", "v1beta1", "storageversionmigrations"),
+}
+# Those betas became v1 in the next release, with the same protobuf numbers and without these fields. The dump knows
+# the Go types of that v1, but not its schema, which is therefore the beta's.
+PROMOTED = {
+    "api.certificates.v1beta1.": {"PodCertificateRequestSpec": ["pkixPublicKey", "proofOfPossession"]},
+    "api.storagemigration.v1beta1.": {},
+}
+
+
 def plain(name):
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
@@ -60,9 +75,34 @@ class Facts:
         d = json.load(open(path))
         self.version = d["version"]
         self.types, self.proto, self.go = d["types"], d["protobuf"], d["go"]
-        self.resources = [r for r in d["resources"] if re.fullmatch(r"v\d+", r["version"])]
+        self.resources = [
+            r for r in d["resources"]
+            if re.fullmatch(r"v\d+", r["version"]) or (r["group"], r["version"], r["plural"]) in BETAS]
+        for prefix, dropped in PROMOTED.items():
+            self.promote(prefix, dropped)
         self.out = {}  # name -> (header tokens, field lines)
         self.queue = []
+
+    def promote(self, prefix, dropped):
+        """Adds the v1 of beta types and of their resources, where the dump lacks it."""
+        new = prefix.replace("v1beta1", "v1")
+        rename = lambda v: json.loads(json.dumps(v).replace(prefix, new).replace("k8s.io/v1beta1", "k8s.io/v1"))
+        for table in (self.types, self.proto):
+            for name in [n for n in table if n.startswith(prefix)]:
+                kind = name.removeprefix(prefix)
+                if new + kind in table:
+                    continue
+                fact = table[new + kind] = rename(table[name])
+                for field in dropped.get(kind, []):
+                    if table is self.types:
+                        del fact["fields"][field]
+                    else:
+                        fact[:] = [p for p in fact if p[1] != field]
+        group = next(t["gvk"][0].split("/")[0] for n, t in self.types.items() if n.startswith(new) and "gvk" in t)
+        for r in [r for r in self.resources if r["group"] == group and r["version"] == "v1beta1"]:
+            promoted = rename(copy.deepcopy(r))
+            promoted["version"] = "v1"
+            self.resources.append(promoted)
 
     def resolve(self, owner, name):
         """A message name as written in `owner`'s file, to its full name."""

@@ -39,6 +39,10 @@ impl controllers::Keys for NoKeys {
         Err("there is no authority outside the server".into())
     }
 
+    fn sign_pod_certificate(&self, _: &[u8], _: &controllers::PodSubject, _: i64, _: i64) -> Result<String, String> {
+        Err("there is no authority outside the server".into())
+    }
+
     fn sign_account_token(&self, _: &str, _: &str, _: &str, _: &str) -> Result<String, String> {
         Err("there is no token key outside the server".into())
     }

@@ -23,6 +23,7 @@ pub mod namespace;
 pub mod node_lifecycle;
 pub mod node_match;
 pub mod ownership;
+pub mod pod_certificates;
 pub mod pod_gc;
 pub mod pods;
 pub mod replicaset;
@@ -33,7 +34,9 @@ pub mod service_account_tokens;
 pub mod serviceaccount;
 pub mod statefulset;
 pub mod storage_protection;
+pub mod storage_version_migration;
 pub mod taint_eviction;
+pub mod trust_bundle_publisher;
 pub mod ttl_after_finished;
 
 use client::{Client, Informers};
@@ -54,8 +57,27 @@ pub trait Keys: Send + Sync {
         not_after: i64,
     ) -> Result<String, String>;
 
+    /// A certificate chain (PEM) with which a pod's key (`SubjectPublicKeyInfo`) authenticates to the API server.
+    fn sign_pod_certificate(
+        &self,
+        key: &[u8],
+        subject: &PodSubject,
+        not_before: i64,
+        not_after: i64,
+    ) -> Result<String, String>;
+
     /// The token of a service account that is kept in the named Secret.
     fn sign_account_token(&self, namespace: &str, account: &str, uid: &str, secret: &str) -> Result<String, String>;
+}
+
+/// Who a pod is to the API server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodSubject {
+    /// `system:serviceaccount:<namespace>:<name>`
+    pub user: String,
+    pub groups: Vec<String>,
+    /// The service account's.
+    pub uid: String,
 }
 
 /// What every controller gets.
@@ -122,6 +144,10 @@ pub const CONTROLLERS: &[Controller] = controllers![
     "clusterrole-aggregation-controller" => clusterrole_aggregation::run,
     "certificate-controller" => certificates::run,
     "tokens-controller" => service_account_tokens::run,
+    "pod-certificate-signer" => pod_certificates::run_signer,
+    "podcertificaterequestcleaner" => pod_certificates::run_cleaner,
+    "kube-apiserver-serving-clustertrustbundle-publisher" => trust_bundle_publisher::run,
+    "storage-version-migrator-controller" => storage_version_migration::run,
 ];
 
 /// Runs all controllers until shutdown, each as a part of its own: one that ends is started again, alone.

@@ -1,12 +1,14 @@
-//! ConfigMaps and Secrets that pods of this node refer to, each followed by a watch of its own for as long as a pod
-//! needs it. Nothing polls: a change wakes the pods that refer to the object.
+//! ConfigMaps, Secrets and ClusterTrustBundles that pods of this node refer to, each followed by a watch of its own for as
+//! long as a pod needs it. Nothing polls: a change wakes the pods that refer to the object.
 //!
 //! In: the references of the pods. Out: snapshots ([`Resolved`]) and a wake-up per change.
 
+use crate::volumes::cluster_trust_bundle;
 use futures::StreamExt;
+use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EphemeralContainer, Pod, Secret};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use tokio::sync::watch;
 pub struct Resolved {
     pub config_maps: BTreeMap<String, Arc<ConfigMap>>,
     pub secrets: BTreeMap<String, Arc<Secret>>,
+    /// In the order of their names.
+    pub trust_bundles: BTreeMap<BundlesOf, Vec<Arc<ClusterTrustBundle>>>,
     /// Kinds of objects about which the API server has said nothing in time: neither there nor absent.
     pub unknown: BTreeSet<&'static str>,
 }
@@ -40,6 +44,14 @@ impl Resolved {
 pub enum Reference {
     ConfigMap(String),
     Secret(String),
+    TrustBundles(BundlesOf),
+}
+
+/// One ClusterTrustBundle, or all of a signer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BundlesOf {
+    Name(String),
+    Signer(String),
 }
 
 /// Everything that environment, volumes and image pulls of the pod may read.
@@ -63,10 +75,12 @@ pub fn references(pod: &Pod) -> BTreeSet<Reference> {
         for p in v.projected.iter().flat_map(|p| p.sources.iter().flatten()) {
             out.extend(p.config_map.iter().map(|s| Reference::ConfigMap(s.name.clone())));
             out.extend(p.secret.iter().map(|s| Reference::Secret(s.name.clone())));
+            let bundles = p.cluster_trust_bundle.iter().filter_map(cluster_trust_bundle::reference);
+            out.extend(bundles.map(Reference::TrustBundles));
         }
     }
     out.extend(spec.image_pull_secrets.iter().flatten().map(|s| Reference::Secret(s.name.clone())));
-    out.retain(|r| matches!(r, Reference::ConfigMap(n) | Reference::Secret(n) if !n.is_empty()));
+    out.retain(|r| !matches!(r, Reference::ConfigMap(n) | Reference::Secret(n) if n.is_empty()));
     out
 }
 
@@ -97,6 +111,7 @@ pub fn ephemeral_as_container(e: &EphemeralContainer) -> Container {
 enum Object {
     ConfigMap(Option<Arc<ConfigMap>>),
     Secret(Option<Arc<Secret>>),
+    TrustBundles(Vec<Arc<ClusterTrustBundle>>),
 }
 
 type Key = (String, Reference);
@@ -154,11 +169,21 @@ impl Objects {
             match &reference {
                 Reference::ConfigMap(name) => {
                     let api = Api::<ConfigMap>::namespaced(this.client.clone(), &namespace);
-                    this.run(api, name, &key, |v| Object::ConfigMap(v.map(Arc::new)), tx).await;
+                    let fields = format!("metadata.name={name}");
+                    this.run(api, &fields, &key, |all| Object::ConfigMap(all.values().next().cloned()), tx).await;
                 }
                 Reference::Secret(name) => {
                     let api = Api::<Secret>::namespaced(this.client.clone(), &namespace);
-                    this.run(api, name, &key, |v| Object::Secret(v.map(Arc::new)), tx).await;
+                    let fields = format!("metadata.name={name}");
+                    this.run(api, &fields, &key, |all| Object::Secret(all.values().next().cloned()), tx).await;
+                }
+                Reference::TrustBundles(of) => {
+                    let api = Api::<ClusterTrustBundle>::all(this.client.clone());
+                    let fields = match of {
+                        BundlesOf::Name(name) => format!("metadata.name={name}"),
+                        BundlesOf::Signer(signer) => format!("spec.signerName={signer}"),
+                    };
+                    this.run(api, &fields, &key, |all| Object::TrustBundles(all.values().cloned().collect()), tx).await;
                 }
             }
         }));
@@ -168,35 +193,40 @@ impl Objects {
     async fn run<K>(
         &self,
         api: Api<K>,
-        name: &str,
+        fields: &str,
         key: &Key,
-        wrap: impl Fn(Option<K>) -> Object,
+        wrap: impl Fn(&BTreeMap<String, Arc<K>>) -> Object,
         tx: watch::Sender<Option<Object>>,
     ) where
         K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
     {
-        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let config = watcher::Config::default().fields(fields);
         let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-        let mut initial: Option<K> = None;
+        // By name; all but a trust bundle's signer select one at most.
+        let (mut present, mut initial) = (BTreeMap::new(), BTreeMap::new());
         while let Some(event) = events.next().await {
-            let value = match event {
-                Ok(watcher::Event::Apply(object)) => Some(object),
-                Ok(watcher::Event::Delete(_)) => None,
+            match event {
+                Ok(watcher::Event::Apply(object)) => {
+                    present.insert(object.name_any(), Arc::new(object));
+                }
+                Ok(watcher::Event::Delete(object)) => {
+                    present.remove(&object.name_any());
+                }
                 Ok(watcher::Event::Init) => {
-                    initial = None;
+                    initial.clear();
                     continue;
                 }
                 Ok(watcher::Event::InitApply(object)) => {
-                    initial = Some(object);
+                    initial.insert(object.name_any(), Arc::new(object));
                     continue;
                 }
-                Ok(watcher::Event::InitDone) => initial.take(),
+                Ok(watcher::Event::InitDone) => present = std::mem::take(&mut initial),
                 Err(error) => {
-                    tracing::debug!(%error, name, "watch of a referenced object broke; it resumes");
+                    tracing::debug!(%error, fields, "watch of a referenced object broke; it resumes");
                     continue;
                 }
-            };
-            tx.send_replace(Some(wrap(value)));
+            }
+            tx.send_replace(Some(wrap(&present)));
             let users: Vec<String> =
                 self.followed.lock().get(key).map(|f| f.users.iter().cloned().collect()).unwrap_or_default();
             (self.on_change)(&users);
@@ -219,6 +249,7 @@ impl Objects {
                 out.unknown.insert(match reference {
                     Reference::ConfigMap(_) => "configmap",
                     Reference::Secret(_) => "secret",
+                    Reference::TrustBundles(_) => "clustertrustbundle",
                 });
                 continue;
             };
@@ -228,6 +259,9 @@ impl Objects {
                 }
                 (Reference::Secret(name), Some(Object::Secret(Some(object)))) => {
                     out.secrets.insert(name, object);
+                }
+                (Reference::TrustBundles(of), Some(Object::TrustBundles(bundles))) => {
+                    out.trust_bundles.insert(of, bundles);
                 }
                 _ => {}
             }

@@ -20,6 +20,7 @@ const ENV_VAR: &str = "[-._a-zA-Z][-._a-zA-Z0-9]*";
 const HTTP_PATH: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
 const HTTP_HEADER: &str = "[-A-Za-z0-9]+";
 const PERCENT: &str = "[0-9]+%";
+const CONDITION_REASON: &str = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?";
 const WILDCARD_SUBDOMAIN: &str = r"\*\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 
 const DNS1123_LABEL_WORDS: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
@@ -44,6 +45,7 @@ fn matches(pattern: &'static str, text: &str) -> bool {
             HTTP_PATH,
             HTTP_HEADER,
             PERCENT,
+            CONDITION_REASON,
             WILDCARD_SUBDOMAIN,
         ]
         .into_iter()
@@ -357,6 +359,19 @@ pub fn parse_cidr(text: &str) -> Option<ipnet::IpNet> {
         return None;
     }
     text.parse().ok()
+}
+
+/// Why a condition has its status, in one word.
+pub fn condition_reason(text: &str) -> Vec<String> {
+    if matches(CONDITION_REASON, text) {
+        return Vec::new();
+    }
+    vec![regex_error(
+        "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric \
+         characters or '_,:', and must end with an alphanumeric character or '_'",
+        CONDITION_REASON,
+        &["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"],
+    )]
 }
 
 /// `50%`

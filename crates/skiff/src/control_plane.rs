@@ -385,6 +385,22 @@ impl controllers::Keys for SigningKeys {
         self.pki.ca.sign_request(request_pem, &pki::signing::Grant { usages: usages.to_vec(), not_before, not_after })
     }
 
+    fn sign_pod_certificate(
+        &self,
+        key: &[u8],
+        subject: &controllers::PodSubject,
+        not_before: i64,
+        not_after: i64,
+    ) -> Result<String, String> {
+        let usages = vec!["digital signature".into(), "client auth".into()];
+        let subject = pki::signing::Subject {
+            common_name: subject.user.clone(),
+            organizations: subject.groups.clone(),
+            uid: subject.uid.clone(),
+        };
+        self.pki.ca.sign_key(key, &subject, &pki::signing::Grant { usages, not_before, not_after })
+    }
+
     fn sign_account_token(&self, namespace: &str, account: &str, uid: &str, secret: &str) -> Result<String, String> {
         let account = tokens::Ref { name: account.to_string(), uid: uid.to_string() };
         self.tokens.sign_legacy(namespace, &account, secret).map_err(|e| e.to_string())

@@ -3,7 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column, human_duration};
 use crate::validation::access::*;
-use crate::validation::values;
+use crate::validation::{signer, values};
 use base64::Engine;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -37,7 +37,6 @@ const USAGES: &[&str] = &[
     "signing",
     "timestamping",
 ];
-const SIGNER_NAME_BYTES_MAX: usize = 571;
 const EXPIRATION_SECONDS_MIN: i64 = 600;
 
 fn decoded(encoded: &str) -> Vec<u8> {
@@ -162,24 +161,12 @@ impl Strategy for CertificateSigningRequest {
             }
             seen.push(usage);
         }
-        let (signer, at) = (text(spec, "signerName"), path.child("signerName"));
-        match signer.split_once('/') {
-            _ if signer.is_empty() => errors.required(at, ""),
-            _ if signer.len() > SIGNER_NAME_BYTES_MAX => errors.too_long(at, SIGNER_NAME_BYTES_MAX),
-            _ if signer == "kubernetes.io/legacy-unknown" => {
-                errors.invalid(at, signer, "the legacy signerName is not allowed via this API version");
+        let (name, at) = (text(spec, "signerName"), path.child("signerName"));
+        match name {
+            "kubernetes.io/legacy-unknown" => {
+                errors.invalid(at, name, "the legacy signerName is not allowed via this API version");
             }
-            Some((domain, rest)) if domain.contains('.') && !rest.is_empty() => {
-                values::dns_subdomain(domain, &at, errors);
-                for part in rest.split('.') {
-                    values::dns_subdomain(part, &at, errors);
-                }
-            }
-            _ => errors.invalid(
-                at,
-                signer,
-                "must be a fully qualified domain and path of the form 'example.com/signer-name'",
-            ),
+            _ => signer::name(name, &at, errors),
         }
         if let Some(seconds) = int(spec, "expirationSeconds")
             && seconds < EXPIRATION_SECONDS_MIN

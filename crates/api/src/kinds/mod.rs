@@ -13,6 +13,7 @@ pub mod apiservice;
 pub mod certificatesigningrequest;
 #[cfg(test)]
 mod checks;
+pub mod clustertrustbundle;
 pub mod columns;
 pub mod componentstatus;
 pub mod configmap;
@@ -40,6 +41,7 @@ pub mod node;
 pub mod persistentvolume;
 pub mod persistentvolumeclaim;
 pub mod pod;
+pub mod podcertificaterequest;
 pub mod poddisruptionbudget;
 pub mod podtemplate;
 pub mod priorityclass;
@@ -53,6 +55,7 @@ pub mod service;
 pub mod serviceaccount;
 pub mod statefulset;
 pub mod storageclass;
+pub mod storageversionmigration;
 pub mod volumeattachment;
 pub mod volumeattributesclass;
 
@@ -118,6 +121,8 @@ const TABLE: &[Row] = &[
     row!("batch", "CronJob", cronjob::CronJob),
     row!("batch", "Job", job::Job),
     row!("certificates.k8s.io", "CertificateSigningRequest", certificatesigningrequest::CertificateSigningRequest),
+    row!("certificates.k8s.io", "ClusterTrustBundle", clustertrustbundle::ClusterTrustBundle),
+    row!("certificates.k8s.io", "PodCertificateRequest", podcertificaterequest::PodCertificateRequest),
     row!("coordination.k8s.io", "Lease", lease::Lease),
     row!("discovery.k8s.io", "EndpointSlice", endpointslice::EndpointSlice),
     row!("events.k8s.io", "Event", event::EventsEvent),
@@ -145,6 +150,7 @@ const TABLE: &[Row] = &[
     row!("storage.k8s.io", "StorageClass", storageclass::StorageClass),
     row!("storage.k8s.io", "VolumeAttachment", volumeattachment::VolumeAttachment),
     row!("storage.k8s.io", "VolumeAttributesClass", volumeattributesclass::VolumeAttributesClass),
+    row!("storagemigration.k8s.io", "StorageVersionMigration", storageversionmigration::StorageVersionMigration),
 ];
 
 /// The strategy for a kind of a built-in group; the version doesn't matter.

@@ -126,6 +126,20 @@ pub fn remove(v: &mut Value, key: &str) {
     }
 }
 
+/// What a write to `status` doesn't change of the metadata, where a kind is strict about it (upstream:
+/// `ResetObjectMetaForStatus`).
+pub fn reset_metadata(new: &mut Value, old: &Value) {
+    let was = field(old, "metadata");
+    if let Some(meta) = object_mut(new, "metadata") {
+        for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
+            match field(was, key) {
+                Value::Null => remove(meta, key),
+                value => set(meta, key, value.clone()),
+            }
+        }
+    }
+}
+
 /// Keeps a field and the first item of its plural the same (`podIP` and `podIPs`). Where they differ, the
 /// singular is right, since older clients know only that.
 pub fn mirror_first(v: &mut Value, one: &str, many: &str, item: fn(&str) -> Value, of: fn(&Value) -> Option<&str>) {

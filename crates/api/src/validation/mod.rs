@@ -4,10 +4,14 @@
 //! [`meta::field::Errors`]. No state, no look at other objects.
 
 pub mod access;
+pub mod conditions;
 pub mod cron;
 pub mod labels;
 pub mod objectmeta;
+pub mod pem;
 pub mod podspec;
+pub mod proof;
 pub mod selector;
+pub mod signer;
 pub mod values;
 pub mod workload;

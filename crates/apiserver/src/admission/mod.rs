@@ -21,6 +21,7 @@ pub mod always_pull_images;
 pub mod certificate_approval;
 pub mod certificate_signing;
 pub mod certificate_subject_restriction;
+pub mod cluster_trust_bundle_attest;
 pub mod config;
 pub mod default_ingress_class;
 pub mod default_storage_class;
@@ -34,6 +35,7 @@ pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod owner_references_permission_enforcement;
 pub mod persistent_volume_claim_resize;
+pub mod pod_certificate_signing;
 pub mod pod_node_selector;
 pub mod pod_security;
 pub mod pod_toleration_restriction;
@@ -247,12 +249,14 @@ pub fn chain(parts: &Parts<'_>) -> Result<Vec<Arc<dyn Plugin>>, config::ConfigEr
         Arc::new(runtime_class::RuntimeClass::new(Reader::clone(reader))),
         Arc::new(certificate_approval::CertificateApproval::new(Arc::clone(authorizer))),
         Arc::new(certificate_signing::CertificateSigning::new(Arc::clone(authorizer))),
+        Arc::new(cluster_trust_bundle_attest::ClusterTrustBundleAttest::new(Arc::clone(authorizer))),
         Arc::new(certificate_subject_restriction::CertificateSubjectRestriction),
         Arc::new(default_ingress_class::DefaultIngressClass::new(Reader::clone(reader))),
         Arc::new(simple::DenyServiceExternalIPs),
         Arc::new(pod_topology_labels::PodTopologyLabels { reader: Reader::clone(reader) }),
-        // Upstream has this check in the storage of the RBAC kinds.
+        // Upstream has these checks in the storage of the kinds.
         Arc::new(EscalationCheck::new(Arc::clone(rbac), Arc::clone(authorizer))),
+        Arc::new(pod_certificate_signing::PodCertificateSigning::new(Arc::clone(authorizer))),
         Arc::new(policies::Mutating(policies.clone())),
         Arc::new(webhooks::Mutating(hooks.clone())),
         Arc::new(policies::Validating(policies)),

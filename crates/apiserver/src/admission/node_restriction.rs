@@ -1,4 +1,5 @@
-//! NodeRestriction: a kubelet writes only its own Node, Lease and CSINode, and only pods that are bound to it.
+//! NodeRestriction: a kubelet writes only its own Node, Lease and CSINode, and only pods that are bound to it, for which
+//! it alone asks for certificates.
 //!
 //! The Node authorizer lets kubelets write these kinds; this plugin sees the objects and narrows it to their own.
 
@@ -130,6 +131,8 @@ impl NodeRestriction {
             ("configmaps", !r.configmaps.is_empty()),
             ("persistentvolumeclaims", !r.claims.is_empty()),
             ("resourceclaims", !r.resource_claims.is_empty()),
+            ("clustertrustbundles", projects(pod, "clusterTrustBundle")),
+            ("podcertificates", projects(pod, "podCertificate")),
         ] {
             if any {
                 return refuse(format!("node {node:?} can not create pods that reference {what}"));
@@ -175,6 +178,80 @@ impl NodeRestriction {
         Ok(())
     }
 
+    /// A certificate is asked for by the node that the pod runs on, and in nobody else's name.
+    fn certificate(&self, a: &Attributes<'_>, node: &str) -> Result<(), Status> {
+        let refuse = |why: String| Err(forbidden(a, why));
+        if a.operation != Operation::Create {
+            return refuse(format!("unexpected operation {}", shown(a.operation)));
+        }
+        if !a.subresource.is_empty() {
+            return refuse(format!("unexpected subresource {}", a.subresource));
+        }
+        let asked = |key: &str| a.object["spec"][key].as_str().unwrap_or_default();
+        let uid = |v: &Value| v["metadata"]["uid"].as_str().unwrap_or_default().to_string();
+        if asked("nodeName") != node {
+            return refuse(format!(
+                "PodCertificateRequest.Spec.NodeName={:?}, which is not the requesting node {node:?}",
+                asked("nodeName")
+            ));
+        }
+        let of_pod = format!("{}/{}", a.namespace, asked("podName"));
+        let missing = |what: &str, name: &str, plural: &str, short: &str| {
+            let found = format!("{plural} {short:?} not found");
+            Err(forbidden(a, format!("while retrieving {what} {name:?} named in the PodCertificateRequest: {found}")))
+        };
+        let Some(running) = self.reader.get("", "nodes", "", node) else {
+            return missing("node", node, "nodes", node);
+        };
+        let uid_of_node = uid(&running.value());
+        if uid_of_node != asked("nodeUID") {
+            return refuse(format!(
+                "PodCertificateRequest for pod {of_pod:?} names node UID {:?}, inconsistent with the running node \
+                 ({uid_of_node:?})",
+                asked("nodeUID")
+            ));
+        }
+        let Some(pod) = self.reader.get("", "pods", a.namespace, asked("podName")) else {
+            return missing("pod", &of_pod, "pods", asked("podName"));
+        };
+        let pod = pod.value();
+        if uid(&pod) != asked("podUID") {
+            return refuse(format!(
+                "PodCertificateRequest for pod {of_pod:?} contains pod UID ({:?}) which differs from running pod {:?}",
+                asked("podUID"),
+                uid(&pod)
+            ));
+        }
+        if pod["spec"]["nodeName"] != node {
+            return refuse(format!(
+                "pod {of_pod:?} is not running on node {node:?} named in the PodCertificateRequest"
+            ));
+        }
+        if pod["metadata"]["annotations"].get(MIRROR).is_some() {
+            return refuse(format!("pod {of_pod:?} is a mirror pod"));
+        }
+        let account = pod["spec"]["serviceAccountName"].as_str().unwrap_or_default();
+        if account != asked("serviceAccountName") {
+            return refuse(format!(
+                "PodCertificateRequest for pod {of_pod:?} contains serviceAccountName ({:?}) that differs from running \
+                 pod ({account:?})",
+                asked("serviceAccountName")
+            ));
+        }
+        let Some(live) = self.reader.get("", "serviceaccounts", a.namespace, account) else {
+            return missing("service account", &format!("{}/{account}", a.namespace), "serviceaccounts", account);
+        };
+        let uid_of_account = uid(&live.value());
+        if uid_of_account != asked("serviceAccountUID") {
+            return refuse(format!(
+                "PodCertificateRequest for pod {of_pod:?} names service account UID {:?}, which differs from the running \
+                 service account ({uid_of_account:?})",
+                asked("serviceAccountUID")
+            ));
+        }
+        Ok(())
+    }
+
     /// For which audiences a pod's volumes ask tokens; the empty one is the API server.
     fn audiences(&self, pod: &Value) -> BTreeSet<String> {
         let mut out: BTreeSet<String> = [String::new()].into();
@@ -194,6 +271,12 @@ impl NodeRestriction {
         }
         out
     }
+}
+
+/// Whether a projected volume has such a source.
+fn projects(pod: &Value, source: &str) -> bool {
+    let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    volumes.flat_map(|v| v["projected"]["sources"].as_array().into_iter().flatten()).any(|s| !s[source].is_null())
 }
 
 fn shown(operation: Operation) -> &'static str {
@@ -297,6 +380,7 @@ impl Plugin for NodeRestriction {
             ("", "pods", _) => self.pod(a, node),
             ("", "nodes", _) => node_object(a, node),
             ("", "serviceaccounts", "token") => self.token(a, node),
+            ("certificates.k8s.io", "podcertificaterequests", _) => self.certificate(a, node),
             ("", "persistentvolumeclaims", sub) if sub != "status" => Err(forbidden(a, "may only update PVC status")),
             ("coordination.k8s.io", "leases", _) => own_name(a, node, "kube-node-lease", "node lease"),
             ("storage.k8s.io", "csinodes", _) => own_name(a, node, "", "CSINode"),
@@ -333,7 +417,8 @@ mod tests {
             reader(&[
                 json!({"apiVersion":"v1","kind":"Node","metadata":{"name":"n1","uid":"nu"}}),
                 json!({"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"d","name":"p","uid":"pu"},
-                       "spec":{"nodeName":"n1","volumes":[{"name":"t","projected":{"sources":[{"serviceAccountToken":{"audience":"vault","path":"t"}}]}}]}}),
+                       "spec":{"nodeName":"n1","serviceAccountName":"s","volumes":[{"name":"t","projected":{"sources":[{"serviceAccountToken":{"audience":"vault","path":"t"}}]}}]}}),
+                json!({"apiVersion":"v1","kind":"ServiceAccount","metadata":{"namespace":"d","name":"s","uid":"su"}}),
                 json!({"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"d","name":"q","uid":"qu"},"spec":{"nodeName":"n2"}}),
             ])
             .await,
@@ -361,6 +446,12 @@ mod tests {
         check(mirror(|v| v["metadata"]["ownerReferences"][0]["uid"] = "x".into()), "UID mismatch").await;
         check(mirror(|v| v["spec"]["serviceAccountName"] = "s".into()), "reference a service account").await;
         check(mirror(|v| v["spec"]["volumes"] = json!([{"secret":{"secretName":"s"}}])), "reference secrets").await;
+        for (source, named) in [("clusterTrustBundle", "clustertrustbundles"), ("podCertificate", "podcertificates")] {
+            let mut v =
+                json!({"kind":"Pod","metadata":{"name":"m","annotations":{MIRROR:"x"}},"spec":{"nodeName":"n1"}});
+            v["spec"]["volumes"] = json!([{"projected":{"sources":[{source:{"path":"p"}}]}}]);
+            check(Write::create("", "pods", "d", v), &format!("can not create pods that reference {named}")).await;
+        }
     }
 
     #[tokio::test]
@@ -402,6 +493,30 @@ mod tests {
         check(Write::create("coordination.k8s.io", "leases", "kube-node-lease", lease("n1")), "").await;
         check(Write::create("coordination.k8s.io", "leases", "kube-node-lease", lease("n2")), "same name").await;
         check(Write::create("coordination.k8s.io", "leases", "d", lease("n1")), "system namespace").await;
+    }
+
+    #[tokio::test]
+    async fn kubelets_ask_for_certificates_of_their_own_pods_alone() {
+        let request = |change: &[(&str, &str)]| {
+            let mut v = json!({"kind":"PodCertificateRequest","metadata":{"name":"r"},"spec":{"podName":"p","podUID":"pu",
+                "serviceAccountName":"s","serviceAccountUID":"su","nodeName":"n1","nodeUID":"nu"}});
+            for (key, value) in change {
+                v["spec"][*key] = (*value).into();
+            }
+            Write::create("certificates.k8s.io", "podcertificaterequests", "d", v)
+        };
+        check(request(&[]), "").await;
+        check(request(&[("nodeName", "n2")]), "NodeName=\"n2\", which is not the requesting node \"n1\"").await;
+        check(request(&[("nodeUID", "x")]), "inconsistent with the running node (\"nu\")").await;
+        check(request(&[("podName", "none")]), "while retrieving pod \"d/none\" named in the PodCertificateRequest")
+            .await;
+        check(request(&[("podUID", "x")]), "contains pod UID (\"x\") which differs from running pod \"pu\"").await;
+        check(request(&[("podName", "q"), ("podUID", "qu")]), "pod \"d/q\" is not running on node \"n1\"").await;
+        check(request(&[("serviceAccountName", "t")]), "that differs from running pod (\"s\")").await;
+        check(request(&[("serviceAccountUID", "x")]), "differs from the running service account (\"su\")").await;
+        let object = json!({"kind":"PodCertificateRequest","metadata":{"name":"r"}});
+        let update = Write::update("certificates.k8s.io", "podcertificaterequests", "d", object.clone(), object);
+        check(update, "unexpected operation UPDATE").await;
     }
 
     #[tokio::test]

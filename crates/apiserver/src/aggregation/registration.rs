@@ -38,6 +38,7 @@ fn version_priority(group: &str, version: &str) -> i32 {
         ("", _) => 1,
         ("autoscaling", "v2") => 30,
         ("flowcontrol.apiserver.k8s.io", _) => 21,
+        (_, version) if version.contains("beta") => 9,
         _ => 15,
     }
 }

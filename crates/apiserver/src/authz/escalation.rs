@@ -99,7 +99,7 @@ fn everything() -> [PolicyRule; 2] {
 }
 
 /// The garbage collector must be able to take finalizers and owners off roles that it doesn't hold itself.
-fn only_collection_fields_changed(old: &Value, new: &Value) -> bool {
+pub fn only_collection_fields_changed(old: &Value, new: &Value) -> bool {
     let without = |v: &Value| {
         let mut v = v.clone();
         if let Some(m) = v.get_mut("metadata").and_then(Value::as_object_mut) {

@@ -165,6 +165,7 @@ pub static NODE_RULES: LazyLock<Vec<PolicyRule>> = LazyLock::new(|| {
         on("resource.k8s.io", "resourceslices", "deletecollection"),
         on("resource.k8s.io", "resourceslices", "create,delete,get,list,patch,update,watch"),
         on("certificates.k8s.io", "clustertrustbundles", "get,list,watch"),
+        on("certificates.k8s.io", "podcertificaterequests", "create,get,list,watch"),
     ]
 });
 
@@ -194,6 +195,7 @@ impl NodeAuthorizer {
                 ("coordination.k8s.io", "leases") => return lease(a, node),
                 ("storage.k8s.io", "csinodes") => return csi_node(a, node),
                 ("resource.k8s.io", "resourceslices") => return resource_slice(a, node),
+                ("certificates.k8s.io", "podcertificaterequests") => return self.pod_certificate_request(a, node),
                 ("", "nodes") => read_node(a, node)?,
                 ("", "pods") => self.pod(a, node)?,
                 _ => {}
@@ -237,6 +239,25 @@ impl NodeAuthorizer {
         self.related(a, node, "serviceaccount")
     }
 
+    fn pod_certificate_request(&self, a: &Attributes, node: &str) -> Result<(), String> {
+        if !a.subresource.is_empty() {
+            return Err("nodes may not access podcertificaterequests subresources".to_string());
+        }
+        match a.verb.as_str() {
+            // Whose certificate it is for is looked at in admission.
+            "create" => Ok(()),
+            "get" => self.related(a, node, "podcertificaterequest"),
+            "list" | "watch" if exact_field(&a.field_selector, "spec.nodeName") == Some(node) => Ok(()),
+            "list" | "watch" => {
+                Err("can only list/watch podcertificaterequests with nodeName field selector".to_string())
+            }
+            _ => {
+                Err("only the following verbs are allowed for podcertificaterequests: get, list, watch, create"
+                    .to_string())
+            }
+        }
+    }
+
     fn pod(&self, a: &Attributes, node: &str) -> Result<(), String> {
         match (a.verb.as_str(), a.subresource.as_str()) {
             ("get", "") => {
@@ -273,6 +294,11 @@ impl NodeAuthorizer {
                     _ => false,
                 }
             }),
+            "podcertificaterequest" => self
+                .followed
+                .reader()
+                .get("certificates.k8s.io", "podcertificaterequests", ns, name)
+                .is_some_and(|r| r.value()["spec"]["nodeName"] == node),
             "volumeattachment" => self
                 .followed
                 .reader()

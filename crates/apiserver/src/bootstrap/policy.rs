@@ -340,6 +340,17 @@ pub const CONTROLLERS: &[Role] = &[
         "core | nodes | get,list",
         "core | pods/status | patch",
     ]),
+    // Upstream has no signer of this name yet, and so no role for it.
+    role("pod-certificate-signer", &[
+        "certificates.k8s.io | podcertificaterequests | get,list,watch",
+        "certificates.k8s.io | podcertificaterequests/status | update",
+        "certificates.k8s.io | signers | sign | kubernetes.io/kube-apiserver-client-pod",
+        EVENTS,
+    ]),
+    role("podcertificaterequestcleaner", &[
+        "certificates.k8s.io | podcertificaterequests | delete,get,list,watch",
+        EVENTS,
+    ]),
     role("pv-protection-controller", &["core | persistentvolumes | get,list,update,watch", EVENTS]),
     role("pvc-protection-controller", &[
         "core | persistentvolumeclaims | get,list,update,watch",
@@ -406,6 +417,8 @@ pub const CONTROLLERS: &[Role] = &[
         "* | * | list,patch,update",
         "storagemigration.k8s.io | storageversionmigrations | get,list,watch",
         "storagemigration.k8s.io | storageversionmigrations/status | update",
+        "apiextensions.k8s.io | customresourcedefinitions | get",
+        "apiextensions.k8s.io | customresourcedefinitions/status | patch,update",
         EVENTS,
     ]),
     role("taint-eviction-controller", &[

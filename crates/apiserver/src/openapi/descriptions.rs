@@ -43,7 +43,9 @@ impl Descriptions {
 
     /// The texts of one definition: of itself (under the empty name) and of its fields.
     pub fn of(&self, definition: &str) -> HashMap<&str, &str> {
-        let Some((start, end)) = self.definitions.get(definition) else {
+        // A version that this release has as a beta alone, and the next as v1, means the same.
+        let beta = || self.definitions.get(&definition.replace(".v1.", ".v1beta1."));
+        let Some((start, end)) = self.definitions.get(definition).or_else(beta) else {
             return HashMap::new();
         };
         let entries = self.text[*start..*end].split_terminator('\x1e');

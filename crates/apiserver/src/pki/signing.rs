@@ -1,6 +1,6 @@
 //! Certificates made from signing requests.
 //!
-//! In: a request (PEM), what it was granted ([`Grant`]), the authority. Out: a certificate (PEM). The subject and the
+//! In: a request (PEM) or a key and its owner, what was granted ([`Grant`]), the authority. Out: a certificate (PEM). The subject and the
 //! alternative names are taken over byte for byte, so that every organization (a user's groups) survives; nothing
 //! else that the request asks for is. Source: RFC 5280, 2986.
 
@@ -8,6 +8,7 @@ use super::{Authority, Facts};
 use rcgen::SigningKey;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate, X509CertificationRequest};
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 /// What goes into the certificate beside the request's names and key.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,11 +55,6 @@ impl Authority {
         let (_, block) = x509_parser::pem::parse_x509_pem(request_pem.as_bytes()).map_err(|e| e.to_string())?;
         let (_, request) = X509CertificationRequest::from_der(&block.contents).map_err(|e| e.to_string())?;
         let info = &request.certification_request_info;
-        let own = CertificateDer::from_pem_slice(self.cert_pem.as_bytes()).map_err(|e| e.to_string())?;
-        let (_, own_cert) = X509Certificate::from_der(&own).map_err(|e| e.to_string())?;
-        let own_facts = Facts::read(&own).ok_or("the authority's certificate can't be read")?;
-
-        let subject = info.subject.as_raw();
         let names = info.attributes().iter().find_map(|a| match a.parsed_attribute() {
             x509_parser::cri_attributes::ParsedCriAttribute::ExtensionRequest(asked) => asked
                 .extensions
@@ -67,6 +63,21 @@ impl Authority {
                 .map(|e| e.value),
             _ => None,
         });
+        self.certify(info.subject.as_raw(), names, info.subject_pki.raw, grant)
+    }
+
+    /// A certificate for a key (`SubjectPublicKeyInfo`) whose owner is known from elsewhere.
+    pub fn sign_key(&self, key: &[u8], subject: &Subject, grant: &Grant) -> Result<String, String> {
+        SubjectPublicKeyInfo::from_der(key).map_err(|e| e.to_string())?;
+        self.certify(&subject.encoded(), None, key, grant)
+    }
+
+    /// `names`: the alternative ones, if there are any. All as they are encoded.
+    fn certify(&self, subject: &[u8], names: Option<&[u8]>, key: &[u8], grant: &Grant) -> Result<String, String> {
+        let own = CertificateDer::from_pem_slice(self.cert_pem.as_bytes()).map_err(|e| e.to_string())?;
+        let (_, own_cert) = X509Certificate::from_der(&own).map_err(|e| e.to_string())?;
+        let own_facts = Facts::read(&own).ok_or("the authority's certificate can't be read")?;
+
         let mut extensions = key_usages(&grant.usages)?;
         // Basic constraints: no authority.
         extensions.push(extension(&[2, 5, 29, 19], true, &sequence(&[])));
@@ -74,14 +85,14 @@ impl Authority {
         extensions.push(extension(&[2, 5, 29, 35], false, &sequence(&authority_key_id)));
         if let Some(names) = names {
             // Without a subject, the names are all there is to know the owner by.
-            extensions.push(extension(&[2, 5, 29, 17], info.subject.iter().next().is_none(), names));
+            extensions.push(extension(&[2, 5, 29, 17], subject == sequence(&[]), names));
         }
 
         let mut serial: [u8; 16] = rand::random();
         serial[0] &= 0x7f;
         serial[0] |= 0x40;
-        let key = self.issuer.key();
-        let algorithm = signature_algorithm(key)?;
+        let own_key = self.issuer.key();
+        let algorithm = signature_algorithm(own_key)?;
         let validity = sequence(&[time(grant.not_before)?, time(grant.not_after.min(own_facts.not_after))?].concat());
         let to_be_signed = sequence(
             &[
@@ -91,14 +102,41 @@ impl Authority {
                 own_cert.subject().as_raw().to_vec(),
                 validity,
                 subject.to_vec(),
-                info.subject_pki.raw.to_vec(),
+                key.to_vec(),
                 der(0xa3, &sequence(&extensions.concat())),
             ]
             .concat(),
         );
-        let signature = key.sign(&to_be_signed).map_err(|e| e.to_string())?;
+        let signature = own_key.sign(&to_be_signed).map_err(|e| e.to_string())?;
         let signature = der(0x03, &[&[0][..], &signature].concat());
         Ok(pem("CERTIFICATE", &sequence(&[to_be_signed, algorithm, signature].concat())))
+    }
+}
+
+/// A user, as client certificates name them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Subject {
+    pub common_name: String,
+    /// Groups.
+    pub organizations: Vec<String>,
+    /// Left out where empty.
+    pub uid: String,
+}
+
+impl Subject {
+    fn encoded(&self) -> Vec<u8> {
+        let part = |oid: &[u64], value: &str| {
+            const SET: u8 = 0x31;
+            const UTF8: u8 = 0x0c;
+            der(SET, &sequence(&[der(0x06, &object_id(oid)), der(UTF8, value.as_bytes())].concat()))
+        };
+        let mut parts: Vec<Vec<u8>> = self.organizations.iter().map(|o| part(&[2, 5, 4, 10], o)).collect();
+        parts.push(part(&[2, 5, 4, 3], &self.common_name));
+        if !self.uid.is_empty() {
+            // Upstream's own object identifier of a user's UID.
+            parts.push(part(&[1, 3, 6, 1, 4, 1, 57683, 2], &self.uid));
+        }
+        sequence(&parts.concat())
     }
 }
 
@@ -232,6 +270,32 @@ mod tests {
         let serving = ca.sign_request(request, &grant(&["server auth"], NOW + 3600)).unwrap();
         let der = Arc::new(CertificateDer::from_pem_slice(serving.as_bytes()).unwrap().to_vec());
         assert!(verifier.user(&der, NOW).is_err());
+    }
+
+    #[test]
+    fn a_key_is_signed_for_whom_it_is_said_to_belong_to() {
+        let ca = Authority::create("test", NOW).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        use rcgen::PublicKeyData;
+        let subject = Subject {
+            common_name: "system:serviceaccount:d:s".into(),
+            organizations: vec!["system:serviceaccounts".into(), "system:serviceaccounts:d".into()],
+            uid: "su".into(),
+        };
+        let cert = ca
+            .sign_key(
+                &key.subject_public_key_info(),
+                &subject,
+                &grant(&["client auth", "digital signature"], NOW + 3600),
+            )
+            .unwrap();
+        let der = Arc::new(CertificateDer::from_pem_slice(cert.as_bytes()).unwrap().to_vec());
+        let user = Verifier::new(&ca.cert_pem).unwrap().user(&der, NOW).unwrap();
+        assert_eq!(
+            (user.name, user.uid, user.groups),
+            (subject.common_name.clone(), subject.uid.clone(), subject.organizations.clone())
+        );
+        assert!(ca.sign_key(b"junk", &subject, &grant(&[], NOW)).is_err());
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod kubectl;
 mod namespace;
 mod network;
 mod node_files;
+mod pod_certificates;
 mod pod_security;
 mod pods;
 mod policies;
@@ -37,6 +38,7 @@ mod semantics;
 mod service_accounts;
 pub mod shop;
 mod stopping;
+mod storage_migration;
 mod streams;
 mod supervision;
 mod traces;
@@ -182,6 +184,36 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "certificates/the API of signing requests",
         on: On::Shared,
         run: certificates::the_api_of_signing_requests,
+    },
+    Scenario {
+        name: "pod certificates/the API of requests",
+        on: On::Shared,
+        run: pod_certificates::the_api_of_requests,
+    },
+    Scenario {
+        name: "pod certificates/a pod is known by its certificate",
+        on: On::Shared,
+        run: pod_certificates::a_pod_is_known_by_its_certificate,
+    },
+    Scenario {
+        name: "pod certificates/a pod reads trust bundles",
+        on: On::Shared,
+        run: pod_certificates::a_pod_reads_trust_bundles,
+    },
+    Scenario {
+        name: "storage migration/the API of migrations",
+        on: On::Shared,
+        run: storage_migration::the_api_of_migrations,
+    },
+    Scenario {
+        name: "storage migration/custom resources leave their old version",
+        on: On::Shared,
+        run: storage_migration::custom_resources_leave_their_old_version,
+    },
+    Scenario {
+        name: "storage migration/built-in resources migrate",
+        on: On::Shared,
+        run: storage_migration::built_in_resources_migrate,
     },
     Scenario {
         name: "certificates/are renewed while the server runs",

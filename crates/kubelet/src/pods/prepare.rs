@@ -6,7 +6,9 @@ use crate::container::env::Downward;
 use crate::container::{dns, hostname, security};
 use crate::labels;
 use crate::resources::{cgroup, linux, qos};
-use crate::volumes::{self, Mounted, SetUpError, Sources, persistent_volume_claim, token};
+use crate::volumes::{
+    self, Credentials, Mounted, SetUpError, Sources, persistent_volume_claim, pod_certificate, token,
+};
 use cri::{PodSandboxConfig, PodSandboxMetadata, PodSandboxStatus, PortMapping, Protocol};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -26,29 +28,36 @@ pub fn downward(context: &Context, pod: &Pod, sandbox: Option<&PodSandboxStatus>
     }
 }
 
-/// Also how changed objects and due tokens reach running containers.
+/// Also how changed objects, due tokens and due certificates reach running containers.
 pub async fn volumes(
     context: &Context,
     pod: &Pod,
-    tokens: &mut token::Tokens,
+    credentials: &mut Credentials,
 ) -> Result<BTreeMap<String, Mounted>, String> {
     let uid = spec::uid(pod);
     // Each waits for the API; together they cost no more than the slowest.
-    let (objects, token_result, claims) = tokio::join!(
+    let Credentials { tokens, certificates } = credentials;
+    let (client, now) = (&context.client, Timestamp::now());
+    let (objects, token_result, certificate_result, claims) = tokio::join!(
         context.objects.snapshot(uid),
-        token::refresh(&context.client, pod, tokens, Timestamp::now()),
-        persistent_volume_claim::resolve(&context.client, pod),
+        token::refresh(client, pod, tokens, now),
+        pod_certificate::refresh(client, &context.options.node_name, pod, certificates, now),
+        persistent_volume_claim::resolve(client, pod),
     );
     objects.complete()?;
     let sources = Sources {
         objects,
         downward: downward(context, pod, None),
         tokens: tokens.iter().map(|(k, t)| (k.clone(), t.value.clone())).collect(),
+        certificates: certificates.iter().filter_map(|(k, r)| Some((k.clone(), r.issued.clone()?))).collect(),
         claims,
     };
     if let Err(error) = token_result {
         let volume = token::wanted(pod).first().map(|w| w.volume.clone()).unwrap_or_default();
         return Err(SetUpError { volume, source: volumes::VolumeError::Token(error) }.to_string());
+    }
+    if let Err(pod_certificate::Failure { volume, why }) = certificate_result {
+        return Err(SetUpError { volume, source: volumes::VolumeError::Certificate(why) }.to_string());
     }
     let pod_dir = context.options.pod_dir(uid);
     let pod = pod.clone();

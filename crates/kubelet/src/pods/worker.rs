@@ -17,7 +17,7 @@ use crate::images::ImageError;
 use crate::labels;
 use crate::probes::{self, ProbeKind, ProbeResults, Prober};
 use crate::resources::{cgroup, linux};
-use crate::volumes::{Mounted, teardown, token::Tokens};
+use crate::volumes::{Credentials, Mounted, teardown};
 use cri::{ContainerState, ContainerStatus, Image, LinuxResources, PodSandboxStatus, SandboxState};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -58,7 +58,7 @@ pub enum Wake {
 
 /// A step that has ended.
 enum Done {
-    Volumes(Result<BTreeMap<String, Mounted>, String>, Tokens),
+    Volumes(Result<BTreeMap<String, Mounted>, String>, Credentials),
     Sandbox(Result<PodSandboxStatus, String>),
     Image(String, Result<Image, ImageError>),
     Started(String, Result<(ContainerStatus, LinuxResources), start::StartError>),
@@ -94,7 +94,7 @@ pub struct Worker {
     volumes: Arc<BTreeMap<String, Mounted>>,
     volumes_stale: bool,
     refreshing: bool,
-    tokens: Tokens,
+    credentials: Credentials,
     steps: JoinSet<Done>,
     mailbox: mpsc::Receiver<Wake>,
     wake: mpsc::Sender<Wake>,
@@ -139,7 +139,7 @@ pub(super) fn spawn_after(context: Arc<Context>, pod: Arc<Pod>, found: Found, pa
         volumes: Arc::default(),
         volumes_stale: false,
         refreshing: false,
-        tokens: Tokens::new(),
+        credentials: Credentials::default(),
         steps: JoinSet::new(),
         mailbox,
         wake,
@@ -517,12 +517,12 @@ impl Worker {
         self.context.registry.publish(&self.uid, view);
     }
 
-    /// Brings changed objects, labels and due tokens into running containers.
+    /// Brings changed objects, labels, due tokens and certificates into running containers.
     fn refresh_volumes(&mut self, now: Timestamp) -> Option<Timestamp> {
         if self.memo.volumes.done().is_none() || self.memo.termination.is_some() || self.memo.terminated {
             return None;
         }
-        let due = self.tokens.values().map(|t| t.refresh_at).min();
+        let due = self.credentials.refresh_at();
         if (self.volumes_stale || due.is_some_and(|at| at <= now)) && !self.refreshing {
             self.refreshing = true;
             self.set_up_volumes();
@@ -532,10 +532,10 @@ impl Worker {
 
     fn set_up_volumes(&mut self) {
         self.volumes_stale = false;
-        let (context, pod, mut tokens) = (self.context.clone(), self.pod.clone(), self.tokens.clone());
+        let (context, pod, mut credentials) = (self.context.clone(), self.pod.clone(), self.credentials.clone());
         self.steps.spawn(async move {
-            let result = prepare::volumes(&context, &pod, &mut tokens).await;
-            Done::Volumes(result, tokens)
+            let result = prepare::volumes(&context, &pod, &mut credentials).await;
+            Done::Volumes(result, credentials)
         });
     }
 

@@ -5,6 +5,7 @@
 //! is how a change of a ConfigMap, Secret, label or token arrives in a running container: it writes only what differs.
 
 pub mod atomic_writer;
+pub mod cluster_trust_bundle;
 pub mod config_map;
 pub mod downward_api;
 pub mod empty_dir;
@@ -12,6 +13,7 @@ pub mod host_path;
 pub mod mounts;
 pub mod ownership;
 pub mod persistent_volume_claim;
+pub mod pod_certificate;
 pub mod projected;
 pub mod secret;
 pub mod sub_path;
@@ -43,6 +45,10 @@ pub enum VolumeError {
     Claim { claim: String, reason: String },
     #[error("failed to fetch token: {0}")]
     Token(String),
+    #[error("{0}")]
+    TrustBundle(String),
+    #[error("{0}")]
+    Certificate(String),
     #[error("invalid path {0:?}: must be relative and stay within the volume")]
     Path(String),
     #[error("volumes of this kind aren't supported by this node: {0}")]
@@ -80,6 +86,29 @@ pub struct FileEntry {
 /// Path within the volume → file.
 pub type Payload = BTreeMap<String, FileEntry>;
 
+/// What the API gave to a pod's volumes, for a time.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    pub tokens: token::Tokens,
+    pub certificates: pod_certificate::Certificates,
+}
+
+impl Credentials {
+    /// When the first of them is to be renewed.
+    pub fn refresh_at(&self) -> Option<jiff::Timestamp> {
+        let certificates = self.certificates.values().filter_map(|r| r.issued.as_ref()).map(|i| i.refresh_at);
+        self.tokens.values().map(|t| t.refresh_at).chain(certificates).min()
+    }
+
+    /// Renews nothing before this time.
+    pub fn rest_until(&mut self, at: jiff::Timestamp) {
+        let certificates = self.certificates.values_mut().filter_map(|r| r.issued.as_mut()).map(|i| &mut i.refresh_at);
+        for due in self.tokens.values_mut().map(|t| &mut t.refresh_at).chain(certificates) {
+            *due = at.max(*due);
+        }
+    }
+}
+
 /// Everything that set-up reads, gathered beforehand, so that it needs no API call itself.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
@@ -87,6 +116,8 @@ pub struct Sources {
     pub downward: Downward,
     /// (volume, path) → token.
     pub tokens: BTreeMap<(String, String), String>,
+    /// (volume, index of the source) → key and chain.
+    pub certificates: BTreeMap<(String, usize), pod_certificate::Issued>,
     /// Claim name → directory on the host, or why there is none.
     pub claims: BTreeMap<String, Result<persistent_volume_claim::HostDirectory, String>>,
 }

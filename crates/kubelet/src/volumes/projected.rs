@@ -1,6 +1,8 @@
 //! `projected` volumes: several sources in one directory. A later source wins where paths meet.
 
-use super::{FileEntry, Payload, Sources, VolumeError, checked_path, config_map, downward_api, secret};
+use super::{
+    FileEntry, Payload, Sources, VolumeError, checked_path, cluster_trust_bundle, config_map, downward_api, secret,
+};
 use k8s_openapi::api::core::v1::{Pod, ProjectedVolumeSource};
 
 const DEFAULT_MODE: i32 = 0o644;
@@ -13,7 +15,7 @@ pub fn payload(
 ) -> Result<Payload, VolumeError> {
     let mode = source.default_mode.or(Some(DEFAULT_MODE));
     let mut out = Payload::new();
-    for s in source.sources.iter().flatten() {
+    for (i, s) in source.sources.iter().flatten().enumerate() {
         if let Some(s) = &s.config_map {
             out.extend(config_map::project(
                 &s.name,
@@ -31,10 +33,25 @@ pub fn payload(
             let token = sources.tokens.get(&key).ok_or_else(|| VolumeError::Token("no token was issued".into()))?;
             let mode = mode.unwrap_or(DEFAULT_MODE) as u32;
             out.insert(checked_path(&s.path)?.to_owned(), FileEntry { data: token.clone().into_bytes(), mode });
-        } else if s.cluster_trust_bundle.is_some() {
-            return Err(VolumeError::Unsupported("clusterTrustBundle"));
-        } else if s.pod_certificate.is_some() {
-            return Err(VolumeError::Unsupported("podCertificate"));
+        } else if let Some(s) = &s.cluster_trust_bundle {
+            let mode = mode.unwrap_or(DEFAULT_MODE) as u32;
+            out.extend(cluster_trust_bundle::payload(s, mode, &sources.objects)?);
+        } else if let Some(s) = &s.pod_certificate {
+            let issued = sources
+                .certificates
+                .get(&(volume.to_owned(), i))
+                .ok_or_else(|| VolumeError::Certificate("credential bundle is not issued yet".into()))?;
+            let mode = mode.unwrap_or(DEFAULT_MODE) as u32;
+            let (key, chain) = (&issued.key_pem, &issued.chain_pem);
+            for (path, data) in [
+                (&s.credential_bundle_path, format!("{key}{chain}")),
+                (&s.key_path, key.clone()),
+                (&s.certificate_chain_path, chain.clone()),
+            ] {
+                if let Some(path) = path.as_deref().filter(|p| !p.is_empty()) {
+                    out.insert(checked_path(path)?.to_owned(), FileEntry { data: data.into_bytes(), mode });
+                }
+            }
         }
     }
     Ok(out)

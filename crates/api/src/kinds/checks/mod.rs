@@ -5,7 +5,7 @@ mod create;
 mod defaults;
 mod fuzz;
 mod rules;
-mod samples;
+pub mod samples;
 mod table;
 mod update;
 

@@ -36,7 +36,22 @@ pub const ALL: &[&str] = &[
     "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: high}\nvalue: 1000",
     "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: web, namespace: d}\nspec: {ingressClassName: skiff, tls: [{hosts: [a.example.com], secretName: t}], rules: [{host: a.example.com, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]}",
     "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: np, namespace: d}\nspec: {podSelector: {matchLabels: {app: web}}, egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}], ports: [{port: 80, endPort: 90}]}]}",
+    POD_CERTIFICATE_REQUEST,
+    "apiVersion: certificates.k8s.io/v1beta1\nkind: ClusterTrustBundle\nmetadata: {name: 'e.com:a:v1'}\nspec: {signerName: e.com/a, trustBundle: \"-----BEGIN CERTIFICATE-----\\nMIHrMIGeoAMCAQICAQEwBQYDK2VwMBQxEjAQBgNVBAMMCXRlc3Qgcm9vdDAgFw0y\\nNjAxMDEwMDAwMDBaGA8yMDU2MDEwMTAwMDAwMFowFDESMBAGA1UEAwwJdGVzdCBy\\nb290MCowBQYDK2VwAyEAloM02vUlBmjx+fSsHvD3NhudQJu9Ikgyd9gPDBjbjr2j\\nEzARMA8GA1UdEwEB/wQFMAMBAf8wBQYDK2VwA0EAZg9v6s8GFFoxoE2g7Bs2Db2C\\nGxP13Mdgj6I7MmEe+8nLNBG8XLrTh5zQmXdGjgQWPsEbO5xd1NiYG00sUP+ACQ==\\n-----END CERTIFICATE-----\\n\"}",
+    "apiVersion: storagemigration.k8s.io/v1beta1\nkind: StorageVersionMigration\nmetadata: {name: m}\nspec: {resource: {group: apps, resource: deployments}}\nstatus: {resourceVersion: '12', conditions: [{type: Running, status: 'True', reason: R, lastTransitionTime: '2026-01-01T00:00:00Z'}]}",
 ];
+
+/// Keys of each kind, with an empty PKCS #10 request each, and each a proof for the pod `pod-uid`.
+pub const KEYS: &str = include_str!("certs/keys.json");
+/// An authority's own certificate, and one that it gave to the Ed25519 key for six hours of 2026-01-01.
+pub const ANCHOR: &str = include_str!("certs/anchor.pem");
+pub const LEAF: &str = include_str!("certs/leaf.pem");
+
+/// For the Ed25519 key.
+pub const POD_CERTIFICATE_REQUEST: &str = r#"{"apiVersion":"certificates.k8s.io/v1beta1","kind":"PodCertificateRequest","metadata":{"name":"req","namespace":"d"},
+"spec":{"signerName":"example.com/signer","podName":"web","podUID":"pod-uid","serviceAccountName":"default",
+"serviceAccountUID":"sa-uid","nodeName":"n1","nodeUID":"node-uid","maxExpirationSeconds":86400,
+"stubPKCS10Request":"MH8wMwIBADAAMCowBQYDK2VwAyEAC3+9WrEgfBgn4Csaqx2Tvqp6RkdceL3IcUGGJmRYUOugADAFBgMrZXADQQBRxvcDHItOf+uzVtL+Icwez0P46Yp+I25HZe9ox0sDjdQWGahT99XygmtIXtvb7HfB72Fzih12iQP3RGF0xosC"}}"#;
 
 pub const POD: &str = "
 apiVersion: v1

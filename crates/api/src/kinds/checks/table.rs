@@ -191,6 +191,15 @@ fn every_sample() {
         Name|Pod-Selector|Age
         np|app=web|60m
 
+        Name|Created At
+        req|2026-01-01T00:00:00Z
+
+        Name|SignerName
+        e.com:a:v1|e.com/a
+
+        Name|Resource
+        m|deployments.apps
+
     "#]]
     .assert_eq(&all);
 }

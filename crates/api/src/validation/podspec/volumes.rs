@@ -1,7 +1,7 @@
 //! Volumes of a pod: one source each, and every source's own rules.
 
 use crate::validation::access::*;
-use crate::validation::values;
+use crate::validation::{selector, signer, values};
 use meta::field::{Errors, Path};
 use serde_json::Value;
 
@@ -231,11 +231,13 @@ fn projected(s: &Value, path: &Path, errors: &mut Errors) {
                     }
                     token_path(s, &q, errors);
                 }
-                "clusterTrustBundle" => token_path(s, &q, errors),
+                // Upstream's own name for it.
+                "clusterTrustBundle" => trust_bundle(s, &p.child("clusterTrustBundlePEM"), errors),
+                "podCertificate" => pod_certificate(s, &q, errors),
                 _ => {}
             }
-            let own = text(s, "path");
-            for file in list(s, "items").iter().map(|i| text(i, "path")).chain([own]).filter(|f| !f.is_empty()) {
+            let own = [&["path"][..], CERTIFICATE_FILES].concat().into_iter().map(|key| text(s, key));
+            for file in list(s, "items").iter().map(|i| text(i, "path")).chain(own).filter(|f| !f.is_empty()) {
                 if files.contains(&file) {
                     errors.invalid(path.clone(), file, format!("conflicting duplicate paths: {file}"));
                 }
@@ -246,6 +248,67 @@ fn projected(s: &Value, path: &Path, errors: &mut Errors) {
             errors.required(p, "must specify a volume type");
         }
     }
+}
+
+/// By its own name, or all of a signer that match a selector.
+fn trust_bundle(s: &Value, path: &Path, errors: &mut Errors) {
+    let (name, signer) = (field(s, "name"), field(s, "signerName"));
+    match (name.as_str(), signer.as_str()) {
+        (Some(_), Some(_)) => errors.invalid(path.clone(), s.clone(), "only one of name and signerName may be used"),
+        (Some(name), None) => {
+            let at = path.child("name");
+            if name.is_empty() {
+                errors.required(at.clone(), "must be a valid object name");
+            }
+            for why in signer::bundle_name(&signer::of_bundle_name(name), name) {
+                errors.invalid(at.clone(), name, format!("not a valid clustertrustbundlename: {why}"));
+            }
+            if has(s, "labelSelector") {
+                let why = "labelSelector must be unset if name is specified";
+                errors.invalid(path.child("labelSelector"), field(s, "labelSelector").clone(), why);
+            }
+        }
+        (None, Some(name)) => {
+            let at = path.child("signerName");
+            match name {
+                "" => errors.required(at, "must be a valid signer name"),
+                name => signer::name(name, &at, errors),
+            }
+            selector::label_selector(field(s, "labelSelector"), &path.child("labelSelector"), errors);
+        }
+        (None, None) => errors.required(path.clone(), "either name or signerName must be specified"),
+    }
+    token_path(s, path, errors);
+}
+
+const CERTIFICATE_FILES: &[&str] = &["credentialBundlePath", "keyPath", "certificateChainPath"];
+
+fn pod_certificate(s: &Value, path: &Path, errors: &mut Errors) {
+    let signer = text(s, "signerName");
+    signer::name(signer, &path.child("signerName"), errors);
+    let kinds = ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
+    let kind = text(s, "keyType");
+    if !kinds.contains(&kind) {
+        errors.not_supported(path.child("keyType"), kind, &kinds);
+    }
+    if let Some(seconds) = int(s, "maxExpirationSeconds") {
+        let (at, most) = (path.child("maxExpirationSeconds"), signer::life_seconds_max(signer));
+        if seconds < signer::LIFE_SECONDS_MIN {
+            let why = format!("if provided, maxExpirationSeconds must be >= {}", signer::LIFE_SECONDS_MIN);
+            errors.invalid(at, seconds, why);
+        } else if seconds > most {
+            errors.invalid(at, seconds, format!("if provided, maxExpirationSeconds must be <= {most}"));
+        }
+    }
+    let files: Vec<&str> = CERTIFICATE_FILES.iter().copied().filter(|f| !text(s, f).is_empty()).collect();
+    if files.is_empty() {
+        let why = "specify at least one of credentialBundlePath, keyPath, and certificateChainPath";
+        errors.required(path.clone(), why);
+    }
+    for file in files {
+        values::local_file_path(text(s, file), &path.child(file), errors);
+    }
+    signer::user_annotations(field(s, "userAnnotations"), &path.child("userAnnotations"), errors);
 }
 
 fn token_path(s: &Value, path: &Path, errors: &mut Errors) {

@@ -10,20 +10,18 @@ impl Worker {
             this.context.recorder.record(pod_reference(&this.pod, None), Severity::Warning, reason, message)
         };
         match done {
-            Done::Volumes(Ok(volumes), tokens) => {
-                self.tokens = tokens;
+            Done::Volumes(Ok(volumes), credentials) => {
+                self.credentials = credentials;
                 self.refreshing = false;
                 self.volumes = Arc::new(volumes);
                 self.memo.volumes = Step::Done(());
             }
-            Done::Volumes(Err(message), tokens) => {
-                self.tokens = tokens;
+            Done::Volumes(Err(message), credentials) => {
+                self.credentials = credentials;
                 warn(self, "FailedMount", message.clone());
                 if std::mem::take(&mut self.refreshing) {
                     // What is mounted stays; the next change, or a minute, brings another try.
-                    for t in self.tokens.values_mut() {
-                        t.refresh_at = t.refresh_at.max(later(RETRY * 30));
-                    }
+                    self.credentials.rest_until(later(RETRY * 30));
                 } else {
                     self.memo.volumes =
                         Step::Failed { reason: "FailedMount".into(), message, retry_at: later(RETRY * 2) };
