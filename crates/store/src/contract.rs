@@ -135,9 +135,9 @@ pub trait Store: Send + Sync + 'static {
     /// Drop history up to and including `revision`.
     async fn compact(&self, revision: Revision) -> Result<()>;
     /// Write all that this process keeps on disk anew, as [`Transformer`] now has it, and remove what lay there before:
-    /// older forms of values, and history, which is compacted to the latest revision. Nothing happens in an engine
-    /// whose disk is another program's (etcd).
-    async fn reseal(&self) -> Result<()>;
+    /// older forms of values, and history, which is compacted to the latest revision. False: nothing happened, in an
+    /// engine that has no disk or whose disk is another program's (etcd).
+    async fn reseal(&self) -> Result<bool>;
     /// Bytes on disk (0 where it has none), for metrics.
     fn disk_bytes(&self) -> u64;
     /// Stop taking writes, make all durable, end watchers with [`Error::Closed`].

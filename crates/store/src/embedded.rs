@@ -375,10 +375,10 @@ impl Engine for Embedded {
         }
     }
 
-    async fn reseal(&self) -> Result<()> {
+    async fn reseal(&self) -> Result<bool> {
         let (reply, done) = oneshot::channel();
         match self.tasks.try_send(Task::Reseal { reply }) {
-            Ok(()) => done.await.map_err(|_| Error::Closed)?,
+            Ok(()) => done.await.map_err(|_| Error::Closed)?.map(|()| true),
             Err(std::sync::mpsc::TrySendError::Disconnected(_)) => Err(Error::Closed),
             Err(std::sync::mpsc::TrySendError::Full(_)) => {
                 Err(Error::Unavailable("too many compactions at a time".into()))

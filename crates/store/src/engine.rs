@@ -80,8 +80,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
     async fn write(&self, key: &str, write: Write) -> Result<Cas>;
     async fn compact(&self, revision: Revision) -> Result<()>;
     /// Nothing to do where what is durable lies elsewhere.
-    async fn reseal(&self) -> Result<()> {
-        Ok(())
+    async fn reseal(&self) -> Result<bool> {
+        Ok(false)
     }
     fn disk_bytes(&self) -> u64;
     async fn shutdown(&self);
@@ -125,7 +125,7 @@ impl<E: Engine> Store for E {
     async fn compact(&self, revision: Revision) -> Result<()> {
         Engine::compact(self, revision).await
     }
-    async fn reseal(&self) -> Result<()> {
+    async fn reseal(&self) -> Result<bool> {
         Engine::reseal(self).await
     }
     fn disk_bytes(&self) -> u64 {

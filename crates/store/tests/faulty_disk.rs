@@ -162,7 +162,7 @@ async fn live(store: &Arc<dyn Store>, disk: &FaultyDisk, outside: &Arc<Mutex<Out
                 }
                 if random.below(40) == 0 {
                     match store.reseal().await {
-                        Ok(()) | Err(Error::Unavailable(_) | Error::Unknown(_) | Error::Closed) => {}
+                        Ok(_) | Err(Error::Unavailable(_) | Error::Unknown(_) | Error::Closed) => {}
                         Err(error) => panic!("{error}"),
                     }
                 }

@@ -6,14 +6,18 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Where nothing is said, a file is rotated at this size: upstream's rotation has the same.
 const MAX_MB_DEFAULT: u64 = 100;
+/// Behind the name of a file that is being compressed.
+const UNFINISHED: &str = ".gz.tmp";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -40,6 +44,8 @@ pub struct Options {
 pub struct Log {
     options: Options,
     out: Mutex<Out>,
+    /// Held by who compresses and removes: files that are put aside shortly after each other wait for their turn.
+    tidying: Arc<Mutex<()>>,
 }
 
 enum Out {
@@ -58,7 +64,7 @@ impl Log {
             true => Out::Stdout,
             false => open(&options.path)?,
         };
-        Ok(Log { options, out: Mutex::new(out) })
+        Ok(Log { options, out: Mutex::new(out), tidying: Arc::default() })
     }
 
     /// Several lines at once.
@@ -94,11 +100,14 @@ impl Log {
         let (stem, extension) = names(path);
         let aside = path.with_file_name(format!("{stem}-{time}{extension}"));
         std::fs::rename(path, &aside)?;
-        let options = self.options.clone();
+        let (options, tidying) = (self.options.clone(), self.tidying.clone());
         // Compressing a hundred megabytes takes a while; nobody waits for it.
         std::thread::Builder::new().name("audit-rotate".into()).spawn(move || {
+            let _turn = tidying.lock();
             if options.compress
                 && let Err(error) = compress(&aside)
+                // While it waited, it may have become one too many.
+                && error.kind() != io::ErrorKind::NotFound
             {
                 tracing::warn!(file = %aside.display(), %error, "an audit log could not be compressed");
             }
@@ -143,36 +152,50 @@ fn names(path: &Path) -> (String, String) {
 }
 
 fn compress(file: &Path) -> io::Result<()> {
-    let mut target = file.as_os_str().to_owned();
-    target.push(".gz");
-    let out = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&target)?;
+    let named = |suffix: &str| {
+        let mut name = file.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let mut plain = File::open(file)?;
+    // What has its name is whole.
+    let unfinished = named(UNFINISHED);
+    let out = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
     let mut gz = GzEncoder::new(out, Compression::default());
-    io::copy(&mut File::open(file)?, &mut gz)?;
+    io::copy(&mut plain, &mut gz)?;
     gz.finish()?.sync_all()?;
+    std::fs::rename(&unfinished, named(".gz"))?;
     std::fs::remove_file(file)
 }
 
 fn prune(options: &Options) -> io::Result<()> {
     let dir = options.path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (stem, extension) = names(&options.path);
-    let mut kept = Vec::new();
+    // By the time of their rotation: one that a crash left both plain and compressed counts once.
+    let mut kept: BTreeMap<String, Vec<(PathBuf, SystemTime)>> = BTreeMap::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let plain = name.strip_suffix(".gz").unwrap_or(&name);
+        let unfinished = name.strip_suffix(UNFINISHED);
+        let plain = unfinished.or(name.strip_suffix(".gz")).unwrap_or(&name);
         let time = plain.strip_prefix(&format!("{stem}-")).and_then(|r| r.strip_suffix(&extension));
         // Only what rotation has named: `2026-01-02T03-04-05.678`.
-        if time.is_some_and(|t| t.len() == 23 && t.as_bytes()[10] == b'T') {
-            kept.push((name, entry.path(), entry.metadata()?.modified()?));
+        let Some(time) = time.filter(|t| t.len() == 23 && t.as_bytes()[10] == b'T') else { continue };
+        if unfinished.is_some() {
+            // Of an earlier start: nobody else is at work now.
+            std::fs::remove_file(entry.path())?;
+            continue;
         }
+        kept.entry(time.to_string()).or_default().push((entry.path(), entry.metadata()?.modified()?));
     }
-    kept.sort_by(|a, b| b.0.cmp(&a.0));
     let age = Duration::from_secs(options.max_age * 24 * 3600);
-    for (i, (_, path, modified)) in kept.iter().enumerate() {
+    for (i, files) in kept.values().rev().enumerate() {
         let too_many = options.max_backup > 0 && i >= options.max_backup;
-        let too_old = options.max_age > 0 && SystemTime::now().duration_since(*modified).is_ok_and(|d| d > age);
-        if too_many || too_old {
-            std::fs::remove_file(path)?;
+        for (path, modified) in files {
+            let too_old = options.max_age > 0 && SystemTime::now().duration_since(*modified).is_ok_and(|d| d > age);
+            if too_many || too_old {
+                std::fs::remove_file(path)?;
+            }
         }
     }
     Ok(())
@@ -196,6 +219,8 @@ mod tests {
         let options = Options { path: path.clone(), max_backup: 2, max_size: 1, compress: true, ..Options::default() };
         let log = Log::open(options.clone()).unwrap();
         std::fs::write(dir.path().join("logs/audit-notes.log"), "mine").unwrap();
+        // What a crash left half done.
+        std::fs::write(dir.path().join("logs/audit-2020-01-02T03-04-05.678.log.gz.tmp"), "half").unwrap();
         let line = vec![b'x'; 400 * 1024];
         for _ in 0..9 {
             log.write(&line).unwrap();

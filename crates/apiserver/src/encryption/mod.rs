@@ -73,12 +73,12 @@ impl Encryption {
     }
 
     /// Has the store write what it has on disk anew where that isn't as it would be written now; so that neither plain
-    /// values nor such under withdrawn keys stay behind in its older files.
+    /// values nor such under withdrawn keys stay behind in its older files. True: it did; with etcd it can't.
     pub async fn renew(&self, store: &dyn store::Store) -> Result<bool, store::Error> {
         if !self.outdated.swap(false, Ordering::AcqRel) {
             return Ok(false);
         }
-        store.reseal().await.map(|()| true).inspect_err(|_| self.outdated.store(true, Ordering::Release))
+        store.reseal().await.inspect_err(|_| self.outdated.store(true, Ordering::Release))
     }
 
     /// A write of the object as it is makes sense: it would be stored in another form.
@@ -268,7 +268,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_store_is_renewed_when_something_lies_there_otherwise_than_it_should() {
-        let store = store::memory::open();
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::embedded::open(store::embedded::Options::new(dir.path())).unwrap();
         let keyed = |name: &str, byte: u8| format!("  - aescbc: {{keys: [{{name: {name}, secret: {}}}]}}\n", key(byte));
         let plain = Bytes::from_static(b"{}");
         let (one, both) = (keyed("one", 1), keyed("two", 2) + &keyed("one", 1));
