@@ -101,6 +101,11 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// `Warning` headers for a write to `status`.
+    fn status_warnings(&self, _new: &Value, _old: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What every client of this kind is told in a `Warning` header: that and why it should use another.
     fn deprecation(&self) -> Option<&str> {
         None

@@ -1,11 +1,17 @@
 //! Webhook configurations and admission policies with their bindings (admissionregistration.k8s.io).
 
+mod matching;
+mod webhook;
+
+pub use webhook::client_config;
+
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::{selector, values};
+use crate::validation::{conditions, selector, values};
 use cel::Type;
 use cel::admission::{Compiler, Purpose};
+use matching::{default_match, validate_match, validate_mutated_operations};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
@@ -16,62 +22,9 @@ pub struct MutatingAdmissionPolicy;
 pub struct ValidatingAdmissionPolicyBinding;
 pub struct MutatingAdmissionPolicyBinding;
 
-const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
-const TIMEOUT_SECONDS_DEFAULT: i64 = 10;
 const AUDIT_ANNOTATIONS_MAX: usize = 20;
 /// Of an expression; its value may be twice as long.
 const AUDIT_EXPRESSION_BYTES_MAX: usize = 5 * 1024;
-
-/// A rule's scope is all unless it says otherwise.
-fn default_rules(owner: &mut Value, key: &str) {
-    for rule in items_mut(owner, key) {
-        fill(rule, "scope", "*");
-    }
-}
-
-/// Defaults of a `matchResources`.
-fn default_match(m: &mut Value) {
-    fill(m, "matchPolicy", "Equivalent");
-    fill(m, "namespaceSelector", json!({}));
-    fill(m, "objectSelector", json!({}));
-    default_rules(m, "resourceRules");
-    default_rules(m, "excludeResourceRules");
-}
-
-fn validate_rules(rules: &[Value], path: &Path, errors: &mut Errors) {
-    for (i, rule) in rules.iter().enumerate() {
-        let path = path.index(i);
-        for key in ["apiGroups", "apiVersions", "operations", "resources"] {
-            let all = texts(rule, key);
-            if all.is_empty() {
-                errors.required(path.child(key), "");
-            }
-            if all.len() > 1 && all.contains(&"*") && key != "resources" {
-                errors.invalid(path.child(key), json!(all), "if '*' is present, must not specify other values");
-            }
-            for (j, v) in all.into_iter().enumerate() {
-                if key == "operations" {
-                    values::one_of(v, OPERATIONS, path.child(key).index(j), errors);
-                } else if v.is_empty() && key != "apiGroups" {
-                    errors.required(path.child(key).index(j), "");
-                }
-            }
-        }
-        let scope = text(rule, "scope");
-        if !scope.is_empty() {
-            values::one_of(scope, &["*", "Cluster", "Namespaced"], path.child("scope"), errors);
-        }
-    }
-}
-
-fn validate_selectors(owner: &Value, path: &Path, errors: &mut Errors) {
-    for key in ["namespaceSelector", "objectSelector"] {
-        let s = field(owner, key);
-        if s.is_object() {
-            selector::label_selector(s, &path.child(key), errors);
-        }
-    }
-}
 
 /// An expression that doesn't compile is told in the compiler's words.
 fn validate_expression(compiler: &Compiler, text: &str, purpose: Purpose, path: Path, errors: &mut Errors) {
@@ -93,217 +46,57 @@ fn validate_match_conditions(owner: &Value, path: &Path, errors: &mut Errors) {
     let mut names = Vec::new();
     for (i, c) in all.iter().enumerate() {
         let (path, name) = (path.child("matchConditions").index(i), text(c, "name"));
-        match name {
-            "" => errors.required(path.child("name"), ""),
-            n if names.contains(&n) => errors.duplicate(path.child("name"), n),
-            n => values::qualified_name(n, &path.child("name"), errors),
-        }
-        names.push(name);
         match text(c, "expression").trim() {
             "" => errors.required(path.child("expression"), ""),
             e => validate_expression(&compiler(owner), e, Purpose::Condition, path.child("expression"), errors),
         }
-    }
-}
-
-/// Webhooks are named like `check.example.com`.
-fn webhook_name(name: &str, path: &Path, errors: &mut Errors) {
-    if name.is_empty() {
-        return errors.required(path.clone(), "");
-    }
-    values::dns_subdomain(name, path, errors);
-    if name.split('.').count() < 3 {
-        errors.invalid(path.clone(), name, "should be a domain with at least three segments separated by dots");
-    }
-}
-
-fn validate_webhook(hook: &Value, mutating: bool, path: &Path, errors: &mut Errors) {
-    webhook_name(text(hook, "name"), &path.child("name"), errors);
-    let versions = texts(hook, "admissionReviewVersions");
-    if versions.is_empty() {
-        errors.required(path.child("admissionReviewVersions"), "must specify one of v1, v1beta1");
-    } else if !versions.iter().any(|v| matches!(*v, "v1" | "v1beta1")) {
-        errors.invalid(
-            path.child("admissionReviewVersions"),
-            json!(versions),
-            "must include at least one of v1, v1beta1",
-        );
-    }
-    validate_rules(list(hook, "rules"), &path.child("rules"), errors);
-    for (key, supported) in [("failurePolicy", ["Fail", "Ignore"]), ("matchPolicy", ["Equivalent", "Exact"])] {
-        if has(hook, key) {
-            values::one_of(text(hook, key), &supported, path.child(key), errors);
+        match name {
+            "" => errors.required(path.child("name"), ""),
+            n => values::qualified_name(n, &path.child("name"), errors),
         }
-    }
-    values::required_one_of(text(hook, "sideEffects"), &["None", "NoneOnDryRun"], path.child("sideEffects"), errors);
-    if let Some(seconds) = int(hook, "timeoutSeconds")
-        && !(1..=30).contains(&seconds)
-    {
-        errors.invalid(path.child("timeoutSeconds"), seconds, "the timeout value must be between 1 and 30 seconds");
-    }
-    if mutating && has(hook, "reinvocationPolicy") {
-        let supported = ["IfNeeded", "Never"];
-        values::one_of(text(hook, "reinvocationPolicy"), &supported, path.child("reinvocationPolicy"), errors);
-    }
-    validate_selectors(hook, path, errors);
-    validate_match_conditions(hook, path, errors);
-    client_config(field(hook, "clientConfig"), &path.child("clientConfig"), errors);
-}
-
-/// Where a webhook is: a URL or a Service. Shared with conversion webhooks of custom resources.
-pub fn client_config(config: &Value, path: &Path, errors: &mut Errors) {
-    let service = field(config, "service");
-    match (has(config, "url"), service.is_object()) {
-        (true, false) => {
-            let url = text(config, "url");
-            let rest = url.strip_prefix("https://");
-            match rest.map(|r| r.split(['/', '?', '#']).next().unwrap_or("")) {
-                None => errors.invalid(
-                    path.child("url"),
-                    url,
-                    "'https' is the only allowed URL scheme; desired format: https://host[/path]",
-                ),
-                Some("") => errors.invalid(
-                    path.child("url"),
-                    url,
-                    "host must be specified; desired format: https://host[/path]",
-                ),
-                Some(host) if host.contains('@') => {
-                    errors.invalid(path.child("url"), url, "user information is not permitted in the URL")
-                }
-                Some(_) if url.contains('#') => {
-                    errors.invalid(path.child("url"), url, "fragments are not permitted in the URL");
-                }
-                Some(_) if url.contains('?') => {
-                    errors.invalid(path.child("url"), url, "query parameters are not permitted in the URL");
-                }
-                Some(_) => {}
-            }
+        if !name.is_empty() && names.contains(&name) {
+            errors.duplicate(path.child("name"), name);
         }
-        (false, true) => {
-            let path = path.child("service");
-            for key in ["name", "namespace"] {
-                if text(service, key).is_empty() {
-                    errors.required(path.child(key), format!("service {key} is required"));
-                }
-            }
-            if let Some(port) = int(service, "port")
-                && !(1..=65535).contains(&port)
-            {
-                errors.invalid(path.child("port"), port, "port is not valid: must be between 1 and 65535, inclusive");
-            }
-            let p = text(service, "path");
-            if !p.is_empty() && !p.starts_with('/') {
-                errors.invalid(path.child("path"), p, "must start with a '/'");
-            }
-        }
-        _ => errors.required(path.clone(), "exactly one of url or service is required"),
+        names.push(name);
     }
 }
-
-macro_rules! webhooks {
-    ($kind:ident, $mutating:literal) => {
-        impl Strategy for $kind {
-            fn defaults(&self, obj: &mut Value) {
-                for hook in items_mut(obj, "webhooks") {
-                    fill(hook, "failurePolicy", "Fail");
-                    fill(hook, "timeoutSeconds", TIMEOUT_SECONDS_DEFAULT);
-                    fill(hook, "matchPolicy", "Equivalent");
-                    fill(hook, "namespaceSelector", json!({}));
-                    fill(hook, "objectSelector", json!({}));
-                    if $mutating {
-                        fill(hook, "reinvocationPolicy", "Never");
-                    }
-                    default_rules(hook, "rules");
-                    if let Some(service) = object_at_mut(hook, &["clientConfig", "service"]) {
-                        fill(service, "port", 443);
-                    }
-                }
-            }
-
-            fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-                let mut names = Vec::new();
-                for (i, hook) in list(obj, "webhooks").iter().enumerate() {
-                    let path = Path::new("webhooks").index(i);
-                    validate_webhook(hook, $mutating, &path, errors);
-                    let name = text(hook, "name");
-                    if names.contains(&name) {
-                        errors.duplicate(path.child("name"), name);
-                    }
-                    names.push(name);
-                }
-            }
-
-            fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-                self.validate_create(new, errors);
-            }
-
-            fn has_generation(&self) -> bool {
-                true
-            }
-
-            fn bumps_generation(&self, new: &Value, old: &Value) -> bool {
-                field(new, "webhooks") != field(old, "webhooks")
-            }
-
-            fn columns(&self) -> &'static [Column] {
-                const COLUMNS: &[Column] = &[NAME, column("Webhooks", "integer", 0), column("Age", "string", 0)];
-                COLUMNS
-            }
-
-            fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
-                vec![columns::name(obj), json!(list(obj, "webhooks").len()), columns::age_cell(obj, now)]
-            }
-        }
-    };
-}
-
-webhooks!(MutatingWebhookConfiguration, true);
-webhooks!(ValidatingWebhookConfiguration, false);
 
 /// What both kinds of policy share: everything but the list of what they do. Gives what compiles the latter.
-fn validate_policy(obj: &Value, errors: &mut Errors) -> Compiler {
+fn validate_policy(obj: &Value, old: Option<&Value>, mutating: bool, errors: &mut Errors) -> Compiler {
     let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-    if has(spec, "failurePolicy") {
-        values::one_of(text(spec, "failurePolicy"), &["Fail", "Ignore"], path.child("failurePolicy"), errors);
-    }
+    let supported = ["Fail", "Ignore"];
+    values::required_one_of(text(spec, "failurePolicy"), &supported, path.child("failurePolicy"), errors);
     let param = field(spec, "paramKind");
-    if param.is_object() {
-        for key in ["apiVersion", "kind"] {
-            if text(param, key).is_empty() {
-                errors.required(path.child("paramKind").child(key), "");
-            }
-        }
+    if !param.is_null() {
+        validate_param_kind(param, &path.child("paramKind"), errors);
     }
-    let constraints = field(spec, "matchConstraints");
-    let at = path.child("matchConstraints");
-    if !constraints.is_object() {
+    let (constraints, at) = (field(spec, "matchConstraints"), path.child("matchConstraints"));
+    if constraints.is_null() {
         errors.required(at, "");
     } else {
+        validate_match(constraints, &at, errors);
         if list(constraints, "resourceRules").is_empty() {
             errors.required(at.child("resourceRules"), "");
         }
-        validate_rules(list(constraints, "resourceRules"), &at.child("resourceRules"), errors);
-        validate_rules(list(constraints, "excludeResourceRules"), &at.child("excludeResourceRules"), errors);
-        validate_selectors(constraints, &at, errors);
+        if mutating {
+            validate_mutated_operations(constraints, &at, errors);
+        }
     }
-    validate_match_conditions(spec, &path, errors);
+    let kept = |key| old.is_some_and(|o| same(at_spec(o, key), field(spec, key)));
+    if !kept("paramKind") || !kept("matchConditions") {
+        validate_match_conditions(spec, &path, errors);
+    }
     let mut compiler = compiler(spec);
     if !list(spec, "variables").is_empty() {
         compiler = compiler.with_variables();
     }
-    let mut names = Vec::new();
     for (i, v) in list(spec, "variables").iter().enumerate() {
         let (path, name) = (path.child("variables").index(i), text(v, "name"));
-        match name {
-            "" => errors.required(path.child("name"), "name is not specified"),
-            n if names.contains(&n) => errors.duplicate(path.child("name"), n),
-            n if !meta::names::c_identifier(n).is_empty() => {
-                errors.invalid(path.child("name"), n, "name is not a valid CEL identifier");
-            }
-            _ => {}
+        if name.trim().is_empty() {
+            errors.required(path.child("name"), "name is not specified");
+        } else if !meta::names::c_identifier(name).is_empty() || CEL_RESERVED.contains(&name) {
+            errors.invalid(path.child("name"), name, "must be a valid CEL identifier");
         }
-        names.push(name);
         let expression = text(v, "expression");
         if expression.trim().is_empty() {
             errors.required(path.child("expression"), "expression is not specified");
@@ -312,6 +105,63 @@ fn validate_policy(obj: &Value, errors: &mut Errors) -> Compiler {
         }
     }
     compiler
+}
+
+fn at_spec<'a>(obj: &'a Value, key: &str) -> &'a Value {
+    at(obj, &["spec", key])
+}
+
+const CEL_RESERVED: &[&str] = &[
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
+fn validate_param_kind(param: &Value, path: &Path, errors: &mut Errors) {
+    let (version, at) = (text(param, "apiVersion"), path.child("apiVersion"));
+    if version.is_empty() {
+        errors.required(at, "");
+    } else if version.matches('/').count() > 1 {
+        errors.invalid(at, version, format!("unexpected GroupVersion string: {version}"));
+    } else {
+        let (group, v) = version.split_once('/').unwrap_or(("", version));
+        let faults = meta::names::dns1123_subdomain(group);
+        if !group.is_empty() && !faults.is_empty() {
+            errors.invalid(at.clone(), group, faults.join(","));
+        }
+        let faults = meta::names::dns1035_label(v);
+        if v.is_empty() {
+            errors.invalid(at, version, "version must be specified");
+        } else if !faults.is_empty() {
+            errors.invalid(at, v, faults.join(","));
+        }
+    }
+    let (kind, at) = (text(param, "kind"), path.child("kind"));
+    let faults = meta::names::dns1035_label(&kind.to_lowercase());
+    if kind.is_empty() {
+        errors.required(at, "");
+    } else if !faults.is_empty() {
+        let text = format!("may have mixed case, but should otherwise match: {}", faults.join(","));
+        errors.invalid(at, kind, text);
+    }
 }
 
 fn has_newlines(text: &str) -> bool {
@@ -332,12 +182,12 @@ fn validate_validation(v: &Value, compiler: &Compiler, path: &Path, errors: &mut
     }
     let message = text(v, "message");
     if !message.is_empty() && message.trim().is_empty() {
-        errors.invalid(path.child("message"), message, "message must be non-empty if specified");
+        errors.invalid(path.child("message"), message, "must be non-empty if specified");
     } else if has_newlines(message.trim()) {
-        errors.invalid(path.child("message"), message, "message must not contain line breaks");
+        errors.invalid(path.child("message"), message, "must not contain line breaks");
     }
     if has(v, "reason") {
-        let reasons = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
+        let reasons = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
         values::one_of(text(v, "reason"), &reasons, path.child("reason"), errors);
     }
 }
@@ -389,31 +239,52 @@ fn param_kind(obj: &Value) -> Value {
     }
 }
 
+fn validating_policy(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let compiler = validate_policy(obj, old, false, errors);
+    let (spec, path) = (field(obj, "spec"), Path::new("spec"));
+    if list(spec, "validations").is_empty() && list(spec, "auditAnnotations").is_empty() {
+        let text = "validations or auditAnnotations must contain at least one item";
+        errors.required(path.child("validations"), text);
+        errors.required(path.child("auditAnnotations"), text);
+    }
+    for (i, v) in list(spec, "validations").iter().enumerate() {
+        validate_validation(v, &compiler, &path.child("validations").index(i), errors);
+    }
+    validate_audit_annotations(obj, &compiler, errors);
+}
+
 impl Strategy for ValidatingAdmissionPolicy {
     fn defaults(&self, obj: &mut Value) {
         default_policy(obj);
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let compiler = validate_policy(obj, errors);
-        let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        if list(spec, "validations").is_empty() && list(spec, "auditAnnotations").is_empty() {
-            let text = "validations or auditAnnotations must contain at least one item";
-            errors.required(path.child("validations"), text);
-            errors.required(path.child("auditAnnotations"), text);
-        }
-        for (i, v) in list(spec, "validations").iter().enumerate() {
-            validate_validation(v, &compiler, &path.child("validations").index(i), errors);
-        }
-        validate_audit_annotations(obj, &compiler, errors);
+        validating_policy(obj, None, errors);
     }
 
-    fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        validating_policy(new, Some(old), errors);
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
+        let (status, path) = (field(new, "status"), Path::new("status"));
+        let at = path.child("typeChecking.expressionWarnings");
+        for (i, w) in list_at(status, &["typeChecking", "expressionWarnings"]).iter().enumerate() {
+            for key in ["warning", "fieldRef"] {
+                if text(w, key).trim().is_empty() {
+                    errors.required(at.index(i).child(key), "");
+                }
+            }
+        }
+        conditions::conditions(list(status, "conditions"), &path.child("conditions"), errors);
     }
 
     fn has_generation(&self) -> bool {
         true
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -428,6 +299,41 @@ impl Strategy for ValidatingAdmissionPolicy {
     }
 }
 
+fn mutating_policy(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
+    // Mutations may always be composed of variables.
+    let compiler = validate_policy(obj, old, true, errors).with_variables();
+    let (spec, path) = (field(obj, "spec"), Path::new("spec"));
+    let mutations = list(spec, "mutations");
+    if mutations.is_empty() {
+        errors.required(path.child("mutations"), "mutations must contain at least one item");
+    }
+    for (i, m) in mutations.iter().enumerate() {
+        let path = path.child("mutations").index(i);
+        let kind = text(m, "patchType");
+        const KINDS: [(&str, &str, Purpose); 2] = [
+            ("ApplyConfiguration", "applyConfiguration", Purpose::ApplyConfiguration),
+            ("JSONPatch", "jsonPatch", Purpose::JsonPatch),
+        ];
+        values::required_one_of(kind, &KINDS.map(|k| k.0), path.child("patchType"), errors);
+        let Some(own) = KINDS.iter().position(|k| k.0 == kind) else { continue };
+        let ((_, key, purpose), other) = (KINDS[own], KINDS[1 - own].1);
+        let at = path.child(key).child("expression");
+        match (field(m, key), text_at(m, &[key, "expression"]).trim()) {
+            (Value::Null, _) => {
+                errors.required(path.child(key), format!("must be specified when patchType is {kind}"));
+            }
+            (_, "") => errors.required(at, ""),
+            (_, e) => validate_expression(&compiler, e, purpose, at, errors),
+        }
+        if has(m, other) {
+            let text = format!("must not be specified when patchType is {kind}");
+            errors.invalid(path.child(other), format!("{{{other}}}"), text);
+        }
+    }
+    let supported = ["IfNeeded", "Never"];
+    values::required_one_of(text(spec, "reinvocationPolicy"), &supported, path.child("reinvocationPolicy"), errors);
+}
+
 impl Strategy for MutatingAdmissionPolicy {
     fn defaults(&self, obj: &mut Value) {
         default_policy(obj);
@@ -437,37 +343,19 @@ impl Strategy for MutatingAdmissionPolicy {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let compiler = validate_policy(obj, errors);
-        let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        let mutations = list(spec, "mutations");
-        if mutations.is_empty() {
-            errors.required(path.child("mutations"), "mutations must contain at least one item");
-        }
-        for (i, m) in mutations.iter().enumerate() {
-            let path = path.child("mutations").index(i);
-            let kind = text(m, "patchType");
-            values::required_one_of(kind, &["ApplyConfiguration", "JSONPatch"], path.child("patchType"), errors);
-            let (key, purpose) = match kind {
-                "ApplyConfiguration" => ("applyConfiguration", Purpose::ApplyConfiguration),
-                "JSONPatch" => ("jsonPatch", Purpose::JsonPatch),
-                _ => continue,
-            };
-            let at = path.child(key).child("expression");
-            match text_at(m, &[key, "expression"]) {
-                e if e.trim().is_empty() => errors.required(at, "expression is not specified"),
-                e => validate_expression(&compiler, e, purpose, at, errors),
-            }
-        }
-        let supported = ["IfNeeded", "Never"];
-        values::required_one_of(text(spec, "reinvocationPolicy"), &supported, path.child("reinvocationPolicy"), errors);
+        mutating_policy(obj, None, errors);
     }
 
-    fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        mutating_policy(new, Some(old), errors);
     }
 
     fn has_generation(&self) -> bool {
         true
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -482,29 +370,45 @@ impl Strategy for MutatingAdmissionPolicy {
     }
 }
 
-fn validate_binding(obj: &Value, errors: &mut Errors) {
+fn validate_binding(obj: &Value, mutating: bool, errors: &mut Errors) {
     let (spec, path) = (field(obj, "spec"), Path::new("spec"));
     match text(spec, "policyName") {
         "" => errors.required(path.child("policyName"), ""),
         name => values::dns_subdomain(name, &path.child("policyName"), errors),
     }
     let param = field(spec, "paramRef");
-    if param.is_object() {
-        let path = path.child("paramRef");
-        match (text(param, "name").is_empty(), field(param, "selector").is_object()) {
-            (false, true) => errors.forbidden(path.child("name"), "name and selector are mutually exclusive"),
-            (true, false) => errors.required(path, "one of name or selector must be specified"),
-            _ => {}
-        }
-        let action = text(param, "parameterNotFoundAction");
-        let at = Path::new("spec.paramRef.parameterNotFoundAction");
-        values::required_one_of(action, &["Allow", "Deny"], at, errors);
+    if !param.is_null() {
+        validate_param_ref(param, &path.child("paramRef"), errors);
     }
-    let resources = field(spec, "matchResources");
-    let path = path.child("matchResources");
-    validate_rules(list(resources, "resourceRules"), &path.child("resourceRules"), errors);
-    validate_rules(list(resources, "excludeResourceRules"), &path.child("excludeResourceRules"), errors);
-    validate_selectors(resources, &path, errors);
+    let (resources, at) = (field(spec, "matchResources"), path.child("matchResources"));
+    if !resources.is_null() {
+        validate_match(resources, &at, errors);
+        if mutating {
+            validate_mutated_operations(resources, &at, errors);
+        }
+    }
+}
+
+fn validate_param_ref(param: &Value, path: &Path, errors: &mut Errors) {
+    const EXCLUSIVE: &str = "name and selector are mutually exclusive";
+    let (name, selects) = (text(param, "name"), field(param, "selector"));
+    if !name.is_empty() {
+        values::path_segment(name, &path.child("name"), errors);
+        if !selects.is_null() {
+            errors.forbidden(path.child("name"), EXCLUSIVE);
+        }
+    }
+    if !selects.is_null() {
+        selector::label_selector(selects, &path.child("selector"), errors);
+        if !name.is_empty() {
+            errors.forbidden(path.child("selector"), EXCLUSIVE);
+        }
+    }
+    if name.is_empty() && selects.is_null() {
+        errors.required(path.clone(), "one of name or selector must be specified");
+    }
+    let at = path.child("parameterNotFoundAction");
+    values::required_one_of(text(param, "parameterNotFoundAction"), &["Deny", "Allow"], at, errors);
 }
 
 fn binding_row(obj: &Value, now: Now) -> Vec<Value> {
@@ -533,11 +437,8 @@ impl Strategy for ValidatingAdmissionPolicyBinding {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        validate_binding(obj, errors);
+        validate_binding(obj, false, errors);
         let (actions, path) = (texts(field(obj, "spec"), "validationActions"), Path::new("spec.validationActions"));
-        if actions.is_empty() {
-            errors.required(path.clone(), "at least one validation action is required");
-        }
         for (i, action) in actions.iter().enumerate() {
             values::one_of(action, &["Audit", "Deny", "Warn"], path.index(i), errors);
             if actions[..i].contains(action) {
@@ -545,7 +446,10 @@ impl Strategy for ValidatingAdmissionPolicyBinding {
             }
         }
         if actions.contains(&"Deny") && actions.contains(&"Warn") {
-            errors.invalid(path, json!(actions), "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)");
+            errors.invalid(path.clone(), json!(actions), "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)");
+        }
+        if actions.is_empty() {
+            errors.required(path, "at least one validation action is required");
         }
     }
 
@@ -555,6 +459,10 @@ impl Strategy for ValidatingAdmissionPolicyBinding {
 
     fn has_generation(&self) -> bool {
         true
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -572,15 +480,19 @@ impl Strategy for MutatingAdmissionPolicyBinding {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        validate_binding(obj, errors);
+        validate_binding(obj, true, errors);
     }
 
     fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        validate_binding(new, errors);
+        validate_binding(new, true, errors);
     }
 
     fn has_generation(&self) -> bool {
         true
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -625,9 +537,9 @@ mod tests {
         check_create(
             &webhook(r#","clientConfig":{"url":"http://h"},"timeoutSeconds":31"#),
             expect![[r#"
-            webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds
-            webhooks[0].clientConfig.url: Invalid value: "http://h": 'https' is the only allowed URL scheme; desired format: https://host[/path]
-        "#]],
+                webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds
+                webhooks[0].clientConfig.url: Invalid value: "http": 'https' is the only allowed URL scheme; desired format: https://host[/path]
+            "#]],
         );
         check_create(
             &webhook(r#","clientConfig":{},"failurePolicy":"Maybe""#),
@@ -639,11 +551,11 @@ mod tests {
         check_create(
             &webhook("").replace("a.example.com", "a").replace("None", "Some").replace("\"v1\"", "\"v2\""),
             expect![[r#"
-            webhooks[0].name: Invalid value: "a": should be a domain with at least three segments separated by dots
-            webhooks[0].admissionReviewVersions: Invalid value: ["v2"]: must include at least one of v1, v1beta1
-            webhooks[0].sideEffects: Unsupported value: "Some": supported values: "None", "NoneOnDryRun"
-            webhooks[0].clientConfig: Required value: exactly one of url or service is required
-        "#]],
+                webhooks[0].name: Invalid value: "a": should be a domain with at least three segments separated by dots
+                webhooks[0].sideEffects: Unsupported value: "Some": supported values: "None", "NoneOnDryRun"
+                webhooks[0].clientConfig: Required value: exactly one of url or service is required
+                webhooks[0].admissionReviewVersions: Invalid value: ["v2"]: must include at least one of v1, v1beta1
+            "#]],
         );
     }
 
@@ -654,7 +566,7 @@ mod tests {
             "spec":{"variables":[{"name":"1x","expression":""}]}}"#,
             expect![[r#"
                 spec.matchConstraints: Required value
-                spec.variables[0].name: Invalid value: "1x": name is not a valid CEL identifier
+                spec.variables[0].name: Invalid value: "1x": must be a valid CEL identifier
                 spec.variables[0].expression: Required value: expression is not specified
                 spec.validations: Required value: validations or auditAnnotations must contain at least one item
                 spec.auditAnnotations: Required value: validations or auditAnnotations must contain at least one item
@@ -665,6 +577,7 @@ mod tests {
             "spec":{"policyName":"p","validationActions":["Deny","Warn","Deny"],"paramRef":{"name":"x","selector":{}}}}"#,
             expect![[r#"
                 spec.paramRef.name: Forbidden: name and selector are mutually exclusive
+                spec.paramRef.selector: Forbidden: name and selector are mutually exclusive
                 spec.paramRef.parameterNotFoundAction: Required value
                 spec.validationActions[2]: Duplicate value: "Deny"
                 spec.validationActions: Invalid value: ["Deny","Warn","Deny"]: must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)

@@ -1,6 +1,7 @@
 //! APIService (apiregistration.k8s.io).
 
 use super::columns;
+use super::configmap::decoded_len;
 use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::values;
@@ -38,11 +39,15 @@ impl Strategy for APIService {
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
         let (group, version) = (text(spec, "group"), text(spec, "version"));
         let name = text_at(obj, &["metadata", "name"]);
-        if name != format!("{version}.{group}") {
-            errors.invalid(Path::new("metadata.name"), name, "must be `spec.version+\".\"+spec.group`");
+        let needed = format!("{version}.{group}");
+        if name != needed && meta::names::path_segment(name).is_empty() {
+            let text = format!("must be `spec.version+\".\"+spec.group`: {needed:?}");
+            errors.invalid(Path::new("metadata.name"), name, text);
         }
         if !group.is_empty() {
             values::dns_subdomain(group, &path.child("group"), errors);
+        } else if version != "v1" {
+            errors.required(path.child("group"), "only v1 may have an empty group and it better be legacy kube");
         }
         values::dns1035_label(version, &path.child("version"), errors);
         for (key, max) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1_000)] {
@@ -55,7 +60,8 @@ impl Strategy for APIService {
         let skip = flag(spec, "insecureSkipTLSVerify");
         if !service.is_object() {
             if !text(spec, "caBundle").is_empty() {
-                errors.invalid(path.child("caBundle"), "<bytes>", "local APIServices may not have a caBundle");
+                let shown = format!("{} bytes", decoded_len(text(spec, "caBundle")));
+                errors.invalid(path.child("caBundle"), shown, "local APIServices may not have a caBundle");
             }
             if skip {
                 errors.invalid(
@@ -72,8 +78,10 @@ impl Strategy for APIService {
                 errors.required(at.child(key), "");
             }
         }
-        if let Some(port) = int(service, "port") {
-            values::port_number(port, at.child("port"), errors);
+        let port = int(service, "port").unwrap_or(0);
+        let faults = meta::names::port_number(port);
+        if !faults.is_empty() {
+            errors.invalid(at.child("port"), port, format!("port is not valid: {}", faults.join(", ")));
         }
         if skip && !text(spec, "caBundle").is_empty() {
             errors.invalid(path.child("insecureSkipTLSVerify"), true, "may not be true if caBundle is present");
@@ -82,6 +90,26 @@ impl Strategy for APIService {
 
     fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
         self.validate_create(new, errors);
+    }
+
+    /// Metadata is not written by way of status.
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        if let Some(meta) = object_mut(new, "metadata") {
+            for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
+                copy_field(meta, field(old, "metadata"), key);
+            }
+        }
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
+        let path = Path::new("status.conditions");
+        for (i, c) in list_at(new, &["status", "conditions"]).iter().enumerate() {
+            values::one_of(text(c, "status"), &["True", "False", "Unknown"], path.index(i).child("status"), errors);
+        }
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -125,7 +153,7 @@ mod tests {
             r#"{"apiVersion":"apiregistration.k8s.io/v1","kind":"APIService","metadata":{"name":"x"},
             "spec":{"group":"metrics.k8s.io","version":"v1","insecureSkipTLSVerify":true,"groupPriorityMinimum":30000}}"#,
             expect![[r#"
-                metadata.name: Invalid value: "x": must be `spec.version+"."+spec.group`
+                metadata.name: Invalid value: "x": must be `spec.version+"."+spec.group`: "v1.metrics.k8s.io"
                 spec.groupPriorityMinimum: Invalid value: 30000: must be positive and less than 20000
                 spec.versionPriority: Invalid value: 0: must be positive and less than 1000
                 spec.insecureSkipTLSVerify: Invalid value: true: local APIServices may not have insecureSkipTLSVerify

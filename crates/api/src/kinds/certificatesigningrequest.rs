@@ -1,6 +1,7 @@
 //! CertificateSigningRequest (certificates.k8s.io). The engine fills in who asks (`spec.username` and friends).
 
 use super::columns;
+use super::pod::update::difference;
 use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column, human_duration};
 use crate::validation::access::*;
 use crate::validation::{signer, values};
@@ -37,6 +38,7 @@ const USAGES: &[&str] = &[
     "signing",
     "timestamping",
 ];
+const LEGACY_SIGNER: &str = "kubernetes.io/legacy-unknown";
 const EXPIRATION_SECONDS_MIN: i64 = 600;
 
 fn decoded(encoded: &str) -> Vec<u8> {
@@ -82,14 +84,17 @@ fn decisions(new: &Value, old: &Value, decides: bool, signs: bool, errors: &mut 
         list_at(v, &["status", "conditions"]).iter().filter(|c| text(c, "type") == kind).cloned().collect()
     };
     for kind in ["Approved", "Denied", "Failed"] {
-        let (was, is) = (of(old, kind), of(new, kind));
-        let only_deciders = kind != "Failed" && !decides;
-        if is.len() < was.len() {
+        if of(new, kind).len() < of(old, kind).len() {
             errors.forbidden(path.clone(), format!("updates may not remove a condition of type {kind:?}"));
-        } else if is.len() > was.len() && only_deciders {
+        }
+    }
+    for kind in ["Approved", "Denied"].into_iter().filter(|_| !decides) {
+        let (was, is) = (of(old, kind), of(new, kind));
+        if is.len() > was.len() {
             errors.forbidden(path.clone(), format!("updates may not add a condition of type {kind:?}"));
-        } else if is != was && only_deciders {
-            errors.forbidden(path.clone(), format!("updates may not modify a condition of type {kind:?}"));
+        } else if is.len() == was.len() && is != was {
+            let changed = difference("certificates.CertificateSigningRequestCondition", &json!(was), &json!(is));
+            errors.forbidden(path.clone(), format!("updates may not modify a condition of type {kind:?}\n{changed}"));
         }
     }
     let certificate = |v| text_at(v, &["status", "certificate"]);
@@ -101,8 +106,6 @@ fn decisions(new: &Value, old: &Value, decides: bool, signs: bool, errors: &mut 
         errors.forbidden(path, "updates may not set certificate content");
     } else if !certificate(old).is_empty() {
         errors.forbidden(path, "updates may not modify existing certificate content");
-    } else if let Err(why) = check_certificate(certificate(new)) {
-        errors.invalid(path, "<certificate data>", why);
     }
 }
 
@@ -110,27 +113,79 @@ fn condition<'a>(obj: &'a Value, kind: &str) -> Option<&'a Value> {
     list_at(obj, &["status", "conditions"]).iter().find(|c| text(c, "type") == kind)
 }
 
-fn conditions(obj: &Value, errors: &mut Errors) {
-    let path = Path::new("status.conditions");
-    let mut seen = Vec::new();
-    for (i, c) in list_at(obj, &["status", "conditions"]).iter().enumerate() {
-        let (path, kind) = (path.index(i), text(c, "type"));
-        match kind {
-            "" => errors.required(path.child("type"), ""),
-            k if seen.contains(&k) => errors.duplicate(path.child("type"), k),
-            _ => {}
-        }
-        seen.push(kind);
-        let status = text(c, "status");
-        match kind {
-            "Approved" | "Denied" | "Failed" => {
-                values::required_one_of(status, &["True"], path.child("status"), errors)
-            }
-            _ => values::required_one_of(status, &["True", "False", "Unknown"], path.child("status"), errors),
+/// The whole object. What `old` has already may stay, though new requests may not have it.
+fn validate(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let (spec, path) = (field(obj, "spec"), Path::new("spec"));
+    let was = old.map_or(&Value::Null, |o| field(o, "spec"));
+    if let Err(why) = check_request(text(spec, "request")) {
+        errors.invalid(path.child("request"), text(spec, "request"), why);
+    }
+    let (usages, at) = (texts(spec, "usages"), path.child("usages"));
+    if usages.is_empty() {
+        errors.required(at.clone(), "");
+    }
+    let unknown = texts(was, "usages").iter().any(|u| !USAGES.contains(u));
+    for (i, usage) in usages.iter().enumerate().filter(|_| !unknown) {
+        values::one_of(usage, USAGES, at.index(i), errors);
+    }
+    if !repeats(&texts(was, "usages")) {
+        for (i, usage) in usages.iter().enumerate().filter(|(i, u)| usages[..*i].contains(u)) {
+            errors.duplicate(at.index(i), *usage);
         }
     }
-    if seen.contains(&"Approved") && seen.contains(&"Denied") {
-        errors.invalid(path, "Denied", "Approved and Denied conditions are mutually exclusive");
+    let (signer, at) = (text(spec, "signerName"), path.child("signerName"));
+    if signer == LEGACY_SIGNER && text(was, "signerName") != LEGACY_SIGNER {
+        errors.invalid(at, signer, "the legacy signerName is not allowed via this API version");
+    } else {
+        signer::name(signer, &at, errors);
+    }
+    if let Some(seconds) = int(spec, "expirationSeconds").filter(|s| *s < EXPIRATION_SECONDS_MIN) {
+        let text = "may not specify a duration less than 600 seconds (10 minutes)";
+        errors.invalid(path.child("expirationSeconds"), seconds, text);
+    }
+    conditions(obj, old.unwrap_or(&Value::Null), errors);
+    let certificate = |v| text_at(v, &["status", "certificate"]);
+    let (is, was) = (certificate(obj), old.map_or("", certificate));
+    if !is.is_empty()
+        && old.is_none_or(|_| is != was)
+        && (was.is_empty() || check_certificate(was).is_ok())
+        && let Err(why) = check_certificate(is)
+    {
+        errors.invalid(Path::new("status.certificate"), "<certificate data>", why);
+    }
+}
+
+fn repeats(all: &[&str]) -> bool {
+    (0..all.len()).any(|i| all[..i].contains(&all[i]))
+}
+
+fn conditions(obj: &Value, old: &Value, errors: &mut Errors) {
+    let path = Path::new("status.conditions");
+    let kinds = |v| -> Vec<&str> { list_at(v, &["status", "conditions"]).iter().map(|c| text(c, "type")).collect() };
+    let (is, was) = (kinds(obj), kinds(old));
+    let (both, twice) = (was.contains(&"Approved") && was.contains(&"Denied"), repeats(&was));
+    for (i, c) in list_at(obj, &["status", "conditions"]).iter().enumerate() {
+        let (path, kind, before) = (path.index(i), is[i], &is[..i]);
+        if kind.is_empty() && !was.contains(&"") {
+            errors.required(path.child("type"), "");
+        }
+        let allowed: &[&str] = match kind {
+            "Approved" | "Denied" | "Failed" => &["True"],
+            _ => &["False", "True", "Unknown"],
+        };
+        values::required_one_of(text(c, "status"), allowed, path.child("status"), errors);
+        let opposite = match kind {
+            "Approved" => "Denied",
+            "Denied" => "Approved",
+            _ => "no other",
+        };
+        if !both && before.contains(&opposite) {
+            let text = "Approved and Denied conditions are mutually exclusive";
+            errors.invalid(Path::new("status.conditions"), kind, text);
+        }
+        if !twice && before.contains(&kind) {
+            errors.duplicate(path.child("type"), kind);
+        }
     }
 }
 
@@ -139,44 +194,8 @@ impl Strategy for CertificateSigningRequest {
         NameRule::PathSegment
     }
 
-    fn defaults(&self, obj: &mut Value) {
-        if let Some(spec) = ensure_object(obj, "spec")
-            && list(spec, "usages").is_empty()
-        {
-            set(spec, "usages", json!(["digital signature", "key encipherment"]));
-        }
-    }
-
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        if let Err(why) = check_request(text(spec, "request")) {
-            errors.invalid(path.child("request"), text(spec, "request"), why);
-        }
-        let mut seen = Vec::new();
-        for (i, usage) in texts(spec, "usages").into_iter().enumerate() {
-            let path = path.child("usages").index(i);
-            values::one_of(usage, USAGES, path.clone(), errors);
-            if seen.contains(&usage) {
-                errors.duplicate(path, usage);
-            }
-            seen.push(usage);
-        }
-        let (name, at) = (text(spec, "signerName"), path.child("signerName"));
-        match name {
-            "kubernetes.io/legacy-unknown" => {
-                errors.invalid(at, name, "the legacy signerName is not allowed via this API version");
-            }
-            _ => signer::name(name, &at, errors),
-        }
-        if let Some(seconds) = int(spec, "expirationSeconds")
-            && seconds < EXPIRATION_SECONDS_MIN
-        {
-            errors.invalid(
-                path.child("expirationSeconds"),
-                seconds,
-                "may not specify a duration less than 600 seconds (10 minutes)",
-            );
-        }
+        validate(obj, None, errors);
     }
 
     /// A request is never changed; approvals and certificates have subresources of their own.
@@ -186,18 +205,34 @@ impl Strategy for CertificateSigningRequest {
         }
     }
 
+    /// What was decided is not written here; as many decisions as there were are taken for the old ones.
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        for kind in ["Approved", "Denied"] {
+            let decided = |c: &Value| text(c, "type") == kind;
+            let before = list_at(old, &["status", "conditions"]).iter().filter(|c| decided(c));
+            if before.clone().count() != list_at(new, &["status", "conditions"]).iter().filter(|c| decided(c)).count() {
+                continue;
+            }
+            if let Some(status) = object_mut(new, "status") {
+                for (to, from) in items_mut(status, "conditions").filter(|c| decided(c)).zip(before) {
+                    *to = from.clone();
+                }
+            }
+        }
+    }
+
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        values::immutable(field(new, "spec"), field(old, "spec"), Path::new("spec"), errors);
-        conditions(new, errors);
+        validate(new, Some(old), errors);
+        decisions(new, old, false, false, errors);
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        conditions(new, errors);
+        validate(new, Some(old), errors);
         decisions(new, old, false, true, errors);
     }
 
     fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value, errors: &mut Errors) {
-        conditions(new, errors);
+        validate(new, Some(old), errors);
         decisions(new, old, true, false, errors);
     }
 
@@ -259,7 +294,9 @@ mod tests {
             )
         };
         let good = include_str!("../../../apiserver/src/pki/jane.csr");
-        check_create(&csr(good, r#""signerName":"kubernetes.io/kube-apiserver-client""#), expect![[""]]);
+        let client = r#""signerName":"kubernetes.io/kube-apiserver-client""#;
+        check_create(&csr(good, &format!(r#"{client},"usages":["client auth"]"#)), expect![[""]]);
+        check_create(&csr(good, client), expect![["spec.usages: Required value\n"]]);
         // A request that somebody else's key signed asks for what isn't theirs.
         let (head, tail) = good.split_at(good.len() - 60);
         let forged = format!("{head}{}", tail.replacen('A', "B", 1).replacen('Z', "Y", 1));
@@ -268,8 +305,8 @@ mod tests {
             &csr("junk", r#""signerName":"nobody","expirationSeconds":5,"usages":["client auth","client auth","fun"]"#),
             expect![[r#"
                 spec.request: Invalid value: "anVuaw==": PEM block type must be CERTIFICATE REQUEST
-                spec.usages[1]: Duplicate value: "client auth"
                 spec.usages[2]: Unsupported value: "fun": supported values: "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment", "decipher only", "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel", "ipsec user", "key agreement", "key encipherment", "microsoft sgc", "netscape sgc", "ocsp signing", "s/mime", "server auth", "signing", "timestamping"
+                spec.usages[1]: Duplicate value: "client auth"
                 spec.signerName: Invalid value: "nobody": must be a fully qualified domain and path of the form 'example.com/signer-name'
                 spec.expirationSeconds: Invalid value: 5: may not specify a duration less than 600 seconds (10 minutes)
             "#]],
@@ -278,9 +315,12 @@ mod tests {
 
     #[test]
     fn only_the_approval_subresource_decides_and_only_status_holds_certificates() {
+        let request =
+            base64::engine::general_purpose::STANDARD.encode(include_str!("../../../apiserver/src/pki/jane.csr"));
         let csr = |kinds: &[&str], certificate: &str| {
             let conditions: Vec<Value> = kinds.iter().map(|k| json!({"type": k, "status": "True"})).collect();
-            json!({"status": {"conditions": conditions, "certificate": certificate}})
+            let spec = json!({"request": request, "usages": ["client auth"], "signerName": "example.com/a"});
+            json!({"spec": spec, "status": {"conditions": conditions, "certificate": certificate}})
         };
         let check = |subresource: &str, old: &Value, new: &Value| {
             let mut errors = Errors::default();
@@ -301,13 +341,13 @@ mod tests {
                 "approval",
                 csr(&["Denied"], ""),
                 csr(&["Denied", "Approved"], ""),
-                "status.conditions: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive".into(),
+                "status.conditions: Invalid value: \"Approved\": Approved and Denied conditions are mutually exclusive".into(),
             ),
             (
                 "approval",
                 csr(&[], ""),
                 csr(&[], "eA=="),
-                "status.certificate: Forbidden: updates may not set certificate content".into(),
+                "[status.certificate: Invalid value: \"<certificate data>\": must contain at least one CERTIFICATE PEM block, status.certificate: Forbidden: updates may not set certificate content]".into(),
             ),
             (
                 "status",

@@ -40,7 +40,7 @@ impl Strategy for ConfigMap {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Data", "integer", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[NAME, column("Data", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 

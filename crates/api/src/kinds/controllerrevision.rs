@@ -11,14 +11,16 @@ pub struct ControllerRevision;
 
 impl Strategy for ControllerRevision {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        if !has(obj, "data") {
-            errors.required(Path::new("data"), "data is mandatory");
-        }
         values::non_negative(field(obj, "revision"), Path::new("revision"), errors);
+        match field(obj, "data") {
+            Value::Object(_) => {}
+            Value::Null => errors.required(Path::new("data"), "data is mandatory"),
+            _ => errors.required(Path::new("data"), "data must be a valid JSON object"),
+        }
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
+        values::non_negative(field(new, "revision"), Path::new("revision"), errors);
         values::immutable(field(new, "data"), field(old, "data"), Path::new("data"), errors);
     }
 

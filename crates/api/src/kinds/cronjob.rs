@@ -3,7 +3,7 @@
 use super::{columns, job, pod};
 use crate::strategy::{Column, NAME, Now, Strategy, column, since};
 use crate::validation::access::*;
-use crate::validation::{cron, objectmeta, values, workload};
+use crate::validation::{cron, values, workload};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
@@ -29,68 +29,16 @@ impl Strategy for CronJob {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let (spec, path) = (field(obj, "spec"), Path::new("spec"));
+        spec(field(obj, "spec"), &Value::Null, errors);
         // A Job's name is this one and an 11-character suffix.
         let name = text_at(obj, &["metadata", "name"]);
         if name.len() > 52 {
             errors.invalid(Path::new("metadata.name"), name, "must be no more than 52 characters");
         }
-        let schedule = text(spec, "schedule");
-        let p = path.child("schedule");
-        if schedule.is_empty() {
-            errors.required(p, "");
-        } else if schedule.contains("TZ") {
-            errors.invalid(p, schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
-        } else if let Err(e) = cron::check(schedule) {
-            errors.invalid(p, schedule, e);
-        }
-        if has(spec, "timeZone") {
-            let zone = text(spec, "timeZone");
-            let p = path.child("timeZone");
-            if zone.is_empty() {
-                errors.invalid(p, zone, "timeZone must be nil or non-empty string");
-            } else if zone.eq_ignore_ascii_case("local") {
-                errors.invalid(
-                    p,
-                    zone,
-                    "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
-                );
-            } else if jiff::tz::TimeZone::get(zone).is_err() {
-                errors.invalid(p, zone, format!("unknown time zone {zone}"));
-            }
-        }
-        let supported = ["Allow", "Forbid", "Replace"];
-        values::required_one_of(text(spec, "concurrencyPolicy"), &supported, path.child("concurrencyPolicy"), errors);
-        let counts = ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"];
-        workload::non_negative(spec, &counts, &path, errors);
-        let template = field(spec, "jobTemplate");
-        let p = path.child("jobTemplate");
-        objectmeta::template_meta(template, &p, errors);
-        let js = field(template, "spec");
-        if flag(js, "manualSelector") {
-            values::push(
-                errors,
-                meta::field::Reason::NotSupported,
-                p.child("spec.manualSelector"),
-                true,
-                "supported values: \"nil\", \"false\"",
-            );
-        }
-        job::spec(js, &p.child("spec"), errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        let mut found = Errors::default();
-        self.validate_create(new, &mut found);
-        // An old schedule that newer rules refuse may stay as it is.
-        let kept = same(at(new, &["spec", "schedule"]), at(old, &["spec", "schedule"]));
-        let zone = same(at(new, &["spec", "timeZone"]), at(old, &["spec", "timeZone"]));
-        found.0.retain(|e| {
-            !(kept && e.path.as_str() == "spec.schedule"
-                || zone && e.path.as_str() == "spec.timeZone"
-                || e.path.as_str() == "metadata.name")
-        });
-        errors.0.append(&mut found.0);
+        spec(field(new, "spec"), field(old, "spec"), errors);
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
@@ -99,6 +47,10 @@ impl Strategy for CronJob {
             values::name_as_label(new, "Pod names and hostnames", &mut out);
         }
         let (job, path) = (at(new, &["spec", "jobTemplate", "spec"]), Path::new("spec.jobTemplate.spec"));
+        let generation = |o: &Value| at(o, &["metadata", "generation"]).clone();
+        if old.is_some_and(|old| generation(old) == generation(new)) {
+            return out;
+        }
         job::spec_warnings(job, &path, &mut out);
         out
     }
@@ -144,5 +96,63 @@ impl Strategy for CronJob {
 
     fn has_generation(&self) -> bool {
         true
+    }
+}
+
+/// `old` is the older version's, or null: a time zone in a schedule was allowed once.
+fn spec(spec: &Value, old: &Value, errors: &mut Errors) {
+    let path = Path::new("spec");
+    let (schedule, p) = (text(spec, "schedule"), path.child("schedule"));
+    if schedule.is_empty() {
+        errors.required(p, "");
+    } else {
+        if let Err(e) = cron::check(schedule) {
+            errors.invalid(p.clone(), schedule, e);
+        }
+        let allowed = text(old, "schedule").contains("TZ");
+        if schedule.contains("TZ") && !allowed {
+            errors.invalid(p, schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
+        } else if schedule.contains("TZ") && has(spec, "timeZone") {
+            errors.invalid(p, schedule, "cannot use both timeZone field and TZ or CRON_TZ in schedule");
+        }
+    }
+    workload::non_negative(spec, &["startingDeadlineSeconds"], &path, errors);
+    if has(spec, "timeZone") && field(spec, "timeZone") != field(old, "timeZone") {
+        time_zone(text(spec, "timeZone"), &path.child("timeZone"), errors);
+    }
+    let supported = ["Allow", "Forbid", "Replace"];
+    values::required_one_of(text(spec, "concurrencyPolicy"), &supported, path.child("concurrencyPolicy"), errors);
+    let (job, p) = (at(spec, &["jobTemplate", "spec"]), path.child("jobTemplate.spec"));
+    job::spec(job, &p, errors);
+    if has(job, "selector") {
+        errors.invalid(p.child("selector"), field(job, "selector").clone(), "`selector` will be auto-generated");
+    }
+    if flag(job, "manualSelector") {
+        errors.not_supported(p.child("manualSelector"), true, &["nil", "false"]);
+    }
+    workload::non_negative(spec, &["successfulJobsHistoryLimit", "failedJobsHistoryLimit"], &path, errors);
+}
+
+fn time_zone(zone: &str, p: &Path, errors: &mut Errors) {
+    if zone.is_empty() {
+        return errors.invalid(p.clone(), zone, "timeZone must be nil or non-empty string");
+    }
+    let unknown = format!("unknown time zone {zone}");
+    let part = |s: &str| {
+        (1..=14).contains(&s.len())
+            && !s.starts_with('-')
+            && ![".", ".."].contains(&s)
+            && s.chars().all(|c| c.is_ascii_alphanumeric() || ".-_+".contains(c))
+    };
+    if !zone.split('/').all(part) {
+        return errors.invalid(p.clone(), zone, unknown);
+    }
+    if zone.eq_ignore_ascii_case("local") {
+        let text = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        errors.invalid(p.clone(), zone, text);
+    }
+    // Go knows this name, too.
+    if zone != "Local" && jiff::tz::TimeZone::get(zone).is_err() {
+        errors.invalid(p.clone(), zone, unknown);
     }
 }

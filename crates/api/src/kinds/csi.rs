@@ -3,7 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::{selector, values};
+use crate::validation::{podspec, selector, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
@@ -11,19 +11,7 @@ pub struct CSIDriver;
 pub struct CSINode;
 pub struct CSIStorageCapacity;
 
-const DRIVER_NAME_BYTES_MAX: usize = 63;
 const NODE_ID_BYTES_MAX: usize = 256;
-
-/// Names of drivers are DNS names of at most 63 bytes.
-pub fn driver_name(name: &str, path: &Path, errors: &mut Errors) {
-    if name.is_empty() {
-        return errors.required(path.clone(), "");
-    }
-    if name.len() > DRIVER_NAME_BYTES_MAX {
-        errors.too_long(path.clone(), DRIVER_NAME_BYTES_MAX);
-    }
-    values::dns_subdomain(&name.to_lowercase(), path, errors);
-}
 
 impl Strategy for CSIDriver {
     fn defaults(&self, obj: &mut Value) {
@@ -41,49 +29,68 @@ impl Strategy for CSIDriver {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        driver_name(text_at(obj, &["metadata", "name"]), &Path::new("metadata.name"), errors);
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        let policies = ["ReadWriteOnceWithFSType", "File", "None"];
-        values::required_one_of(text(spec, "fsGroupPolicy"), &policies, path.child("fsGroupPolicy"), errors);
-        for (i, mode) in texts(spec, "volumeLifecycleModes").into_iter().enumerate() {
-            values::one_of(mode, &["Persistent", "Ephemeral"], path.child("volumeLifecycleModes").index(i), errors);
+        // The first of them upstream calls by a name of its own.
+        for (key, shown) in [
+            ("attachRequired", "attachedRequired"),
+            ("podInfoOnMount", "podInfoOnMount"),
+            ("storageCapacity", "storageCapacity"),
+        ] {
+            if !has(spec, key) {
+                errors.required(path.child(shown), "");
+            }
+        }
+        if has(spec, "fsGroupPolicy") {
+            let policies = ["File", "None", "ReadWriteOnceWithFSType"];
+            values::one_of(text(spec, "fsGroupPolicy"), &policies, path.child("fsGroupPolicy"), errors);
         }
         let mut audiences = Vec::new();
         for (i, request) in list(spec, "tokenRequests").iter().enumerate() {
-            let path = path.child("tokenRequests").index(i);
+            let p = path.child("tokenRequests").index(i);
             let audience = text(request, "audience");
             if audiences.contains(&audience) {
-                errors.duplicate(path.child("audience"), audience);
+                errors.duplicate(p.child("audience"), audience);
+                continue;
             }
             audiences.push(audience);
-            if let Some(seconds) = int(request, "expirationSeconds") {
-                if seconds < 600 {
-                    errors.invalid(
-                        path.child("expirationSeconds"),
-                        seconds,
-                        "may not specify a duration less than 10 minutes",
-                    );
-                } else if seconds > 1 << 32 {
-                    errors.invalid(
-                        path.child("expirationSeconds"),
-                        seconds,
-                        "may not specify a duration larger than 2^32 seconds",
-                    );
-                }
+            let (seconds, p) = (int(request, "expirationSeconds").unwrap_or(600), p.child("expirationSeconds"));
+            if seconds < 600 {
+                errors.invalid(p, seconds, "may not specify a duration less than 10 minutes");
+            } else if seconds > 1 << 32 {
+                errors.invalid(p, seconds, "may not specify a duration larger than 2^32 seconds");
             }
+        }
+        for mode in texts(spec, "volumeLifecycleModes") {
+            values::one_of(mode, &["Persistent", "Ephemeral"], path.child("volumeLifecycleModes"), errors);
+        }
+        if !has(spec, "seLinuxMount") {
+            errors.required(path.child("seLinuxMount"), "");
+        }
+        if let Some(n) = int(spec, "nodeAllocatableUpdatePeriodSeconds").filter(|n| *n < 10) {
+            let p = path.child("nodeAllocatableUpdatePeriodSeconds");
+            errors.invalid(p, n, "must be greater than or equal to 10 seconds");
+        }
+        if has(spec, "serviceAccountTokenInSecrets") && list(spec, "tokenRequests").is_empty() {
+            let text = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+            let p = path.child("serviceAccountTokenInSecrets");
+            errors.invalid(p, field(spec, "serviceAccountTokenInSecrets").clone(), text);
         }
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         self.validate_create(new, errors);
-        for key in ["attachRequired", "volumeLifecycleModes"] {
+        for (key, shown) in [("attachRequired", "attachedRequired"), ("volumeLifecycleModes", "volumeLifecycleModes")] {
             let of = |v| at(v, &["spec", key]);
-            values::immutable(of(new), of(old), Path::new("spec").child(key), errors);
+            values::immutable(of(new), of(old), Path::new("spec").child(shown), errors);
         }
     }
 
     fn has_generation(&self) -> bool {
         true
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -123,11 +130,7 @@ impl Strategy for CSINode {
         for (i, driver) in list_at(obj, &["spec", "drivers"]).iter().enumerate() {
             let path = Path::new("spec.drivers").index(i);
             let name = text(driver, "name");
-            driver_name(name, &path.child("name"), errors);
-            if names.contains(&name) {
-                errors.duplicate(path.child("name"), name);
-            }
-            names.push(name);
+            podspec::csi_driver_name(name, &path.child("name"), errors);
             match text(driver, "nodeID") {
                 "" => errors.required(path.child("nodeID"), ""),
                 id if id.len() > NODE_ID_BYTES_MAX => {
@@ -135,31 +138,42 @@ impl Strategy for CSINode {
                 }
                 _ => {}
             }
+            values::non_negative(at(driver, &["allocatable", "count"]), path.child("allocatable.count"), errors);
+            if names.contains(&name) {
+                errors.duplicate(path.child("name"), name);
+            }
+            names.push(name);
             let mut keys = Vec::new();
-            for (j, key) in texts(driver, "topologyKeys").into_iter().enumerate() {
-                let path = path.child("topologyKeys").index(j);
-                values::qualified_name(key, &path, errors);
+            for key in texts(driver, "topologyKeys") {
+                if key.is_empty() {
+                    errors.required(path.clone(), "");
+                }
                 if keys.contains(&key) {
-                    errors.duplicate(path, key);
+                    errors.duplicate(path.clone(), key);
                 }
                 keys.push(key);
+                values::qualified_name(key, &path, errors);
             }
-            values::non_negative(at(driver, &["allocatable", "count"]), path.child("allocatable.count"), errors);
         }
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         self.validate_create(new, errors);
-        // A driver may come and go, but not change while it is there.
-        for driver in list_at(new, &["spec", "drivers"]) {
-            let before = list_at(old, &["spec", "drivers"]).iter().find(|d| text(d, "name") == text(driver, "name"));
-            for key in ["nodeID", "topologyKeys"] {
-                if before.is_some_and(|b| !same(field(b, key), field(driver, key))) {
-                    let path = Path::new("spec.drivers").key(text(driver, "name")).child(key);
-                    errors.invalid(path, field(driver, key).clone(), values::IMMUTABLE);
-                }
+        // A driver may come and go, but while it is there only its count of volumes changes.
+        let rest = |d: &Value| {
+            let mut d = d.clone();
+            remove(&mut d, "allocatable");
+            d
+        };
+        for was in list_at(old, &["spec", "drivers"]) {
+            for is in list_at(new, &["spec", "drivers"]).iter().filter(|d| text(d, "name") == text(was, "name")) {
+                values::immutable(&rest(is), &rest(was), Path::new("spec.drivers"), errors);
             }
         }
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -175,27 +189,27 @@ impl Strategy for CSINode {
 
 impl Strategy for CSIStorageCapacity {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        match text(obj, "storageClassName") {
-            "" => errors.required(Path::new("storageClassName"), ""),
-            name => values::dns_subdomain(name, &Path::new("storageClassName"), errors),
-        }
-        for key in ["capacity", "maximumVolumeSize"] {
-            let quantity = field(obj, key);
-            if meta::quantity::Quantity::from_value(quantity).is_ok_and(|q| q.sign() < 0) {
-                errors.invalid(Path::new(key), quantity.clone(), values::NEGATIVE);
-            }
-        }
         let topology = field(obj, "nodeTopology");
         if topology.is_object() {
             selector::label_selector(topology, &Path::new("nodeTopology"), errors);
         }
+        values::dns_subdomain(text(obj, "storageClassName"), &Path::new("storageClassName"), errors);
+        if let Ok(q) = meta::quantity::Quantity::from_value(field(obj, "capacity"))
+            && q.sign() < 0
+        {
+            errors.invalid(Path::new("capacity"), q.canonical(), values::NEGATIVE);
+        }
     }
 
+    // Only the amount changes, and it is not looked at again.
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
         for key in ["nodeTopology", "storageClassName"] {
             values::immutable(field(new, key), field(old, key), Path::new(key), errors);
         }
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> &'static [Column] {

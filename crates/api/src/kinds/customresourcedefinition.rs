@@ -1,6 +1,9 @@
 //! CustomResourceDefinition (apiextensions.k8s.io): names, versions, and what makes a schema structural.
 
 mod consistency;
+mod structural;
+
+pub use structural::structural_errors;
 
 use super::admissionregistration::client_config;
 use super::columns;
@@ -16,9 +19,6 @@ pub struct CustomResourceDefinition;
 /// Groups that only upstream may add to, unless an annotation points to the approval.
 const PROTECTED: [&str; 2] = [".k8s.io", ".kubernetes.io"];
 const APPROVED_ANNOTATION: &str = "api-approved.kubernetes.io";
-/// Schemas nest; a JSON body can't nest deeper than this anyway.
-const DEPTH_MAX: usize = 128;
-const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
 
 /// Every storage version that there ever was, until a migration takes it out of `status`.
 fn remember_storage_version(obj: &mut Value) {
@@ -85,27 +85,20 @@ impl Strategy for CustomResourceDefinition {
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         validate(obj, errors);
-        let group = text_at(obj, &["spec", "group"]);
-        let protected = PROTECTED.iter().any(|p| group.ends_with(p)) || group == "k8s.io" || group == "kubernetes.io";
-        let approved = text(at(obj, &["metadata", "annotations"]), APPROVED_ANNOTATION);
-        if protected && approved.is_empty() {
-            errors.required(
-                Path::new("metadata.annotations").key(APPROVED_ANNOTATION),
-                "protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111",
-            );
-        }
+        approval(obj, None, errors);
+        preserves_nothing(obj, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        validate(new, errors);
-        let mut fixed: Vec<&[&str]> = vec![&["group"], &["names", "plural"]];
+        let mut fixed: Vec<&[&str]> = Vec::new();
         let established = list_at(old, &["status", "conditions"])
             .iter()
             .any(|c| text(c, "type") == "Established" && text(c, "status") == "True");
         if established {
-            fixed.push(&["scope"]);
-            fixed.push(&["names", "kind"]);
+            fixed.extend::<[&[&str]; 2]>([&["scope"], &["names", "kind"]]);
         }
+        fixed.extend::<[&[&str]; 2]>([&["group"], &["names", "plural"]]);
+        validate_spec(field(new, "spec"), errors);
         // One that was broken may stay so, or nothing else could be changed.
         if names::has_sound_ca_bundle(old) && !names::has_sound_ca_bundle(new) {
             errors.invalid(
@@ -118,34 +111,24 @@ impl Strategy for CustomResourceDefinition {
             let of = |v| at(field(v, "spec"), keys);
             values::immutable(of(new), of(old), Path::new("spec").child(&keys.join(".")), errors);
         }
-        let served = list_at(new, &["spec", "versions"]);
-        for (i, stored) in texts(field(new, "status"), "storedVersions").into_iter().enumerate() {
-            if !served.iter().any(|v| text(v, "name") == stored) {
-                let detail = format!(
-                    "missing from spec.versions; {stored} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {stored} and removes {stored} from status.storedVersions"
-                );
-                errors.invalid(Path::new("status.storedVersions").index(i), stored, detail);
-            }
+        validate_names(at(new, &["status", "acceptedNames"]), &Path::new("status.acceptedNames"), errors);
+        stored_versions(new, errors);
+        approval(new, Some(old), errors);
+        if !flag(field(old, "spec"), "preserveUnknownFields") {
+            preserves_nothing(new, errors);
         }
     }
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        let stored = texts(field(new, "status"), "storedVersions");
-        let path = Path::new("status.storedVersions");
-        if stored.is_empty() {
-            errors.invalid(path, json!([]), "must have at least one stored version");
-            return;
-        }
-        let current = list_at(new, &["spec", "versions"]).iter().find(|v| flag(v, "storage")).map(|v| text(v, "name"));
-        if let Some(current) = current
-            && !stored.contains(&current)
-        {
-            errors.invalid(path, json!(stored), format!("must have the storage version {current}"));
-        }
+        validate_names(at(new, &["status", "acceptedNames"]), &Path::new("status.acceptedNames"), errors);
     }
 
     fn has_generation(&self) -> bool {
         true
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -159,332 +142,296 @@ impl Strategy for CustomResourceDefinition {
 }
 
 fn validate(obj: &Value, errors: &mut Errors) {
-    let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-    let names = field(spec, "names");
-    let (group, plural) = (text(spec, "group"), text(names, "plural"));
-    if text_at(obj, &["metadata", "name"]) != format!("{plural}.{group}") {
-        errors.invalid(
-            Path::new("metadata.name"),
-            text_at(obj, &["metadata", "name"]),
-            "must be spec.names.plural+\".\"+spec.group",
-        );
+    let spec = field(obj, "spec");
+    let (name, plural, group) =
+        (text_at(obj, &["metadata", "name"]), text_at(spec, &["names", "plural"]), text(spec, "group"));
+    if name != format!("{plural}.{group}") {
+        errors.invalid(Path::new("metadata.name"), name, "must be spec.names.plural+\".\"+spec.group");
     }
-    if group.is_empty() {
-        errors.required(path.child("group"), "");
-    } else {
-        values::dns_subdomain(group, &path.child("group"), errors);
-        if !group.contains('.') {
-            errors.invalid(path.child("group"), group, "should be a domain with at least one dot");
+    validate_spec(spec, errors);
+    stored_versions(obj, errors);
+}
+
+/// Every version in which objects may be stored still is one, and the present one is among them.
+fn stored_versions(obj: &Value, errors: &mut Errors) {
+    let (stored, path) = (texts(field(obj, "status"), "storedVersions"), Path::new("status.storedVersions"));
+    let versions = list_at(obj, &["spec", "versions"]);
+    if stored.is_empty() {
+        return errors.invalid(path, Value::Null, "must have at least one stored version");
+    }
+    for v in versions.iter().filter(|v| flag(v, "storage") && !stored.contains(&text(v, "name"))) {
+        errors.invalid(path.clone(), json!(stored), format!("must have the storage version {}", text(v, "name")));
+    }
+    for (i, stored) in stored.iter().enumerate() {
+        if !versions.iter().any(|v| text(v, "name") == *stored) {
+            let detail = format!(
+                "missing from spec.versions; {stored} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {stored} and removes {stored} from status.storedVersions"
+            );
+            errors.invalid(path.index(i), *stored, detail);
         }
     }
-    values::required_one_of(text(spec, "scope"), &["Cluster", "Namespaced"], path.child("scope"), errors);
-    if flag(spec, "preserveUnknownFields") {
+}
+
+#[derive(PartialEq)]
+enum Approval {
+    Missing,
+    Invalid,
+    Given,
+    Bypassed,
+}
+
+fn approval_of(obj: &Value) -> Approval {
+    let note = text(at(obj, &["metadata", "annotations"]), APPROVED_ANNOTATION);
+    let is_url = note.split_once("://").is_some_and(|(scheme, rest)| {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or("");
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !host.is_empty() && !note.contains(' ')
+    });
+    match note {
+        "" => Approval::Missing,
+        n if n.starts_with("unapproved") => Approval::Bypassed,
+        _ if is_url => Approval::Given,
+        _ => Approval::Invalid,
+    }
+}
+
+/// Groups of the community are added to by its consent alone.
+fn approval(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let group = text_at(obj, &["spec", "group"]);
+    let protected = PROTECTED.iter().any(|p| group.ends_with(p)) || group == "k8s.io" || group == "kubernetes.io";
+    let state = approval_of(obj);
+    if !protected || old.is_some_and(|o| approval_of(o) == state) {
+        return;
+    }
+    let path = Path::new("metadata.annotations").key(APPROVED_ANNOTATION);
+    let needed = format!("protected groups must have approval annotation {APPROVED_ANNOTATION:?}");
+    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    match state {
+        Approval::Missing => errors.required(path, format!("{needed}, {see}")),
+        Approval::Invalid => {
+            let note = text(at(obj, &["metadata", "annotations"]), APPROVED_ANNOTATION);
+            let text = format!("{needed} with either a URL or a reason starting with \"unapproved\", {see}");
+            errors.invalid(path, note, text);
+        }
+        Approval::Given | Approval::Bypassed => {}
+    }
+}
+
+fn preserves_nothing(obj: &Value, errors: &mut Errors) {
+    if flag(field(obj, "spec"), "preserveUnknownFields") {
         errors.invalid(
-            path.child("preserveUnknownFields"),
+            Path::new("spec.preserveUnknownFields"),
             true,
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
         );
     }
-    validate_names(names, &path.child("names"), errors);
-    validate_versions(list(spec, "versions"), &path.child("versions"), errors);
+}
+
+/// What all versions say alike, upstream holds once, at the top; faults are told there.
+fn is_shared(versions: &[Value], keys: &[&str]) -> bool {
+    versions.iter().all(|v| at(v, keys) == at(&versions[0], keys))
+}
+
+fn validate_spec(spec: &Value, errors: &mut Errors) {
+    let path = Path::new("spec");
+    let (group, faults) = (text(spec, "group"), meta::names::dns1123_subdomain(text(spec, "group")));
+    if group.is_empty() {
+        errors.required(path.child("group"), "");
+    } else if !faults.is_empty() {
+        errors.invalid(path.child("group"), group, faults.join(","));
+    } else if !group.contains('.') {
+        errors.invalid(path.child("group"), group, "should be a domain with at least one dot");
+    }
+    values::required_one_of(text(spec, "scope"), &["Cluster", "Namespaced"], path.child("scope"), errors);
+
+    let (versions, at_versions) = (list(spec, "versions"), path.child("versions"));
+    for (i, v) in versions.iter().enumerate() {
+        if !at(v, SCHEMA).is_object() {
+            errors.required(at_versions.index(i).child(&SCHEMA.join(".")), "");
+        }
+    }
+    let shared = Shared {
+        schema: is_shared(versions, SCHEMA),
+        subresources: is_shared(versions, &["subresources"]),
+        columns: is_shared(versions, &["additionalPrinterColumns"]),
+        selectable: is_shared(versions, &["selectableFields"]),
+    };
+    for (i, v) in versions.iter().enumerate() {
+        let path = at_versions.index(i);
+        label(text(v, "name"), "", &path.child("name"), errors);
+        for fault in deprecation_faults(v) {
+            errors.invalid(path.child("deprecationWarning"), text(v, "deprecationWarning"), fault);
+        }
+        shared.told(v, false, &path, &path.child(&SCHEMA.join(".")), errors);
+    }
+    let names: Vec<&str> = versions.iter().map(|v| text(v, "name")).collect();
+    if (0..names.len()).any(|i| names[..i].contains(&names[i])) {
+        errors.invalid(at_versions.clone(), json!(versions), "must contain unique version names");
+    }
+    if versions.iter().filter(|v| flag(v, "storage")).count() != 1 {
+        let text = "must have exactly one version marked as storage version";
+        errors.invalid(at_versions, json!(versions), text);
+    }
+    for key in ["plural", "singular", "kind", "listKind"] {
+        if text_at(spec, &["names", key]).is_empty() {
+            errors.required(path.child("names").child(key), "");
+        }
+    }
+    validate_names(field(spec, "names"), &path.child("names"), errors);
+    if let Some(v) = versions.first() {
+        shared.told(v, true, &path, &path.child("validation.openAPIV3Schema"), errors);
+    }
     validate_conversion(field(spec, "conversion"), &path.child("conversion"), errors);
 }
 
-fn validate_names(names: &Value, path: &Path, errors: &mut Errors) {
-    for (key, lower) in [("plural", true), ("singular", true), ("kind", false), ("listKind", false)] {
-        let name = text(names, key);
-        if name.is_empty() {
-            if key != "singular" {
-                errors.required(path.child(key), "");
-            }
-            continue;
+const SCHEMA: &[&str] = &["schema", "openAPIV3Schema"];
+
+/// Which parts are the same in all versions.
+struct Shared {
+    schema: bool,
+    subresources: bool,
+    columns: bool,
+    selectable: bool,
+}
+
+impl Shared {
+    /// Checks those parts of a version that are shared, or those that aren't.
+    fn told(&self, v: &Value, shared: bool, path: &Path, schema_path: &Path, errors: &mut Errors) {
+        if self.schema == shared && at(v, SCHEMA).is_object() {
+            validate_schema(at(v, SCHEMA), schema_path, errors);
         }
-        // Kinds are DNS labels too, but for the case of their letters.
-        let checked = if lower { name.to_string() } else { name.to_lowercase() };
-        values::each(errors, &path.child(key), name, meta::names::dns1035_label(&checked));
+        if self.subresources == shared {
+            validate_scale(at(v, &["subresources", "scale"]), &path.child("subresources.scale"), errors);
+        }
+        if self.columns == shared {
+            for (i, c) in list(v, "additionalPrinterColumns").iter().enumerate() {
+                consistency::column(c, &path.child("additionalPrinterColumns").index(i), errors);
+            }
+        }
+        if self.selectable == shared {
+            consistency::selectable_fields(v, path, errors);
+        }
     }
+}
+
+fn deprecation_faults(version: &Value) -> Vec<String> {
+    const WARNING_BYTES_MAX: usize = 256;
+    let Some(warning) = field(version, "deprecationWarning").as_str() else { return Vec::new() };
+    if !flag(version, "deprecated") {
+        return vec!["can only be set for deprecated versions".to_string()];
+    }
+    let mut faults = Vec::new();
+    if warning.len() > WARNING_BYTES_MAX {
+        faults.push(format!("must be <= {WARNING_BYTES_MAX} characters long"));
+    }
+    if warning.is_empty() {
+        faults.push("must not be an empty string".to_string());
+    }
+    if let Some((i, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
+        faults
+            .push(format!("must only contain printable UTF-8 characters; non-printable character found at index {i}"));
+    }
+    faults
+}
+
+/// A DNS label as upstream asks for it here: all faults in one.
+fn label(name: &str, before: &str, path: &Path, errors: &mut Errors) {
+    // Kinds are labels too, but for the case of their letters.
+    let checked = if before.is_empty() { name.to_string() } else { name.to_lowercase() };
+    let faults = meta::names::dns1035_label(&checked);
+    if !faults.is_empty() {
+        errors.invalid(path.clone(), name, format!("{before}{}", faults.join(",")));
+    }
+}
+
+fn validate_names(names: &Value, path: &Path, errors: &mut Errors) {
+    const MIXED: &str = "may have mixed case, but should otherwise match: ";
+    for (key, before) in [("plural", ""), ("singular", ""), ("kind", MIXED), ("listKind", MIXED)] {
+        if !text(names, key).is_empty() {
+            label(text(names, key), before, &path.child(key), errors);
+        }
+    }
+    let labels = |key: &str, errors: &mut Errors| {
+        for (i, name) in texts(names, key).into_iter().enumerate() {
+            label(name, "", &path.child(key).index(i), errors);
+        }
+    };
+    labels("shortNames", errors);
     if !text(names, "kind").is_empty() && text(names, "kind") == text(names, "listKind") {
         errors.invalid(path.child("listKind"), text(names, "listKind"), "kind and listKind may not be the same");
     }
-    for key in ["shortNames", "categories"] {
-        for (i, name) in texts(names, key).into_iter().enumerate() {
-            values::dns1035_label(name, &path.child(key).index(i), errors);
-        }
+    labels("categories", errors);
+}
+
+fn validate_schema(schema: &Value, path: &Path, errors: &mut Errors) {
+    let before = errors.0.len();
+    if text(schema, "type") != "object" {
+        errors.invalid(path.child("type"), text(schema, "type"), "must be object at the root");
+    }
+    structural::root(schema, path, errors);
+    if errors.0.len() == before {
+        cel::rules::check(schema, path, errors);
     }
 }
 
-fn validate_versions(versions: &[Value], path: &Path, errors: &mut Errors) {
-    let mut seen = Vec::new();
-    for (i, v) in versions.iter().enumerate() {
-        let (path, name) = (path.index(i), text(v, "name"));
-        values::dns1035_label(name, &path.child("name"), errors);
-        if seen.contains(&name) {
-            errors.invalid(path.child("name"), name, "must be unique");
-        }
-        seen.push(name);
-        let (schema, at) = (at(v, &["schema", "openAPIV3Schema"]), path.child("schema.openAPIV3Schema"));
-        if !schema.is_object() {
-            errors.required(at, "schemas are required");
-        } else {
-            if text(schema, "type") != "object" {
-                errors.invalid(at.child("type"), text(schema, "type"), "must be object at the root");
+fn validate_scale(scale: &Value, path: &Path, errors: &mut Errors) {
+    if !scale.is_object() {
+        return;
+    }
+    let rows: [(&str, &[&str], &str); 3] = [
+        ("specReplicasPath", &[".spec."], "should be a json path under .spec"),
+        ("statusReplicasPath", &[".status."], "should be a json path under .status"),
+        ("labelSelectorPath", &[".spec.", ".status."], "should be a json path under either .spec or .status"),
+    ];
+    for (key, under, fault) in rows {
+        let (value, at) = (text(scale, key), path.child(key));
+        if value.is_empty() {
+            if key != "labelSelectorPath" {
+                errors.required(at, "");
             }
-            let before = errors.0.len();
-            structural(schema, Some(Level::Root), &at, 0, errors);
-            // Upstream holds a schema that all versions have once, and tells its faults there.
-            let shared =
-                versions.iter().all(|o| crate::validation::access::at(o, &["schema", "openAPIV3Schema"]) == schema);
-            match (errors.0.len() > before, shared) {
-                (true, _) => {}
-                (false, false) => cel::rules::check(schema, &at, errors),
-                (false, true) if i == 0 => {
-                    cel::rules::check(schema, &Path::new("spec.validation.openAPIV3Schema"), errors);
-                }
-                (false, true) => {}
-            }
-        }
-        let scale = at_scale(v);
-        if scale.is_object() {
-            let path = path.child("subresources.scale");
-            for (key, under, required) in [
-                ("specReplicasPath", ".spec.", true),
-                ("statusReplicasPath", ".status.", true),
-                ("labelSelectorPath", ".", false),
-            ] {
-                let value = text(scale, key);
-                if value.is_empty() {
-                    if required {
-                        errors.required(path.child(key), "");
-                    }
-                } else if !value.starts_with(under) || value.contains(['[', ']']) {
-                    let detail = format!("should be a json path under {under}");
-                    errors.invalid(path.child(key), value, detail.trim_end_matches('.').to_string());
-                }
-            }
-        }
-        for (j, c) in list(v, "additionalPrinterColumns").iter().enumerate() {
-            let path = path.child("additionalPrinterColumns").index(j);
-            if text(c, "name").is_empty() {
-                errors.required(path.child("name"), "");
-            }
-            let types = ["boolean", "date", "integer", "number", "string"];
-            values::required_one_of(text(c, "type"), &types, path.child("type"), errors);
-            match text(c, "jsonPath") {
-                "" => errors.required(path.child("jsonPath"), ""),
-                p if !p.starts_with('.') => {
-                    errors.invalid(path.child("jsonPath"), p, "must be a simple json path starting with .")
-                }
-                _ => {}
-            }
-            consistency::column(c, &path, errors);
-        }
-        consistency::selectable_fields(v, &path, errors);
-        if has(v, "deprecationWarning") && !flag(v, "deprecated") {
-            let warning = text(v, "deprecationWarning");
-            errors.invalid(path.child("deprecationWarning"), warning, "can only be set for deprecated versions");
+        } else if !value.starts_with('.') {
+            errors.invalid(at, value, "must be a simple json path starting with .");
+        } else if !under.iter().any(|u| value.starts_with(u)) {
+            errors.invalid(at, value, fault);
         }
     }
-    match versions.iter().filter(|v| flag(v, "storage")).count() {
-        _ if versions.is_empty() => errors.required(path.clone(), "must have at least one version"),
-        1 => {}
-        _ => errors.invalid(path.clone(), json!(seen), "must have exactly one version marked as storage version"),
-    }
-}
-
-fn at_scale(version: &Value) -> &Value {
-    at(version, &["subresources", "scale"])
 }
 
 fn validate_conversion(conversion: &Value, path: &Path, errors: &mut Errors) {
-    values::required_one_of(text(conversion, "strategy"), &["None", "Webhook"], path.child("strategy"), errors);
-    let webhook = field(conversion, "webhook");
-    match (text(conversion, "strategy"), webhook.is_object()) {
-        ("Webhook", false) => {
-            errors.required(path.child("webhook.clientConfig"), "required when strategy is set to Webhook");
-        }
-        ("Webhook", true) => {
-            client_config(field(webhook, "clientConfig"), &path.child("webhook.clientConfig"), errors);
-            let versions = texts(webhook, "conversionReviewVersions");
-            if !versions.iter().any(|v| matches!(*v, "v1" | "v1beta1")) {
-                errors.invalid(
-                    path.child("webhook.conversionReviewVersions"),
-                    json!(versions),
-                    "must include at least one of v1, v1beta1",
-                );
-            }
-        }
-        (_, true) => errors.forbidden(path.child("webhook"), "should not be set when strategy is not set to Webhook"),
-        _ => {}
-    }
-}
-
-/// Where in a schema a node is, for the messages.
-#[derive(Clone, Copy, PartialEq)]
-enum Level {
-    Root,
-    Property,
-    Item,
-}
-
-/// What keeps the schemas of a CRD from being structural.
-pub fn structural_errors(crd: &Value, errors: &mut Errors) {
-    for (i, v) in list_at(crd, &["spec", "versions"]).iter().enumerate() {
-        let path = Path::new("spec.versions").index(i).child("schema.openAPIV3Schema");
-        structural(at(v, &["schema", "openAPIV3Schema"]), Some(Level::Root), &path, 0, errors);
-    }
-}
-
-/// The rules of structural schemas (KEP-1693): every node says its type, and nothing is said twice.
-/// `level` is `None` below `anyOf` and its like, where nodes may only restrict.
-fn structural(schema: &Value, level: Option<Level>, path: &Path, depth: usize, errors: &mut Errors) {
-    if depth > DEPTH_MAX {
-        errors.invalid(path.clone(), Value::Null, "must not nest deeper");
+    if conversion.is_null() {
         return;
     }
-    let kind = text(schema, "type");
-    let int_or_string = flag(schema, "x-kubernetes-int-or-string");
-    let preserve = flag(schema, "x-kubernetes-preserve-unknown-fields");
-    if !kind.is_empty() && !TYPES.contains(&kind) {
-        errors.not_supported(path.child("type"), kind, TYPES);
-    }
-    match level {
-        Some(level) if kind.is_empty() && !int_or_string && !preserve => errors.required(
-            path.child("type"),
-            match level {
-                Level::Root => "must not be empty at the root",
-                Level::Property => "must not be empty for specified object fields",
-                Level::Item => "must not be empty for specified array items",
-            },
-        ),
-        Some(_) if int_or_string && !kind.is_empty() => {
-            errors.invalid(path.child("type"), kind, "must be empty if x-kubernetes-int-or-string is true");
+    let strategy = text(conversion, "strategy");
+    values::required_one_of(strategy, &["None", "Webhook"], path.child("strategy"), errors);
+    let webhook = field(conversion, "webhook");
+    let (config, at) = (field(webhook, "clientConfig"), path.child("webhookClientConfig"));
+    let (versions, versions_at) = (texts(webhook, "conversionReviewVersions"), path.child("conversionReviewVersions"));
+    if strategy != "Webhook" {
+        const TEXT: &str = "should not be set when strategy is not set to Webhook";
+        if !config.is_null() {
+            errors.forbidden(at, TEXT);
         }
-        None if !kind.is_empty() && !int_or_string => {
-            errors.forbidden(path.child("type"), "must be empty to be structural")
+        if !versions.is_empty() {
+            errors.forbidden(versions_at, TEXT);
         }
-        _ => {}
+        return;
     }
-    for (key, allowed) in
-        [("$ref", false), ("definitions", false), ("dependencies", false), ("patternProperties", false)]
-    {
-        if has(schema, key) && !allowed {
-            errors.forbidden(path.child(key), format!("{key} is not supported"));
-        }
+    if config.is_null() {
+        errors.required(at, "required when strategy is set to Webhook");
+    } else {
+        client_config(config, &at, errors);
     }
-    if flag(schema, "uniqueItems") {
-        errors.forbidden(
-            path.child("uniqueItems"),
-            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
-        );
+    if versions.is_empty() {
+        return errors.required(versions_at, "");
     }
-    match level {
-        Some(level) => consistency::node(schema, level == Level::Root, path, errors),
-        None => consistency::restriction(schema, int_or_string, path, errors),
-    }
-    let additional = field(schema, "additionalProperties");
-    if additional == &json!(false) {
-        errors.forbidden(path.child("additionalProperties"), "additionalProperties cannot be set to false");
-    }
-    if !additional.is_null() && entries(schema, "properties").next().is_some() {
-        errors
-            .forbidden(path.child("additionalProperties"), "additionalProperties and properties are mutual exclusive");
-    }
-    let items = field(schema, "items");
-    if items.is_array() {
-        errors.forbidden(path.child("items"), "items must be a schema object and not an array");
-    }
-    if kind == "array" && items.is_null() && level.is_some() {
-        errors.required(path.child("items"), "must be specified");
-    }
-    if preserve && level.is_some() && !matches!(kind, "" | "object") {
-        errors.invalid(path.child("type"), kind, "must be object if x-kubernetes-preserve-unknown-fields is true");
-    }
-    if flag(schema, "x-kubernetes-embedded-resource") {
-        if kind != "object" {
-            errors.invalid(path.child("type"), kind, "must be object if x-kubernetes-embedded-resource is true");
-        }
-        if entries(schema, "properties").next().is_none() && !preserve {
-            errors.required(
-                path.child("properties"),
-                "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields",
-            );
+    for (i, v) in versions.iter().enumerate() {
+        if versions[..i].contains(v) {
+            errors.invalid(versions_at.index(i), *v, "duplicate version");
+        } else {
+            values::dns1035_label(v, &versions_at.index(i), errors);
         }
     }
-    let pattern = text(schema, "pattern");
-    if !pattern.is_empty()
-        && let Err(e) = regex::Regex::new(pattern)
-    {
-        let why = e.to_string();
-        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        errors.invalid(path.child("pattern"), pattern, format!("must be a valid regular expression, but isn't: {why}"));
-    }
-    list_type(schema, kind, path, errors);
-
-    for (name, child) in entries(schema, "properties") {
-        let below = level.map(|_| Level::Property);
-        structural(child, below, &path.child("properties").key(name), depth + 1, errors);
-    }
-    if additional.is_object() {
-        structural(additional, level.map(|_| Level::Property), &path.child("additionalProperties"), depth + 1, errors);
-    }
-    if items.is_object() {
-        structural(items, level.map(|_| Level::Item), &path.child("items"), depth + 1, errors);
-    }
-    for key in ["allOf", "anyOf", "oneOf"] {
-        for (i, child) in list(schema, key).iter().enumerate() {
-            let path = path.child(key).index(i);
-            // The one place where a type is allowed there: both halves of an int-or-string.
-            let half = int_or_string && matches!(text(child, "type"), "integer" | "string");
-            if !half {
-                structural(child, None, &path, depth + 1, errors);
-            }
-        }
-    }
-    if field(schema, "not").is_object() {
-        structural(field(schema, "not"), None, &path.child("not"), depth + 1, errors);
-    }
-}
-
-/// `x-kubernetes-list-type` and `x-kubernetes-map-type`, which server-side apply goes by.
-fn list_type(schema: &Value, kind: &str, path: &Path, errors: &mut Errors) {
-    let list_type = text(schema, "x-kubernetes-list-type");
-    let keys = texts(schema, "x-kubernetes-list-map-keys");
-    if !list_type.is_empty() {
-        if kind != "array" {
-            errors.invalid(path.child("type"), kind, "must be array if x-kubernetes-list-type is specified");
-        }
-        values::one_of(list_type, &["atomic", "map", "set"], path.child("x-kubernetes-list-type"), errors);
-    }
-    if list_type == "map" {
-        if keys.is_empty() {
-            errors.required(
-                path.child("x-kubernetes-list-map-keys"),
-                "must not be empty if x-kubernetes-list-type is map",
-            );
-        }
-        let item = field(schema, "items");
-        for (i, key) in keys.iter().enumerate() {
-            let property = at(item, &["properties", key]);
-            let at = path.child("x-kubernetes-list-map-keys").index(i);
-            if !property.is_object() {
-                errors.invalid(at, *key, "entries must all be names of item properties");
-            } else if !texts(item, "required").contains(key) && field(property, "default").is_null() {
-                errors.required(
-                    path.child("items.properties").key(key).child("default"),
-                    "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
-                );
-            }
-        }
-    } else if !keys.is_empty() {
-        errors
-            .forbidden(path.child("x-kubernetes-list-map-keys"), "must be empty if x-kubernetes-list-type is not map");
-    }
-    let map_type = text(schema, "x-kubernetes-map-type");
-    if !map_type.is_empty() {
-        if kind != "object" {
-            errors.invalid(path.child("type"), kind, "must be object if x-kubernetes-map-type is specified");
-        }
-        values::one_of(map_type, &["atomic", "granular"], path.child("x-kubernetes-map-type"), errors);
+    if !versions.iter().any(|v| matches!(*v, "v1" | "v1beta1")) {
+        errors.invalid(versions_at, json!(versions), "must include at least one of v1, v1beta1");
     }
 }
 
@@ -534,20 +481,20 @@ mod tests {
                 "",
             ),
             expect![[r#"
-                spec.versions[0].schema.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields
-                spec.versions[0].schema.openAPIV3Schema.properties[b].items: Required value: must be specified
-                spec.versions[0].schema.openAPIV3Schema.properties[c].additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive
-                spec.versions[0].schema.openAPIV3Schema.properties[d].x-kubernetes-list-map-keys: Required value: must not be empty if x-kubernetes-list-type is map
-                spec.versions[0].schema.openAPIV3Schema.properties[e].pattern: Invalid value: "(": must be a valid regular expression, but isn't: unclosed group
-                spec.versions[0].schema.openAPIV3Schema.properties[f].anyOf[0].type: Forbidden: must be empty to be structural
+                spec.validation.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields
+                spec.validation.openAPIV3Schema.properties[b].items: Required value: must be specified
+                spec.validation.openAPIV3Schema.properties[c].additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive
+                spec.validation.openAPIV3Schema.properties[d].x-kubernetes-list-map-keys: Required value: must not be empty if x-kubernetes-list-type is map
+                spec.validation.openAPIV3Schema.properties[e].pattern: Invalid value: "(": must be a valid regular expression, but isn't: unclosed group
+                spec.validation.openAPIV3Schema.properties[f].anyOf[0].type: Forbidden: must be empty to be structural
             "#]],
         );
         check_create(
             &crd(r#"{"type":"string"}"#, r#","preserveUnknownFields":true"#),
             expect![[r#"
-            spec.preserveUnknownFields: Invalid value: true: cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead
-            spec.versions[0].schema.openAPIV3Schema.type: Invalid value: "string": must be object at the root
-        "#]],
+                spec.validation.openAPIV3Schema.type: Invalid value: "string": must be object at the root
+                spec.preserveUnknownFields: Invalid value: true: cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead
+            "#]],
         );
     }
 
@@ -566,14 +513,14 @@ mod tests {
                 "",
             ),
             expect![[r#"
-                spec.versions[0].schema.openAPIV3Schema.default: Forbidden: must not be set at the root
-                spec.versions[0].schema.openAPIV3Schema.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified
-                spec.versions[0].schema.openAPIV3Schema.properties[a].default: Invalid value: "integer":  in body must be of type string: "integer"
-                spec.versions[0].schema.openAPIV3Schema.properties[b].default: Invalid value: {"x":1}: must not have unknown fields
-                spec.versions[0].schema.openAPIV3Schema.properties[m].items.properties[k].type: Invalid value: "array": must be a scalar type if parent array's x-kubernetes-list-type is map
-                spec.versions[0].schema.openAPIV3Schema.properties[o].anyOf[0].default: Forbidden: must be undefined to be structural
-                spec.versions[0].schema.openAPIV3Schema.properties[o].anyOf[0].nullable: Forbidden: must be false to be structural
-                spec.versions[0].schema.openAPIV3Schema.properties[s].items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set
+                spec.validation.openAPIV3Schema.default: Forbidden: must not be set at the root
+                spec.validation.openAPIV3Schema.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified
+                spec.validation.openAPIV3Schema.properties[a].default: Invalid value: "integer":  in body must be of type string: "integer"
+                spec.validation.openAPIV3Schema.properties[b].default: Invalid value: {"x":1}: must not have unknown fields
+                spec.validation.openAPIV3Schema.properties[m].items.properties[k].type: Invalid value: "array": must be a scalar type if parent array's x-kubernetes-list-type is map
+                spec.validation.openAPIV3Schema.properties[o].anyOf[0].default: Forbidden: must be undefined to be structural
+                spec.validation.openAPIV3Schema.properties[o].anyOf[0].nullable: Forbidden: must be false to be structural
+                spec.validation.openAPIV3Schema.properties[s].items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set
             "#]],
         );
     }
@@ -589,7 +536,7 @@ mod tests {
         let text: String = errors.0.iter().map(|e| format!("{e}\n")).collect();
         expect![[r#"
             v.selectableFields[1].jsonPath: Duplicate value: ".spec.a"
-            v.selectableFields[2].jsonPath: Invalid value: ".spec.l": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed. (it is "array")
+            v.selectableFields[2].jsonPath: Invalid value: ".spec.l": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.
             v.selectableFields[3].jsonPath: Invalid value: ".spec.no": is an invalid path: does not refer to a valid field
             v.selectableFields[4].jsonPath: Invalid value: "spec.a": must be a simple json path starting with .
             v.selectableFields[5].jsonPath: Invalid value: ".metadata.name": must not point to fields in metadata
@@ -625,16 +572,16 @@ mod tests {
             &old,
             &old.replace("\"plural\":\"foos\"", "\"plural\":\"bars\""),
             expect![[r#"
-            metadata.name: Invalid value: "foos.example.com": must be spec.names.plural+"."+spec.group
-            spec.names.plural: Invalid value: "bars": field is immutable
-        "#]],
+                spec.names.plural: Invalid value: "bars": field is immutable
+            "#]],
         );
         check_create(
             &old.replace("\"storage\":true", "\"storage\":false").replace("example.com", "k8s.io"),
             expect![[r#"
-            spec.versions: Invalid value: ["v1"]: must have exactly one version marked as storage version
-            metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111
-        "#]],
+                spec.versions: Invalid value: [{"name":"v1","schema":{"openAPIV3Schema":{"type":"object"}},"served":true,"storage":false}]: must have exactly one version marked as storage version
+                status.storedVersions: Invalid value: null: must have at least one stored version
+                metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111
+            "#]],
         );
     }
 }

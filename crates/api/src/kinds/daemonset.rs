@@ -50,7 +50,9 @@ impl Strategy for DaemonSet {
         let sel = field(spec, "selector");
         selector::label_selector(sel, &path.child("selector"), errors);
         let labels = at(spec, &["template", "metadata", "labels"]);
-        workload::matches_template(selector::matches(sel, labels), spec, &path, errors);
+        if sel.is_null() || !selector::is_empty(sel) {
+            workload::matches_template(selector::matches(sel, labels), spec, &path, errors);
+        }
         if sel.is_null() {
             errors.required(path.child("selector"), "");
         } else if selector::is_empty(sel) {
@@ -65,8 +67,7 @@ impl Strategy for DaemonSet {
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         self.validate_create(new, errors);
-        let sel = |o| at(o, &["spec", "selector"]).clone();
-        values::immutable(&sel(new), &sel(old), Path::new("spec.selector"), errors);
+        workload::immutable_selector(new, old, errors);
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
@@ -85,8 +86,8 @@ impl Strategy for DaemonSet {
         workload::collision_count(new, old, errors);
     }
 
-    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        pod::warnings::of(at(new, &["spec", "template"]), &Path::new("spec.template"))
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::warnings(new, old, false, "spec.template")
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -148,20 +149,24 @@ fn update_strategy(u: &Value, path: &Path, errors: &mut Errors) {
             }
             let (unavailable, surge) = (field(rolling, "maxUnavailable"), field(rolling, "maxSurge"));
             let zero = |v: &Value| v.is_null() || v.as_i64().or(values::percent(v)) == Some(0);
-            for (key, v) in [("maxUnavailable", unavailable), ("maxSurge", surge)] {
-                if !v.is_null() {
-                    values::int_or_percent(v, &p.child(key), errors);
-                    values::not_more_than_100_percent(v, &p.child(key), errors);
-                }
+            let both = [("maxUnavailable", unavailable), ("maxSurge", surge)];
+            for (key, v) in both.iter().filter(|b| !b.1.is_null()) {
+                values::int_or_percent(v, &p.child(key), errors);
+            }
+            for (key, v) in both.iter().filter(|b| !b.1.is_null()) {
+                values::not_more_than_100_percent(v, &p.child(key), errors);
             }
             if zero(unavailable) && zero(surge) {
-                let text = "cannot be 0 when maxSurge is 0";
-                errors.invalid(p.child("maxUnavailable"), unavailable.clone(), text);
+                errors.required(p.child("maxUnavailable"), "cannot be 0 when maxSurge is 0");
             } else if !zero(unavailable) && !zero(surge) {
                 let text = "may not be set when maxUnavailable is non-zero";
                 errors.invalid(p.child("maxSurge"), surge.clone(), text);
             }
         }
-        other => errors.not_supported(path.child("type"), other, &["RollingUpdate", "OnDelete"]),
+        other => {
+            // Upstream shows its internal form of the whole strategy.
+            let shown = json!({"Type": other, "RollingUpdate": field(u, "rollingUpdate")});
+            errors.not_supported(path.clone(), shown, &["RollingUpdate", "OnDelete"]);
+        }
     }
 }

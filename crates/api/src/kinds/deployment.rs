@@ -47,12 +47,10 @@ impl Strategy for Deployment {
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         self.validate_create(new, errors);
-        let sel = |o| at(o, &["spec", "selector"]).clone();
-        values::immutable(&sel(new), &sel(old), Path::new("spec.selector"), errors);
+        workload::immutable_selector(new, old, errors);
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        let (s, p) = (field(new, "status"), Path::new("status"));
         let counts = [
             "observedGeneration",
             "replicas",
@@ -63,28 +61,13 @@ impl Strategy for Deployment {
             "terminatingReplicas",
             "collisionCount",
         ];
-        workload::non_negative(s, &counts, &p, errors);
-        for key in ["updatedReplicas", "readyReplicas", "availableReplicas"] {
-            workload::not_greater(s, key, "replicas", "cannot be greater than status.replicas", &p, errors);
-        }
-        workload::not_greater(
-            s,
-            "availableReplicas",
-            "readyReplicas",
-            "cannot be greater than readyReplicas",
-            &p,
-            errors,
-        );
+        let parts = ["updatedReplicas", "readyReplicas", "availableReplicas"];
+        workload::replica_counts(field(new, "status"), &counts, &parts, "readyReplicas", errors);
         workload::collision_count(new, old, errors);
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        let mut out = Vec::new();
-        if old.is_none() {
-            values::name_as_label(new, "Pod names and hostnames", &mut out);
-        }
-        out.extend(pod::warnings::of(at(new, &["spec", "template"]), &Path::new("spec.template")));
-        out
+        workload::warnings(new, old, true, "spec.template")
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -155,6 +138,10 @@ fn strategy(s: &Value, path: &Path, errors: &mut Errors) {
             }
             values::not_more_than_100_percent(unavailable, &p.child("maxUnavailable"), errors);
         }
-        other => errors.not_supported(path.child("type"), other, &["Recreate", "RollingUpdate"]),
+        other => {
+            // Upstream shows its internal form of the whole strategy.
+            let shown = json!({"Type": other, "RollingUpdate": rolling});
+            errors.not_supported(path.clone(), shown, &["Recreate", "RollingUpdate"]);
+        }
     }
 }

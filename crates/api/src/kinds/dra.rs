@@ -1,9 +1,14 @@
 //! Dynamic resource allocation (resource.k8s.io): DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice.
 
-use super::{columns, csi};
+mod claim;
+mod common;
+mod slice;
+mod status;
+
+use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::values;
+use crate::validation::{objectmeta, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
@@ -12,117 +17,16 @@ pub struct ResourceClaim;
 pub struct ResourceClaimTemplate;
 pub struct ResourceSlice;
 
-const REQUESTS_MAX: usize = 32;
-const DEVICES_MAX: usize = 128;
 const NAME_AND_AGE: &[Column] = &[NAME, column("Age", "string", 0)];
-
-/// One device unless a request says otherwise.
-fn default_claim(spec: &mut Value) {
-    fn exact(request: &mut Value) {
-        fill_zero(request, "allocationMode", "ExactCount");
-        if text(request, "allocationMode") == "ExactCount" {
-            fill_zero(request, "count", 1);
-        }
-    }
-    let Some(devices) = object_mut(spec, "devices") else {
-        return;
-    };
-    for request in items_mut(devices, "requests") {
-        if let Some(e) = object_mut(request, "exactly") {
-            exact(e);
-        }
-        for sub in items_mut(request, "firstAvailable") {
-            exact(sub);
-        }
-    }
-}
-
-fn validate_selectors(owner: &Value, path: &Path, errors: &mut Errors) {
-    for (i, s) in list(owner, "selectors").iter().enumerate() {
-        if text_at(s, &["cel", "expression"]).trim().is_empty() {
-            errors.required(path.child("selectors").index(i).child("cel"), "");
-        }
-    }
-}
-
-fn validate_request(request: &Value, path: &Path, errors: &mut Errors) {
-    match text(request, "deviceClassName") {
-        "" => errors.required(path.child("deviceClassName"), ""),
-        name => values::dns_subdomain(name, &path.child("deviceClassName"), errors),
-    }
-    validate_selectors(request, path, errors);
-    let count = int(request, "count").unwrap_or(0);
-    match text(request, "allocationMode") {
-        "ExactCount" if count <= 0 => errors.invalid(path.child("count"), count, "must be greater than zero"),
-        "ExactCount" => {}
-        "All" if count != 0 => {
-            errors.invalid(path.child("count"), count, "must not be specified when allocationMode is 'All'")
-        }
-        "All" => {}
-        mode => errors.not_supported(path.child("allocationMode"), mode, &["All", "ExactCount"]),
-    }
-}
-
-fn validate_claim(spec: &Value, path: &Path, errors: &mut Errors) {
-    let (devices, path) = (field(spec, "devices"), path.child("devices"));
-    let requests = list(devices, "requests");
-    if requests.len() > REQUESTS_MAX {
-        errors.too_many(path.child("requests"), requests.len(), REQUESTS_MAX);
-    }
-    let mut names: Vec<String> = Vec::new();
-    for (i, request) in requests.iter().enumerate() {
-        let (path, name) = (path.child("requests").index(i), text(request, "name"));
-        values::dns_label(name, &path.child("name"), errors);
-        if names.iter().any(|n| n == name) {
-            errors.duplicate(path.child("name"), name);
-        }
-        names.push(name.to_string());
-        let (exactly, first) = (field(request, "exactly"), list(request, "firstAvailable"));
-        match (exactly.is_object(), first.is_empty()) {
-            (false, true) => errors.required(path, "exactly one of `exactly` or `firstAvailable` is required"),
-            (true, false) => errors.invalid(
-                path,
-                Value::Null,
-                "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set",
-            ),
-            (true, true) => validate_request(exactly, &path.child("exactly"), errors),
-            (false, false) => {
-                for (j, sub) in first.iter().enumerate() {
-                    let path = path.child("firstAvailable").index(j);
-                    values::dns_label(text(sub, "name"), &path.child("name"), errors);
-                    validate_request(sub, &path, errors);
-                    names.push(format!("{name}/{}", text(sub, "name")));
-                }
-            }
-        }
-    }
-    for key in ["constraints", "config"] {
-        for (i, owner) in list(devices, key).iter().enumerate() {
-            for (j, name) in texts(owner, "requests").into_iter().enumerate() {
-                if !names.iter().any(|n| n == name) {
-                    errors.invalid(
-                        path.child(key).index(i).child("requests").index(j),
-                        name,
-                        "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'",
-                    );
-                }
-            }
-        }
-    }
-}
 
 impl Strategy for DeviceClass {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        validate_selectors(spec, &path, errors);
-        for (i, c) in list(spec, "config").iter().enumerate() {
-            let at = path.child("config").index(i).child("opaque");
-            match field(c, "opaque") {
-                Value::Object(_) => {
-                    csi::driver_name(text_at(c, &["opaque", "driver"]), &at.child("driver"), errors);
-                }
-                _ => errors.required(at, ""),
-            }
+        claim::selectors(spec, &path, errors);
+        let configs = list(spec, "config");
+        common::each(configs, claim::CONFIGS_MAX, &path.child("config"), errors, common::configuration);
+        if let Some(name) = field(spec, "extendedResourceName").as_str() {
+            claim::extended_resource(name, &path.child("extendedResourceName"), errors);
         }
     }
 
@@ -146,32 +50,24 @@ impl Strategy for DeviceClass {
 impl Strategy for ResourceClaim {
     fn defaults(&self, obj: &mut Value) {
         if let Some(spec) = object_mut(obj, "spec") {
-            default_claim(spec);
+            claim::defaults(spec);
         }
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        validate_claim(field(obj, "spec"), &Path::new("spec"), errors);
+        claim::spec(field(obj, "spec"), &Path::new("spec"), errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         values::immutable(field(new, "spec"), field(old, "spec"), Path::new("spec"), errors);
     }
 
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        status::prepare(new, old);
+    }
+
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        let status = field(new, "status");
-        let allocated = field(status, "allocation").is_object();
-        let path = Path::new("status");
-        if !list(status, "reservedFor").is_empty() && !allocated {
-            errors.forbidden(path.child("reservedFor"), "may not be specified when `allocated` is not set");
-        }
-        let before = at(old, &["status", "allocation"]);
-        if before.is_object() && allocated {
-            values::immutable(field(status, "allocation"), before, path.child("allocation"), errors);
-        }
-        if before.is_object() && !allocated && !list_at(new, &["status", "reservedFor"]).is_empty() {
-            errors.forbidden(path.child("allocation"), "deallocation not allowed while the claim is in use");
-        }
+        status::update(new, old, errors);
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -202,12 +98,13 @@ impl Strategy for ResourceClaim {
 impl Strategy for ResourceClaimTemplate {
     fn defaults(&self, obj: &mut Value) {
         if let Some(spec) = object_at_mut(obj, &["spec", "spec"]) {
-            default_claim(spec);
+            claim::defaults(spec);
         }
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        validate_claim(at(obj, &["spec", "spec"]), &Path::new("spec.spec"), errors);
+        objectmeta::template_meta(field(obj, "spec"), &Path::new("spec.metadata"), errors);
+        claim::spec(at(obj, &["spec", "spec"]), &Path::new("spec.spec"), errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
@@ -224,56 +121,26 @@ impl Strategy for ResourceClaimTemplate {
 }
 
 impl Strategy for ResourceSlice {
+    fn defaults(&self, obj: &mut Value) {
+        slice::defaults(obj);
+    }
+
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        csi::driver_name(text(spec, "driver"), &path.child("driver"), errors);
-        let pool = field(spec, "pool");
-        if text(pool, "name").is_empty() {
-            errors.required(path.child("pool.name"), "");
-        }
-        if int(pool, "resourceSliceCount").unwrap_or(0) <= 0 {
-            let n = int(pool, "resourceSliceCount").unwrap_or(0);
-            errors.invalid(path.child("pool.resourceSliceCount"), n, "must be greater than zero");
-        }
-        let targets = [
-            !text(spec, "nodeName").is_empty(),
-            field(spec, "nodeSelector").is_object(),
-            flag(spec, "allNodes"),
-            flag(spec, "perDeviceNodeSelection"),
-        ];
-        match targets.iter().filter(|t| **t).count() {
-            1 => {}
-            0 => errors.required(
-                path.clone(),
-                "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required",
-            ),
-            _ => errors.invalid(
-                path.clone(),
-                Value::Null,
-                "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set",
-            ),
-        }
-        let devices = list(spec, "devices");
-        if devices.len() > DEVICES_MAX {
-            errors.too_many(path.child("devices"), devices.len(), DEVICES_MAX);
-        }
-        let mut names = Vec::new();
-        for (i, d) in devices.iter().enumerate() {
-            let (at, name) = (path.child("devices").index(i).child("name"), text(d, "name"));
-            values::dns_label(name, &at, errors);
-            if names.contains(&name) {
-                errors.duplicate(at, name);
-            }
-            names.push(name);
-        }
+        slice::spec(field(obj, "spec"), &Value::Null, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
-        for keys in [["driver"].as_slice(), &["pool", "name"], &["nodeName"]] {
-            let of = |v| at(field(v, "spec"), keys);
-            values::immutable(of(new), of(old), Path::new("spec").child(&keys.join(".")), errors);
+        slice::spec(field(new, "spec"), field(old, "spec"), errors);
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let driver = text_at(new, &["spec", "driver"]);
+        if driver.chars().any(char::is_uppercase) {
+            return vec![format!(
+                "spec.driver: driver names should be lowercase; {driver:?} contains uppercase characters"
+            )];
         }
+        Vec::new()
     }
 
     fn has_generation(&self) -> bool {
@@ -300,13 +167,9 @@ impl Strategy for ResourceSlice {
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let spec = field(obj, "spec");
-        let node = match text(spec, "nodeName") {
-            "" => "<unset>",
-            n => n,
-        };
         vec![
             columns::name(obj),
-            json!(node),
+            json!(text(spec, "nodeName")),
             json!(text(spec, "driver")),
             json!(text_at(spec, &["pool", "name"])),
             columns::age_cell(obj, now),
@@ -336,10 +199,11 @@ mod tests {
             "constraints":[{"requests":["tpu"]}]}}}"#,
             expect![[r#"
                 spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required
-                spec.devices.requests[1].name: Duplicate value: "gpu"
                 spec.devices.requests[1].exactly.deviceClassName: Required value
                 spec.devices.requests[1].exactly.count: Invalid value: 2: must not be specified when allocationMode is 'All'
+                spec.devices.requests[1]: Duplicate value: "gpu"
                 spec.devices.constraints[0].requests[0]: Invalid value: "tpu": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'
+                spec.devices.constraints[0]: Required value: exactly one of "matchAttribute" or "distinctAttribute" is required, but multiple fields are set
             "#]],
         );
         check_create(
@@ -347,10 +211,155 @@ mod tests {
             "spec":{"driver":"d.example.com","nodeName":"n","allNodes":true,"pool":{"name":"p"},"devices":[{"name":"a"},{"name":"a"}]}}"#,
             expect![[r#"
                 spec.pool.resourceSliceCount: Invalid value: 0: must be greater than zero
-                spec: Invalid value: null: exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set
-                spec.devices[1].name: Duplicate value: "a"
+                spec: Invalid value: "{`nodeName`, `allNodes`}": exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set
+                spec.devices[1]: Duplicate value: "a"
             "#]],
         );
+    }
+
+    #[test]
+    fn what_claims_and_classes_may_say() {
+        check_create(
+            r#"{"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaim","metadata":{"name":"c"},"spec":{"devices":{
+            "requests":[{"name":"a","firstAvailable":[
+                {"name":"x","deviceClassName":"c","tolerations":[{"key":"k","operator":"Exists","value":"v"},{"operator":"Like","effect":"No"},{}]},
+                {"name":"x","deviceClassName":"A_"}]}],
+            "constraints":[{"requests":["a/x","a/x","a/y","a/b/c"],"matchAttribute":"nodomain"},{"distinctAttribute":"d.example.com/a-b"},{}],
+            "config":[{},{"opaque":{"driver":"d.example.com","parameters":[]}},{"opaque":{"driver":""}}]}}}"#,
+            expect![[r#"
+                spec.devices.requests[0].firstAvailable[0].tolerations[0].value: Invalid value: "v": must be empty for operator `Exists`
+                spec.devices.requests[0].firstAvailable[0].tolerations[1].operator: Unsupported value: "Like": supported values: "Equal", "Exists"
+                spec.devices.requests[0].firstAvailable[0].tolerations[1].effect: Unsupported value: "No": supported values: "NoExecute", "NoSchedule", "None"
+                spec.devices.requests[0].firstAvailable[0].tolerations[2].operator: Required value
+                spec.devices.requests[0].firstAvailable[1].deviceClassName: Invalid value: "A_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.devices.requests[0].firstAvailable[1]: Duplicate value: "x"
+                spec.devices.constraints[0].requests[2]: Invalid value: "a/y": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'
+                spec.devices.constraints[0].requests[3]: Invalid value: "a/b/c": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'
+                spec.devices.constraints[0].requests[1]: Duplicate value: "a/x"
+                spec.devices.constraints[0].matchAttribute: Invalid value: "nodomain": a fully qualified name must be a domain and a name separated by a slash
+                spec.devices.constraints[1].distinctAttribute: Invalid value: "a-b": a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')
+                spec.devices.constraints[2]: Required value: exactly one of "matchAttribute" or "distinctAttribute" is required, but multiple fields are set
+                spec.devices.config[0].opaque: Required value
+                spec.devices.config[1].opaque.parameters: Invalid value: "<value omitted>": must be a valid JSON object
+                spec.devices.config[2].opaque.driver: Required value
+                spec.devices.config[2].opaque.driver: Invalid value: "": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.devices.config[2].opaque.parameters: Required value
+            "#]],
+        );
+        check_create(
+            r#"{"apiVersion":"resource.k8s.io/v1","kind":"DeviceClass","metadata":{"name":"c"},"spec":{"extendedResourceName":"cpu",
+            "selectors":[{},{"cel":{"expression":"device.driver == 'a' && device.attributes['a'].b > 1 && device.capacity['a'].c.compareTo(quantity('1Gi')) > 0"}},
+            {"cel":{"expression":"device.name == 'a'"}},{"cel":{"expression":"device.driver"}}]}}"#,
+            expect![[r#"
+                spec.selectors[0].cel: Required value
+                spec.selectors[2].cel.expression: Invalid value: "device.name == 'a'": compilation failed: ERROR: <input>:1:7: undefined field 'name'
+                 | device.name == 'a'
+                 | ......^
+                spec.selectors[3].cel.expression: Invalid value: "device.driver": must evaluate to bool or the unknown type, not string
+                spec.extendedResourceName: Invalid value: "cpu": must be a valid extended resource name
+            "#]],
+        );
+        check_create(
+            r#"{"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaimTemplate","metadata":{"name":"c"},"spec":{"metadata":{"labels":{"a b":"c"}},"spec":{"devices":{"requests":[{"name":""}]}}}}"#,
+            expect![[r#"
+                spec.metadata.labels: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+                spec.spec.devices.requests[0].name: Invalid value: "": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+                spec.spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_drivers_may_tell_of_devices() {
+        check_create(
+            r#"{"apiVersion":"resource.k8s.io/v1","kind":"ResourceSlice","metadata":{"name":"s"},"spec":{"driver":"d.example.com",
+            "nodeName":"","allNodes":false,"perDeviceNodeSelection":true,"pool":{"name":"a//b","resourceSliceCount":1,"generation":-1},
+            "sharedCounters":[{"name":"c"}],"devices":[
+            {"name":"a","attributes":{"x-y":{"int":1},"/z":{"bool":true,"int":1},"v":{"version":"1.0"},"w":{}},"capacity":{"m":{"value":"1","requestPolicy":{"default":"1"}}},
+             "taints":[{"key":"","effect":"Maybe"}],"bindingConditions":["b","b"],"consumesCounters":[{"counterSet":"c","counters":{"n":{"value":"1"}}},{}]},
+            {"name":"b","nodeName":"n","allNodes":true,"bindingFailureConditions":["f"]},
+            {"name":"c","nodeName":"n","allowMultipleAllocations":true,"capacity":{
+              "m":{"value":"10","requestPolicy":{"default":"7","validRange":{"min":"2","max":"12","step":"2"}}},
+              "n":{"value":"10","requestPolicy":{"default":"5","validValues":["4","2","20"]}},
+              "o":{"value":"10","requestPolicy":{"validRange":{"min":"1"}}}}}]}}"#,
+            expect![[r#"
+                spec.pool.name: Invalid value: "": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.pool.generation: Invalid value: -1: must be greater than or equal to zero
+                spec.nodeName: Invalid value: "": must be either unset or set to a non-empty string
+                spec.allNodes: Invalid value: false: must be either unset or set to true
+                spec: Invalid value: "": only one of `sharedCounters` or `devices` is allowed
+                spec.devices[0].attributes[/z]: Invalid value: "": the domain must not be empty
+                spec.devices[0].attributes[/z]: Invalid value: {"bool":true,"int":1}: exactly one value must be specified
+                spec.devices[0].attributes[v].version: Invalid value: "1.0": must be a string compatible with semver.org spec 2.0.0
+                spec.devices[0].attributes[w]: Invalid value: "": exactly one value must be specified
+                spec.devices[0].attributes[x-y]: Invalid value: "x-y": a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')
+                spec.devices[0].capacity[m].requestPolicy: Forbidden: allowMultipleAllocations must be true
+                spec.devices[0].taints[0].key: Invalid value: "": name part must be non-empty
+                spec.devices[0].taints[0].key: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+                spec.devices[0].taints[0].effect: Unsupported value: "Maybe": supported values: "NoExecute", "NoSchedule", "None"
+                spec.devices[0].consumesCounters[1].counterSet: Required value
+                spec.devices[0].consumesCounters[1].counters: Required value
+                spec.devices[0]: Required value: exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec
+                spec.devices[0].bindingConditions[1]: Duplicate value: "b"
+                spec.devices[0].bindingFailureConditions: Invalid value: null: bindingFailureConditions are required to use bindingConditions
+                spec.devices[1]: Invalid value: "{`nodeName`, `allNodes`}": exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec
+                spec.devices[1].bindingConditions: Invalid value: null: bindingConditions are required to use bindingFailureConditions
+                spec.devices[2].capacity[m].requestPolicy.validRange.max: Invalid value: "12": max is larger than capacity value: 10
+                spec.devices[2].capacity[m].requestPolicy.validRange.step: Invalid value: "7": value is not a multiple of a given step (2) from (2)
+                spec.devices[2].capacity[n].requestPolicy.validValues[1]: Invalid value: "2": values must be sorted in ascending order
+                spec.devices[2].capacity[n].requestPolicy.validValues[2]: Invalid value: "20": option is larger than capacity value: 10
+                spec.devices[2].capacity[n].requestPolicy.validValues: Invalid value: "5": default value is not valid according to the requestPolicy
+                spec.devices[2].capacity[o].requestPolicy.default: Required value: required when validRange is defined
+                spec.sharedCounters[0].counters: Required value
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_status_may_say_of_a_claim() {
+        let claim = |status: Value| {
+            json!({"metadata": {"name": "c"}, "status": status,
+                "spec": {"devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": "c"}}]}}})
+        };
+        let told = |old: &Value, new: &Value| {
+            let mut errors = Errors::default();
+            ResourceClaim.validate_status_update(new, old, &mut errors);
+            errors.0.iter().map(|e| format!("{e}\n")).collect::<String>()
+        };
+        let result = json!({"request": "gpu", "driver": "d.example.com", "pool": "p", "device": "a"});
+        let free = claim(json!({}));
+        let taken = claim(json!({"allocation": {"devices": {"results": [result]}}, "devices": [
+            {"driver": "d.example.com", "pool": "p", "device": "a", "networkData": {"ips": ["10.0.0.1/8", "10.0.0.01/8", "x"]}}]}));
+        expect![[r#"
+            status.devices[0].networkData.ips[1]: Invalid value: "10.0.0.01/8": must be in canonical form ("10.0.0.1/8")
+            status.devices[0].networkData.ips[2]: Invalid value: "x": must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)
+        "#]].assert_eq(&told(&free, &taken));
+        let reserved = claim(json!({"reservedFor": [{"resource": "pods", "name": "p", "uid": "u"}, {"uid": "u"}]}));
+        expect![[r#"
+            status.reservedFor[1].resource: Required value
+            status.reservedFor[1].name: Required value
+            status.reservedFor[1]: Duplicate value: "u"
+            status.reservedFor: Forbidden: may not be specified when `allocated` is not set
+        "#]]
+        .assert_eq(&told(&free, &reserved));
+        let bad = claim(json!({"allocation": {"devices": {"config": [{"source": "X"}], "results": [
+            {"request": "tpu", "driver": "d", "pool": "", "device": "B", "shareID": "1"}]}}}));
+        expect![[r#"
+            status.allocation.devices.results[0].request: Invalid value: "tpu": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'
+            status.allocation.devices.results[0].pool: Required value
+            status.allocation.devices.results[0].device: Invalid value: "B": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            status.allocation.devices.results[0].shareID: Invalid value: "1": error validating uid: invalid UUID length: 1
+            status.allocation.devices.config[0].source: Unsupported value: "X": supported values: "FromClaim", "FromClass"
+            status.allocation.devices.config[0].opaque: Required value
+        "#]].assert_eq(&told(&free, &bad));
+        expect![[r#"
+            status.allocation: Invalid value: {"devices":{"config":[{"source":"X"}],"results":[{"device":"B","driver":"d","pool":"","request":"tpu","shareID":"1"}]}}: field is immutable
+        "#]].assert_eq(&told(&taken, &bad));
+        // A device that is taken away takes its status along.
+        let mut after = taken.clone();
+        after["status"]["allocation"] = Value::Null;
+        ResourceClaim.prepare_status_update(&mut after, &taken);
+        assert_eq!(after["status"]["devices"], Value::Null);
     }
 
     #[test]

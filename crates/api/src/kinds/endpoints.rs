@@ -23,40 +23,22 @@ impl Strategy for Endpoints {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        for (i, s) in list(obj, "subsets").iter().enumerate() {
-            let p = Path::new("subsets").index(i);
-            if list(s, "addresses").is_empty() && list(s, "notReadyAddresses").is_empty() {
-                errors.required(p.clone(), "must specify `addresses` or `notReadyAddresses`");
-            }
-            for key in ["addresses", "notReadyAddresses"] {
-                for (j, a) in list(s, key).iter().enumerate() {
-                    address(a, &p.child(key).index(j), errors);
-                }
-            }
-            let ports = list(s, "ports");
-            for (j, port) in ports.iter().enumerate() {
-                let p = p.child("ports").index(j);
-                match text(port, "name") {
-                    "" if ports.len() > 1 => errors.required(p.child("name"), ""),
-                    "" => {}
-                    name => values::dns_label(name, &p.child("name"), errors),
-                }
-                values::port_number(int(port, "port").unwrap_or(0), p.child("port"), errors);
-                let protocols = ["SCTP", "TCP", "UDP"];
-                values::required_one_of(text(port, "protocol"), &protocols, p.child("protocol"), errors);
-                if has(port, "appProtocol") {
-                    values::qualified_name(text(port, "appProtocol"), &p.child("appProtocol"), errors);
-                }
-            }
-        }
+        subsets(obj, errors);
     }
 
-    fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
+    // What was accepted once may stay, as long as none of it changes.
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        if !same(field(new, "subsets"), field(old, "subsets")) {
+            subsets(new, errors);
+        }
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
         let mut out = Vec::new();
+        // Those that a controller made from a Service are no person's to mend.
+        if text_at(new, &["metadata", "labels", "endpoints.kubernetes.io/managed-by"]) == "endpoint-controller" {
+            return out;
+        }
         for (i, s) in list(new, "subsets").iter().enumerate() {
             for key in ["addresses", "notReadyAddresses"] {
                 for (j, a) in list(s, key).iter().enumerate() {
@@ -90,7 +72,8 @@ impl Strategy for Endpoints {
                 }
             }
         }
-        vec![columns::name(obj), json!(columns::at_most(&all, 3, "<none>")), columns::age_cell(obj, now)]
+        let none = if list(obj, "subsets").is_empty() { "<none>" } else { "" };
+        vec![columns::name(obj), json!(columns::at_most(&all, 3, none)), columns::age_cell(obj, now)]
     }
 
     fn allow_create_on_update(&self) -> bool {
@@ -98,14 +81,47 @@ impl Strategy for Endpoints {
     }
 }
 
+fn subsets(obj: &Value, errors: &mut Errors) {
+    for (i, s) in list(obj, "subsets").iter().enumerate() {
+        let p = Path::new("subsets").index(i);
+        if list(s, "addresses").is_empty() && list(s, "notReadyAddresses").is_empty() {
+            errors.required(p.clone(), "must specify `addresses` or `notReadyAddresses`");
+        }
+        for key in ["addresses", "notReadyAddresses"] {
+            for (j, a) in list(s, key).iter().enumerate() {
+                address(a, &p.child(key).index(j), errors);
+            }
+        }
+        let ports = list(s, "ports");
+        for (j, port) in ports.iter().enumerate() {
+            let p = p.child("ports").index(j);
+            match text(port, "name") {
+                "" if ports.len() > 1 => errors.required(p.child("name"), ""),
+                "" => {}
+                name => values::dns_label(name, &p.child("name"), errors),
+            }
+            values::port_number(int(port, "port").unwrap_or(0), p.child("port"), errors);
+            let protocols = ["SCTP", "TCP", "UDP"];
+            values::required_one_of(text(port, "protocol"), &protocols, p.child("protocol"), errors);
+            if has(port, "appProtocol") {
+                values::qualified_name(text(port, "appProtocol"), &p.child("appProtocol"), errors);
+            }
+        }
+    }
+}
+
 fn address(a: &Value, path: &Path, errors: &mut Errors) {
     values::ip(text(a, "ip"), &path.child("ip"), errors);
-    values::non_special_ip(text(a, "ip"), &path.child("ip"), errors);
     let host = text(a, "hostname");
     if !host.is_empty() {
         values::dns_label(host, &path.child("hostname"), errors);
     }
     if has(a, "nodeName") {
         values::dns_subdomain(text(a, "nodeName"), &path.child("nodeName"), errors);
+    }
+    if values::is_ip(text(a, "ip")) {
+        values::non_special_ip(text(a, "ip"), &path.child("ip"), errors);
+    } else {
+        errors.invalid(path.child("ip"), text(a, "ip"), "must be a valid IP address");
     }
 }

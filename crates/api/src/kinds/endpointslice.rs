@@ -3,7 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::values;
+use crate::validation::{labels, values};
 use meta::field::{Errors, Path};
 use meta::names;
 use serde_json::{Value, json};
@@ -13,6 +13,8 @@ pub struct EndpointSlice;
 const ENDPOINTS_MAX: usize = 1000;
 const ADDRESSES_MAX: usize = 100;
 const PORTS_MAX: usize = 20_000;
+const TOPOLOGY_LABELS_MAX: usize = 16;
+const HINTS_MAX: usize = 8;
 
 impl Strategy for EndpointSlice {
     fn defaults(&self, obj: &mut Value) {
@@ -23,50 +25,29 @@ impl Strategy for EndpointSlice {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let kind = text(obj, "addressType");
-        values::required_one_of(kind, &["FQDN", "IPv4", "IPv6"], Path::new("addressType"), errors);
-        let endpoints = list(obj, "endpoints");
-        if endpoints.len() > ENDPOINTS_MAX {
-            errors.too_many(Path::new("endpoints"), endpoints.len(), ENDPOINTS_MAX);
-            return;
-        }
-        for (i, e) in endpoints.iter().enumerate() {
-            endpoint(e, kind, &Path::new("endpoints").index(i), errors);
-        }
-        let ports = list(obj, "ports");
-        if ports.len() > PORTS_MAX {
-            errors.too_many(Path::new("ports"), ports.len(), PORTS_MAX);
-            return;
-        }
-        for (i, port) in ports.iter().enumerate() {
-            let p = Path::new("ports").index(i);
-            let name = text(port, "name");
-            if !name.is_empty() {
-                values::dns_label(name, &p.child("name"), errors);
-            }
-            if ports.iter().take(i).any(|o| text(o, "name") == name) {
-                errors.duplicate(p.child("name"), name);
-            }
-            if let Some(n) = int(port, "port") {
-                values::port_number(n, p.child("port"), errors);
-            }
-            let protocols = ["SCTP", "TCP", "UDP"];
-            values::required_one_of(text(port, "protocol"), &protocols, p.child("protocol"), errors);
-            if has(port, "appProtocol") {
-                values::qualified_name(text(port, "appProtocol"), &p.child("appProtocol"), errors);
-            }
-        }
+        frame(obj, errors);
+        endpoints(obj, errors);
     }
 
+    // What was accepted once may stay, as long as none of it changes.
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
+        frame(new, errors);
+        if !same(field(new, "endpoints"), field(old, "endpoints")) {
+            endpoints(new, errors);
+        }
         values::immutable(field(new, "addressType"), field(old, "addressType"), Path::new("addressType"), errors);
     }
 
-    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
         let mut out = Vec::new();
-        if text(new, "addressType") == "FQDN" {
-            return vec!["addressType: FQDN endpoints are deprecated".to_string()];
+        if old.is_none() && text(new, "addressType") == "FQDN" {
+            out.push("spec.addressType: FQDN endpoints are deprecated".to_string());
+        }
+        // Slices that a controller made from something else are no person's to mend.
+        let manager = text_at(new, &["metadata", "labels", "endpointslice.kubernetes.io/managed-by"]);
+        let own = ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"].contains(&manager);
+        if own || text(new, "addressType") == "FQDN" {
+            return out;
         }
         for (i, e) in list(new, "endpoints").iter().enumerate() {
             for (j, a) in texts(e, "addresses").iter().enumerate() {
@@ -91,10 +72,9 @@ impl Strategy for EndpointSlice {
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let ports: Vec<String> = list(obj, "ports")
             .iter()
-            .map(|p| match (int(p, "port"), text(p, "name")) {
+            .map(|p| match (int(p, "port"), field(p, "name").as_str()) {
                 (Some(n), _) => n.to_string(),
-                (None, "") => "*".to_string(),
-                (None, name) => name.to_string(),
+                (None, name) => name.unwrap_or("*").to_string(),
             })
             .collect();
         let addresses: Vec<String> =
@@ -119,6 +99,47 @@ impl Strategy for EndpointSlice {
     }
 }
 
+/// All but the endpoints: the kind of addresses and the ports.
+fn frame(obj: &Value, errors: &mut Errors) {
+    let kind = text(obj, "addressType");
+    values::required_one_of(kind, &["FQDN", "IPv4", "IPv6"], Path::new("addressType"), errors);
+    let ports = list(obj, "ports");
+    if ports.len() > PORTS_MAX {
+        errors.too_many(Path::new("ports"), ports.len(), PORTS_MAX);
+        return;
+    }
+    for (i, port) in ports.iter().enumerate() {
+        let p = Path::new("ports").index(i);
+        let name = text(port, "name");
+        if !name.is_empty() {
+            values::dns_label(name, &p.child("name"), errors);
+        }
+        if ports.iter().take(i).any(|o| text(o, "name") == name) {
+            errors.duplicate(p.child("name"), name);
+        }
+        let protocols = ["SCTP", "TCP", "UDP"];
+        if has(port, "protocol") {
+            values::one_of(text(port, "protocol"), &protocols, p.child("protocol"), errors);
+        } else {
+            errors.required(p.child("protocol"), "");
+        }
+        if has(port, "appProtocol") {
+            values::qualified_name(text(port, "appProtocol"), &p.child("appProtocol"), errors);
+        }
+    }
+}
+
+fn endpoints(obj: &Value, errors: &mut Errors) {
+    let endpoints = list(obj, "endpoints");
+    if endpoints.len() > ENDPOINTS_MAX {
+        errors.too_many(Path::new("endpoints"), endpoints.len(), ENDPOINTS_MAX);
+        return;
+    }
+    for (i, e) in endpoints.iter().enumerate() {
+        endpoint(e, text(obj, "addressType"), &Path::new("endpoints").index(i), errors);
+    }
+}
+
 fn endpoint(e: &Value, kind: &str, path: &Path, errors: &mut Errors) {
     let addresses = texts(e, "addresses");
     let p = path.child("addresses");
@@ -128,36 +149,54 @@ fn endpoint(e: &Value, kind: &str, path: &Path, errors: &mut Errors) {
         errors.too_many(p.clone(), addresses.len(), ADDRESSES_MAX);
     }
     for (i, a) in addresses.iter().enumerate() {
-        let p = p.index(i);
+        let one = p.index(i);
+        if kind == "FQDN" {
+            values::each(errors, &one, a, names::fully_qualified_name(a));
+            continue;
+        }
+        let faults = errors.0.len();
         match kind {
-            "IPv4" => values::each(errors, &p, a, names::ipv4(a)),
-            "IPv6" => values::each(errors, &p, a, names::ipv6(a)),
-            "FQDN" => values::each(errors, &p, a, names::fully_qualified_name(a)),
+            "IPv4" => values::ip(a, &one, errors),
+            "IPv6" => values::canonical_ip(a, &one, errors),
+            _ => continue,
+        }
+        if errors.0.len() > faults {
+            continue;
+        }
+        // Upstream names the list here, not the address.
+        match (kind, a.contains(':')) {
+            ("IPv4", true) => errors.invalid(p.clone(), *a, "must be an IPv4 address"),
+            ("IPv6", false) => errors.invalid(p.clone(), *a, "must be an IPv6 address"),
             _ => {}
         }
-        if kind != "FQDN" {
-            values::non_special_ip(a, &p, errors);
-        }
-    }
-    if has(e, "hostname") {
-        values::dns_label(text(e, "hostname"), &path.child("hostname"), errors);
+        values::non_special_ip(a, &one, errors);
     }
     if has(e, "nodeName") {
         values::dns_subdomain(text(e, "nodeName"), &path.child("nodeName"), errors);
     }
-    if let Some(t) = field(e, "deprecatedTopology").as_object() {
-        for key in t.keys() {
-            values::qualified_name(key, &path.child("deprecatedTopology"), errors);
-        }
+    let topology = path.child("deprecatedTopology");
+    let count = entries(e, "deprecatedTopology").count();
+    if count > TOPOLOGY_LABELS_MAX {
+        errors.too_many(topology.clone(), count, TOPOLOGY_LABELS_MAX);
     }
-    for (key, max) in [("forZones", 8), ("forNodes", 8)] {
-        let hints = list(field(e, "hints"), key);
-        let p = path.child("hints").child(key);
-        if hints.len() > max {
-            errors.too_many(p.clone(), hints.len(), max);
+    labels::labels(field(e, "deprecatedTopology"), &topology, errors);
+    if has(e, "hostname") {
+        values::dns_label(text(e, "hostname"), &path.child("hostname"), errors);
+    }
+    let rules: [(&str, fn(&str) -> Vec<String>); 2] =
+        [("forZones", names::label_value), ("forNodes", names::dns1123_subdomain)];
+    for (key, rule) in rules {
+        let (hints, p) = (list(field(e, "hints"), key), path.child("hints").child(key));
+        if hints.len() > HINTS_MAX {
+            errors.too_many(p, hints.len(), HINTS_MAX);
+            return;
         }
         for (i, h) in hints.iter().enumerate() {
-            values::qualified_name(text(h, "name"), &p.index(i).child("name"), errors);
+            let (name, p) = (text(h, "name"), p.index(i).child("name"));
+            if hints.iter().take(i).any(|o| text(o, "name") == name) {
+                errors.duplicate(p.clone(), name);
+            }
+            values::each(errors, &p, name, rule(name));
         }
     }
 }

@@ -69,15 +69,11 @@ macro_rules! shared {
 
 impl Strategy for Event {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        namespace(obj, "involvedObject", errors);
-        // Events of the new kind, sent in the old shape, follow part of the new rules.
-        if has(obj, "eventTime") {
-            reporting(obj, "reportingComponent", errors);
-        }
+        any_event(obj, "reportingComponent", errors);
     }
 
     fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
+        any_event(new, "reportingComponent", errors);
     }
 
     shared!();
@@ -85,87 +81,111 @@ impl Strategy for Event {
 
 impl Strategy for EventsEvent {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        namespace(obj, "regarding", errors);
+        any_event(obj, "reportingController", errors);
+        series(obj, errors);
         if !has(obj, "eventTime") {
             errors.required(Path::new("eventTime"), "");
         }
-        reporting(obj, "reportingController", errors);
-        if text(obj, "note").len() > 1024 {
-            errors.invalid(Path::new("note"), "", "can have at most 1024 characters");
+        let kind = text(obj, "type");
+        if !["Normal", "Warning"].contains(&kind) {
+            errors.invalid(Path::new("type"), "", format!("has invalid value: {kind}"));
         }
-        for key in ["deprecatedFirstTimestamp", "deprecatedLastTimestamp"] {
-            if has(obj, key) {
-                let p = Path::new(match key {
-                    "deprecatedFirstTimestamp" => "firstTimestamp",
-                    _ => "lastTimestamp",
-                });
-                errors.invalid(p, field(obj, key).clone(), "needs to be unset");
+        // Fields of the old kind, by their old names.
+        for (key, shown) in [
+            ("deprecatedFirstTimestamp", "firstTimestamp"),
+            ("deprecatedLastTimestamp", "lastTimestamp"),
+            ("deprecatedCount", "count"),
+            ("deprecatedSource", "source"),
+        ] {
+            if !is_zero(field(obj, key)) {
+                errors.invalid(Path::new(shown), "", "needs to be unset");
             }
-        }
-        if int(obj, "deprecatedCount").is_some_and(|n| n != 0) {
-            errors.invalid(Path::new("count"), field(obj, "deprecatedCount").clone(), "needs to be unset");
         }
     }
 
+    // Only the series may grow.
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        // Only the series may grow.
-        for key in [
-            "eventTime",
-            "reportingController",
-            "reportingInstance",
-            "action",
-            "reason",
-            "regarding",
-            "related",
-            "note",
-            "type",
+        any_event(new, "reportingController", errors);
+        if !same(field(new, "series"), field(old, "series")) {
+            series(new, errors);
+        }
+        for (key, shown) in [
+            ("regarding", "involvedObject"),
+            ("reason", "reason"),
+            ("note", "message"),
+            ("deprecatedSource", "source"),
+            ("deprecatedFirstTimestamp", "firstTimestamp"),
+            ("deprecatedLastTimestamp", "lastTimestamp"),
+            ("deprecatedCount", "count"),
+            ("type", "type"),
+            ("eventTime", "eventTime"),
+            ("action", "action"),
+            ("related", "related"),
+            ("reportingController", "reportingController"),
+            ("reportingInstance", "reportingInstance"),
         ] {
-            let p = match key {
-                "regarding" => "involvedObject",
-                "note" => "message",
-                k => k,
-            };
-            values::immutable(field(new, key), field(old, key), Path::new(p), errors);
+            values::immutable(field(new, key), field(old, key), Path::new(shown), errors);
         }
     }
 
     shared!();
 }
 
-fn namespace(obj: &Value, key: &str, errors: &mut Errors) {
+/// What both kinds of events share (`legacyValidateEvent`). Those of today have an `eventTime`, and must say more.
+fn any_event(obj: &Value, controller_key: &str, errors: &mut Errors) {
     let own = text_at(obj, &["metadata", "namespace"]);
-    let of = text(field(obj, key), "namespace");
-    if of.is_empty() {
-        // Things outside of namespaces have their events in `default`.
-        if own != "default" && own != "kube-system" && !own.is_empty() {
-            errors.invalid(Path::new("involvedObject.namespace"), of, "does not match event.namespace");
-        }
-    } else if of != own {
+    let of = text(object(obj), "namespace");
+    let modern = has(obj, "eventTime");
+    // Things outside of namespaces have their events in `default`.
+    let fits = match (modern, of.is_empty()) {
+        (false, true) => own.is_empty() || own == "default",
+        (false, false) => own == of,
+        (true, true) => own == "default" || own == "kube-system",
+        (true, false) => true,
+    };
+    if !fits {
         errors.invalid(Path::new("involvedObject.namespace"), of, "does not match event.namespace");
+    }
+    if modern {
+        reporting(obj, controller_key, errors);
+    }
+    values::each(errors, &Path::new("namespace"), own, meta::names::dns1123_subdomain(own));
+}
+
+fn series(obj: &Value, errors: &mut Errors) {
+    let series = field(obj, "series");
+    if series.is_null() {
+        return;
+    }
+    if int(series, "count").unwrap_or(0) < 2 {
+        errors.invalid(Path::new("series.count"), "", "should be at least 2");
+    }
+    if !has(series, "lastObservedTime") {
+        errors.required(Path::new("series.lastObservedTime"), "");
     }
 }
 
 fn reporting(obj: &Value, controller_key: &str, errors: &mut Errors) {
-    let controller = text(obj, controller_key);
-    let p = Path::new("reportingController");
-    if controller.is_empty() {
-        errors.required(p, "");
-    } else {
-        values::qualified_name(controller, &p, errors);
+    const WORD_BYTES_MAX: usize = 128;
+    const NOTE_BYTES_MAX: usize = 1024;
+    let (by, p) = (text(obj, controller_key), Path::new(controller_key));
+    if by.is_empty() {
+        errors.required(p.clone(), "");
     }
-    for (key, required) in [("reportingInstance", true), ("action", true), ("reason", true)] {
-        let v = text(obj, key);
-        if v.is_empty() && required {
-            errors.required(Path::new(key), "");
-        } else if v.len() > 128 {
-            errors.invalid(Path::new(key), "", "can have at most 128 characters");
+    values::qualified_name(by, &p, errors);
+    let short = |key: &str, value: &str, max: usize, errors: &mut Errors| {
+        if value.len() > max {
+            errors.invalid(Path::new(key), "", format!("can have at most {max} characters"));
         }
+    };
+    for key in ["reportingInstance", "action", "reason"] {
+        if text(obj, key).is_empty() {
+            errors.required(Path::new(key), "");
+        }
+        short(key, text(obj, key), WORD_BYTES_MAX, errors);
     }
-    match text(obj, "type") {
-        "" => errors.required(Path::new("type"), ""),
-        "Normal" | "Warning" => {}
-        other => errors.invalid(Path::new("type"), "", format!("has invalid value: {other}")),
-    }
+    let note = either(obj, "message", "note").as_str().unwrap_or("");
+    short("message", note, NOTE_BYTES_MAX, errors);
 }
 
 fn source(obj: &Value) -> &Value {

@@ -3,7 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::podspec::parse_quantity;
+use crate::validation::podspec::{self, parse_quantity};
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -38,87 +38,18 @@ impl Strategy for HorizontalPodAutoscaler {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        let (min, max) = (int(spec, "minReplicas").unwrap_or(1), int(spec, "maxReplicas").unwrap_or(0));
-        if min < 1 {
-            errors.invalid(path.child("minReplicas"), min, "must be greater than or equal to 1");
-        }
-        if max < 1 {
-            errors.invalid(path.child("maxReplicas"), max, "must be greater than 0");
-        }
-        if has(spec, "minReplicas") && max < min {
-            errors.invalid(path.child("maxReplicas"), max, "must be greater than or equal to `minReplicas`");
-        }
-        let target = field(spec, "scaleTargetRef");
-        let p = path.child("scaleTargetRef");
-        for key in ["kind", "name"] {
-            match text(target, key) {
-                "" => errors.required(p.child(key), ""),
-                v => values::path_segment(v, &p.child(key), errors),
-            }
-        }
-        let kinds = ["ContainerResource", "External", "Object", "Pods", "Resource"];
-        for (i, m) in list(spec, "metrics").iter().enumerate() {
-            let p = path.child("metrics").index(i);
-            let kind = text(m, "type");
-            if kind.is_empty() {
-                errors.required(p.child("type"), "must specify a metric source type");
-                continue;
-            }
-            values::one_of(kind, &kinds, p.child("type"), errors);
-            if let Some(first) = kind.get(..1)
-                && kinds.contains(&kind)
-            {
-                let key = format!("{}{}", first.to_lowercase(), &kind[1..]);
-                if has(m, &key) {
-                    metric(kind, field(m, &key), &p.child(&key), errors);
-                } else {
-                    let text = "must populate information for the given metric source";
-                    errors.required(p.child(&key), text);
-                }
-                for other in ["containerResource", "external", "object", "pods", "resource"] {
-                    if other != key && has(m, other) {
-                        let text = "must populate the given metric source only";
-                        errors.forbidden(p.child(other), text);
-                    }
-                }
-            }
-        }
-        for key in ["scaleUp", "scaleDown"] {
-            let rules = at(spec, &["behavior", key]);
-            if rules.is_null() {
-                continue;
-            }
-            let p = path.child("behavior").child(key);
-            if let Some(n) = int(rules, "stabilizationWindowSeconds") {
-                let p = p.child("stabilizationWindowSeconds");
-                if n < 0 {
-                    errors.invalid(p, n, "must be greater than or equal to zero");
-                } else if n > 3600 {
-                    errors.invalid(p, n, "must be less than or equal to 3600");
-                }
-            }
-            values::one_of(text(rules, "selectPolicy"), &["Disabled", "Max", "Min"], p.child("selectPolicy"), errors);
-            if list(rules, "policies").is_empty() {
-                errors.required(p.child("policies"), "must specify at least one Policy");
-            }
-            for (i, policy) in list(rules, "policies").iter().enumerate() {
-                let p = p.child("policies").index(i);
-                values::one_of(text(policy, "type"), &["Percent", "Pods"], p.child("type"), errors);
-                for (key, max) in [("value", i64::MAX), ("periodSeconds", 1800)] {
-                    let n = int(policy, key).unwrap_or(0);
-                    if n <= 0 {
-                        errors.invalid(p.child(key), n, "must be greater than zero");
-                    } else if n > max {
-                        errors.invalid(p.child(key), n, format!("must be less than or equal to {max}"));
-                    }
-                }
-            }
-        }
+        validate(field(obj, "spec"), &Value::Null, errors);
     }
 
-    fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        validate(field(new, "spec"), field(old, "spec"), errors);
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
+        let p = Path::new("status");
+        for key in ["currentReplicas", "desiredReplicas"] {
+            values::non_negative(at(new, &["status", key]), p.child(key), errors);
+        }
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -153,7 +84,134 @@ impl Strategy for HorizontalPodAutoscaler {
 }
 
 /// One metric source and what it is to be held at.
-fn metric(kind: &str, source: &Value, path: &Path, errors: &mut Errors) {
+const SOURCES: [(&str, &str); 5] = [
+    ("Object", "object"),
+    ("External", "external"),
+    ("Pods", "pods"),
+    ("Resource", "resource"),
+    ("ContainerResource", "containerResource"),
+];
+
+/// `old`: the older version's spec, or null: what was allowed once of references may stay.
+fn validate(spec: &Value, old: &Value, errors: &mut Errors) {
+    let path = Path::new("spec");
+    let (min, max) = (int(spec, "minReplicas"), int(spec, "maxReplicas").unwrap_or(0));
+    let lowest = if int(old, "minReplicas") == Some(0) { 0 } else { 1 };
+    if let Some(n) = min.filter(|n| *n < lowest) {
+        let text = format!("must be greater than or equal to {lowest}");
+        errors.invalid(path.child("minReplicas"), n, text);
+    }
+    if max < 1 {
+        errors.invalid(path.child("maxReplicas"), max, "must be greater than 0");
+    }
+    if min.is_some_and(|min| max < min) {
+        errors.invalid(path.child("maxReplicas"), max, "must be greater than or equal to `minReplicas`");
+    }
+    let (target, was) = (field(spec, "scaleTargetRef"), field(old, "scaleTargetRef"));
+    let kept = !old.is_null() && ["apiVersion", "kind"].iter().all(|k| text(target, k) == text(was, k));
+    // The only kind of the core group that can be scaled.
+    let core = text(target, "kind") == "ReplicationController";
+    reference(target, kept, core, &path.child("scaleTargetRef"), errors);
+    let described = |m: &Value| at(m, &["object", "describedObject"]).clone();
+    let metrics_odd =
+        list(old, "metrics").iter().any(|m| has(m, "object") && version_fault(&described(m), true).is_some());
+    let p = path.child("metrics");
+    for (i, m) in list(spec, "metrics").iter().enumerate() {
+        metric_spec(m, metrics_odd, &p.index(i), errors);
+    }
+    let outside = list(spec, "metrics").iter().any(|m| ["Object", "External"].contains(&text(m, "type")));
+    if min == Some(0) && !outside {
+        let text = "must specify at least one Object or External metric to support scaling to zero replicas";
+        errors.forbidden(p, text);
+    }
+    for key in ["scaleUp", "scaleDown"] {
+        if has(field(spec, "behavior"), key) {
+            scaling_rules(at(spec, &["behavior", key]), &path.child("behavior").child(key), errors);
+        }
+    }
+}
+
+fn version_fault(r: &Value, may_lack_group: bool) -> Option<String> {
+    let version = text(r, "apiVersion");
+    match version.split('/').count() {
+        1 if may_lack_group => None,
+        1 => Some("apiVersion must specify API group".to_string()),
+        2 if may_lack_group || !version.starts_with('/') => None,
+        2 => Some("apiVersion must specify API group".to_string()),
+        _ => Some(format!("unexpected GroupVersion string: {version}")),
+    }
+}
+
+fn reference(r: &Value, any_version: bool, may_lack_group: bool, p: &Path, errors: &mut Errors) {
+    for key in ["kind", "name"] {
+        match text(r, key) {
+            "" => errors.required(p.child(key), ""),
+            v => values::path_segment(v, &p.child(key), errors),
+        }
+    }
+    if let Some(fault) = version_fault(r, may_lack_group).filter(|_| !any_version) {
+        errors.invalid(p.child("apiVersion"), text(r, "apiVersion"), fault);
+    }
+}
+
+fn metric_spec(m: &Value, any_version: bool, p: &Path, errors: &mut Errors) {
+    const KINDS: [&str; 5] = ["ContainerResource", "External", "Object", "Pods", "Resource"];
+    const POPULATE: &str = "must populate information for the given metric source";
+    let kind = text(m, "type");
+    if kind.is_empty() {
+        errors.required(p.child("type"), "must specify a metric source type");
+    }
+    values::one_of(kind, &KINDS, p.child("type"), errors);
+    let present: Vec<(&str, &str)> = SOURCES.into_iter().filter(|s| has(m, s.1)).collect();
+    if let Some((source, key)) = present.first() {
+        metric(source, field(m, key), any_version, &p.child(key), errors);
+    }
+    let expected = SOURCES.iter().find(|s| s.0 == kind).map(|s| s.1);
+    match expected {
+        Some(key) if !has(m, key) => errors.required(p.child(key), POPULATE),
+        Some(_) => {}
+        None => values::one_of(kind, &KINDS, p.child("type"), errors),
+    }
+    if present.len() != 1 {
+        for (_, key) in present.iter().filter(|s| Some(s.1) != expected) {
+            errors.forbidden(p.child(key), "must populate the given metric source only");
+        }
+    }
+}
+
+fn scaling_rules(rules: &Value, p: &Path, errors: &mut Errors) {
+    if let Some(n) = int(rules, "stabilizationWindowSeconds") {
+        let p = p.child("stabilizationWindowSeconds");
+        if n < 0 {
+            errors.invalid(p, n, "must be greater than or equal to zero");
+        } else if n > 3600 {
+            errors.invalid(p, n, "must be less than or equal to 3600");
+        }
+    }
+    if has(rules, "selectPolicy") {
+        values::one_of(text(rules, "selectPolicy"), &["Disabled", "Max", "Min"], p.child("selectPolicy"), errors);
+    }
+    if list(rules, "policies").is_empty() {
+        errors.required(p.child("policies"), "must specify at least one Policy");
+    }
+    for (i, policy) in list(rules, "policies").iter().enumerate() {
+        let p = p.child("policies").index(i);
+        values::one_of(text(policy, "type"), &["Percent", "Pods"], p.child("type"), errors);
+        for (key, max) in [("value", i64::MAX), ("periodSeconds", 1800)] {
+            let n = int(policy, key).unwrap_or(0);
+            if n <= 0 {
+                errors.invalid(p.child(key), n, "must be greater than zero");
+            } else if n > max {
+                errors.invalid(p.child(key), n, format!("must be less than or equal to {max}"));
+            }
+        }
+    }
+    if let Some(q) = parse_quantity(field(rules, "tolerance")).filter(|q| q.sign() < 0) {
+        errors.invalid(p.child("tolerance"), q.canonical(), values::NEGATIVE);
+    }
+}
+
+fn metric(kind: &str, source: &Value, any_version: bool, path: &Path, errors: &mut Errors) {
     let (target, at) = (field(source, "target"), path.child("target"));
     let positive = |key: &str, text: &str, errors: &mut Errors| {
         let v = field(target, key);
@@ -163,31 +221,38 @@ fn metric(kind: &str, source: &Value, path: &Path, errors: &mut Errors) {
     };
     match kind {
         "Resource" | "ContainerResource" => {
-            if text(source, "name").is_empty() {
-                errors.required(path.child("name"), "must specify a resource name");
+            let (name, p) = (text(source, "name"), path.child("name"));
+            if name.is_empty() {
+                errors.required(p, "must specify a resource name");
+            } else if kind == "ContainerResource" {
+                podspec::container_resource_name(name, &p, errors);
             }
-            if kind == "ContainerResource" && text(source, "container").is_empty() {
-                errors.required(path.child("container"), "must specify a container");
+            if kind == "ContainerResource" {
+                match text(source, "container") {
+                    "" => errors.required(path.child("container"), "must specify a container"),
+                    name => values::dns_label(name, &path.child("container"), errors),
+                }
             }
         }
         _ => {
-            if text_at(source, &["metric", "name"]).is_empty() {
-                errors.required(path.child("metric.name"), "must specify a metric name");
+            if kind == "Object" {
+                let described = field(source, "describedObject");
+                reference(described, any_version, true, &path.child("describedObject"), errors);
             }
-        }
-    }
-    if kind == "Object" {
-        for key in ["kind", "name"] {
-            match text_at(source, &["describedObject", key]) {
-                "" => errors.required(path.child("describedObject").child(key), ""),
-                v => values::path_segment(v, &path.child("describedObject").child(key), errors),
+            match text_at(source, &["metric", "name"]) {
+                "" => errors.required(path.child("metric.name"), "must specify a metric name"),
+                name => values::path_segment(name, &path.child("metric.name"), errors),
             }
         }
     }
     match text(target, "type") {
-        "" => errors.required(at.child("type"), "must specify a metric target type"),
         "Utilization" | "Value" | "AverageValue" => {}
-        other => errors.invalid(at.child("type"), other, "must be either Utilization, Value, or AverageValue"),
+        other => {
+            if other.is_empty() {
+                errors.required(at.child("type"), "must specify a metric target type");
+            }
+            errors.invalid(at.child("type"), other, "must be either Utilization, Value, or AverageValue");
+        }
     }
     positive("value", "must be positive", errors);
     positive("averageValue", "must be positive", errors);

@@ -10,40 +10,66 @@ use serde_json::{Value, json};
 
 pub struct Ingress;
 
+/// The first three hosts. Rules beyond the third host count as more, whether they name a host or not.
+fn hosts(rules: &[Value]) -> String {
+    const MAX: usize = 3;
+    let named: Vec<usize> = (0..rules.len()).filter(|i| !text(&rules[*i], "host").is_empty()).take(MAX).collect();
+    let shown: Vec<&str> = named.iter().map(|i| text(&rules[*i], "host")).collect();
+    match named.last() {
+        None => "*".to_string(),
+        Some(last) if named.len() == MAX && last + 1 < rules.len() => {
+            format!("{} + {} more...", shown.join(","), rules.len() - MAX)
+        }
+        Some(_) => shown.join(","),
+    }
+}
+
 impl Strategy for Ingress {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let annotation = text_at(obj, &["metadata", "annotations", "kubernetes.io/ingress.class"]);
-        let class = text_at(obj, &["spec", "ingressClassName"]);
-        if !annotation.is_empty() && !class.is_empty() && annotation != class {
+        spec(field(obj, "spec"), &Value::Null, errors);
+        let annotation = at(obj, &["metadata", "annotations", "kubernetes.io/ingress.class"]);
+        let class = at(obj, &["spec", "ingressClassName"]);
+        if !annotation.is_null() && !class.is_null() && annotation != class {
             let p = Path::new("annotations.kubernetes.io/ingress.class");
-            errors.invalid(p, annotation, "must match `ingressClassName` when both are specified");
+            errors.invalid(p, annotation.clone(), "must match `ingressClassName` when both are specified");
         }
-        spec(field(obj, "spec"), errors);
     }
 
-    fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        spec(field(new, "spec"), errors);
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        spec(field(new, "spec"), field(old, "spec"), errors);
     }
 
-    fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        for (i, entry) in list_at(new, &["status", "loadBalancer", "ingress"]).iter().enumerate() {
+    fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        let ingress = |o| list_at(o, &["status", "loadBalancer", "ingress"]);
+        let before: Vec<&str> = ingress(old).iter().map(|e| text(e, "ip")).collect();
+        for (i, entry) in ingress(new).iter().enumerate() {
             let p = Path::new("status.loadBalancer.ingress").index(i);
             let (ip, name) = (text(entry, "ip"), text(entry, "hostname"));
             if !ip.is_empty() {
-                values::ip(ip, &p.child("ip"), errors);
+                values::ip_or_old(ip, &before, &p.child("ip"), errors);
             }
             if !name.is_empty() {
                 values::dns_subdomain(name, &p.child("hostname"), errors);
-                if name.parse::<std::net::IpAddr>().is_ok() {
+                if values::is_ip(name) {
                     errors.invalid(p.child("hostname"), name, "must be a DNS name, not an IP address");
                 }
             }
         }
     }
 
+    fn status_warnings(&self, new: &Value, _old: &Value) -> Vec<String> {
+        let mut out = Vec::new();
+        for (i, e) in list_at(new, &["status", "loadBalancer", "ingress"]).iter().enumerate() {
+            let p = Path::new("status.loadBalancer.ingress").index(i).child("ip");
+            values::ip_warnings(text(e, "ip"), &p, &mut out);
+        }
+        out
+    }
+
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
         let annotation = "kubernetes.io/ingress.class";
-        if old.is_none() && has(at(new, &["metadata", "annotations"]), annotation) {
+        let classless = !has(field(new, "spec"), "ingressClassName");
+        if old.is_none() && classless && has(at(new, &["metadata", "annotations"]), annotation) {
             let text = format!("annotation {annotation:?} is deprecated, please use 'spec.ingressClassName' instead");
             return vec![text];
         }
@@ -64,16 +90,17 @@ impl Strategy for Ingress {
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let spec = field(obj, "spec");
-        let hosts: Vec<String> =
-            list(spec, "rules").iter().map(|r| text(r, "host")).filter(|h| !h.is_empty()).map(str::to_string).collect();
-        let addresses: Vec<&str> = list_at(obj, &["status", "loadBalancer", "ingress"])
+        let mut addresses: Vec<&str> = list_at(obj, &["status", "loadBalancer", "ingress"])
             .iter()
             .map(|i| if text(i, "ip").is_empty() { text(i, "hostname") } else { text(i, "ip") })
+            .filter(|a| !a.is_empty())
             .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
         vec![
             columns::name(obj),
             columns::or_none(text(spec, "ingressClassName")),
-            json!(columns::at_most(&hosts, 3, "*")),
+            json!(hosts(list(spec, "rules"))),
             json!(addresses.join(",")),
             json!(if list(spec, "tls").is_empty() { "80" } else { "80, 443" }),
             columns::age_cell(obj, now),
@@ -85,28 +112,37 @@ impl Strategy for Ingress {
     }
 }
 
-fn spec(spec: &Value, errors: &mut Errors) {
+/// `old`: the older version's, or null: what was allowed once of names of secrets and of rules for wildcard hosts
+/// may stay.
+fn spec(spec: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("spec");
+    let bad_secret = |t: &Value| {
+        let name = text(t, "secretName");
+        !name.is_empty() && !names::dns1123_subdomain(name).is_empty()
+    };
+    let any_secret = list(old, "tls").iter().any(bad_secret);
+    let any_wildcard = list(old, "rules").iter().filter(|r| text(r, "host").contains('*')).any(|r| {
+        let mut faults = Errors::default();
+        rule(r, &path, &mut faults);
+        !faults.is_empty()
+    });
     if list(spec, "rules").is_empty() && !has(spec, "defaultBackend") {
         let text = "either `defaultBackend` or `rules` must be specified";
-        errors.invalid(path.clone(), spec.clone(), text);
+        errors.invalid(path.clone(), field(spec, "rules").clone(), text);
     }
     if has(spec, "defaultBackend") {
         backend(field(spec, "defaultBackend"), &path.child("defaultBackend"), errors);
     }
     for (i, r) in list(spec, "rules").iter().enumerate() {
-        let p = path.child("rules").index(i);
-        host(text(r, "host"), &p.child("host"), errors);
-        let http = field(r, "http");
-        if http.is_null() {
-            continue;
+        let (p, name) = (path.child("rules").index(i), text(r, "host"));
+        if values::is_ip(name) {
+            errors.invalid(p.child("host"), name, "must be a DNS name, not an IP address");
         }
-        let p = p.child("http").child("paths");
-        if list(http, "paths").is_empty() {
-            errors.required(p.clone(), "");
+        if !name.is_empty() {
+            host(name, &p.child("host"), errors);
         }
-        for (j, entry) in list(http, "paths").iter().enumerate() {
-            http_path(entry, &p.index(j), errors);
+        if !(any_wildcard && name.contains('*')) {
+            rule(r, &p, errors);
         }
     }
     for (i, t) in list(spec, "tls").iter().enumerate() {
@@ -115,7 +151,7 @@ fn spec(spec: &Value, errors: &mut Errors) {
             host(h, &p.child("hosts").index(j), errors);
         }
         let secret = text(t, "secretName");
-        if !secret.is_empty() {
+        if !secret.is_empty() && !any_secret {
             values::dns_subdomain(secret, &p.child("secretName"), errors);
         }
     }
@@ -124,13 +160,22 @@ fn spec(spec: &Value, errors: &mut Errors) {
     }
 }
 
-fn host(host: &str, path: &Path, errors: &mut Errors) {
-    if host.is_empty() {
+fn rule(r: &Value, path: &Path, errors: &mut Errors) {
+    let http = field(r, "http");
+    if http.is_null() {
         return;
     }
-    if host.parse::<std::net::IpAddr>().is_ok() {
-        errors.invalid(path.clone(), host, "must be a DNS name, not an IP address");
-    } else if host.contains('*') {
+    let p = path.child("http").child("paths");
+    if list(http, "paths").is_empty() {
+        errors.required(p.clone(), "");
+    }
+    for (j, entry) in list(http, "paths").iter().enumerate() {
+        http_path(entry, &p.index(j), errors);
+    }
+}
+
+fn host(host: &str, path: &Path, errors: &mut Errors) {
+    if host.contains('*') {
         values::each(errors, path, host, names::wildcard_dns1123_subdomain(host));
     } else {
         values::dns_subdomain(host, path, errors);
@@ -140,7 +185,9 @@ fn host(host: &str, path: &Path, errors: &mut Errors) {
 fn http_path(entry: &Value, path: &Path, errors: &mut Errors) {
     let at = text(entry, "path");
     match text(entry, "pathType") {
-        "" => errors.required(path.child("pathType"), "pathType must be specified"),
+        "" if !has(entry, "pathType") => {
+            return errors.required(path.child("pathType"), "pathType must be specified");
+        }
         "Exact" | "Prefix" => {
             if !at.starts_with('/') {
                 errors.invalid(path.child("path"), at, "must be an absolute path");
@@ -173,14 +220,8 @@ fn backend(b: &Value, path: &Path, errors: &mut Errors) {
     let (service, resource) = (field(b, "service"), field(b, "resource"));
     match (service.is_null(), resource.is_null()) {
         (false, false) => errors.invalid(path.clone(), "", "cannot set both resource and service backends"),
-        (true, true) => errors.required(path.clone(), "resource or service backend is required"),
-        (true, false) => {
-            for key in ["kind", "name"] {
-                if text(resource, key).is_empty() {
-                    errors.required(path.child("resource").child(key), "");
-                }
-            }
-        }
+        (true, true) => errors.invalid(path.clone(), "", "resource or service backend is required"),
+        (true, false) => typed_reference(resource, &path.child("resource"), errors),
         (false, true) => {
             let p = path.child("service");
             match text(service, "name") {
@@ -198,6 +239,19 @@ fn backend(b: &Value, path: &Path, errors: &mut Errors) {
             } else {
                 errors.required(path.clone(), "port name or number is required");
             }
+        }
+    }
+}
+
+/// A group (optional), a kind and a name that fit into a URL.
+pub fn typed_reference(r: &Value, path: &Path, errors: &mut Errors) {
+    if has(r, "apiGroup") {
+        values::dns_subdomain(text(r, "apiGroup"), &path.child("apiGroup"), errors);
+    }
+    for key in ["kind", "name"] {
+        match text(r, key) {
+            "" => errors.required(path.child(key), ""),
+            v => values::path_segment(v, &path.child(key), errors),
         }
     }
 }

@@ -24,44 +24,29 @@ impl Strategy for IngressClass {
         if controller.len() > CONTROLLER_BYTES_MAX {
             errors.too_long(path.child("controller"), CONTROLLER_BYTES_MAX);
         }
-        match controller.split_once('/') {
-            _ if controller.is_empty() => errors.required(path.child("controller"), ""),
-            Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
-                values::dns_subdomain(domain, &path.child("controller"), errors);
-            }
-            _ => errors.invalid(
-                path.child("controller"),
-                controller,
-                "must be a domain-prefixed path (such as \"acme.io/foo\")",
-            ),
-        }
+        values::domain_prefixed_path(controller, &path.child("controller"), errors);
         let parameters = field(spec, "parameters");
         if parameters.is_object() {
             let path = path.child("parameters");
-            for key in ["kind", "name"] {
-                match text(parameters, key) {
-                    "" => errors.required(path.child(key), ""),
-                    v => values::path_segment(v, &path.child(key), errors),
-                }
+            super::ingress::typed_reference(parameters, &path, errors);
+            if !has(parameters, "scope") {
+                return errors.required(path.child("scope"), "");
             }
-            let (scope, namespace) = (text(parameters, "scope"), text(parameters, "namespace"));
-            values::required_one_of(scope, &["Cluster", "Namespace"], path.child("scope"), errors);
-            match (scope, namespace) {
-                ("Namespace", "") => {
-                    errors.required(path.child("namespace"), "`parameters.scope` is set to 'Namespace'")
-                }
-                ("Cluster", n) if !n.is_empty() => {
-                    errors.forbidden(path.child("namespace"), "`parameters.scope` is set to 'Cluster'")
-                }
-                _ => {}
+            let p = path.child("namespace");
+            match (text(parameters, "scope"), field(parameters, "namespace").as_str()) {
+                ("Namespace", None) => errors.required(p, "`parameters.scope` is set to 'Namespace'"),
+                ("Namespace", Some(n)) => values::dns_label(n, &p, errors),
+                ("Cluster", Some(_)) => errors.forbidden(p, "`parameters.scope` is set to 'Cluster'"),
+                ("Cluster", None) => {}
+                (other, _) => errors.not_supported(path.child("scope"), other, &["Cluster", "Namespace"]),
             }
         }
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
         let of = |v| at(v, &["spec", "controller"]);
         values::immutable(of(new), of(old), Path::new("spec.controller"), errors);
+        self.validate_create(new, errors);
     }
 
     fn has_generation(&self) -> bool {

@@ -1,4 +1,6 @@
-//! Job.
+//! Job. What its status may say is in `job/status.rs`.
+
+mod status;
 
 use super::{columns, pod};
 use crate::strategy::{Column, NAME, Now, Strategy, column, human_duration};
@@ -79,82 +81,56 @@ impl Strategy for Job {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        generated_selector(obj, errors);
-        spec(field(obj, "spec"), &Path::new("spec"), errors);
         let sp = field(obj, "spec");
-        if !has(sp, "selector") {
-            errors.required(Path::new("spec.selector"), "");
-        } else {
-            selector::label_selector(field(sp, "selector"), &Path::new("spec.selector"), errors);
-            let labels = at(sp, &["template", "metadata", "labels"]);
-            workload::matches_template(
-                selector::matches(field(sp, "selector"), labels),
-                sp,
-                &Path::new("spec"),
-                errors,
-            );
-        }
-        // Pod names are made of the Job's name, an index and a suffix.
-        if text(sp, "completionMode") == "Indexed" {
-            let last = int(sp, "completions").unwrap_or(1).max(1) - 1;
-            let name = format!("{}-{last}", text_at(obj, &["metadata", "name"]));
-            let mut messages = meta::names::dns1123_label(&name);
-            if let Some(m) = messages.pop() {
-                let text = format!("will not able to create pod with invalid DNS label: {name}: {m}");
-                errors.invalid(Path::new("metadata.name"), text_at(obj, &["metadata", "name"]), text);
+        generated_selector(obj, errors);
+        spec_and_selector(sp, &Path::new("spec"), errors);
+        // Hostnames of pods are made of the Job's name and an index.
+        let completions = int(sp, "completions").unwrap_or(0);
+        if text(sp, "completionMode") == "Indexed" && completions > 0 {
+            let job = text_at(obj, &["metadata", "name"]);
+            let name = format!("{job}-{}", completions - 1);
+            if !meta::names::dns1123_label(&name).is_empty() {
+                let text = format!("will not able to create pod with invalid DNS label: {name}");
+                errors.invalid(Path::new("metadata.name"), job, text);
             }
         }
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         let (n, o, path) = (field(new, "spec"), field(old, "spec"), Path::new("spec"));
-        spec(n, &path, errors);
-        for key in
-            ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
-        {
+        spec_and_selector(n, &path, errors);
+        let fixed = |key: &str, errors: &mut Errors| {
             values::immutable(field(n, key), field(o, key), path.child(key), errors);
+        };
+        if text(n, "completionMode") != "Indexed" {
+            fixed("completions", errors);
+        } else if field(n, "completions") != field(o, "completions")
+            && has(n, "completions")
+            && field(n, "completions") != field(n, "parallelism")
+        {
+            let text = "can only be modified in tandem with spec.parallelism";
+            errors.invalid(path.child("completions"), field(n, "completions").clone(), text);
         }
+        fixed("selector", errors);
         template_update(new, old, &path, errors);
-        if !same(field(n, "completions"), field(o, "completions")) {
-            let value = field(n, "completions").clone();
-            let indexed = text(n, "completionMode") == "Indexed";
-            let elastic = |s: &Value| int(s, "completions").is_some() && int(s, "completions") == int(s, "parallelism");
-            if !indexed || int(n, "completions").is_none() || int(o, "completions").is_none() {
-                errors.invalid(path.child("completions"), value, values::IMMUTABLE);
-            } else if !elastic(n) {
-                let text = "can only be modified in tandem with spec.parallelism";
-                errors.invalid(path.child("completions"), value, text);
-            }
+        for key in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+            fixed(key, errors);
         }
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        let (s, p) = (field(new, "status"), Path::new("status"));
-        workload::non_negative(s, &["active", "succeeded", "failed", "ready", "terminating"], &p, errors);
-        let finished = |o: &Value, kind: &str| {
-            list_at(o, &["status", "conditions"]).iter().any(|c| text(c, "type") == kind && text(c, "status") == "True")
-        };
-        for kind in ["Complete", "Failed", "FailureTarget", "SuccessCriteriaMet"] {
-            if finished(old, kind) && !finished(new, kind) {
-                let p = p.child("conditions");
-                errors.invalid(p, kind, format!("cannot disable the terminal {kind}=True condition"));
-            }
-        }
-        if finished(new, "Complete") && finished(new, "Failed") {
-            errors.invalid(
-                p.child("conditions"),
-                field(s, "conditions").clone(),
-                "cannot set Complete=True and Failed=true conditions",
-            );
-        }
+        status::validate(new, old, errors);
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
         let mut out = Vec::new();
+        let generation = |o: &Value| at(o, &["metadata", "generation"]).clone();
         if old.is_none() {
             values::name_as_label(new, "Pod names and hostnames", &mut out);
         }
-        spec_warnings(field(new, "spec"), &Path::new("spec"), &mut out);
+        if old.is_none_or(|old| generation(old) != generation(new)) {
+            spec_warnings(field(new, "spec"), &Path::new("spec"), &mut out);
+        }
         out
     }
 
@@ -239,22 +215,30 @@ fn generated_selector(job: &Value, errors: &mut Errors) {
     }
     let labels = at(sp, &["template", "metadata", "labels"]);
     let path = Path::new("spec.template.metadata.labels");
-    for (key, want) in [
-        ("controller-uid", text_at(job, &["metadata", "uid"])),
-        (UID_LABEL, text_at(job, &["metadata", "uid"])),
-        ("job-name", text_at(job, &["metadata", "name"])),
-        (NAME_LABEL, text_at(job, &["metadata", "name"])),
-    ] {
+    let (uid, name) = (text_at(job, &["metadata", "uid"]), text_at(job, &["metadata", "name"]));
+    for (key, want) in [("controller-uid", uid), ("job-name", name), (UID_LABEL, uid), (NAME_LABEL, name)] {
+        let text = format!("must be '{want}'");
         match labels.get(key).and_then(Value::as_str) {
-            None => errors.required(path.key(key), format!("must be '{want}'")),
-            Some(have) if have != want => errors.invalid(path.clone(), labels.clone(), format!("must be '{want}'")),
+            None => errors.required(path.key(key), text),
+            Some(have) if have != want => errors.invalid(path.key(key), labels.clone(), text),
             Some(_) => {}
         }
     }
-    let uid = text_at(job, &["metadata", "uid"]);
-    if !selector::matches(field(sp, "selector"), &json!({UID_LABEL: uid, "controller-uid": uid})) {
+    let own = json!({UID_LABEL: uid, "controller-uid": uid, NAME_LABEL: name, "job-name": name});
+    if !selector::matches(field(sp, "selector"), &own) {
         errors.invalid(Path::new("spec.selector"), field(sp, "selector").clone(), "`selector` not auto-generated");
     }
+}
+
+fn spec_and_selector(sp: &Value, path: &Path, errors: &mut Errors) {
+    spec(sp, path, errors);
+    if !has(sp, "selector") {
+        errors.required(path.child("selector"), "");
+    } else {
+        selector::label_selector(field(sp, "selector"), &path.child("selector"), errors);
+    }
+    let labels = at(sp, &["template", "metadata", "labels"]);
+    workload::matches_template(selector::matches(field(sp, "selector"), labels), sp, path, errors);
 }
 
 /// Of a JobSpec; also of a CronJob's.
@@ -283,8 +267,18 @@ pub fn spec(sp: &Value, path: &Path, errors: &mut Errors) {
         "maxFailedIndexes",
     ];
     workload::non_negative(sp, &counts, path, errors);
+    if has(sp, "maxFailedIndexes") && !has(sp, "backoffLimitPerIndex") {
+        errors.required(path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+    }
+    if has(sp, "managedBy") {
+        let (manager, p) = (text(sp, "managedBy"), path.child("managedBy"));
+        values::domain_prefixed_path(manager, &p, errors);
+        if manager.len() > MANAGED_BY_BYTES_MAX {
+            errors.too_long(p, MANAGED_BY_BYTES_MAX);
+        }
+    }
     let mode = text(sp, "completionMode");
-    if !mode.is_empty() {
+    if has(sp, "completionMode") {
         values::one_of(mode, &["NonIndexed", "Indexed"], path.child("completionMode"), errors);
     }
     if mode == "Indexed" {
@@ -305,32 +299,18 @@ pub fn spec(sp: &Value, path: &Path, errors: &mut Errors) {
                 errors.invalid(path.child(key), field(sp, key).clone(), "requires indexed completion mode");
             }
         }
-        if has(sp, "successPolicy") {
-            errors.invalid(
-                path.child("successPolicy"),
-                field(sp, "successPolicy").clone(),
-                "requires indexed completion mode",
-            );
-        }
-    }
-    if has(sp, "maxFailedIndexes") && !has(sp, "backoffLimitPerIndex") {
-        errors.required(path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
     }
     if has(sp, "podFailurePolicy") {
         failure_policy(sp, &path.child("podFailurePolicy"), errors);
     }
-    if mode == "Indexed" && has(sp, "successPolicy") {
+    if has(sp, "successPolicy") && mode != "Indexed" {
+        let p = path.child("successPolicy");
+        errors.invalid(p, field(sp, "successPolicy").clone(), "requires indexed completion mode");
+    } else if has(sp, "successPolicy") {
         success_policy(sp, &path.child("successPolicy"), errors);
     }
-    if has(sp, "managedBy") {
-        let (manager, p) = (text(sp, "managedBy"), path.child("managedBy"));
-        values::domain_prefixed_path(manager, &p, errors);
-        if manager.len() > MANAGED_BY_BYTES_MAX {
-            errors.too_long(p, MANAGED_BY_BYTES_MAX);
-        }
-    }
     let replacement = text(sp, "podReplacementPolicy");
-    if !replacement.is_empty() {
+    if has(sp, "podReplacementPolicy") {
         let p = path.child("podReplacementPolicy");
         if has(sp, "podFailurePolicy") {
             values::one_of(replacement, &["Failed"], p, errors);
@@ -370,13 +350,15 @@ fn indexed_limits(sp: &Value, path: &Path, errors: &mut Errors) {
             "must be less than or equal to {max} when completions are above {COMPLETIONS_SOFT_LIMIT} and used with backoff limit per index"
         )
     };
-    match n("maxFailedIndexes") {
-        None => errors.required(p, format!("must be specified when completions is above {COMPLETIONS_SOFT_LIMIT}")),
-        Some(max) if max > FAILED_INDEXES_MANY_MAX => errors.invalid(p, max, many(FAILED_INDEXES_MANY_MAX)),
-        Some(_) => {}
+    if !has(sp, "maxFailedIndexes") {
+        let text = format!("must be specified when completions is above {COMPLETIONS_SOFT_LIMIT}");
+        errors.required(p.clone(), text);
     }
     if let Some(v) = n("parallelism").filter(|v| *v > PARALLELISM_MANY_MAX) {
         errors.invalid(path.child("parallelism"), v, many(PARALLELISM_MANY_MAX));
+    }
+    if let Some(v) = n("maxFailedIndexes").filter(|v| *v > FAILED_INDEXES_MANY_MAX) {
+        errors.invalid(p, v, many(FAILED_INDEXES_MANY_MAX));
     }
 }
 
@@ -537,16 +519,18 @@ fn template_update(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
     let wanted = at(new, &["spec", "template"]);
     let unstarted = flag(field(old, "spec"), "suspend") && !has(field(old, "status"), "startTime");
     if unstarted {
-        for part in ["metadata", "spec"] {
-            let keys: &[&str] = if part == "metadata" {
-                &["annotations", "labels"]
-            } else {
-                &["nodeSelector", "tolerations", "schedulingGates", "affinity"]
-            };
+        for (part, keys) in [
+            ("metadata", &["annotations", "labels"][..]),
+            ("spec", &["nodeSelector", "tolerations", "schedulingGates"][..]),
+        ] {
             if let Some(t) = ensure_object(&mut allowed, part) {
-                for k in keys {
-                    copy_field(t, field(wanted, part), k);
-                }
+                keys.iter().for_each(|k| copy_field(t, field(wanted, part), k));
+            }
+        }
+        if let Some(t) = ensure_object(&mut allowed, "spec") {
+            let node = at(wanted, &["spec", "affinity", "nodeAffinity"]);
+            if let Some(a) = ensure_object(t, "affinity") {
+                copy_field(a, &json!({"nodeAffinity": node}), "nodeAffinity");
             }
         }
     }

@@ -20,12 +20,16 @@ impl Strategy for Lease {
         values::non_negative(field(spec, "leaseTransitions"), p.child("leaseTransitions"), errors);
         if has(spec, "strategy") {
             let strategy = text(spec, "strategy");
-            if !strategy.contains('/') {
-                values::one_of(strategy, &["OldestEmulationVersion"], p.child("strategy"), errors);
+            // Upstream names the field twice.
+            let q = p.child("strategy.strategy");
+            if strategy.contains('/') {
+                values::qualified_name(strategy, &q, errors);
+            } else {
+                values::one_of(strategy, &["OldestEmulationVersion"], q, errors);
             }
         }
-        if has(spec, "preferredHolder") && text(spec, "strategy").is_empty() {
-            errors.forbidden(p.child("preferredHolder"), "may only be specified when `strategy` is set");
+        if !text(spec, "preferredHolder").is_empty() && text(spec, "strategy").is_empty() {
+            errors.forbidden(p.child("preferredHolder"), "may only be specified if `strategy` is defined");
         }
     }
 

@@ -3,7 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, Now, Strategy};
 use crate::validation::access::*;
-use crate::validation::podspec::{parse_quantity, resource_list};
+use crate::validation::podspec::{self, parse_quantity};
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -42,18 +42,31 @@ impl Strategy for LimitRange {
         for (i, item) in items.iter().enumerate() {
             let p = Path::new("spec.limits").index(i);
             let kind = text(item, "type");
+            let faults = errors.0.len();
             values::qualified_name(kind, &p.child("type"), errors);
+            let known = ["Container", "PersistentVolumeClaim", "Pod"].contains(&kind) || kind.contains('/');
+            if errors.0.len() == faults && !known {
+                errors.invalid(p.child("type"), kind, "must be a standard limit type or fully qualified");
+            }
             if items.iter().take(i).any(|o| text(o, "type") == kind) {
                 errors.duplicate(p.child("type"), kind);
             }
-            for key in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
-                resource_list(field(item, key), &p.child(key), errors);
-            }
-            if kind == "Pod" {
-                for key in ["default", "defaultRequest"] {
-                    if !is_zero(field(item, key)) {
-                        errors.forbidden(p.child(key), "may not be specified when `type` is 'Pod'");
-                    }
+            let rule = match kind {
+                "Pod" | "Container" => podspec::container_resource_name,
+                _ => podspec::resource_name,
+            };
+            let names = |key: &str, errors: &mut Errors| {
+                for (name, _) in entries(item, key) {
+                    rule(name, &p.child(key).key(name), errors);
+                }
+            };
+            names("max", errors);
+            names("min", errors);
+            for key in ["default", "defaultRequest"] {
+                if kind != "Pod" {
+                    names(key, errors);
+                } else if !is_zero(field(item, key)) {
+                    errors.forbidden(p.child(key), "may not be specified when `type` is 'Pod'");
                 }
             }
             if kind == "PersistentVolumeClaim"
@@ -65,6 +78,7 @@ impl Strategy for LimitRange {
                     "either minimum or maximum storage value is required, but neither was provided",
                 );
             }
+            names("maxLimitRequestRatio", errors);
             ordered(item, &p, errors);
         }
     }
@@ -112,6 +126,17 @@ fn ordered(item: &Value, path: &Path, errors: &mut Errors) {
                 let shown = if shows_low { a } else { b };
                 errors.invalid(path.child(at).key(name), shown.canonical(), text);
             }
+        }
+        if let (Some(limit), Some(request)) = (get("default", name), get("defaultRequest", name))
+            && !podspec::overcommit_allowed(name)
+            && limit != request
+        {
+            let text = format!(
+                "default value {} must equal to defaultRequest value {} in {name}",
+                limit.canonical(),
+                request.canonical()
+            );
+            errors.invalid(path.child("defaultRequest").key(name), request.canonical(), text);
         }
         let Some(ratio) = get("maxLimitRequestRatio", name) else { continue };
         let p = path.child("maxLimitRequestRatio").key(name);

@@ -55,7 +55,8 @@ impl Strategy for Namespace {
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         let phase = text_at(new, &["status", "phase"]);
-        let p = Path::new("status.phase");
+        // Upstream writes it with a capital.
+        let p = Path::new("status.Phase");
         if has(field(old, "metadata"), "deletionTimestamp") {
             if phase != "Terminating" {
                 errors.invalid(p, phase, "may only be 'Terminating' if `deletionTimestamp` is not empty");
@@ -72,9 +73,7 @@ impl Strategy for Namespace {
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
-        let phase = text_at(obj, &["status", "phase"]).to_string();
-        // Upstream knows the namespace's own name under the short key, too.
-        vec![("status.phase", phase), ("name", text_at(obj, &["metadata", "name"]).to_string())]
+        vec![("status.phase", text_at(obj, &["status", "phase"]).to_string())]
     }
 
     fn columns(&self) -> &'static [Column] {

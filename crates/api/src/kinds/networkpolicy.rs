@@ -28,32 +28,11 @@ impl Strategy for NetworkPolicy {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        selector::label_selector(field(spec, "podSelector"), &path.child("podSelector"), errors);
-        for (key, peers) in [("ingress", "from"), ("egress", "to")] {
-            for (i, rule) in list(spec, key).iter().enumerate() {
-                let p = path.child(key).index(i);
-                for (j, port) in list(rule, "ports").iter().enumerate() {
-                    policy_port(port, &p.child("ports").index(j), errors);
-                }
-                for (j, peer) in list(rule, peers).iter().enumerate() {
-                    policy_peer(peer, &p.child(peers).index(j), errors);
-                }
-            }
-        }
-        let types = texts(spec, "policyTypes");
-        if types.len() > 2 {
-            let text = "may not specify more than two policyTypes";
-            errors.invalid(path.child("policyTypes"), field(spec, "policyTypes").clone(), text);
-            return;
-        }
-        for (i, t) in types.iter().enumerate() {
-            values::one_of(t, &["Egress", "Ingress"], path.child("policyTypes").index(i), errors);
-        }
+        validate(field(obj, "spec"), &Value::Null, errors);
     }
 
-    fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        validate(field(new, "spec"), field(old, "spec"), errors);
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
@@ -88,57 +67,110 @@ impl Strategy for NetworkPolicy {
     }
 }
 
-fn policy_port(port: &Value, path: &Path, errors: &mut Errors) {
-    values::one_of(text(port, "protocol"), &["SCTP", "TCP", "UDP"], path.child("protocol"), errors);
-    let (first, last) = (field(port, "port"), field(port, "endPort"));
-    if first.is_null() {
-        if !last.is_null() {
-            errors.required(path.child("port"), "must be specified when `endPort` is specified");
+const DIRECTIONS: [(&str, &str); 2] = [("ingress", "from"), ("egress", "to")];
+
+/// `old`: the older version's spec, whose address ranges may stay as they are, or null.
+fn validate(spec: &Value, old: &Value, errors: &mut Errors) {
+    let path = Path::new("spec");
+    let mut before = Errors::default();
+    selector::label_selector(field(old, "podSelector"), &path, &mut before);
+    let any_value = !before.is_empty();
+    let mut ranges: Vec<&str> = Vec::new();
+    for (key, peers) in DIRECTIONS {
+        for peer in list(old, key).iter().flat_map(|r| list(r, peers)) {
+            let block = field(peer, "ipBlock");
+            ranges.extend(texts(block, "except"));
+            ranges.extend(field(block, "cidr").as_str());
         }
+    }
+    selector::label_selector_with(field(spec, "podSelector"), any_value, &path.child("podSelector"), errors);
+    for (key, peers) in DIRECTIONS {
+        for (i, rule) in list(spec, key).iter().enumerate() {
+            let p = path.child(key).index(i);
+            for (j, port) in list(rule, "ports").iter().enumerate() {
+                policy_port(port, &p.child("ports").index(j), errors);
+            }
+            for (j, peer) in list(rule, peers).iter().enumerate() {
+                policy_peer(peer, any_value, &ranges, &p.child(peers).index(j), errors);
+            }
+        }
+    }
+    let types = texts(spec, "policyTypes");
+    if types.len() > 2 {
+        let text = "may not specify more than two policyTypes";
+        errors.invalid(path.child("policyTypes"), field(spec, "policyTypes").clone(), text);
         return;
     }
-    values::port_or_name(first, path.child("port"), errors);
-    if let Some(end) = last.as_i64() {
-        match first.as_i64() {
-            None => errors.invalid(path.child("endPort"), end, "may not be specified when `port` is non-numeric"),
-            Some(n) if end < n => errors.invalid(path.child("endPort"), end, "must be greater than or equal to `port`"),
-            Some(_) => values::port_number(end, path.child("endPort"), errors),
+    for (i, t) in types.iter().enumerate() {
+        values::one_of(t, &["Ingress", "Egress"], path.child("policyTypes").index(i), errors);
+    }
+}
+
+fn policy_port(port: &Value, path: &Path, errors: &mut Errors) {
+    if has(port, "protocol") {
+        values::one_of(text(port, "protocol"), &["TCP", "UDP", "SCTP"], path.child("protocol"), errors);
+    }
+    let (first, last, p) = (field(port, "port"), field(port, "endPort"), path.child("endPort"));
+    match first {
+        Value::Null => {
+            if !last.is_null() {
+                errors.invalid(p, last.clone(), "may not be specified when `port` is not specified");
+            }
+        }
+        Value::Number(n) => {
+            let n = n.as_i64().unwrap_or(0);
+            values::port_number(n, path.child("port"), errors);
+            if let Some(end) = last.as_i64() {
+                if end < n {
+                    errors.invalid(p.clone(), n, "must be greater than or equal to `port`");
+                }
+                values::port_number(end, p, errors);
+            }
+        }
+        name => {
+            if !last.is_null() {
+                errors.invalid(p, last.clone(), "may not be specified when `port` is non-numeric");
+            }
+            values::port_or_name(name, path.child("port"), errors);
         }
     }
 }
 
-fn policy_peer(peer: &Value, path: &Path, errors: &mut Errors) {
+fn policy_peer(peer: &Value, any_value: bool, ranges: &[&str], path: &Path, errors: &mut Errors) {
     let mut peers = 0;
     for key in ["podSelector", "namespaceSelector"] {
         if has(peer, key) {
             peers += 1;
-            selector::label_selector(field(peer, key), &path.child(key), errors);
+            selector::label_selector_with(field(peer, key), any_value, &path.child(key), errors);
         }
     }
     let block = field(peer, "ipBlock");
     if !block.is_null() {
-        let p = path.child("ipBlock");
+        ip_block(block, ranges, &path.child("ipBlock"), errors);
         if peers > 0 {
             errors.forbidden(path.clone(), "may not specify both ipBlock and another peer");
         }
-        peers += 1;
-        let cidr = text(block, "cidr");
-        if cidr.is_empty() {
-            errors.required(p.child("cidr"), "");
-        } else {
-            values::cidr(cidr, &p.child("cidr"), errors);
-        }
-        for (i, e) in texts(block, "except").iter().enumerate() {
-            let p = p.child("except").index(i);
-            values::cidr(e, &p, errors);
-            if let (Some(outer), Some(inner)) = (meta::names::parse_cidr(cidr), meta::names::parse_cidr(e))
-                && (!outer.contains(&inner) || outer.prefix_len() >= inner.prefix_len())
-            {
-                errors.invalid(p, *e, format!("must be a strict subset of `{cidr}`"));
-            }
-        }
-    }
-    if peers == 0 {
+    } else if peers == 0 {
         errors.required(path.clone(), "must specify a peer");
+    }
+}
+
+fn ip_block(block: &Value, ranges: &[&str], p: &Path, errors: &mut Errors) {
+    let cidr = text(block, "cidr");
+    if cidr.is_empty() {
+        return errors.required(p.child("cidr"), "");
+    }
+    values::cidr_or_old(cidr, ranges, &p.child("cidr"), errors);
+    let Some(outer) = values::sloppy_cidr(cidr) else {
+        return;
+    };
+    for (i, e) in texts(block, "except").iter().enumerate() {
+        let p = p.child("except").index(i);
+        values::cidr_or_old(e, ranges, &p, errors);
+        if let Some(inner) = values::sloppy_cidr(e)
+            && (!outer.contains(&inner.network()) || outer.prefix_len() >= inner.prefix_len())
+        {
+            errors.invalid(p, *e, "must be a strict subset of `cidr`");
+        }
     }
 }

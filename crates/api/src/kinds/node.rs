@@ -23,56 +23,58 @@ impl Strategy for Node {
         }
     }
 
-    // A kubelet registers with its status, so create keeps it.
-    fn prepare_create(&self, _obj: &mut Value, _has_status: bool) {}
+    // A kubelet registers with its status, so create keeps it. Configuration by the API is long gone.
+    fn prepare_create(&self, obj: &mut Value, _has_status: bool) {
+        if let Some(spec) = object_mut(obj, "spec") {
+            remove(spec, "configSource");
+        }
+        if let Some(status) = object_mut(obj, "status") {
+            remove(status, "config");
+        }
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value, _has_status: bool) {
+        copy_field(new, old, "status");
+        if !has(field(old, "spec"), "configSource")
+            && let Some(spec) = object_mut(new, "spec")
+        {
+            remove(spec, "configSource");
+        }
+    }
+
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        if !has(field(old, "status"), "config")
+            && let Some(status) = object_mut(new, "status")
+        {
+            remove(status, "config");
+        }
+    }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        taints(list_at(obj, &["spec", "taints"]), &Path::new("spec.taints"), errors);
-        let cidrs = texts(field(obj, "spec"), "podCIDRs");
-        for (i, c) in cidrs.iter().enumerate() {
-            values::cidr(c, &Path::new("spec.podCIDRs").index(i), errors);
-        }
-        if cidrs.len() > 2 {
-            let text = "may specify no more than one CIDR for each IP family";
-            errors.invalid(Path::new("spec.podCIDRs"), at(obj, &["spec", "podCIDRs"]).clone(), text);
-        }
-        status(obj, errors);
+        node(obj, &Value::Null, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        let (n, o) = (field(new, "spec"), field(old, "spec"));
-        let p = Path::new("spec");
-        if !list(o, "podCIDRs").is_empty() && field(n, "podCIDRs") != field(o, "podCIDRs") {
-            let text = "node updates may not change podCIDR except from \"\" to valid";
-            errors.forbidden(p.child("podCIDRs"), text);
-        } else {
-            for (i, c) in texts(n, "podCIDRs").iter().enumerate() {
-                values::cidr(c, &p.child("podCIDRs").index(i), errors);
-            }
-        }
-        if !text(o, "providerID").is_empty() && text(n, "providerID") != text(o, "providerID") {
-            let text = "node updates may not change providerID except from \"\" to valid";
-            errors.forbidden(p.child("providerID"), text);
-        }
-        taints(list(n, "taints"), &p.child("taints"), errors);
-        // What is left of the spec may not change.
-        let rest = |s: &Value| {
-            let mut s = s.clone();
-            for key in ["podCIDR", "podCIDRs", "providerID", "taints", "unschedulable", "configSource"] {
-                remove(&mut s, key);
-            }
-            s
-        };
-        if !same(&rest(n), &rest(o)) {
-            errors.forbidden(
-                Path::new("[]"),
-                "node updates may only change labels, taints, or capacity (or configSource, if the DynamicKubeletConfig feature gate is enabled)",
-            );
-        }
+        node(new, old, errors);
+        update(new, old, errors);
     }
 
-    fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        status(new, errors);
+    fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        update(new, old, errors);
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let (spec, mut out) = (field(new, "spec"), Vec::new());
+        if has(spec, "configSource") {
+            out.push("spec.configSource: the feature is removed".to_string());
+        }
+        if !text(spec, "externalID").is_empty() {
+            out.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_string());
+        }
+        for (i, c) in texts(spec, "podCIDRs").iter().enumerate() {
+            values::cidr_warnings(c, &Path::new("spec.podCIDRs").index(i), &mut out);
+        }
+        out
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
@@ -148,16 +150,98 @@ fn roles(node: &Value) -> Vec<String> {
     out
 }
 
-fn taints(taints: &[Value], path: &Path, errors: &mut Errors) {
+/// Upstream's `ValidateNode`. `old`: the older version, whose address ranges may stay as they are, or null.
+fn node(obj: &Value, old: &Value, errors: &mut Errors) {
+    taints(list_at(obj, &["spec", "taints"]), errors);
+    status(obj, errors);
+    let swap = at(obj, &["status", "nodeInfo", "swap"]);
+    if let Some(n) = int(swap, "capacity").filter(|n| *n <= 0) {
+        let p = Path::new("metadata.nodeSwapStatus.capacity");
+        errors.invalid(p, n, "must be greater than zero");
+    }
+    let (cidrs, p) = (texts(field(obj, "spec"), "podCIDRs"), Path::new("spec.podCIDRs"));
+    let before = texts(field(old, "spec"), "podCIDRs");
+    for (i, c) in cidrs.iter().enumerate() {
+        values::cidr_or_old(c, &before, &p.index(i), errors);
+    }
+    let addresses: Vec<&str> = cidrs.iter().filter_map(|c| c.split('/').next()).collect();
+    if !values::one_of_each_family(&addresses) {
+        let text = "may specify no more than one CIDR for each IP family";
+        errors.invalid(p, at(obj, &["spec", "podCIDRs"]).clone(), text);
+    }
+}
+
+/// Upstream's `ValidateNodeUpdate`, for the node and for its status alike.
+fn update(new: &Value, old: &Value, errors: &mut Errors) {
+    status(new, errors);
+    let addresses = list_at(new, &["status", "addresses"]);
+    for (i, a) in addresses.iter().enumerate() {
+        if addresses.iter().take(i).any(|o| o == a) {
+            errors.duplicate(Path::new("status.addresses").index(i), a.clone());
+        }
+    }
+    let (n, o, p) = (field(new, "spec"), field(old, "spec"), Path::new("spec"));
+    let (is, was) = (texts(n, "podCIDRs"), texts(o, "podCIDRs"));
+    const CIDRS: &str = "node updates may not change podCIDR except from \"\" to valid";
+    if !was.is_empty() {
+        let changes = if is.len() == was.len() { is.iter().zip(&was).filter(|(a, b)| a != b).count() } else { 1 };
+        (0..changes).for_each(|_| errors.forbidden(p.child("podCIDRs"), CIDRS));
+    }
+    if !text(o, "providerID").is_empty() && text(n, "providerID") != text(o, "providerID") {
+        let text = "node updates may not change providerID except from \"\" to valid";
+        errors.forbidden(p.child("providerID"), text);
+    }
+    config_source(field(n, "configSource"), &["uid", "resourceVersion"], &[], &p.child("configSource"), errors);
+    for key in ["assigned", "active", "lastKnownGood"] {
+        let p = Path::new("status.config").child(key);
+        let source = at(new, &["status", "config", key]);
+        config_source(source, &[], &["uid", "resourceVersion"], &p, errors);
+    }
+    taints(list(n, "taints"), errors);
+    if text(n, "externalID") != text(o, "externalID") {
+        errors.forbidden(p.child("externalID"), "may not be updated");
+    }
+}
+
+/// Where a kubelet's configuration once came from. What must not and what must be there differs.
+fn config_source(source: &Value, no: &[&str], yes: &[&str], path: &Path, errors: &mut Errors) {
+    if source.is_null() {
+        return;
+    }
+    let (map, p) = (field(source, "configMap"), path.child("configMap"));
+    if map.is_null() {
+        errors.invalid(path.clone(), source.clone(), "exactly one reference subfield must be non-nil");
+        return;
+    }
+    for key in no.iter().filter(|k| !text(map, k).is_empty()) {
+        errors.forbidden(p.child(key), format!("{key} must not be set in spec"));
+    }
+    for key in yes.iter().filter(|k| text(map, k).is_empty()) {
+        errors.required(p.child(key), "");
+    }
+    let rules: [(&str, fn(&str) -> Vec<String>); 3] = [
+        ("namespace", meta::names::dns1123_label),
+        ("name", meta::names::dns1123_subdomain),
+        ("kubeletConfigKey", meta::names::config_map_key),
+    ];
+    for (key, rule) in rules {
+        match text(map, key) {
+            "" => errors.required(p.child(key), ""),
+            value => values::each(errors, &p.child(key), value, rule(value)),
+        }
+    }
+}
+
+/// Upstream says `metadata` where it means `spec`.
+fn taints(taints: &[Value], errors: &mut Errors) {
     for (i, t) in taints.iter().enumerate() {
-        let p = path.index(i);
+        let p = Path::new("metadata.taints").index(i);
         values::qualified_name(text(t, "key"), &p.child("key"), errors);
         let bad = meta::names::label_value(text(t, "value"));
         if !bad.is_empty() {
             errors.invalid(p.child("value"), text(t, "value"), bad.join(";"));
         }
-        let supported = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-        values::required_one_of(text(t, "effect"), &supported, p.child("effect"), errors);
+        podspec::taint_effect(text(t, "effect"), p.child("effect"), errors);
         let key = |t: &Value| (text(t, "key").to_string(), text(t, "effect").to_string());
         if taints.iter().take(i).any(|o| key(o) == key(t)) {
             values::push(errors, Reason::Duplicate, p, t.clone(), "taints must be unique by key and effect pair");
@@ -167,12 +251,36 @@ fn taints(taints: &[Value], path: &Path, errors: &mut Errors) {
 
 fn status(node: &Value, errors: &mut Errors) {
     for key in ["capacity", "allocatable"] {
-        podspec::resource_list(at(node, &["status", key]), &Path::new("status").child(key), errors);
-    }
-    let addresses = list_at(node, &["status", "addresses"]);
-    for (i, a) in addresses.iter().enumerate() {
-        if addresses.iter().take(i).any(|o| o == a) {
-            errors.duplicate(Path::new("status.addresses").index(i), a.clone());
+        for (name, q) in entries(field(node, "status"), key) {
+            podspec::quantity_value(name, q, &Path::new("status").child(key).child(name), errors);
         }
     }
+    let (features, p) = (texts(field(node, "status"), "declaredFeatures"), Path::new("status.declaredFeatures"));
+    for (i, feature) in features.iter().enumerate() {
+        if let Some(fault) = feature_name_fault(feature) {
+            errors.invalid(p.index(i), *feature, fault);
+        }
+        match features.get(i + 1) {
+            Some(next) if next == feature => errors.duplicate(p.index(i + 1), *next),
+            Some(next) if next < feature => {
+                errors.invalid(p.index(i + 1), *next, "list must be sorted alphabetically");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `MyFeature` or `MyFeature/part`.
+fn feature_name_fault(name: &str) -> Option<String> {
+    if name.len() > 253 {
+        return Some(format!("invalid feature name {name:?}: must be no more than 253 characters"));
+    }
+    let part =
+        |p: &str| p.starts_with(|c: char| c.is_ascii_alphabetic()) && p.chars().all(|c| c.is_ascii_alphanumeric());
+    let right = name.starts_with(|c: char| c.is_ascii_uppercase()) && name.split('/').all(part);
+    (!right).then(|| {
+        format!(
+            "invalid feature name {name:?}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+        )
+    })
 }

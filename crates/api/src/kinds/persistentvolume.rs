@@ -35,25 +35,96 @@ fn source_of(spec: &Value) -> Value {
     sources(spec).into_iter().map(|(k, v)| (k.to_string(), v.clone())).collect::<serde_json::Map<_, _>>().into()
 }
 
-fn csi_source(s: &Value, path: &Path, errors: &mut Errors) {
-    if !text(s, "driver").is_empty() {
-        super::csi::driver_name(text(s, "driver"), &path.child("driver"), errors);
+/// The rules of a spec. `old`: the older version, whose oddities may stay.
+fn validate(obj: &Value, old: &Value, errors: &mut Errors) {
+    let (spec, path) = (field(obj, "spec"), Path::new("spec"));
+    persistentvolumeclaim::access_modes(spec, "", &path, errors);
+    let capacity = field(spec, "capacity");
+    let p = path.child("capacity");
+    if is_zero(capacity) {
+        errors.required(p.clone(), "");
     }
-    for key in [
-        "controllerPublishSecretRef",
-        "controllerExpandSecretRef",
-        "nodePublishSecretRef",
-        "nodeStageSecretRef",
-        "nodeExpandSecretRef",
-    ] {
-        if has(s, key) {
-            for part in ["name", "namespace"] {
-                if text(field(s, key), part).is_empty() {
-                    errors.required(path.child(key).child(part), "");
-                }
+    if entries(spec, "capacity").count() > 1 || !has(capacity, "storage") {
+        let shown = if capacity.is_null() { json!({}) } else { capacity.clone() };
+        errors.not_supported(p.clone(), shown, &["storage"]);
+    }
+    for (name, q) in entries(spec, "capacity") {
+        persistentvolumeclaim::basic_resource(q, &p.key(name), errors);
+        if let Some(q) = podspec::parse_quantity(q)
+            && q.sign() <= 0
+        {
+            errors.invalid(p.key(name), q.canonical(), "must be greater than zero");
+        }
+    }
+    let policy = text(spec, "persistentVolumeReclaimPolicy");
+    let p = path.child("persistentVolumeReclaimPolicy");
+    if !policy.is_empty() {
+        values::one_of(policy, &["Delete", "Recycle", "Retain"], p.clone(), errors);
+    }
+    let affinity = field(spec, "nodeAffinity");
+    if !affinity.is_null() {
+        let required = path.child("nodeAffinity.required");
+        if has(affinity, "required") {
+            podspec::node_selector(field(affinity, "required"), &required, has_odd_labels(old), errors);
+        } else {
+            errors.required(required, "must specify required node constraints");
+        }
+    }
+    podspec::persistent_source(spec, text_at(obj, &["metadata", "name"]), &path, errors);
+    let host = text_at(spec, &["hostPath", "path"]);
+    if !host.is_empty() && host.split('/').all(|part| part.is_empty() || part == ".") && policy == "Recycle" {
+        errors.forbidden(p, "may not be 'recycle' for a hostPath mount of '/'");
+    }
+    let class = text(spec, "storageClassName");
+    if !class.is_empty() {
+        values::dns_subdomain(class, &path.child("storageClassName"), errors);
+    }
+    if has(spec, "volumeMode") {
+        values::one_of(text(spec, "volumeMode"), &["Block", "Filesystem"], path.child("volumeMode"), errors);
+    }
+    if has(spec, "volumeAttributesClassName") {
+        let p = path.child("volumeAttributesClassName");
+        match text(spec, "volumeAttributesClassName") {
+            "" => errors.required(p, "an empty string is disallowed"),
+            class => values::dns_subdomain(class, &p, errors),
+        }
+        if !has(spec, "csi") {
+            errors.required(path.child("csi"), "has to be specified when using volumeAttributesClassName");
+        }
+    }
+}
+
+/// Values that no label may have: allowed once, and kept.
+fn has_odd_labels(pv: &Value) -> bool {
+    list_at(pv, &["spec", "nodeAffinity", "required", "nodeSelectorTerms"])
+        .iter()
+        .flat_map(|t| list(t, "matchExpressions"))
+        .flat_map(|e| texts(e, "values"))
+        .any(|v| !meta::names::label_value(v).is_empty())
+}
+
+/// The same, but for keys that may move from the beta names of well-known labels to those of today.
+fn same_affinity(new: &Value, old: &Value) -> bool {
+    const MOVED: &[(&str, &str)] = &[
+        ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+        ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+        ("beta.kubernetes.io/os", "kubernetes.io/os"),
+        ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+        ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+    ];
+    let mut old = old.clone();
+    let Some(terms) = object_at_mut(&mut old, &["required"]) else {
+        return same(new, &old);
+    };
+    let new_terms = list_at(new, &["required", "nodeSelectorTerms"]);
+    for (term, n) in items_mut(terms, "nodeSelectorTerms").zip(new_terms) {
+        for (e, n) in items_mut(term, "matchExpressions").zip(list(n, "matchExpressions")) {
+            if MOVED.contains(&(text(e, "key"), text(n, "key"))) {
+                copy_field(e, n, "key");
             }
         }
     }
+    same(new, &old)
 }
 
 impl Strategy for PersistentVolume {
@@ -73,94 +144,35 @@ impl Strategy for PersistentVolume {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        persistentvolumeclaim::access_modes(spec, &path, errors);
-        let capacity = field(spec, "capacity");
-        if is_zero(capacity) {
-            errors.required(path.child("capacity"), "");
-        } else if entries(spec, "capacity").count() > 1 || !has(capacity, "storage") {
-            errors.not_supported(path.child("capacity"), capacity.clone(), &["storage"]);
-        }
-        for (name, q) in entries(spec, "capacity") {
-            let p = path.child("capacity").key(name);
-            match podspec::parse_quantity(q) {
-                Some(q) if q.sign() > 0 => {}
-                Some(q) => errors.invalid(p, q.canonical(), "must be greater than zero"),
-                None => errors.invalid(p, q.clone(), "must be a quantity"),
-            }
-        }
-        let supported = ["Delete", "Recycle", "Retain"];
-        let policy = text(spec, "persistentVolumeReclaimPolicy");
-        values::one_of(policy, &supported, path.child("persistentVolumeReclaimPolicy"), errors);
-        for (i, (kind, s)) in sources(spec).iter().enumerate() {
-            let p = path.child(kind);
-            if i > 0 {
-                errors.forbidden(p, "may not specify more than 1 volume type");
-                continue;
-            }
-            let needs: &[&str] = match *kind {
-                "hostPath" | "local" => &["path"],
-                "nfs" => &["server", "path"],
-                "csi" => &["driver", "volumeHandle"],
-                _ => &[],
-            };
-            for key in needs {
-                if text(s, key).is_empty() {
-                    errors.required(p.child(key), "");
-                }
-            }
-            if *kind == "csi" {
-                csi_source(s, &p, errors);
-            }
-            if *kind == "nfs" && !text(s, "path").starts_with('/') {
-                errors.invalid(p.child("path"), text(s, "path"), "must be an absolute path");
-            }
-            if ["hostPath", "local"].contains(kind) {
-                values::no_backsteps(text(s, "path"), &p.child("path"), errors);
-            }
-            if *kind == "local" && !has(spec, "nodeAffinity") {
-                errors.required(Path::new("metadata.annotations"), "Local volume requires node affinity");
-            }
-            if *kind == "hostPath" && text(s, "path") == "/" && policy == "Recycle" {
-                let text = "may not be 'recycle' for a hostPath mount of '/'";
-                errors.forbidden(path.child("persistentVolumeReclaimPolicy"), text);
-            }
-        }
-        if sources(spec).is_empty() {
-            errors.required(path.clone(), "must specify a volume type");
-        }
-        let class = text(spec, "storageClassName");
-        if !class.is_empty() {
-            values::dns_subdomain(class, &path.child("storageClassName"), errors);
-        }
-        if has(spec, "volumeMode") {
-            values::one_of(text(spec, "volumeMode"), &["Block", "Filesystem"], path.child("volumeMode"), errors);
-        }
-        let affinity = field(spec, "nodeAffinity");
-        if !affinity.is_null() {
-            let p = path.child("nodeAffinity.required");
-            if has(affinity, "required") {
-                podspec::node_selector(field(affinity, "required"), &p, errors);
-            } else {
-                errors.required(p, "must specify required node constraints");
-            }
-        }
+        validate(obj, &Value::Null, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
+        validate(new, old, errors);
         let (n, o, p) = (field(new, "spec"), field(old, "spec"), Path::new("spec"));
-        let (a, b) = (sources(n), sources(o));
-        if a.len() != b.len() || a.iter().zip(&b).any(|(x, y)| x.0 != y.0 || !same(x.1, y.1)) {
+        let (mut a, b) = (source_of(n), source_of(o));
+        // A secret for expansion may be given to a volume that had none.
+        if has(&b, "csi")
+            && !has(field(&b, "csi"), "controllerExpandSecretRef")
+            && let Some(csi) = object_mut(&mut a, "csi")
+        {
+            remove(csi, "controllerExpandSecretRef");
+        }
+        if !same(&a, &b) {
             let text = format!(
                 "spec.persistentvolumesource is immutable after creation\n{}",
-                pod::update::difference("core.PersistentVolumeSource", &source_of(o), &source_of(n))
+                pod::update::difference("core.PersistentVolumeSource", &b, &a)
             );
             errors.forbidden(p.child("persistentvolumesource"), text);
         }
-        values::immutable(field(n, "volumeMode"), field(o, "volumeMode"), p.child("volumeMode"), errors);
-        if has(o, "nodeAffinity") {
-            values::immutable(field(n, "nodeAffinity"), field(o, "nodeAffinity"), p.child("nodeAffinity"), errors);
+        values::immutable(field(n, "volumeMode"), field(o, "volumeMode"), Path::new("volumeMode"), errors);
+        if has(o, "nodeAffinity") && !same_affinity(field(n, "nodeAffinity"), field(o, "nodeAffinity")) {
+            let text = format!("{}, except for updating from beta label to GA", values::IMMUTABLE);
+            errors.invalid(Path::new("nodeAffinity"), field(n, "nodeAffinity").clone(), text);
+        }
+        if has(o, "volumeAttributesClassName") && !has(n, "volumeAttributesClassName") {
+            let text = "update from non-nil value to nil is forbidden";
+            errors.forbidden(p.child("volumeAttributesClassName"), text);
         }
     }
 
@@ -188,12 +200,18 @@ impl Strategy for PersistentVolume {
         }
         for (i, t) in list_at(spec, &["nodeAffinity", "required", "nodeSelectorTerms"]).iter().enumerate() {
             let p = path.child("nodeAffinity.required.nodeSelectorTerms").index(i);
-            pod::warnings::node_selector_term(t, true, &p, &mut out);
+            pod::warnings::node_selector_term(t, false, &p, &mut out);
         }
-        pod::warnings::fractional(at(spec, &["capacity", "storage"]), &path.child("capacity").key("storage"), &mut out);
-        for (kind, why) in pod::warnings::DEAD_VOLUMES {
+        for (kind, shown, why) in [
+            ("cephfs", "cephfs", "deprecated in v1.28, non-functional in v1.31+"),
+            ("photonPersistentDisk", "photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
+            ("scaleIO", "scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
+            ("storageos", "storageOS", "deprecated in v1.22, non-functional in v1.25+"),
+            ("glusterfs", "glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
+            ("rbd", "rbd", "deprecated in v1.28, non-functional in v1.31+"),
+        ] {
             if has(spec, kind) {
-                out.push(format!("{}: {why}", path.child(kind)));
+                out.push(format!("{}: {why}", path.child(shown)));
             }
         }
         out
@@ -232,7 +250,7 @@ impl Strategy for PersistentVolume {
             json!(text(spec, "persistentVolumeReclaimPolicy")),
             json!(if deleting { "Terminating" } else { text(status, "phase") }),
             json!(claim),
-            json!(text(spec, "storageClassName")),
+            json!(persistentvolumeclaim::class(obj)),
             columns::or_unset(field(spec, "volumeAttributesClassName")),
             json!(text(status, "reason")),
             columns::age_cell(obj, now),

@@ -5,12 +5,14 @@ use super::pod::update::difference;
 use super::pod::warnings::fractional;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::podspec::{self, parse_quantity};
+use crate::validation::podspec::parse_quantity;
 use crate::validation::{selector, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
 pub struct PersistentVolumeClaim;
+
+const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
 pub const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
@@ -18,26 +20,35 @@ pub const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteO
 pub fn defaults(obj: &mut Value) {
     if let Some(spec) = ensure_object(obj, "spec") {
         fill(spec, "volumeMode", "Filesystem");
-        data_source(spec);
     }
     if let Some(status) = ensure_object(obj, "status") {
         fill_zero(status, "phase", "Pending");
     }
 }
 
-/// `dataSource` and `dataSourceRef` mirror each other where both kinds of reference can say it.
-fn data_source(spec: &mut Value) {
+/// `dataSource` and `dataSourceRef` mirror each other. The older one alone may name only claims and snapshots:
+/// whatever else it names is dropped, unless there was a source before.
+fn mirror_sources(claim: &mut Value, old: &Value) {
+    let Some(spec) = object_mut(claim, "spec") else {
+        return;
+    };
     let (source, reference) = (field(spec, "dataSource").clone(), field(spec, "dataSourceRef").clone());
-    if !source.is_null() && reference.is_null() {
-        set(spec, "dataSourceRef", source);
-    } else if source.is_null() && !reference.is_null() && text(&reference, "namespace").is_empty() {
+    if reference.is_null() {
         let known = matches!(
-            (text(&reference, "apiGroup"), text(&reference, "kind")),
+            (text(&source, "apiGroup"), text(&source, "kind")),
             ("snapshot.storage.k8s.io", "VolumeSnapshot") | ("", "PersistentVolumeClaim")
         );
-        if known {
-            set(spec, "dataSource", reference);
+        let was = field(old, "spec");
+        if source.is_null() {
+        } else if known || has(was, "dataSource") || has(was, "dataSourceRef") {
+            set(spec, "dataSourceRef", source);
+        } else {
+            remove(spec, "dataSource");
         }
+    } else if source.is_null() && text(&reference, "namespace").is_empty() {
+        let mut source = reference;
+        remove(&mut source, "namespace");
+        set(spec, "dataSource", source);
     }
 }
 
@@ -48,35 +59,47 @@ impl Strategy for PersistentVolumeClaim {
 
     fn prepare_create(&self, obj: &mut Value, _has_status: bool) {
         set(obj, "status", json!({"phase": "Pending"}));
+        mirror_sources(obj, &Value::Null);
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value, _has_status: bool) {
+        copy_field(new, old, "status");
+        mirror_sources(new, old);
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        spec(field(obj, "spec"), &Path::new("spec"), errors);
+        spec(field(obj, "spec"), &Value::Null, &Path::new("spec"), errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
         let (n, o, p) = (field(new, "spec"), field(old, "spec"), Path::new("spec"));
+        spec(n, o, &p, errors);
+        let bound = text_at(new, &["status", "phase"]) == "Bound";
         let mut munged = n.clone();
-        // The binder names the volume; size and class of attributes may change afterwards.
+        // The binder names the volume; a class once given by annotation may move to its field.
         if text(o, "volumeName").is_empty() {
             copy_field(&mut munged, o, "volumeName");
         }
-        copy_field(&mut munged, o, "volumeAttributesClassName");
-        let bound = text_at(old, &["status", "phase"]) == "Bound";
-        let request = |s: &Value| parse_quantity(at(s, &["resources", "requests", "storage"]));
-        if bound && has(o, "storageClassName") {
-            if let Some(r) = ensure_object(&mut munged, "resources") {
-                copy_field(r, field(o, "resources"), "requests");
+        let annotation = |c: &Value| at(c, &["metadata", "annotations", OLD_CLASS]).as_str().map(str::to_string);
+        let (was, is, class) = (annotation(old), annotation(new), field(n, "storageClassName").as_str());
+        let moved = was.is_some() && !has(o, "storageClassName") && class == was.as_deref();
+        if moved && (is.is_none() || is == was) {
+            remove(&mut munged, "storageClassName");
+        } else {
+            if was.as_deref().unwrap_or("") != is.as_deref().unwrap_or("") {
+                let p = Path::new("metadata.annotations").child(OLD_CLASS);
+                errors.invalid(p, is.unwrap_or_default(), values::IMMUTABLE);
             }
-            let capacity = parse_quantity(at(old, &["status", "capacity", "storage"]));
-            if let (Some(n), Some(was)) = (request(n), request(o))
-                && n < was
-                && capacity.is_none_or(|c| n < c)
-            {
-                let text = "field can not be less than status.capacity";
-                errors.forbidden(p.child("resources.requests.storage"), text);
+            if class.is_some() && !has(o, "storageClassName") && was.as_deref().is_none_or(|w| Some(w) == class) {
+                copy_field(&mut munged, o, "storageClassName");
             }
+        }
+        if bound {
+            let before = at(o, &["resources", "requests", "storage"]);
+            if let Some(r) = object_at_mut(&mut munged, &["resources", "requests"]) {
+                set(r, "storage", before.clone());
+            }
+            copy_field(&mut munged, o, "volumeAttributesClassName");
         }
         if !same(&munged, o) {
             errors.forbidden(
@@ -87,17 +110,35 @@ impl Strategy for PersistentVolumeClaim {
                 ),
             );
         }
-        let class = "volumeAttributesClassName";
-        if has(o, class) && !has(n, class) {
-            errors.forbidden(p.child(class), "update from non-nil value to nil is forbidden");
+        let amount = |v: &Value, keys: &[&str]| parse_quantity(at(v, keys));
+        let request = ["resources", "requests", "storage"];
+        if let (Some(is), Some(was)) = (amount(n, &request), amount(o, &request))
+            && is < was
+            && amount(old, &["status", "capacity", "storage"]).is_some_and(|c| is <= c)
+        {
+            let text = "field can not be less than status.capacity";
+            errors.forbidden(p.child("resources.requests.storage"), text);
+        }
+        values::immutable(field(n, "volumeMode"), field(o, "volumeMode"), Path::new("volumeMode"), errors);
+        const CLASS: &str = "volumeAttributesClassName";
+        if field(n, CLASS) != field(o, CLASS) && has(field(old, "status"), "currentVolumeAttributesClassName") {
+            let to = match field(n, CLASS).as_str() {
+                None => "nil",
+                Some("") => "empty string",
+                Some(_) => "",
+            };
+            if !to.is_empty() {
+                let text =
+                    format!("update to {to} is forbidden when status.currentVolumeAttributesClassName is not nil");
+                errors.forbidden(p.child(CLASS), text);
+            }
         }
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
         let mut out = Vec::new();
-        let old_class = "volume.beta.kubernetes.io/storage-class";
-        if has(at(new, &["metadata", "annotations"]), old_class) {
-            let p = Path::new("metadata.annotations").key(old_class);
+        if has(at(new, &["metadata", "annotations"]), OLD_CLASS) {
+            let p = Path::new("metadata.annotations").key(OLD_CLASS);
             out.push(format!("{p}: deprecated since v1.8; use \"storageClassName\" attribute instead"));
         }
         spec_warnings(field(new, "spec"), &Path::new("spec"), &mut out);
@@ -106,20 +147,35 @@ impl Strategy for PersistentVolumeClaim {
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
         let (status, path) = (field(new, "status"), Path::new("status"));
-        for key in ["capacity", "allocatedResources"] {
-            for (name, q) in entries(status, key) {
-                podspec::quantity_value(name, q, &path.child(key).key(name), errors);
-            }
+        if list_at(new, &["spec", "accessModes"]).is_empty() {
+            errors.required(Path::new("Spec.accessModes"), "");
+        }
+        for (name, q) in entries(status, "capacity") {
+            basic_resource(q, &path.child("capacity").key(name), errors);
         }
         const STATES: &[&str] = &[
             "ControllerResizeInProgress",
             "ControllerResizeInfeasible",
+            "NodeResizePending",
             "NodeResizeInProgress",
             "NodeResizeInfeasible",
-            "NodeResizePending",
         ];
+        let p = path.child("allocatedResourceStatuses");
         for (name, state) in pairs(status, "allocatedResourceStatuses") {
-            values::one_of(state, STATES, path.child("allocatedResourceStatuses").key(name), errors);
+            resource_key(name, &p, errors);
+            if !STATES.contains(&state) {
+                let mut sorted = STATES.to_vec();
+                sorted.sort_unstable();
+                errors.not_supported(p.clone(), name, &sorted);
+            }
+        }
+        let p = path.child("allocatedResources");
+        for (name, q) in entries(status, "allocatedResources") {
+            let before = errors.0.len();
+            resource_key(name, &p, errors);
+            if errors.0.len() == before {
+                basic_resource(q, &p.key(name), errors);
+            }
         }
     }
 
@@ -170,29 +226,57 @@ pub fn spec_warnings(spec: &Value, path: &Path, out: &mut Vec<String>) {
 }
 
 pub fn quantity(v: &Value) -> String {
-    parse_quantity(v).map_or_else(String::new, |q| q.canonical())
+    parse_quantity(v).map_or_else(|| "0".to_string(), |q| q.canonical())
 }
 
 /// The class by field or by the annotation of old.
-fn class(obj: &Value) -> &str {
-    match text_at(obj, &["metadata", "annotations", "volume.beta.kubernetes.io/storage-class"]) {
+pub fn class(obj: &Value) -> &str {
+    match text_at(obj, &["metadata", "annotations", OLD_CLASS]) {
         "" => text_at(obj, &["spec", "storageClassName"]),
         old => old,
     }
 }
 
-/// A claim's spec; also in ephemeral volumes.
-pub fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
-    access_modes(spec, path, errors);
-    selector::label_selector(field(spec, "selector"), &path.child("selector"), errors);
+/// A negative amount is none.
+pub fn basic_resource(v: &Value, path: &Path, errors: &mut Errors) {
+    if let Some(q) = parse_quantity(v)
+        && q.value() < 0
+    {
+        errors.invalid(path.clone(), q.value(), "must be a valid resource quantity");
+    }
+}
+
+/// Of Kubernetes' own resources a claim knows storage alone.
+fn resource_key(name: &str, path: &Path, errors: &mut Errors) {
+    let messages = meta::names::qualified_name(name);
+    let native = !name.contains('/') || name.contains("kubernetes.io/");
+    if messages.is_empty() && native && name != "storage" {
+        errors.not_supported(path.clone(), name, &["storage"]);
+    }
+    values::each(errors, path, name, messages);
+}
+
+/// A claim's spec; also in ephemeral volumes. `old` is the older version's, whose oddities may stay.
+pub fn spec(spec: &Value, old: &Value, path: &Path, errors: &mut Errors) {
+    if list(spec, "accessModes").is_empty() {
+        errors.required(path.child("accessModes"), "at least 1 access mode is required");
+    }
+    if has(spec, "selector") {
+        let p = path.child("selector");
+        let mut before = Errors::default();
+        selector::label_selector(field(old, "selector"), &p, &mut before);
+        // Values that no label can have were allowed once.
+        selector::label_selector_with(field(spec, "selector"), !before.is_empty(), &p, errors);
+    }
+    if !list(spec, "accessModes").is_empty() {
+        access_modes(spec, "", path, errors);
+    }
     let storage = at(spec, &["resources", "requests", "storage"]);
     let p = path.child("resources").key("storage");
     match parse_quantity(storage) {
         None if storage.is_null() => errors.required(p, ""),
-        None => errors.invalid(path.child("resources.requests").key("storage"), storage.clone(), "must be a quantity"),
-        Some(q) if q.sign() <= 0 => {
-            errors.invalid(path.child("resources").key("storage"), q.canonical(), "must be greater than zero")
-        }
+        None => errors.invalid(p, storage.clone(), "must be a quantity"),
+        Some(q) if q.sign() <= 0 => errors.invalid(p, q.canonical(), "must be greater than zero"),
         Some(_) => {}
     }
     let class = text(spec, "storageClassName");
@@ -202,8 +286,17 @@ pub fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
     if has(spec, "volumeMode") {
         values::one_of(text(spec, "volumeMode"), &["Block", "Filesystem"], path.child("volumeMode"), errors);
     }
-    for key in ["dataSource", "dataSourceRef"] {
-        let d = field(spec, key);
+    data_sources(spec, old, path, errors);
+    let class = text(spec, "volumeAttributesClassName");
+    if !class.is_empty() {
+        values::dns_subdomain(class, &path.child("volumeAttributesClassName"), errors);
+    }
+}
+
+fn data_sources(spec: &Value, old: &Value, path: &Path, errors: &mut Errors) {
+    let any_group = ["dataSource", "dataSourceRef"].iter().any(|k| has(field(old, k), "apiGroup"));
+    let (source, reference) = (field(spec, "dataSource"), field(spec, "dataSourceRef"));
+    for (key, d) in [("dataSource", source), ("dataSourceRef", reference)] {
         if d.is_null() {
             continue;
         }
@@ -213,23 +306,44 @@ pub fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
                 errors.required(p.child(k), "");
             }
         }
-        if text(d, "apiGroup").is_empty() && text(d, "kind") != "PersistentVolumeClaim" {
+        let group = text(d, "apiGroup");
+        if group.is_empty() && text(d, "kind") != "PersistentVolumeClaim" {
             let text = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
-            errors.invalid(p, d.clone(), text);
+            errors.invalid(p.clone(), self::text(d, "kind"), text);
         }
+        if !group.is_empty() && !any_group {
+            values::dns_subdomain(group, &p.child("apiGroup"), errors);
+        }
+        if key == "dataSourceRef" && !text(d, "namespace").is_empty() {
+            values::dns_label(text(d, "namespace"), &p.child("namespace"), errors);
+        }
+    }
+    // Upstream shows the other field's path where the value goes.
+    let shown = json!({});
+    if !text(reference, "namespace").is_empty() {
+        if !source.is_null() {
+            errors.invalid(path.clone(), shown, "may not be specified when dataSourceRef.namespace is specified");
+        }
+    } else if !source.is_null()
+        && !reference.is_null()
+        && ["apiGroup", "kind", "name"].iter().any(|k| field(source, k) != field(reference, k))
+    {
+        errors.invalid(path.clone(), shown, "must match dataSourceRef");
     }
 }
 
-pub fn access_modes(spec: &Value, path: &Path, errors: &mut Errors) {
+/// `missing`: what is said when there is none.
+pub fn access_modes(spec: &Value, missing: &str, path: &Path, errors: &mut Errors) {
     let modes = texts(spec, "accessModes");
     let p = path.child("accessModes");
     if modes.is_empty() {
-        errors.required(p.clone(), "at least 1 access mode is required");
+        errors.required(p.clone(), missing);
     }
     for m in &modes {
         values::one_of(m, ACCESS_MODES, p.clone(), errors);
     }
-    if modes.len() > 1 && modes.contains(&"ReadWriteOncePod") {
+    let others = modes.iter().any(|m| *m != "ReadWriteOncePod" && ACCESS_MODES.contains(m));
+    if others && modes.contains(&"ReadWriteOncePod") {
         errors.forbidden(p, "may not use ReadWriteOncePod with other access modes");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod defaults;
 pub mod qos;
+mod status;
 mod table;
 pub mod update;
 pub mod warnings;
@@ -20,17 +21,10 @@ impl Strategy for Pod {
     }
 
     fn prepare_create(&self, obj: &mut Value, _has_status: bool) {
-        let mut status = json!({"phase": "Pending", "qosClass": qos::class(field(obj, "spec"))});
-        if !list_at(obj, &["spec", "schedulingGates"]).is_empty() {
-            status["conditions"] = json!([{
-                "type": "PodScheduled",
-                "status": "False",
-                "reason": "SchedulingGated",
-                "message": "Scheduling is blocked due to non-empty scheduling gates",
-            }]);
-        }
+        let status = status::initial(obj);
         set(obj, "status", status);
         merge_match_label_keys(obj);
+        apparmor_annotations(obj);
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value, _has_status: bool) {
@@ -38,25 +32,20 @@ impl Strategy for Pod {
     }
 
     fn prepare_status_update(&self, new: &mut Value, old: &Value) {
-        // Deletion is not undone by a status write, and qosClass is settled at creation.
-        let qos = text_at(old, &["status", "qosClass"]).to_string();
-        if !qos.is_empty()
-            && let Some(status) = ensure_object(new, "status")
-        {
-            fill(status, "qosClass", qos);
-        }
+        status::prepare(new, old);
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let path = Path::new("spec");
         let spec = field(obj, "spec");
-        podspec::pod_spec(spec, &path, errors);
+        podspec::pod(obj, errors);
         if !list(spec, "ephemeralContainers").is_empty() {
             errors.forbidden(path.child("ephemeralContainers"), "cannot be set on create");
         }
         if !list(spec, "schedulingGates").is_empty() && !text(spec, "nodeName").is_empty() {
             errors.forbidden(path.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
         }
+        podspec::annotations::match_fields(field(obj, "metadata"), spec, &path, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
@@ -64,7 +53,7 @@ impl Strategy for Pod {
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        update::status(new, old, errors);
+        status::validate(new, old, errors);
     }
 
     fn validate_subresource_update(&self, subresource: &str, new: &Value, old: &Value, errors: &mut Errors) {
@@ -75,22 +64,24 @@ impl Strategy for Pod {
         }
     }
 
+    // None on updates: people rarely write to pods, and machines do it all the time.
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
         let mut out = Vec::new();
         if old.is_none() {
             crate::validation::values::name_as_label(new, "the Pod's hostname", &mut out);
+            out.extend(warnings::of(new, &Path::root()));
         }
-        out.extend(warnings::of(new, &Path::root()));
         out
+    }
+
+    fn status_warnings(&self, new: &Value, _old: &Value) -> Vec<String> {
+        status::warnings(new)
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
         let spec = |k| text_at(obj, &["spec", k]).to_string();
         let status = |k| text_at(obj, &["status", k]).to_string();
-        let ip = match list_at(obj, &["status", "podIPs"]).first() {
-            Some(first) => text(first, "ip").to_string(),
-            None => status("podIP"),
-        };
+        let ip = list_at(obj, &["status", "podIPs"]).first().map_or("", |first| text(first, "ip")).to_string();
         vec![
             ("spec.nodeName", spec("nodeName")),
             ("spec.restartPolicy", spec("restartPolicy")),
@@ -99,6 +90,8 @@ impl Strategy for Pod {
             ("spec.hostNetwork", flag(field(obj, "spec"), "hostNetwork").to_string()),
             ("status.phase", status("phase")),
             ("status.podIP", ip),
+            // Upstream takes it, and looks at nothing.
+            ("status.podIPs", String::new()),
             ("status.nominatedNodeName", status("nominatedNodeName")),
         ]
     }
@@ -131,6 +124,36 @@ impl Strategy for Pod {
         let mut wished = field(new, "spec").clone();
         copy_field(&mut wished, field(old, "spec"), "nodeName");
         !same(&wished, field(old, "spec"))
+    }
+}
+
+/// Profiles given by annotation, as before 1.30, become fields, unless the pod as a whole says the same.
+fn apparmor_annotations(obj: &mut Value) {
+    let notes = at(obj, &["metadata", "annotations"]).clone();
+    if notes.is_null() || text_at(obj, &["spec", "os", "name"]) == "windows" {
+        return;
+    }
+    let of_pod = at(obj, &["spec", "securityContext", "appArmorProfile"]).clone();
+    let Some(spec) = object_mut(obj, "spec") else {
+        return;
+    };
+    for lists in podspec::LISTS {
+        for c in items_mut(spec, lists) {
+            let note = text(&notes, &format!("{}{}", podspec::annotations::APPARMOR, text(c, "name"))).to_string();
+            if has(field(c, "securityContext"), "appArmorProfile") {
+                continue;
+            }
+            let profile = podspec::annotations::apparmor_field(&note).filter(|p| {
+                let mut errors = Errors::default();
+                podspec::apparmor(p, &Path::root(), &mut errors);
+                errors.is_empty() && !same(p, &of_pod)
+            });
+            if let Some(profile) = profile
+                && let Some(context) = ensure_object(c, "securityContext")
+            {
+                set(context, "appArmorProfile", profile);
+            }
+        }
     }
 }
 

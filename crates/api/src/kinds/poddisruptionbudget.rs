@@ -3,7 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::{selector, values, workload};
+use crate::validation::{conditions, selector, values, workload};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
@@ -11,31 +11,18 @@ pub struct PodDisruptionBudget;
 
 impl Strategy for PodDisruptionBudget {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        if has(spec, "minAvailable") && has(spec, "maxUnavailable") {
-            let text = "minAvailable and maxUnavailable cannot be both set";
-            errors.invalid(path.clone(), spec.clone(), text);
-        }
-        for key in ["minAvailable", "maxUnavailable"] {
-            if has(spec, key) {
-                values::int_or_percent(field(spec, key), &path.child(key), errors);
-                values::not_more_than_100_percent(field(spec, key), &path.child(key), errors);
-            }
-        }
-        selector::label_selector(field(spec, "selector"), &path.child("selector"), errors);
-        let policy = "unhealthyPodEvictionPolicy";
-        if has(spec, policy) {
-            values::one_of(text(spec, policy), &["AlwaysAllow", "IfHealthyBudget"], path.child(policy), errors);
-        }
+        validate(field(obj, "spec"), &Value::Null, errors);
     }
 
-    fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        validate(field(new, "spec"), field(old, "spec"), errors);
     }
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
+        let p = Path::new("status");
+        conditions::conditions(list_at(new, &["status", "conditions"]), &p.child("conditions"), errors);
         let counts = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
-        workload::non_negative(field(new, "status"), &counts, &Path::new("status"), errors);
+        workload::non_negative(field(new, "status"), &counts, &p, errors);
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -70,5 +57,27 @@ impl Strategy for PodDisruptionBudget {
 
     fn has_generation(&self) -> bool {
         true
+    }
+}
+
+/// `old` is the older version's, or null: values in its selector that no label can have may stay.
+fn validate(spec: &Value, old: &Value, errors: &mut Errors) {
+    let path = Path::new("spec");
+    if has(spec, "minAvailable") && has(spec, "maxUnavailable") {
+        let text = "minAvailable and maxUnavailable cannot be both set";
+        errors.invalid(path.clone(), spec.clone(), text);
+    }
+    for key in ["minAvailable", "maxUnavailable"] {
+        if has(spec, key) {
+            values::int_or_percent(field(spec, key), &path.child(key), errors);
+            values::not_more_than_100_percent(field(spec, key), &path.child(key), errors);
+        }
+    }
+    let mut before = Errors::default();
+    selector::label_selector(field(old, "selector"), &path, &mut before);
+    selector::label_selector_with(field(spec, "selector"), !before.is_empty(), &path.child("selector"), errors);
+    let policy = "unhealthyPodEvictionPolicy";
+    if has(spec, policy) {
+        values::one_of(text(spec, policy), &["AlwaysAllow", "IfHealthyBudget"], path.child(policy), errors);
     }
 }

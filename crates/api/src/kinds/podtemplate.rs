@@ -3,7 +3,7 @@
 use super::{columns, pod};
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::podspec;
+use crate::validation::{podspec, workload};
 use meta::field::{Errors, Path};
 use serde_json::Value;
 
@@ -22,8 +22,8 @@ impl Strategy for PodTemplate {
         self.validate_create(new, errors);
     }
 
-    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        pod::warnings::of(field(new, "template"), &Path::new("template"))
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::warnings(new, old, false, "template")
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -45,7 +45,7 @@ impl Strategy for PriorityClass {
         }
         if has(obj, "preemptionPolicy") {
             let supported = ["PreemptLowerPriority", "Never"];
-            values::one_of(text(obj, "preemptionPolicy"), &supported, Path::new("preemptionPolicy"), errors);
+            values::required_one_of(text(obj, "preemptionPolicy"), &supported, Path::new("preemptionPolicy"), errors);
         }
     }
 

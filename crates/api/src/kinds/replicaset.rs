@@ -3,7 +3,7 @@
 use super::{columns, pod};
 use crate::strategy::{Column, NAME, Now, ScalePaths, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::{selector, values, workload};
+use crate::validation::{selector, workload};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
@@ -38,8 +38,7 @@ impl Strategy for ReplicaSet {
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         self.validate_create(new, errors);
-        let sel = |o| at(o, &["spec", "selector"]).clone();
-        values::immutable(&sel(new), &sel(old), Path::new("spec.selector"), errors);
+        workload::immutable_selector(new, old, errors);
     }
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
@@ -47,16 +46,7 @@ impl Strategy for ReplicaSet {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        let mut out = Vec::new();
-        if old.is_none() {
-            values::name_as_label(new, "Pod names and hostnames", &mut out);
-        }
-        out.extend(pod::warnings::of(at(new, &["spec", "template"]), &Path::new("spec.template")));
-        out
-    }
-
-    fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
-        vec![("status.replicas", int(field(obj, "status"), "replicas").unwrap_or(0).to_string())]
+        workload::warnings(new, old, true, "spec.template")
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -78,20 +68,16 @@ impl Strategy for ReplicaSet {
 
 /// Status rules of ReplicaSets and ReplicationControllers.
 pub fn status(s: &Value, errors: &mut Errors) {
-    let p = Path::new("status");
     let counts = [
         "replicas",
         "fullyLabeledReplicas",
         "readyReplicas",
         "availableReplicas",
-        "terminatingReplicas",
         "observedGeneration",
+        "terminatingReplicas",
     ];
-    workload::non_negative(s, &counts, &p, errors);
-    for key in ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
-        workload::not_greater(s, key, "replicas", "cannot be greater than status.replicas", &p, errors);
-    }
-    workload::not_greater(s, "availableReplicas", "readyReplicas", "cannot be greater than readyReplicas", &p, errors);
+    let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+    workload::replica_counts(s, &counts, &parts, "readyReplicas", errors);
 }
 
 pub fn row(obj: &Value, selector: Value, now: Now) -> Vec<Value> {

@@ -3,7 +3,7 @@
 use super::{columns, pod, replicaset};
 use crate::strategy::{Column, Now, ScalePaths, Strategy};
 use crate::validation::access::*;
-use crate::validation::{labels, podspec, values, workload};
+use crate::validation::{podspec, workload};
 use meta::field::{Errors, Path};
 use serde_json::Value;
 
@@ -49,7 +49,6 @@ impl Strategy for ReplicationController {
         let matches = entries(spec, "selector").all(|(k, v)| have.get(k) == Some(v));
         if !is_zero(selector) {
             workload::matches_template(matches, spec, &path, errors);
-            labels::labels(selector, &path.child("selector"), errors);
         }
         podspec::pod_template(field(spec, "template"), &path.child("template"), errors);
         workload::always_restarted(spec, "ReplicationController", &path, errors);
@@ -64,12 +63,7 @@ impl Strategy for ReplicationController {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        let mut out = Vec::new();
-        if old.is_none() {
-            values::name_as_label(new, "Pod names and hostnames", &mut out);
-        }
-        out.extend(pod::warnings::of(at(new, &["spec", "template"]), &Path::new("spec.template")));
-        out
+        workload::warnings(new, old, true, "spec.template")
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {

@@ -3,7 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::podspec::resource_list;
+use crate::validation::podspec;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ const SCOPES: &[&str] = &[
     "VolumeAttributesClass",
 ];
 
-const FIXED: &str = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+const FIXED: &str = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
 
 /// Names without a slash that quotas count.
 fn is_standard(name: &str) -> bool {
@@ -43,12 +43,7 @@ fn takes_scope(name: &str, scope: &str) -> bool {
 impl Strategy for ResourceQuota {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        resource_list(field(spec, "hard"), &path.child("hard"), errors);
-        for (name, _) in entries(spec, "hard") {
-            if !name.contains('/') && !is_standard(name) {
-                errors.invalid(path.child("hard").key(name), name, "must be a standard resource for quota");
-            }
-        }
+        amounts(field(spec, "hard"), &path.child("hard"), errors);
         let scopes = texts(spec, "scopes");
         for s in &scopes {
             let shown = || field(spec, "scopes").clone();
@@ -66,30 +61,7 @@ impl Strategy for ResourceQuota {
                 errors.invalid(path.child("scopes"), field(spec, "scopes").clone(), "conflicting scopes");
             }
         }
-        for (i, e) in list_at(spec, &["scopeSelector", "matchExpressions"]).iter().enumerate() {
-            let p = path.child("scopeSelector.matchExpressions").index(i);
-            if !SCOPES.contains(&text(e, "scopeName")) {
-                errors.invalid(p.child("scopeName"), text(e, "scopeName"), "unsupported scope");
-            }
-            let fixed = ["BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity"];
-            if fixed.contains(&text(e, "scopeName")) && text(e, "operator") != "Exists" {
-                errors.invalid(p.child("operator"), text(e, "operator"), FIXED);
-            }
-            match text(e, "operator") {
-                "In" | "NotIn" if list(e, "values").is_empty() => {
-                    let text = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
-                    errors.required(p.child("values"), text);
-                }
-                "In" | "NotIn" => {}
-                "Exists" | "DoesNotExist" => {
-                    if !list(e, "values").is_empty() {
-                        let text = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
-                        errors.invalid(p.child("values"), field(e, "values").clone(), text);
-                    }
-                }
-                other => errors.invalid(p.child("operator"), other, "not a valid selector operator"),
-            }
-        }
+        scope_selector(spec, &path.child("scopeSelector.matchExpressions"), errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
@@ -107,7 +79,7 @@ impl Strategy for ResourceQuota {
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
         for key in ["hard", "used"] {
-            resource_list(at(new, &["status", key]), &Path::new("status").child(key), errors);
+            amounts(at(new, &["status", key]), &Path::new("status").child(key), errors);
         }
     }
 
@@ -121,18 +93,64 @@ impl Strategy for ResourceQuota {
         let status = field(obj, "status");
         let shown = |limits: bool| {
             let all: Vec<String> = entries(status, "hard")
-                .filter(|(k, _)| k.contains("limits") == limits)
+                .filter(|(k, _)| k.starts_with("limits.") == limits)
                 .map(|(k, hard)| {
                     let q = super::persistentvolumeclaim::quantity;
-                    let used = match q(field(field(status, "used"), k)) {
-                        s if s.is_empty() => "0".to_string(),
-                        s => s,
-                    };
-                    format!("{k}: {used}/{}", q(hard))
+                    format!("{k}: {}/{}", q(field(field(status, "used"), k)), q(hard))
                 })
                 .collect();
             json!(all.join(", "))
         };
         vec![columns::name(obj), shown(false), shown(true), columns::age_cell(obj, now)]
+    }
+}
+
+fn amounts(amounts: &Value, path: &Path, errors: &mut Errors) {
+    for (name, q) in amounts.as_object().into_iter().flatten() {
+        let p = path.key(name);
+        podspec::resource_name(name, &p, errors);
+        if !name.contains('/') && !is_standard(name) {
+            errors.invalid(p.clone(), name.as_str(), "must be a standard resource for quota");
+        }
+        podspec::quantity_value(name, q, &p, errors);
+    }
+}
+
+/// Upstream doesn't say which of the expressions is at fault.
+fn scope_selector(spec: &Value, p: &Path, errors: &mut Errors) {
+    let expressions = list_at(spec, &["scopeSelector", "matchExpressions"]);
+    let fixed = ["BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity"];
+    for e in expressions {
+        let (scope, operator) = (text(e, "scopeName"), text(e, "operator"));
+        if !SCOPES.contains(&scope) {
+            errors.invalid(p.child("scopeName"), scope, "unsupported scope");
+        }
+        for _ in entries(spec, "hard").filter(|(name, _)| is_standard(name) && !takes_scope(name, scope)) {
+            let shown = field(spec, "scopeSelector").clone();
+            errors.invalid(p.clone(), shown, "unsupported scope applied to resource");
+        }
+        if fixed.contains(&scope) && operator != "Exists" {
+            errors.invalid(p.child("operator"), operator, FIXED);
+        }
+        match operator {
+            "In" | "NotIn" => {
+                if list(e, "values").is_empty() {
+                    let text = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+                    errors.required(p.child("values"), text);
+                }
+            }
+            "Exists" | "DoesNotExist" => {
+                if !list(e, "values").is_empty() {
+                    let text = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+                    errors.invalid(p.child("values"), field(e, "values").clone(), text);
+                }
+            }
+            other => errors.invalid(p.child("operator"), other, "not a valid selector operator"),
+        }
+    }
+    for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
+        if pair.iter().all(|s| expressions.iter().any(|e| text(e, "scopeName") == *s)) {
+            errors.invalid(p.clone(), field(spec, "scopes").clone(), "conflicting scopes");
+        }
     }
 }

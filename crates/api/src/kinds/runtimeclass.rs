@@ -3,7 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::{labels, values};
+use crate::validation::{labels, podspec, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
@@ -12,14 +12,16 @@ pub struct RuntimeClass;
 impl Strategy for RuntimeClass {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         values::dns_label(text(obj, "handler"), &Path::new("handler"), errors);
-        for (name, quantity) in entries(at(obj, &["overhead"]), "podFixed") {
-            let path = Path::new("overhead.podFixed").key(name);
-            values::qualified_name(name, &path, errors);
-            if meta::quantity::Quantity::from_value(quantity).is_ok_and(|q| q.sign() < 0) {
-                errors.invalid(path, quantity.clone(), values::NEGATIVE);
+        podspec::overhead(at(obj, &["overhead", "podFixed"]), &Path::new("overhead"), errors);
+        labels::labels(at(obj, &["scheduling", "nodeSelector"]), &Path::new("scheduling.nodeSelector"), errors);
+        let (tolerations, p) = (list_at(obj, &["scheduling", "tolerations"]), Path::new("scheduling.tolerations"));
+        podspec::tolerations(tolerations, &p, errors);
+        let key = |t: &Value| ["key", "operator", "value", "effect"].map(|k| text(t, k).to_string());
+        for (i, t) in tolerations.iter().enumerate() {
+            if tolerations.iter().take(i).any(|o| key(o) == key(t)) {
+                errors.duplicate(p.index(i), t.clone());
             }
         }
-        labels::labels(at(obj, &["scheduling", "nodeSelector"]), &Path::new("scheduling.nodeSelector"), errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
@@ -31,6 +33,14 @@ impl Strategy for RuntimeClass {
             .filter_map(|(key, _)| super::pod::warnings::deprecated_node_label(key))
             .map(|why| format!("scheduling.nodeSelector: {why}"))
             .collect()
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        true
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -55,7 +55,12 @@ impl Strategy for Secret {
                 }
                 &[]
             }
-            "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+            "kubernetes.io/ssh-auth" => {
+                if text(data, "ssh-privatekey").is_empty() {
+                    errors.required(path.key("ssh-privatekey"), "");
+                }
+                &[]
+            }
             "kubernetes.io/tls" => &["tls.crt", "tls.key"],
             _ => &[],
         };
@@ -83,7 +88,7 @@ impl Strategy for Secret {
 
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] =
-            &[NAME, column("Type", "string", 0), column("Data", "integer", 0), column("Age", "string", 0)];
+            &[NAME, column("Type", "string", 0), column("Data", "string", 0), column("Age", "string", 0)];
         COLUMNS
     }
 

@@ -11,8 +11,6 @@ pub struct Service;
 
 const AFFINITY_SECONDS: i64 = 10_800;
 const AFFINITY_SECONDS_MAX: i64 = 86_400;
-/// Where kubelets listen; a load balancer on it would expose them.
-const KUBELET_PORT: i64 = 10250;
 
 fn kind(spec: &Value) -> &str {
     text(spec, "type")
@@ -98,79 +96,37 @@ impl Strategy for Service {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        service(obj, errors);
+        service(obj, &Value::Null, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         let (n, o) = (field(new, "spec"), field(old, "spec"));
-        if needs_cluster_ip(n) && needs_cluster_ip(o) {
-            let (nips, oips) = (texts(n, "clusterIPs"), texts(o, "clusterIPs"));
-            let p = Path::new("spec.clusterIPs");
-            match (nips.first(), oips.first()) {
-                (None, Some(_)) => {
-                    errors.invalid(p.clone(), field(n, "clusterIPs").clone(), "primary clusterIP can not be unset")
-                }
-                (Some(a), Some(b)) if a != b && !b.is_empty() => {
-                    errors.invalid(p.index(0), field(n, "clusterIPs").clone(), "may not change once set")
-                }
-                _ => {}
-            }
-            if let (Some(a), Some(b)) = (nips.get(1), oips.get(1))
-                && a != b
-            {
-                errors.invalid(p.index(1), field(n, "clusterIPs").clone(), "may not change once set");
-            }
-            let (nf, of) = (texts(n, "ipFamilies"), texts(o, "ipFamilies"));
-            let p = Path::new("spec.ipFamilies");
-            let shown = || field(n, "ipFamilies").clone();
-            match (nf.first(), of.first()) {
-                (None, Some(_)) => errors.invalid(p.clone(), shown(), "primary ipFamily can not be unset"),
-                (Some(a), Some(b)) if a != b => errors.invalid(p.index(0), shown(), "may not change once set"),
-                _ => {}
-            }
-            if let (Some(a), Some(b)) = (nf.get(1), of.get(1))
-                && a != b
-            {
-                errors.invalid(p.index(1), shown(), "may not change once set");
-            }
+        if kind(n) != "ExternalName" && kind(o) != "ExternalName" {
+            changed_cluster_ips(n, o, errors);
+            changed_families(n, o, errors);
         }
         let class = |s: &Value| field(s, "loadBalancerClass").clone();
         if kind(n) == "LoadBalancer" && kind(o) == "LoadBalancer" && class(n) != class(o) {
             errors.invalid(Path::new("spec.loadBalancerClass"), class(n), "may not change once set");
         }
+        load_balancer_class(n, errors);
         let port = |s: &Value| int(s, "healthCheckNodePort").unwrap_or(0);
         if needs_health_check_port(n) && needs_health_check_port(o) && port(n) != port(o) {
             errors.forbidden(Path::new("spec.healthCheckNodePort"), values::IMMUTABLE);
         }
-        service(new, errors);
+        service(new, old, errors);
     }
 
-    fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        let ingress = list_at(new, &["status", "loadBalancer", "ingress"]);
-        let p = Path::new("status.loadBalancer.ingress");
-        if !ingress.is_empty() && text_at(new, &["spec", "type"]) != "LoadBalancer" {
-            errors.forbidden(p.clone(), "may only be used when `spec.type` is \"LoadBalancer\"");
+    fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        load_balancer_status(new, old, errors);
+    }
+
+    fn status_warnings(&self, new: &Value, _old: &Value) -> Vec<String> {
+        let mut out = Vec::new();
+        for (i, e) in list_at(new, &["status", "loadBalancer", "ingress"]).iter().enumerate() {
+            values::ip_warnings(text(e, "ip"), &Path::new("status.loadBalancer.ingress").index(i), &mut out);
         }
-        for (i, entry) in ingress.iter().enumerate() {
-            let (ip, host) = (text(entry, "ip"), text(entry, "hostname"));
-            if !ip.is_empty() {
-                values::ip(ip, &p.index(i).child("ip"), errors);
-            }
-            let (mode, q) = (text(entry, "ipMode"), p.index(i).child("ipMode"));
-            if ip.is_empty() && !mode.is_empty() {
-                errors.forbidden(q, "may not be specified when `ip` is not set");
-            } else if !ip.is_empty() && mode.is_empty() {
-                errors.required(q, "must be specified when `ip` is set");
-            } else if !mode.is_empty() {
-                values::one_of(mode, &["Proxy", "VIP"], q, errors);
-            }
-            if !host.is_empty() {
-                values::dns_subdomain(host, &p.index(i).child("hostname"), errors);
-                if host.parse::<std::net::IpAddr>().is_ok() {
-                    errors.invalid(p.index(i).child("hostname"), host, "must be a DNS name, not an IP address");
-                }
-            }
-        }
+        out
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
@@ -386,36 +342,142 @@ fn keep_allocated(spec: &mut Value, old: &Value) {
 
 /// A change of type drops fields of the old type that the client left as they were.
 fn drop_type_dependent(spec: &mut Value, old: &Value) {
-    if needs_cluster_ip(old) && !needs_cluster_ip(spec) {
-        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            if same(field(spec, key), field(old, key)) {
+    let kept = |spec: &Value, key: &str| same(field(spec, key), field(old, key));
+    if kind(old) != "ExternalName" && kind(spec) == "ExternalName" {
+        if kept(spec, "clusterIP") && kept(spec, "clusterIPs") {
+            remove(spec, "clusterIP");
+            remove(spec, "clusterIPs");
+        }
+        for key in ["ipFamilies", "ipFamilyPolicy"] {
+            if kept(spec, key) {
                 remove(spec, key);
             }
         }
     }
-    if needs_node_port(old) && !needs_node_port(spec) {
-        let before: Vec<Option<i64>> = list(old, "ports").iter().map(|p| int(p, "nodePort")).collect();
-        let after: Vec<Option<i64>> = list(spec, "ports").iter().map(|p| int(p, "nodePort")).collect();
-        if before == after {
+    let by_node = |spec: &Value| ["NodePort", "LoadBalancer"].contains(&kind(spec));
+    if by_node(old) && !by_node(spec) {
+        let ports = |s: &Value| list(s, "ports").iter().filter_map(|p| int(p, "nodePort")).collect::<Vec<_>>();
+        let before = ports(old);
+        if ports(spec).iter().all(|n| *n == 0 || before.contains(n)) {
             items_mut(spec, "ports").for_each(|p| remove(p, "nodePort"));
         }
     }
-    let drop_when = [
-        (needs_health_check_port(old) && !needs_health_check_port(spec), "healthCheckNodePort"),
-        (external(old) && !external(spec), "externalTrafficPolicy"),
-        (needs_cluster_ip(old) && !needs_cluster_ip(spec), "internalTrafficPolicy"),
-        (kind(old) == "LoadBalancer" && kind(spec) != "LoadBalancer", "allocateLoadBalancerNodePorts"),
-        (kind(old) == "LoadBalancer" && kind(spec) != "LoadBalancer", "loadBalancerClass"),
-    ];
-    for (drop, key) in drop_when {
-        if drop && same(field(spec, key), field(old, key)) {
-            remove(spec, key);
+    let left = |was: fn(&Value) -> bool| was(old) && !was(spec);
+    let balanced = |s: &Value| kind(s) == "LoadBalancer";
+    let gone: Vec<&str> = [
+        (left(needs_health_check_port), "healthCheckNodePort"),
+        (left(balanced) && has(spec, "allocateLoadBalancerNodePorts"), "allocateLoadBalancerNodePorts"),
+        (left(balanced), "loadBalancerClass"),
+        (left(external), "externalTrafficPolicy"),
+    ]
+    .into_iter()
+    .filter(|(gone, key)| *gone && kept(spec, key))
+    .map(|g| g.1)
+    .collect();
+    gone.into_iter().for_each(|key| remove(spec, key));
+}
+
+fn changed_cluster_ips(n: &Value, o: &Value, errors: &mut Errors) {
+    if headless(n) && headless(o) {
+        return;
+    }
+    const SET: &str = "may not change once set";
+    let (is, was, p) = (texts(n, "clusterIPs"), texts(o, "clusterIPs"), Path::new("spec.clusterIPs"));
+    let shown = || Value::Array(list(n, "clusterIPs").to_vec());
+    if is.len() == was.len() {
+        for (i, _) in is.iter().zip(&was).enumerate().filter(|(_, (a, b))| a != b) {
+            errors.invalid(p.index(i), shown(), SET);
+        }
+        return;
+    }
+    if is.is_empty() {
+        errors.invalid(p.index(0), shown(), "primary clusterIP can not be unset");
+    }
+    if let (Some(a), Some(b)) = (is.first(), was.first())
+        && a != b
+    {
+        errors.invalid(p.index(0), shown(), SET);
+    }
+    if was.len() > is.len() && is.len() == 1 {
+        single_stack(n, "clusterIP", errors);
+    }
+}
+
+fn changed_families(n: &Value, o: &Value, errors: &mut Errors) {
+    if headless(n) || headless(o) {
+        return;
+    }
+    const SET: &str = "may not change once set";
+    let (is, was, p) = (texts(n, "ipFamilies"), texts(o, "ipFamilies"), Path::new("spec.ipFamilies").index(0));
+    let shown = |key: &str| Value::Array(list(n, key).to_vec());
+    if is.len() == was.len() {
+        for _ in is.iter().zip(&was).filter(|(a, b)| a != b) {
+            errors.invalid(p.clone(), shown("ipFamilies"), SET);
+        }
+        return;
+    }
+    if was.len() > is.len() && list(n, "clusterIPs").is_empty() {
+        errors.invalid(p.clone(), shown("ipFamilies"), "primary ipFamily can not be unset");
+    }
+    if let (Some(a), Some(b)) = (is.first(), was.first())
+        && a != b
+    {
+        // The addresses, not the families, are what upstream shows here.
+        errors.invalid(p, shown("clusterIPs"), SET);
+    }
+    if was.len() > is.len() && is.len() == 1 {
+        single_stack(n, "ipFamily", errors);
+    }
+}
+
+fn single_stack(n: &Value, what: &str, errors: &mut Errors) {
+    if text(n, "ipFamilyPolicy") != "SingleStack" {
+        let text = format!("must be set to 'SingleStack' when releasing the secondary {what}");
+        errors.invalid(Path::new("spec.ipFamilyPolicy"), field(n, "ipFamilyPolicy").clone(), text);
+    }
+}
+
+/// Also of Ingresses, in a form of their own there.
+fn load_balancer_status(new: &Value, old: &Value, errors: &mut Errors) {
+    let ingress = list_at(new, &["status", "loadBalancer", "ingress"]);
+    let before: Vec<&str> =
+        list_at(old, &["status", "loadBalancer", "ingress"]).iter().map(|e| text(e, "ip")).collect();
+    let p = Path::new("status.loadBalancer.ingress");
+    if !ingress.is_empty() && text_at(new, &["spec", "type"]) != "LoadBalancer" {
+        errors.forbidden(p, "may only be used when `spec.type` is 'LoadBalancer'");
+        return;
+    }
+    for (i, entry) in ingress.iter().enumerate() {
+        let (ip, host, p) = (text(entry, "ip"), text(entry, "hostname"), p.index(i));
+        if !ip.is_empty() {
+            values::ip_or_old(ip, &before, &p.child("ip"), errors);
+        }
+        let q = p.child("ipMode");
+        match (has(entry, "ipMode"), ip.is_empty()) {
+            (false, false) => errors.required(q, "must be specified when `ip` is set"),
+            (true, true) => errors.forbidden(q, "may not be specified when `ip` is not set"),
+            (true, false) => values::one_of(text(entry, "ipMode"), &["Proxy", "VIP"], q, errors),
+            (false, true) => {}
+        }
+        if !host.is_empty() {
+            let p = p.child("hostname");
+            values::dns_subdomain(host, &p, errors);
+            if values::is_ip(host) {
+                errors.invalid(p, host, "must be a DNS name, not an IP address");
+            }
         }
     }
 }
 
-fn service(obj: &Value, errors: &mut Errors) {
+/// `old`: the older version, or null. What it held of addresses may stay as it is.
+fn service(obj: &Value, old: &Value, errors: &mut Errors) {
     let (spec, path) = (field(obj, "spec"), Path::new("spec"));
+    let notes = at(obj, &["metadata", "annotations"]);
+    let (hints, mode) = ("service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode");
+    if has(notes, hints) && has(notes, mode) && field(notes, hints) != field(notes, mode) {
+        let text = format!("must match annotations[{hints}] when both are specified");
+        errors.invalid(Path::new("metadata.annotations").key(mode), field(notes, mode).clone(), text);
+    }
     let (kind, ports) = (kind(spec), list(spec, "ports"));
     let ports_path = path.child("ports");
     if ports.is_empty() && !headless(spec) && kind != "ExternalName" {
@@ -423,12 +485,6 @@ fn service(obj: &Value, errors: &mut Errors) {
     }
     match kind {
         "LoadBalancer" | "NodePort" => {
-            for (i, p) in ports.iter().enumerate() {
-                if kind == "LoadBalancer" && int(p, "port") == Some(KUBELET_PORT) {
-                    let text = "may not expose port 10250 externally since it is used by kubelet";
-                    errors.invalid(ports_path.index(i), KUBELET_PORT, text);
-                }
-            }
             if headless(spec) {
                 let text = format!("may not be set to 'None' for {kind} services");
                 errors.invalid(path.child("clusterIPs").index(0), "None", text);
@@ -443,27 +499,33 @@ fn service(obj: &Value, errors: &mut Errors) {
     }
     labels::labels(field(spec, "selector"), &path.child("selector"), errors);
     affinity(spec, &path, errors);
-    cluster_ips(spec, &path, errors);
+    cluster_ips(spec, &texts(field(old, "spec"), "clusterIPs"), &path, errors);
+    let before = texts(field(old, "spec"), "externalIPs");
     for (i, ip) in texts(spec, "externalIPs").iter().enumerate() {
         let p = path.child("externalIPs").index(i);
-        values::ip(ip, &p, errors);
-        values::non_special_ip(ip, &p, errors);
+        let faults = errors.0.len();
+        values::ip_or_old(ip, &before, &p, errors);
+        if errors.0.len() == faults {
+            values::non_special_ip(ip, &p, errors);
+        }
     }
     let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
     values::required_one_of(kind, &types, path.child("type"), errors);
     port_uniqueness(kind, ports, &ports_path, errors);
-    load_balancer(spec, &path, errors);
+    source_ranges(obj, old, errors);
+    if kind == "LoadBalancer" && !has(spec, "allocateLoadBalancerNodePorts") {
+        errors.required(Path::new("allocateLoadBalancerNodePorts"), "");
+    } else if kind != "LoadBalancer" && has(spec, "allocateLoadBalancerNodePorts") {
+        errors.forbidden(path.child("allocateLoadBalancerNodePorts"), ONLY_BALANCED);
+    }
+    load_balancer_class(spec, errors);
     traffic_policies(spec, &path, errors);
 }
 
 fn external_name(spec: &Value, path: &Path, errors: &mut Errors) {
-    for (key, what) in [
-        ("clusterIPs", "may not be set for ExternalName services"),
-        ("ipFamilies", "may not be set for ExternalName services"),
-        ("ipFamilyPolicy", "may not be set for ExternalName services"),
-    ] {
+    for key in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
         if !is_zero(field(spec, key)) {
-            errors.forbidden(path.child(key), what);
+            errors.forbidden(path.child(key), "may not be set for ExternalName services");
         }
     }
     // A trailing dot marks a fully qualified name.
@@ -493,10 +555,6 @@ fn port<'a>(p: &'a Value, named: bool, names: &mut Vec<&'a str>, path: &Path, er
     if has(p, "appProtocol") {
         values::qualified_name(text(p, "appProtocol"), &path.child("appProtocol"), errors);
     }
-    match int(p, "nodePort").unwrap_or(0) {
-        0 => {}
-        n => values::port_number(n, path.child("nodePort"), errors),
-    }
 }
 
 fn affinity(spec: &Value, path: &Path, errors: &mut Errors) {
@@ -505,54 +563,38 @@ fn affinity(spec: &Value, path: &Path, errors: &mut Errors) {
     let config = field(spec, "sessionAffinityConfig");
     let p = path.child("sessionAffinityConfig");
     if kind == "ClientIP" {
+        const TEXT: &str = "when session affinity type is ClientIP";
+        let seconds = p.child("clientIP.timeoutSeconds");
         match int(field(config, "clientIP"), "timeoutSeconds") {
-            None => errors.required(p, "when session affinity type is ClientIP"),
+            None if config.is_null() => errors.required(p, TEXT),
+            None if !has(config, "clientIP") => errors.required(p.child("clientIP"), TEXT),
+            None => errors.required(seconds, TEXT),
             Some(n) if n <= 0 || n > AFFINITY_SECONDS_MAX => {
                 let text = format!("must be greater than 0 and less than {AFFINITY_SECONDS_MAX}");
-                errors.invalid(p.child("clientIP.timeoutSeconds"), n, text);
+                errors.invalid(seconds, n, text);
             }
             Some(_) => {}
         }
-    } else if !config.is_null() {
+    } else if kind == "None" && !config.is_null() {
         errors.forbidden(p, "must not be set when session affinity is None");
     }
 }
 
-fn cluster_ips(spec: &Value, path: &Path, errors: &mut Errors) {
+fn cluster_ips(spec: &Value, before: &[&str], path: &Path, errors: &mut Errors) {
     if kind(spec) == "ExternalName" {
         return;
     }
     let p = path.child("clusterIPs");
     let ips = texts(spec, "clusterIPs");
     let ip = text(spec, "clusterIP");
-    if !ip.is_empty() && ips.is_empty() {
-        errors.required(p.clone(), "");
-    } else if let Some(first) = ips.first()
-        && *first != ip
-    {
-        errors.invalid(p.clone(), field(spec, "clusterIPs").clone(), "first value must match `clusterIP`");
-    }
-    if ips.len() > 2 {
-        errors.invalid(p.clone(), field(spec, "clusterIPs").clone(), "may only hold up to 2 values");
-    }
-    for (i, ip) in ips.iter().enumerate() {
-        if i > 0 && *ip == "None" {
-            errors.invalid(
-                p.index(i),
-                *ip,
-                "this must be empty or an IP address; 'None' may be given in the first value only",
-            );
+    let shown = || field(spec, "clusterIPs").clone();
+    match (ip.is_empty(), ips.first()) {
+        (false, None) => errors.required(p.clone(), ""),
+        (false, Some(first)) if *first != ip => {
+            errors.invalid(p.clone(), shown(), "first value must match `clusterIP`")
         }
-        if *ip != "None" {
-            values::ip(ip, &p.index(i), errors);
-        }
-    }
-    if let [a, b] = ips[..]
-        && let (Ok(x), Ok(y)) = (a.parse::<std::net::IpAddr>(), b.parse::<std::net::IpAddr>())
-        && x.is_ipv4() == y.is_ipv4()
-    {
-        let text = "may specify no more than one IP for each IP family";
-        errors.invalid(p, field(spec, "clusterIPs").clone(), text);
+        (true, Some(_)) => errors.invalid(p.clone(), shown(), "must be empty when `clusterIP` is not specified"),
+        _ => {}
     }
     let families = texts(spec, "ipFamilies");
     for (i, f) in families.iter().enumerate() {
@@ -566,46 +608,103 @@ fn cluster_ips(spec: &Value, path: &Path, errors: &mut Errors) {
         let supported = ["PreferDualStack", "RequireDualStack", "SingleStack"];
         values::one_of(text(spec, "ipFamilyPolicy"), &supported, path.child("ipFamilyPolicy"), errors);
     }
+    let faults = errors.0.len();
+    for (i, ip) in ips.iter().enumerate() {
+        if i == 0 && *ip == "None" {
+            if ips.len() > 1 {
+                errors.invalid(p.clone(), shown(), "'None' must be the first and only value");
+            }
+            continue;
+        }
+        values::ip_or_old(ip, before, &p.index(i), errors);
+    }
+    let readable = errors.0.len() == faults;
+    if ips.len() > 2 {
+        errors.invalid(p.clone(), shown(), "may only hold up to 2 values");
+    }
+    if !readable {
+        return;
+    }
+    // Of more than two, more than one is of a family, too.
+    let v6 = |ip: &str| ip.contains(':');
+    if ips.len() > 1 && !(ips.iter().any(|a| v6(a)) && ips.iter().any(|a| !v6(a))) {
+        errors.invalid(p.clone(), shown(), "may specify no more than one IP for each IP family");
+    }
+    if headless(spec) {
+        return;
+    }
+    for (i, (ip, family)) in ips.iter().zip(&families).enumerate() {
+        if (*family == "IPv4" && v6(ip)) || (*family == "IPv6" && !v6(ip)) {
+            errors.invalid(p.index(i), *ip, format!("expected an {family} value as indicated by `ipFamilies[{i}]`"));
+        }
+    }
 }
 
 fn port_uniqueness(kind: &str, ports: &[Value], path: &Path, errors: &mut Errors) {
+    let node = |p: &Value| int(p, "nodePort").unwrap_or(0);
+    for (i, _) in ports.iter().enumerate().filter(|(_, p)| kind == "ClusterIP" && node(p) != 0) {
+        errors.forbidden(path.index(i).child("nodePort"), "may not be used when `type` is 'ClusterIP'");
+    }
+    let repeats = |i: usize, same: &dyn Fn(&Value, &Value) -> bool| {
+        ports[..i].iter().any(|o| text(o, "protocol") == text(&ports[i], "protocol") && same(o, &ports[i]))
+    };
     for (i, p) in ports.iter().enumerate() {
-        let node = int(p, "nodePort").unwrap_or(0);
-        if node != 0 && kind == "ClusterIP" {
-            errors.forbidden(path.index(i).child("nodePort"), "may not be used when `type` is 'ClusterIP'");
+        if node(p) != 0 && repeats(i, &|a, b| node(a) == node(b)) {
+            errors.duplicate(path.index(i).child("nodePort"), node(p));
         }
-        let before = || ports.iter().take(i).filter(|o| text(o, "protocol") == text(p, "protocol"));
-        if node != 0 && before().any(|o| int(o, "nodePort") == Some(node)) {
-            errors.duplicate(path.index(i).child("nodePort"), node);
-        }
-        if before().any(|o| int(o, "port") == int(p, "port")) {
+    }
+    for (i, p) in ports.iter().enumerate() {
+        if repeats(i, &|a, b| int(a, "port") == int(b, "port")) {
             errors.duplicate(path.index(i), json!({"port": field(p, "port"), "protocol": text(p, "protocol")}));
         }
     }
 }
 
-fn load_balancer(spec: &Value, path: &Path, errors: &mut Errors) {
-    let is = kind(spec) == "LoadBalancer";
-    const ONLY: &str = "may only be used when `type` is 'LoadBalancer'";
+const ONLY_BALANCED: &str = "may only be used when `type` is 'LoadBalancer'";
+
+/// Who may use a load balancer, by the field or by the annotation of old.
+fn source_ranges(obj: &Value, old: &Value, errors: &mut Errors) {
+    const NOTE: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let spec = field(obj, "spec");
     let ranges = texts(spec, "loadBalancerSourceRanges");
-    let p = path.child("loadBalancerSourceRanges");
-    if !ranges.is_empty() && !is {
-        errors.forbidden(p.clone(), ONLY);
-    }
-    for (i, r) in ranges.iter().enumerate() {
-        values::cidr(r.trim(), &p.index(i), errors);
-    }
-    if is && !has(spec, "allocateLoadBalancerNodePorts") {
-        errors.required(path.child("allocateLoadBalancerNodePorts"), "field is required when `type` is LoadBalancer");
-    } else if !is && has(spec, "allocateLoadBalancerNodePorts") {
-        errors.forbidden(path.child("allocateLoadBalancerNodePorts"), ONLY);
-    }
-    if has(spec, "loadBalancerClass") {
-        if is {
-            values::qualified_name(text(spec, "loadBalancerClass"), &path.child("loadBalancerClass"), errors);
-        } else {
-            errors.forbidden(path.child("loadBalancerClass"), ONLY);
+    let balanced = kind(spec) == "LoadBalancer";
+    if !ranges.is_empty() {
+        // Upstream writes it with a capital.
+        let p = Path::new("spec.LoadBalancerSourceRanges");
+        if !balanced {
+            errors.forbidden(p.clone(), ONLY_BALANCED);
         }
+        let before: Vec<&str> =
+            texts(field(old, "spec"), "loadBalancerSourceRanges").into_iter().map(str::trim).collect();
+        for (i, r) in ranges.iter().enumerate() {
+            values::cidr_or_old(r.trim(), &before, &p.index(i), errors);
+        }
+        return;
+    }
+    let note = |o: &Value| at(o, &["metadata", "annotations", NOTE]).as_str().map(str::to_string);
+    let Some(value) = note(obj) else {
+        return;
+    };
+    let p = Path::new("metadata.annotations").key(NOTE);
+    if !balanced {
+        errors.forbidden(p.clone(), ONLY_BALANCED);
+    }
+    if note(old).as_ref() != Some(&value) && !value.trim().is_empty() {
+        for range in value.split(',') {
+            values::cidr(range.trim(), &p, errors);
+        }
+    }
+}
+
+fn load_balancer_class(spec: &Value, errors: &mut Errors) {
+    if !has(spec, "loadBalancerClass") {
+        return;
+    }
+    let p = Path::new("spec.loadBalancerClass");
+    if kind(spec) == "LoadBalancer" {
+        values::qualified_name(text(spec, "loadBalancerClass"), &p, errors);
+    } else {
+        errors.forbidden(p, ONLY_BALANCED);
     }
 }
 
@@ -626,12 +725,12 @@ fn traffic_policies(spec: &Value, path: &Path, errors: &mut Errors) {
         let text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         errors.invalid(path.child("healthCheckNodePort"), health, text);
     }
-    if needs_cluster_ip(spec) {
-        let inner = text(spec, "internalTrafficPolicy");
+    let inner = text(spec, "internalTrafficPolicy");
+    if needs_cluster_ip(spec) || has(spec, "internalTrafficPolicy") {
         values::required_one_of(inner, &["Cluster", "Local"], path.child("internalTrafficPolicy"), errors);
     }
     if has(spec, "trafficDistribution") {
-        let supported = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+        let supported = ["PreferClose", "PreferSameZone", "PreferSameNode"];
         values::one_of(text(spec, "trafficDistribution"), &supported, path.child("trafficDistribution"), errors);
     }
 }

@@ -3,18 +3,18 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub struct ServiceAccount;
 
 impl Strategy for ServiceAccount {
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Secrets", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[NAME, column("Age", "string", 0)];
         COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
-        vec![columns::name(obj), json!(list(obj, "secrets").len()), columns::age_cell(obj, now)]
+        vec![columns::name(obj), columns::age_cell(obj, now)]
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {

@@ -50,32 +50,14 @@ impl Strategy for StatefulSet {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        match text(spec, "podManagementPolicy") {
-            "" => errors.required(path.child("podManagementPolicy"), ""),
-            "OrderedReady" | "Parallel" => {}
-            other => errors.invalid(path.child("podManagementPolicy"), other, "must be 'OrderedReady' or 'Parallel'"),
-        }
-        update_strategy(field(spec, "updateStrategy"), &path.child("updateStrategy"), errors);
-        let retention = field(spec, "persistentVolumeClaimRetentionPolicy");
-        for key in ["whenDeleted", "whenScaled"] {
-            if has(retention, key) {
-                let p = path.child("persistentVolumeClaimRetentionPolicy").child(key);
-                values::one_of(text(retention, key), &["Retain", "Delete"], p, errors);
-            }
-        }
-        workload::non_negative(spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], &path, errors);
-        workload::non_negative(field(spec, "ordinals"), &["start"], &path.child("ordinals"), errors);
-        workload::required_selector(spec, "statefulset", &path, errors);
-        workload::template_without_spec(spec, "StatefulSet", &path, errors);
-        let service = text(spec, "serviceName");
-        if !service.is_empty() {
-            values::dns_subdomain(service, &path.child("serviceName"), errors);
-        }
+        validate(obj, true, true, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
+        // A template that was wrong before (upstream once didn't look) may stay so.
+        let mut before = Errors::default();
+        validate(old, false, true, &mut before);
+        validate(new, false, before.is_empty(), errors);
         let mut munged = field(new, "spec").clone();
         for key in MUTABLE {
             copy_field(&mut munged, field(old, "spec"), key);
@@ -89,7 +71,6 @@ impl Strategy for StatefulSet {
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        let (s, p) = (field(new, "status"), Path::new("status"));
         let counts = [
             "replicas",
             "readyReplicas",
@@ -99,25 +80,16 @@ impl Strategy for StatefulSet {
             "observedGeneration",
             "collisionCount",
         ];
-        workload::non_negative(s, &counts, &p, errors);
-        for key in ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"] {
-            workload::not_greater(s, key, "replicas", "cannot be greater than status.replicas", &p, errors);
-        }
-        workload::not_greater(
-            s,
-            "availableReplicas",
-            "readyReplicas",
-            "cannot be greater than status.readyReplicas",
-            &p,
-            errors,
-        );
+        let parts = ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
+        workload::replica_counts(field(new, "status"), &counts, &parts, "status.readyReplicas", errors);
         workload::collision_count(new, old, errors);
     }
 
-    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        let mut out = pod::warnings::of(at(new, &["spec", "template"]), &Path::new("spec.template"));
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut out = workload::warnings(new, old, false, "spec.template");
         for (i, claim) in list_at(new, &["spec", "volumeClaimTemplates"]).iter().enumerate() {
             let p = Path::new("spec.volumeClaimTemplates").index(i);
+            let p = if old.is_some() { p.child("Spec") } else { p };
             persistentvolumeclaim::spec_warnings(field(claim, "spec"), &p, &mut out);
         }
         if int(field(new, "spec"), "revisionHistoryLimit").is_some_and(|n| n < 0) {
@@ -160,6 +132,37 @@ impl Strategy for StatefulSet {
     fn scale(&self) -> Option<ScalePaths> {
         Some(super::REPLICAS)
     }
+}
+
+/// `whole`: also what cannot change later; `template`: also the pods.
+fn validate(obj: &Value, whole: bool, template: bool, errors: &mut Errors) {
+    let (spec, path) = (field(obj, "spec"), Path::new("spec"));
+    match text(spec, "podManagementPolicy") {
+        "" => errors.required(path.child("podManagementPolicy"), ""),
+        "OrderedReady" | "Parallel" => {}
+        other => errors.invalid(path.child("podManagementPolicy"), other, "must be 'OrderedReady' or 'Parallel'"),
+    }
+    update_strategy(field(spec, "updateStrategy"), &path.child("updateStrategy"), errors);
+    let retention = field(spec, "persistentVolumeClaimRetentionPolicy");
+    for key in ["whenDeleted", "whenScaled"].iter().filter(|_| !retention.is_null()) {
+        let p = path.child("persistentVolumeClaimRetentionPolicy").child(key);
+        values::one_of(text(retention, key), &["Retain", "Delete"], p, errors);
+    }
+    for (i, claim) in list(spec, "volumeClaimTemplates").iter().enumerate().filter(|_| whole) {
+        let p = path.child("volumeClaimTemplates").index(i).child("spec");
+        persistentvolumeclaim::spec(field(claim, "spec"), &Value::Null, &p, errors);
+    }
+    workload::non_negative(spec, &["replicas", "minReadySeconds"], &path, errors);
+    workload::non_negative(field(spec, "ordinals"), &["start"], &path.child("ordinals"), errors);
+    let service = text(spec, "serviceName");
+    if whole && !service.is_empty() {
+        values::dns_label(service, &path.child("serviceName"), errors);
+    }
+    workload::required_selector(spec, "statefulset", &path, errors);
+    if template {
+        workload::stateful_template(spec, &path, errors);
+    }
+    workload::always_restarted(spec, "StatefulSet", &path, errors);
 }
 
 fn update_strategy(u: &Value, path: &Path, errors: &mut Errors) {

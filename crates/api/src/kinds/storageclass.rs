@@ -23,17 +23,11 @@ impl Strategy for StorageClass {
             "" => errors.required(Path::new("provisioner"), ""),
             p => values::each(errors, &Path::new("provisioner"), p, meta::names::qualified_name(&p.to_lowercase())),
         }
-        let mut size = 0;
-        for (k, v) in pairs(obj, "parameters") {
-            if k.is_empty() {
-                errors.invalid(Path::new("parameters"), k, "field can not be empty.");
-            }
-            size += k.len() + v.len();
+        parameters(obj, true, errors);
+        let policy = text(obj, "reclaimPolicy");
+        if !policy.is_empty() {
+            values::one_of(policy, &["Delete", "Retain"], Path::new("reclaimPolicy"), errors);
         }
-        if size > 256 * 1024 {
-            errors.too_long(Path::new("parameters"), 256 * 1024);
-        }
-        values::required_one_of(text(obj, "reclaimPolicy"), &["Delete", "Retain"], Path::new("reclaimPolicy"), errors);
         let modes = ["Immediate", "WaitForFirstConsumer"];
         values::required_one_of(text(obj, "volumeBindingMode"), &modes, Path::new("volumeBindingMode"), errors);
         topologies(obj, errors);
@@ -45,9 +39,8 @@ impl Strategy for StorageClass {
                 errors.forbidden(Path::new(key), format!("updates to {key} are forbidden."));
             }
         }
-        for key in ["volumeBindingMode", "allowedTopologies"] {
-            values::immutable(field(new, key), field(old, key), Path::new(key), errors);
-        }
+        let mode = "volumeBindingMode";
+        values::immutable(field(new, mode), field(old, mode), Path::new(mode), errors);
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
@@ -97,7 +90,6 @@ fn topologies(obj: &Value, errors: &mut Errors) {
         let expressions = list(term, "matchLabelExpressions");
         for (j, e) in expressions.iter().enumerate() {
             let p = path.child("matchLabelExpressions").index(j);
-            values::qualified_name(text(e, "key"), &p.child("key"), errors);
             let vs = texts(e, "values");
             if vs.is_empty() {
                 errors.required(p.child("values"), "");
@@ -107,6 +99,7 @@ fn topologies(obj: &Value, errors: &mut Errors) {
                     errors.duplicate(p.child("values").index(k), *v);
                 }
             }
+            values::qualified_name(text(e, "key"), &p.child("key"), errors);
             if expressions.iter().take(j).any(|o| text(o, "key") == text(e, "key")) {
                 errors.duplicate(p.child("key"), text(e, "key"));
             }
@@ -114,5 +107,24 @@ fn topologies(obj: &Value, errors: &mut Errors) {
         if all.iter().take(i).any(|o| same(o, term)) {
             errors.duplicate(path.child("matchLabelExpressions"), "");
         }
+    }
+}
+
+/// What a driver is told about volumes; also of a VolumeAttributesClass, where there must be some.
+pub fn parameters(obj: &Value, may_be_empty: bool, errors: &mut Errors) {
+    const COUNT_MAX: usize = 512;
+    const BYTES_MAX: usize = 256 * 1024;
+    let (all, p) = (pairs(obj, "parameters"), Path::new("parameters"));
+    if all.len() > COUNT_MAX {
+        return errors.too_long(p, COUNT_MAX);
+    }
+    for (key, _) in all.iter().filter(|(k, _)| k.is_empty()) {
+        errors.invalid(p.clone(), *key, "field can not be empty.");
+    }
+    if all.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() > BYTES_MAX {
+        errors.too_long(p.clone(), BYTES_MAX);
+    }
+    if !may_be_empty && all.is_empty() {
+        errors.required(p, "must contain at least one key/value pair");
     }
 }

@@ -1,25 +1,22 @@
 //! VolumeAttributesClass (storage.k8s.io).
 
-use super::{columns, csi};
+use super::{columns, storageclass};
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
+use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
 pub struct VolumeAttributesClass;
 
-const DEFAULT_ANNOTATION: &str = "volumeattributesclass.alpha.kubernetes.io/is-default-class";
-
 impl Strategy for VolumeAttributesClass {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        csi::driver_name(text(obj, "driverName"), &Path::new("driverName"), errors);
-        let parameters = pairs(obj, "parameters");
-        if parameters.is_empty() {
-            errors.required(Path::new("parameters"), "must contain at least one key/value pair");
+        let (driver, p) = (text(obj, "driverName"), Path::new("driverName"));
+        match driver {
+            "" => errors.required(p, ""),
+            d => values::each(errors, &p, d, meta::names::qualified_name(&d.to_lowercase())),
         }
-        if parameters.iter().any(|p| p.0.is_empty()) {
-            errors.invalid(Path::new("parameters"), "", "field can not be empty.");
-        }
+        storageclass::parameters(obj, false, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
@@ -28,6 +25,7 @@ impl Strategy for VolumeAttributesClass {
                 errors.forbidden(Path::new(key), format!("updates to {key} are forbidden."));
             }
         }
+        self.validate_create(new, errors);
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -36,9 +34,6 @@ impl Strategy for VolumeAttributesClass {
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
-        let name = text_at(obj, &["metadata", "name"]);
-        let default = text(at(obj, &["metadata", "annotations"]), DEFAULT_ANNOTATION) == "true";
-        let shown = if default { format!("{name} (default)") } else { name.to_string() };
-        vec![json!(shown), json!(text(obj, "driverName")), columns::age_cell(obj, now)]
+        vec![columns::name(obj), json!(text(obj, "driverName")), columns::age_cell(obj, now)]
     }
 }

@@ -11,6 +11,14 @@ const FIELDS: [(u32, u32, &[&str]); 5] = [
 
 /// `Err` holds what is wrong, in the words of the cron library that upstream uses.
 pub fn check(schedule: &str) -> Result<(), String> {
+    if let Some((zone, rest)) = schedule.split_once(' ')
+        && let Some(name) = zone.strip_prefix("CRON_TZ=").or_else(|| zone.strip_prefix("TZ="))
+    {
+        return match jiff::tz::TimeZone::get(name) {
+            Ok(_) => check(rest.trim()),
+            Err(_) => Err(format!("provided bad location {name}: unknown time zone {name}")),
+        };
+    }
     if let Some(word) = schedule.strip_prefix('@') {
         let known = ["yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
         return if known.contains(&word) {

@@ -8,13 +8,18 @@ use serde_json::Value;
 
 /// The structure of a selector. Values of labels are checked too, as for every new object.
 pub fn label_selector(selector: &Value, path: &Path, errors: &mut Errors) {
+    label_selector_with(selector, false, path, errors);
+}
+
+/// As [`label_selector`]; `any_value`: values of expressions need not be ones that labels can have.
+pub fn label_selector_with(selector: &Value, any_value: bool, path: &Path, errors: &mut Errors) {
     super::labels::labels(field(selector, "matchLabels"), &path.child("matchLabels"), errors);
     for (i, e) in list(selector, "matchExpressions").iter().enumerate() {
-        requirement(e, &path.child("matchExpressions").index(i), errors);
+        requirement(e, any_value, &path.child("matchExpressions").index(i), errors);
     }
 }
 
-fn requirement(e: &Value, path: &Path, errors: &mut Errors) {
+fn requirement(e: &Value, any_value: bool, path: &Path, errors: &mut Errors) {
     let values_path = path.child("values");
     let values = texts(e, "values");
     match text(e, "operator") {
@@ -34,7 +39,7 @@ fn requirement(e: &Value, path: &Path, errors: &mut Errors) {
         other => errors.invalid(path.child("operator"), other, "not a valid selector operator"),
     }
     values::qualified_name(text(e, "key"), &path.child("key"), errors);
-    for (i, v) in values.iter().enumerate() {
+    for (i, v) in values.iter().enumerate().filter(|_| !any_value) {
         values::each(errors, &values_path.index(i), v, names::label_value(v));
     }
 }

@@ -151,6 +151,60 @@ pub fn ip(value: &str, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// As [`ip`], but whatever the older version of the field held may stay as it is.
+pub fn ip_or_old(value: &str, old: &[&str], path: &Path, errors: &mut Errors) {
+    if !old.contains(&value) {
+        ip(value, path, errors);
+    }
+}
+
+/// As [`cidr`], but whatever the older version of the field held may stay as it is.
+pub fn cidr_or_old(value: &str, old: &[&str], path: &Path, errors: &mut Errors) {
+    if !old.contains(&value) {
+        cidr(value, path, errors);
+    }
+}
+
+/// Whether an address is one at all, by the rules of before strict reading.
+pub fn is_ip(value: &str) -> bool {
+    sloppy_ip(value).is_some()
+}
+
+/// An address range by the rules of before strict reading.
+pub fn sloppy_cidr(value: &str) -> Option<ipnet::IpNet> {
+    let (address, bits) = value.split_once('/')?;
+    ipnet::IpNet::new(sloppy_ip(address)?, bits.parse().ok()?).ok()
+}
+
+/// An address of a newer field: strict, and in canonical form.
+pub fn canonical_ip(value: &str, path: &Path, errors: &mut Errors) {
+    let before = errors.0.len();
+    ip(value, path, errors);
+    if errors.0.len() == before
+        && let Some(ip) = sloppy_ip(value).map(|ip| ip.to_string()).filter(|ip| ip != value)
+    {
+        errors.invalid(path.clone(), value, format!("must be in canonical form ({ip:?})"));
+    }
+}
+
+/// An address range of a newer field: strict, and in canonical form.
+pub fn canonical_cidr(value: &str, path: &Path, errors: &mut Errors) {
+    let before = errors.0.len();
+    cidr(value, path, errors);
+    if errors.0.len() == before
+        && let Some(net) = sloppy_cidr(value)
+        && net.to_string() != value
+    {
+        errors.invalid(path.clone(), value, format!("must be in canonical form ({:?})", net.to_string()));
+    }
+}
+
+/// At most one address of each family: two at most, of different ones.
+pub fn one_of_each_family(addresses: &[&str]) -> bool {
+    let families: Vec<bool> = addresses.iter().filter_map(|a| sloppy_ip(a)).map(|a| a.is_ipv6()).collect();
+    addresses.len() < 2 || (families.len() == 2 && families[0] != families[1] && addresses.len() == 2)
+}
+
 /// An address range in the strict reading.
 pub fn cidr(value: &str, path: &Path, errors: &mut Errors) {
     const TEXT: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
@@ -162,14 +216,11 @@ pub fn cidr(value: &str, path: &Path, errors: &mut Errors) {
     let (Some(ip), Some(n)) = (sloppy_ip(address), bits.parse::<u8>().ok().filter(|n| digits && *n <= max)) else {
         return errors.invalid(path.clone(), value, TEXT);
     };
-    if address.parse::<IpAddr>().is_err() {
-        return errors.invalid(path.clone(), value, "must not have leading 0s in IP");
-    }
-    if bits.len() > 1 && bits.starts_with('0') {
-        return errors.invalid(path.clone(), value, "must not have leading 0s in prefix length");
+    if address.parse::<IpAddr>().is_err() || bits.len() > 1 && bits.starts_with('0') {
+        return errors.invalid(path.clone(), value, "must not have leading 0s in IP or prefix length");
     }
     if in_v6_clothes(ip).is_some() {
-        return errors.invalid(path.clone(), value, "must not be an IPv4-mapped IPv6 address");
+        return errors.invalid(path.clone(), value, "must not have an IPv4-mapped IPv6 address");
     }
     if ipnet::IpNet::new(ip, n).is_ok_and(|net| net.network() != ip) {
         errors.invalid(path.clone(), value, "must not have bits set beyond the prefix length");
@@ -203,15 +254,14 @@ pub fn cidr_warnings(value: &str, path: &Path, out: &mut Vec<String>) {
         out.push(format!(
             "{path}: CIDR value {value:?} is ambiguous in this context (should be {whole:?} or {one:?}?)"
         ));
-        return;
     }
     let strict = address.parse::<IpAddr>().is_ok() && bits == n.to_string() && in_v6_clothes(ip).is_none();
     if !strict {
         out.push(format!(
             "{path}: non-standard CIDR value {value:?} will be considered invalid in a future Kubernetes release: use {:?}",
-            net.to_string()
+            net.trunc().to_string()
         ));
-    } else if ip.is_ipv6() && net.to_string() != value {
+    } else if ip.is_ipv6() && net.network() == ip && net.to_string() != value {
         out.push(format!(
             "{path}: IPv6 CIDR value {value:?} should be in RFC 5952 canonical format ({:?})",
             net.to_string()
@@ -252,7 +302,7 @@ pub fn name_as_label(obj: &Value, used_in: &str, out: &mut Vec<String>) {
 
 /// Endpoints' ban on addresses that would reach the node itself or the link.
 pub fn non_special_ip(value: &str, path: &Path, errors: &mut Errors) {
-    let Ok(ip) = value.parse::<std::net::IpAddr>() else {
+    let Some(ip) = sloppy_ip(value) else {
         return;
     };
     if ip.is_unspecified() {

@@ -3,7 +3,7 @@
 use super::access::*;
 use super::{podspec, selector, values};
 use meta::field::{Errors, Path};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// `spec.selector` must be given and select something. `owner` is the kind in upstream's text.
 pub fn required_selector(spec: &Value, owner: &str, path: &Path, errors: &mut Errors) {
@@ -30,16 +30,63 @@ pub fn template(spec: &Value, owner: &str, path: &Path, errors: &mut Errors) {
     always_restarted(spec, owner, path, errors);
 }
 
-/// A StatefulSet's template: upstream leaves its pod spec unchecked, since volumes may come from
-/// `volumeClaimTemplates`; the pods themselves are checked when they are created.
-pub fn template_without_spec(spec: &Value, owner: &str, path: &Path, errors: &mut Errors) {
+/// A StatefulSet's template: as each pod gets its own name and claims, those of the template count for nothing.
+pub fn stateful_template(spec: &Value, path: &Path, errors: &mut Errors) {
     let s = field(spec, "selector");
     // No selector at all selects nothing, so it doesn't match either.
     if s.is_null() || !selector::is_empty(s) {
         matches_template(selector::matches(s, at(spec, &["template", "metadata", "labels"])), spec, path, errors);
     }
-    super::objectmeta::template_meta(field(spec, "template"), &path.child("template"), errors);
-    always_restarted(spec, owner, path, errors);
+    podspec::pod_template(&as_stateful(spec), &path.child("template"), errors);
+}
+
+fn as_stateful(spec: &Value) -> Value {
+    let mut template = field(spec, "template").clone();
+    let claims = list(spec, "volumeClaimTemplates");
+    if let Some(pod) = object_mut(&mut template, "spec") {
+        remove(pod, "subdomain");
+        remove(pod, "hostname");
+        if !claims.is_empty() {
+            let names: Vec<&str> = claims.iter().map(|c| text_at(c, &["metadata", "name"])).collect();
+            let mut volumes: Vec<Value> =
+                names.iter().map(|n| json!({"name": n, "persistentVolumeClaim": {"claimName": n}})).collect();
+            volumes.extend(list(pod, "volumes").iter().filter(|v| !names.contains(&text(v, "name"))).cloned());
+            set(pod, "volumes", volumes);
+        }
+    }
+    template
+}
+
+/// `spec.selector` names the pods that are a workload's own: it stays as it is.
+pub fn immutable_selector(new: &Value, old: &Value, errors: &mut Errors) {
+    let sel = |o| at(o, &["spec", "selector"]).clone();
+    values::immutable(&sel(new), &sel(old), Path::new("spec.selector"), errors);
+}
+
+/// What authors of a template at `path` are told: on creation, and on updates that change the spec.
+/// `named`: pods' names start with that of the object.
+pub fn warnings(new: &Value, old: Option<&Value>, named: bool, path: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    if old.is_none() && named {
+        values::name_as_label(new, "Pod names and hostnames", &mut out);
+    }
+    let generation = |o: &Value| at(o, &["metadata", "generation"]).clone();
+    if old.is_none_or(|old| generation(old) != generation(new)) {
+        let keys: Vec<&str> = path.split('.').collect();
+        out.extend(crate::kinds::pod::warnings::of(at(new, &keys), &Path::new(path)));
+    }
+    out
+}
+
+/// Replicas of a status: none negative, and no part bigger than the whole. `ready` is said of more available
+/// ones than ready ones.
+pub fn replica_counts(status: &Value, counts: &[&str], parts: &[&str], ready: &str, errors: &mut Errors) {
+    let p = Path::new("status");
+    non_negative(status, counts, &p, errors);
+    for key in parts {
+        not_greater(status, key, "replicas", "cannot be greater than status.replicas", &p, errors);
+    }
+    not_greater(status, "availableReplicas", "readyReplicas", &format!("cannot be greater than {ready}"), &p, errors);
 }
 
 pub fn matches_template(matches: bool, spec: &Value, path: &Path, errors: &mut Errors) {

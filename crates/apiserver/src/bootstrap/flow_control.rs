@@ -26,7 +26,7 @@ pub fn objects() -> Vec<Value> {
     let group = |name: &str| json!({"kind": "Group", "group": {"name": name}});
     let user = |name: &str| json!({"kind": "User", "user": {"name": name}});
     let account = |namespace: &str, name: &str| json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": namespace, "name": name}});
-    let everyone = || json!([group("system:authenticated"), group("system:unauthenticated")]);
+    let everyone = || json!([group("system:unauthenticated"), group("system:authenticated")]);
     let any_path = || json!([{"verbs": ["*"], "nonResourceURLs": ["*"]}]);
     let anything =
         || json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]}]);

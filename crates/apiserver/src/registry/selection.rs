@@ -85,6 +85,9 @@ fn unsupported(row: &Resource, plain: bool, name: &str) -> String {
             format!("{name:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
         }
         (_, "batch", "Job") => format!("field label {name:?} not supported for Job"),
+        (_, "resource.k8s.io", "ResourceSlice") => {
+            format!("field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {name}")
+        }
         _ => format!("field label not supported: {name}"),
     }
 }

@@ -94,7 +94,11 @@ pub async fn write(
         if !errors.is_empty() {
             return Err(Status::invalid(&row.group, &row.kind, name, &errors));
         }
-        call.warnings.extend(row.strategy.warnings(&new, Some(&old)));
+        match subresource {
+            "" => call.warnings.extend(row.strategy.warnings(&new, Some(&old))),
+            "status" => call.warnings.extend(row.strategy.status_warnings(&new, &old)),
+            _ => {}
+        }
         admit_final(call, subresource, name, &mut new, &old, &options).await?;
 
         // A write that changes nothing makes no revision, as in upstream; that somebody wrote it again is no change.

@@ -464,6 +464,8 @@ pub fn conditions(c: &Cluster) -> Result<()> {
     }
     // A condition that fails is a failure of the webhook.
     let failing = json!([{"name": "fails", "expression": "object.metadata.labels['missing'] == 'x'"}]);
+    // `replace` noted the resourceVersion as applied; the next `apply` would take it away.
+    c.kubectl(&["delete", "validatingwebhookconfigurations", w.ns.name()])?;
     w.configure("Validating", &[with("allow", &failing)])?;
     says(&w.put(&config_map("x", json!({})))?, "no such key")?;
     w.finish()

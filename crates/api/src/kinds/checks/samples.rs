@@ -65,7 +65,7 @@ spec:
     nodeAffinity:
       requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: zone, operator: In, values: [a]}]}]}
     podAntiAffinity:
-      preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: {topologyKey: zone, labelSelector: {matchLabels: {app: web}}, matchLabelKeys: [app]}}]
+      preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: {topologyKey: zone, labelSelector: {matchLabels: {tier: front}}, matchLabelKeys: [app]}}]
   topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: web}}}]
   dnsConfig: {nameservers: [1.1.1.1], searches: [example.com], options: [{name: ndots, value: '2'}]}
   hostAliases: [{ip: 10.0.0.9, hostnames: [db]}]

@@ -110,8 +110,8 @@ fn every_sample() {
         Name|Type|Data|Age
         s|Opaque|1|60m
 
-        Name|Secrets|Age
-        robot|1|60m
+        Name|Age
+        robot|60m
 
         Last Seen|Type|Reason|Object|Subobject|Source|Message|First Seen|Count|Name
         60s|Normal|Pulled|pod/p||kubelet, n1|ok|<unknown>|2|e
@@ -153,7 +153,7 @@ fn every_sample() {
         pv|1Gi|RWO|Retain|Pending|d/c||<unset>||60m|Filesystem
 
         Name|Status|Volume|Capacity|Access Modes|StorageClass|VolumeAttributesClass|Age|VolumeMode
-        c|Pending|pv|||fast|<unset>|60m|Filesystem
+        c|Pending|pv|0||fast|<unset>|60m|Filesystem
 
         Name|Provisioner|ReclaimPolicy|VolumeBindingMode|AllowVolumeExpansion|Age
         fast (default)|skiff.io/local|Delete|Immediate|false|60m

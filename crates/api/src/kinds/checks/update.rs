@@ -236,7 +236,7 @@ fn status_of_a_finished_container_stays() {
     gone["status"]["phase"] = json!("Terminating");
     let mut errors = Errors::default();
     strategy_of(&ns).validate_status_update(&gone, &ns, &mut errors);
-    expect![[r#"status.phase: Invalid value: "Terminating": may only be 'Active' if `deletionTimestamp` is empty"#]]
+    expect![[r#"status.Phase: Invalid value: "Terminating": may only be 'Active' if `deletionTimestamp` is empty"#]]
         .assert_eq(&errors.joined());
 }
 
@@ -291,4 +291,42 @@ fn generation() {
         }
         assert_eq!(strategy_of(&old).bumps_generation(&new, &old), bumps, "{change}");
     }
+}
+
+/// Addresses are read strictly, but those that were accepted before may stay.
+#[test]
+fn old_addresses_survive() {
+    let service = |ip: &str, name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: s, namespace: d, labels: {{a: {name}}}}}\nspec: {{externalIPs: ['{ip}'], type: LoadBalancer, loadBalancerSourceRanges: ['{ip}/8'], ports: [{{port: 1}}]}}"
+        )
+    };
+    check_update(&service("010.1.2.3", "x"), &service("010.1.2.3", "y"), expect![[""]]);
+    check_update(
+        &service("010.1.2.3", "x"),
+        &service("010.1.2.4", "x"),
+        expect![[r#"
+            spec.externalIPs[0]: Invalid value: "010.1.2.4": must not have leading 0s
+            spec.LoadBalancerSourceRanges[0]: Invalid value: "010.1.2.4/8": must not have leading 0s in IP or prefix length
+        "#]],
+    );
+    let policy = |except: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: n, namespace: d}}\nspec: {{podSelector: {{}}, ingress: [{{from: [{{ipBlock: {{cidr: 10.0.0.1/8, except: [{except}]}}}}]}}]}}"
+        )
+    };
+    check_update(&policy("10.1.0.0/16"), &policy("10.2.0.0/16"), expect![[""]]);
+    let endpoints = |port: u16| {
+        format!(
+            "apiVersion: v1\nkind: Endpoints\nmetadata: {{name: e, namespace: d}}\nsubsets: [{{addresses: [{{ip: 010.1.2.3}}], ports: [{{port: {port}}}]}}]"
+        )
+    };
+    check_update(&endpoints(1), &endpoints(1), expect![[""]]);
+    check_update(
+        &endpoints(1),
+        &endpoints(2),
+        expect![[r#"
+            subsets[0].addresses[0].ip: Invalid value: "010.1.2.3": must not have leading 0s
+        "#]],
+    );
 }

@@ -1,11 +1,9 @@
 //! What a version's parts must agree on beyond structure: defaults with their schema, lists with their items, columns
 //! and selectable fields with what there is.
 
-use crate::custom::jsonpath::JsonPath;
 use crate::custom::schema::{Kind, Schema};
 use crate::custom::{prune, validate};
 use crate::validation::access::*;
-use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::Value;
 
@@ -148,21 +146,15 @@ fn metadata(schema: &Value, path: &Path, errors: &mut Errors) {
 pub(super) fn selectable_fields(version: &Value, path: &Path, errors: &mut Errors) {
     let fields = list(version, "selectableFields");
     let path = path.child("selectableFields");
-    if fields.len() > SELECTABLE_FIELDS_MAX {
-        errors.too_many(path.clone(), fields.len(), SELECTABLE_FIELDS_MAX);
-    }
     let schema = Schema::compile(at(version, &["schema", "openAPIV3Schema"]));
     let mut seen = Vec::new();
     for (i, f) in fields.iter().enumerate() {
         let (path, json_path) = (path.index(i).child("jsonPath"), text(f, "jsonPath"));
+        let at_path = path.clone();
         if json_path.is_empty() {
             errors.required(path, "");
             continue;
         }
-        if seen.contains(&json_path) {
-            errors.duplicate(path.clone(), json_path);
-        }
-        seen.push(json_path);
         let Some(steps) = json_path.strip_prefix('.').filter(|p| !p.contains(['[', ']', '*'])) else {
             errors.invalid(path, json_path, "must be a simple json path starting with .");
             continue;
@@ -176,32 +168,51 @@ pub(super) fn selectable_fields(version: &Value, path: &Path, errors: &mut Error
             at = at.and_then(|s| s.properties.get(step));
         }
         match at {
-            None => errors.invalid(path, json_path, "is an invalid path: does not refer to a valid field"),
+            None => {
+                errors.invalid(path, json_path, "is an invalid path: does not refer to a valid field");
+                continue;
+            }
             Some(s) => match s.kind {
                 Some(Kind::String | Kind::Boolean | Kind::Integer) => {}
-                kind => {
-                    let kind = kind.map_or("", Kind::as_str);
-                    let detail = format!(
-                        "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed. (it is {kind:?})"
-                    );
-                    errors.invalid(path, json_path, detail);
+                _ => {
+                    let text = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
+                    errors.invalid(path, json_path, text);
                 }
             },
         }
+        if seen.contains(&json_path) {
+            errors.duplicate(at_path, json_path);
+        } else {
+            seen.push(json_path);
+        }
+    }
+    if seen.len() > SELECTABLE_FIELDS_MAX {
+        errors.too_many(path, seen.len(), SELECTABLE_FIELDS_MAX);
     }
 }
 
-/// A printed column's path and format.
+/// A printed column.
 pub(super) fn column(column: &Value, path: &Path, errors: &mut Errors) {
+    const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
     const FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
-    let json_path = text(column, "jsonPath");
-    if json_path.starts_with('.')
-        && let Err(why) = JsonPath::parse(json_path)
-    {
-        errors.invalid(path.child("jsonPath"), json_path, format!("must be a simple json path starting with .: {why}"));
+    if text(column, "name").is_empty() {
+        errors.required(path.child("name"), "");
+    }
+    let one_of = |all: &[&str]| format!("must be one of {}", all.join(","));
+    match text(column, "type") {
+        "" => errors.required(path.child("type"), one_of(&TYPES)),
+        t if !TYPES.contains(&t) => errors.invalid(path.child("type"), t, one_of(&TYPES)),
+        _ => {}
     }
     let format = text(column, "format");
-    if !format.is_empty() {
-        values::one_of(format, &FORMATS, path.child("format"), errors);
+    if !format.is_empty() && !FORMATS.contains(&format) {
+        errors.invalid(path.child("format"), format, one_of(&FORMATS));
+    }
+    // The name that the field had first.
+    let (json_path, at) = (text(column, "jsonPath"), path.child("JSONPath"));
+    if json_path.is_empty() {
+        errors.required(at, "");
+    } else if !json_path.starts_with('.') {
+        errors.invalid(at, json_path, "must be a simple json path starting with .");
     }
 }

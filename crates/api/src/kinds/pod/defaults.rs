@@ -1,7 +1,9 @@
 //! Defaults of pod specs (core/v1 `SetDefaults_PodSpec` and friends), shared by every kind that holds a pod template.
 
 use crate::validation::access::*;
+use regex::Regex;
 use serde_json::{Value, json};
+use std::sync::LazyLock;
 
 /// What a pod itself gets beyond what a template gets.
 pub fn pod(obj: &mut Value) {
@@ -22,7 +24,7 @@ pub fn pod(obj: &mut Value) {
             requests_from_limits(c);
         }
     }
-    pod_level_requests(spec);
+    pod_level_resources(spec);
     if flag(spec, "hostNetwork") {
         for list in ["containers", "initContainers"] {
             for c in items_mut(spec, list) {
@@ -128,19 +130,26 @@ fn field_source(v: &mut Value) {
     }
 }
 
-/// `Always` for an image by tag `latest` (also when neither tag nor digest is given), else `IfNotPresent`.
+/// `Always` for an image by tag `latest` (also when neither tag nor digest is given), else `IfNotPresent`, also
+/// for what is no name of an image at all.
 pub fn pull_policy(image: &str) -> &'static str {
-    if image.contains('@') {
-        // A digest pins the content; only an explicit `latest` beside it counts.
-        let name = image.split('@').next().unwrap_or("");
-        return if name.ends_with(":latest") { "Always" } else { "IfNotPresent" };
-    }
-    let last = image.rsplit('/').next().unwrap_or("");
-    match last.split_once(':') {
-        None | Some((_, "latest")) => "Always",
-        Some(_) => "IfNotPresent",
+    let Some(parts) = IMAGE.as_ref().and_then(|r| r.captures(image)) else {
+        return "IfNotPresent";
+    };
+    match (parts.name("tag").map(|t| t.as_str()), parts.name("digest")) {
+        (Some("latest"), _) | (None, None) => "Always",
+        _ => "IfNotPresent",
     }
 }
+
+/// A reference as registries read it; a registry's own name may have capitals, a repository's may not.
+static IMAGE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    const HOST: &str = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?";
+    const PART: &str = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*";
+    const TAG: &str = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}";
+    const DIGEST: &str = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}";
+    Regex::new(&format!("^(?:{HOST}/)?{PART}(?:/{PART})*(?::(?<tag>{TAG}))?(?:@(?<digest>{DIGEST}))?$")).ok()
+});
 
 /// A limit without a request is a request, too.
 fn requests_from_limits(container: &mut Value) {
@@ -160,24 +169,40 @@ fn requests_from_limits(container: &mut Value) {
     }
 }
 
-/// Pod-level requests come from pod-level limits where no container asks for the resource.
-fn pod_level_requests(spec: &mut Value) {
-    let Some(limits) = at(spec, &["resources", "limits"]).as_object().cloned() else {
-        return;
-    };
-    let asked = |name: &str| {
-        ["containers", "initContainers"]
-            .iter()
-            .any(|l| list(spec, l).iter().any(|c| has(at(c, &["resources", "requests"]), name)))
-    };
-    let missing: Vec<_> = limits.into_iter().filter(|(k, _)| !asked(k)).collect();
-    if missing.is_empty() {
+/// Pod-level amounts that are left out come from those of the containers together, then from the pod's own limits.
+fn pod_level_resources(spec: &mut Value) {
+    let own = |spec: &Value, kind: &str| at(spec, &["resources", kind]).as_object().cloned().unwrap_or_default();
+    if own(spec, "limits").is_empty() && own(spec, "requests").is_empty() {
         return;
     }
-    if let Some(requests) = object_mut(spec, "resources").and_then(|r| ensure_object(r, "requests")) {
-        for (k, v) in missing {
-            fill(requests, &k, v);
+    let mut bare = spec.clone();
+    remove(&mut bare, "resources");
+    remove(&mut bare, "overhead");
+    let requested = own(spec, "requests");
+    for (name, amount) in crate::quota::pod_total(&bare, "limits") {
+        if name.starts_with("hugepages-") && !requested.contains_key(&name) {
+            fill_amount(spec, "limits", &name, amount.canonical().into());
         }
+    }
+    let limits = own(spec, "limits");
+    if limits.is_empty() {
+        return;
+    }
+    for (name, amount) in crate::quota::pod_total(&bare, "requests") {
+        if name == "cpu" || name == "memory" {
+            fill_amount(spec, "requests", &name, amount.canonical().into());
+        }
+    }
+    for (name, amount) in limits {
+        if name == "cpu" || name == "memory" || name.starts_with("hugepages-") {
+            fill_amount(spec, "requests", &name, amount);
+        }
+    }
+}
+
+fn fill_amount(spec: &mut Value, kind: &str, name: &str, amount: Value) {
+    if let Some(list) = object_mut(spec, "resources").and_then(|r| ensure_object(r, kind)) {
+        fill(list, name, amount);
     }
 }
 

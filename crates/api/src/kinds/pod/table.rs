@@ -125,6 +125,7 @@ fn summary(pod: &Value) -> Summary {
         s.restarts = sidecar_restarts;
         s.last_restart = sidecar_last;
         let mut has_running = false;
+        let mut failed = None;
         for c in list(status, "containerStatuses").iter().rev() {
             s.restarts += int(c, "restartCount").unwrap_or(0);
             s.last_restart = later(s.last_restart.take(), last_finished(c));
@@ -134,13 +135,21 @@ fn summary(pod: &Value) -> Summary {
                 s.reason = waiting.to_string();
             } else if !terminated.is_null() {
                 s.reason = ended(terminated);
+                if int(terminated, "exitCode").unwrap_or(0) != 0 {
+                    failed = Some(s.reason.clone());
+                }
             } else if flag(c, "ready") && has(field(c, "state"), "running") {
                 has_running = true;
                 s.ready += 1;
             }
         }
-        if s.reason == "Completed" && has_running {
-            s.reason = if condition(status, "Ready") == Some("True") { "Running" } else { "NotReady" }.to_string();
+        if s.reason == "Completed" {
+            s.reason = match failed {
+                _ if has_running && condition(status, "Ready") == Some("True") => "Running".to_string(),
+                Some(reason) => reason,
+                None if has_running => "NotReady".to_string(),
+                None => s.reason,
+            };
         }
     }
     if has(field(pod, "metadata"), "deletionTimestamp") {

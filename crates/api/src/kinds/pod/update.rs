@@ -1,7 +1,8 @@
 //! What of a pod may change after creation, by the main resource and by its subresources.
 
 use crate::validation::access::*;
-use crate::validation::{podspec, values};
+use crate::validation::podspec::{self, annotations};
+use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
@@ -11,20 +12,34 @@ const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].imag
 pub fn pod(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("spec");
     let (n, o) = (field(new, "spec"), field(old, "spec"));
-    podspec::pod_spec(n, &path, errors);
+    podspec::pod(new, errors);
+    annotations::update(new, old, errors);
     for key in ["containers", "initContainers"] {
+        let p = path.child(key);
         if list(n, key).len() != list(o, key).len() {
-            errors.forbidden(path.child(key), "pod updates may not add or remove containers");
+            errors.forbidden(p, "pod updates may not add or remove containers");
             return;
         }
+        for (i, c) in list(n, key).iter().enumerate() {
+            let (image, p) = (text(c, "image"), p.index(i).child("image"));
+            if image.is_empty() {
+                errors.required(p.clone(), "");
+            }
+            if image.trim() != image {
+                errors.invalid(p, image, "must not have leading or trailing whitespace");
+            }
+        }
     }
-    deadline(n, o, &path.child("activeDeadlineSeconds"), errors);
+    if !deadline(n, o, &path.child("activeDeadlineSeconds"), errors) {
+        return;
+    }
     podspec::added_tolerations_only(list(n, "tolerations"), list(o, "tolerations"), &path.child("tolerations"), errors);
-    let gates = |s| list(s, "schedulingGates").iter().map(|g| text(g, "name").to_string()).collect::<Vec<_>>();
-    let old_gates = gates(o);
-    for gate in gates(n).iter().filter(|g| !old_gates.contains(g)) {
-        let text = format!("only deletion is allowed, but found new scheduling gate '{gate}'");
-        errors.forbidden(path.child("schedulingGates"), text);
+    let old_gates: Vec<&str> = list(o, "schedulingGates").iter().map(|g| text(g, "name")).collect();
+    for (i, gate) in list(n, "schedulingGates").iter().map(|g| text(g, "name")).enumerate() {
+        if !old_gates.contains(&gate) {
+            let text = format!("only deletion is allowed, but found new scheduling gate '{gate}'");
+            errors.forbidden(path.child("schedulingGates").index(i).child("name"), text);
+        }
     }
 
     // Whatever may change is made equal; any difference left is forbidden.
@@ -59,7 +74,7 @@ pub fn pod(new: &Value, old: &Value, errors: &mut Errors) {
 fn gated(new: &Value, old: &Value, munged: &mut Value, path: &Path, errors: &mut Errors) {
     let kept = entries(old, "nodeSelector").all(|(k, v)| field(new, "nodeSelector").get(k) == Some(v));
     if !kept {
-        let text = "only additions are allowed (no deletions or modifications to existing)";
+        let text = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
         errors.invalid(path.child("nodeSelector"), field(new, "nodeSelector").clone(), text);
     }
     copy_field(munged, old, "nodeSelector");
@@ -69,39 +84,55 @@ fn gated(new: &Value, old: &Value, munged: &mut Value, path: &Path, errors: &mut
         let terms = |s| list_at(s, &["affinity", "nodeAffinity", required, "nodeSelectorTerms"]).to_vec();
         let (n, o) = (terms(new), terms(old));
         let p = path.child("affinity.nodeAffinity").child(required).child("nodeSelectorTerms");
-        if !o.is_empty() {
-            if n.len() != o.len() {
-                errors.invalid(
-                    p,
-                    Value::Array(n),
-                    "no additions/deletions to non-empty NodeSelectorTerms list are allowed",
-                );
-            } else {
-                for (i, (n, o)) in n.iter().zip(&o).enumerate() {
-                    for key in ["matchExpressions", "matchFields"] {
-                        if !list(n, key).starts_with(list(o, key)) {
-                            let text = "only additions are allowed (no deletions or modifications to existing)";
-                            errors.invalid(p.index(i), n.clone(), text);
-                        }
-                    }
+        if !o.is_empty() && n.len() != o.len() {
+            let text = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+            errors.invalid(p, Value::Array(n), text);
+        } else {
+            for (i, (n, o)) in n.iter().zip(&o).enumerate() {
+                if !only_adds(n, o) {
+                    let text = "only additions are allowed (no mutations or deletions)";
+                    errors.invalid(p.index(i), n.clone(), text);
                 }
             }
         }
-        match (object_mut(munged, "affinity"), at(old, &["affinity", "nodeAffinity"])) {
-            (Some(a), Value::Null) => remove(a, "nodeAffinity"),
-            (Some(a), was) => set(a, "nodeAffinity", was.clone()),
-            (None, _) => {}
+        if !has(munged, "affinity") && has(field(old, "affinity"), "nodeAffinity") {
+            set(munged, "affinity", json!({}));
+        }
+        if let Some(a) = object_mut(munged, "affinity") {
+            copy_field(a, field(old, "affinity"), "nodeAffinity");
+        }
+        if !has(old, "affinity") && is_zero(field(munged, "affinity")) {
+            remove(munged, "affinity");
         }
     }
 }
 
-fn deadline(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
+/// An empty term matches nothing; adding to it would make it match something.
+fn only_adds(new: &Value, old: &Value) -> bool {
+    const PARTS: [&str; 2] = ["matchExpressions", "matchFields"];
+    let empty = |t: &Value| PARTS.iter().all(|p| list(t, p).is_empty());
+    if empty(old) && !empty(new) {
+        return false;
+    }
+    PARTS.iter().all(|p| list(new, p).starts_with(list(old, p)))
+}
+
+/// False where upstream looks no further.
+fn deadline(new: &Value, old: &Value, path: &Path, errors: &mut Errors) -> bool {
     match (int(new, "activeDeadlineSeconds"), int(old, "activeDeadlineSeconds")) {
-        (Some(n), Some(o)) if n > o => errors.invalid(path.clone(), n, "must be less than or equal to previous value"),
-        (None, Some(_)) => {
-            errors.invalid(path.clone(), Value::Null, "must not update from a positive integer to nil value")
+        (Some(n), _) if !(0..=i64::from(i32::MAX)).contains(&n) => {
+            errors.invalid(path.clone(), n, values::between(0, i64::from(i32::MAX)));
+            false
         }
-        _ => {}
+        (Some(n), Some(o)) if n > o => {
+            errors.invalid(path.clone(), n, "must be less than or equal to previous value");
+            false
+        }
+        (None, Some(_)) => {
+            errors.invalid(path.clone(), Value::Null, "must not update from a positive integer to nil value");
+            true
+        }
+        _ => true,
     }
 }
 
@@ -142,76 +173,21 @@ fn walk(old: &Value, new: &Value, at: &str, out: &mut String) {
     }
 }
 
-/// A write to `status` (upstream: `ValidatePodStatusUpdate`).
-pub fn status(new: &Value, old: &Value, errors: &mut Errors) {
-    let path = Path::new("status");
-    let (n, o) = (field(new, "status"), field(old, "status"));
-    let nominated = text(n, "nominatedNodeName");
-    if !nominated.is_empty() {
-        values::dns_subdomain(nominated, &path.child("nominatedNodeName"), errors);
-    }
-    for (i, c) in list(n, "conditions").iter().enumerate() {
-        if text(c, "type").is_empty() {
-            errors.required(path.child("conditions").index(i).child("type"), "");
-        }
-    }
-    for (list_name, ip) in [("podIPs", "ip"), ("hostIPs", "ip")] {
-        for (i, v) in list(n, list_name).iter().enumerate() {
-            values::ip(text(v, ip), &path.child(list_name).index(i), errors);
-        }
-    }
-    let restart = text_at(old, &["spec", "restartPolicy"]);
-    if restart == "Always" || restart.is_empty() {
-        return;
-    }
-    for key in ["containerStatuses", "initContainerStatuses"] {
-        for (i, was) in list(o, key).iter().enumerate() {
-            let Some(code) = at(was, &["state", "terminated", "exitCode"]).as_i64().or_else(|| {
-                // A terminated state without a code exited with 0.
-                has(field(was, "state"), "terminated").then_some(0)
-            }) else {
-                continue;
-            };
-            let name = text(was, "name");
-            let own = container_policy(old, name);
-            if own == "Always" || own == "OnFailure" && code != 0 {
-                continue;
-            }
-            if own.is_empty() && restart == "OnFailure" && code != 0 {
-                continue;
-            }
-            let Some(is) = list(n, key).iter().find(|s| text(s, "name") == name) else {
-                continue;
-            };
-            if !has(field(is, "state"), "terminated") {
-                let p = path.child(key).index(i).child("state");
-                errors.forbidden(p, "may not be transitioned to non-terminated state");
-            }
-        }
-    }
-}
-
-fn container_policy(pod: &Value, name: &str) -> String {
-    ["containers", "initContainers"]
-        .iter()
-        .flat_map(|l| list_at(pod, &["spec", l]))
-        .find(|c| text(c, "name") == name)
-        .map(|c| text(c, "restartPolicy").to_string())
-        .unwrap_or_default()
-}
-
 /// `pods/ephemeralcontainers`: they may be added, never removed or changed.
 pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("spec.ephemeralContainers");
-    podspec::pod_spec(field(new, "spec"), &Path::new("spec"), errors);
-    if has(at(old, &["metadata", "annotations"]), "kubernetes.io/config.mirror") {
-        let text = "static pods do not support ephemeral containers";
-        errors.forbidden(Path::new("[]"), text);
+    if annotations::is_mirror(field(old, "metadata")) {
+        // Upstream forgets whatever else was wrong.
+        *errors = Errors::default();
+        errors.forbidden(Path::new("[]"), "static pods do not support ephemeral containers");
+        return;
     }
+    podspec::pod(new, errors);
+    annotations::update(new, old, errors);
     let wanted = list_at(new, &["spec", "ephemeralContainers"]);
     for was in list_at(old, &["spec", "ephemeralContainers"]) {
         let name = text(was, "name");
-        match wanted.iter().position(|c| text(c, "name") == name) {
+        match wanted.iter().rposition(|c| text(c, "name") == name) {
             None => {
                 errors.forbidden(path.clone(), format!("existing ephemeral containers \"{name}\" may not be removed\n"))
             }
@@ -230,43 +206,92 @@ pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
 pub fn resize(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("spec");
     let (n, o) = (field(new, "spec"), field(old, "spec"));
-    podspec::pod_spec(n, &path, errors);
-    if has(at(old, &["metadata", "annotations"]), "kubernetes.io/config.mirror") {
-        errors.forbidden(Path::new("[]"), "static pods cannot be resized");
+    let of_pod = |s| ["requests", "limits"].iter().any(|k| !is_zero(at(s, &["resources", k])));
+    // Differs from upstream, where a newer gate lets pod-level amounts change: the kubelet here sizes containers.
+    let refusal = if of_pod(n) || of_pod(o) {
+        "resize of pods with pod-level resources is forbidden when InPlacePodLevelResourcesVerticalScalingEnabled feature gate is disabled"
+    } else if annotations::is_mirror(field(old, "metadata")) {
+        "static pods cannot be resized"
+    } else if text_at(o, &["os", "name"]) == "windows" {
+        "windows pods cannot be resized"
+    } else {
+        ""
+    };
+    if !refusal.is_empty() {
+        *errors = Errors::default();
+        errors.forbidden(Path::new("[]"), refusal);
+        return;
     }
-    if text_at(o, &["os", "name"]) == "windows" {
-        errors.forbidden(Path::new("[]"), "windows pods cannot be resized");
+    podspec::pod(new, errors);
+    let class = match text_at(old, &["status", "qosClass"]) {
+        "" => super::qos::class(o),
+        known => known,
+    };
+    if super::qos::class(n) != class {
+        let text = "Pod QOS Class may not change as a result of resizing";
+        errors.invalid(path.clone(), text_at(new, &["status", "qosClass"]), text);
     }
-    if super::qos::class(n) != super::qos::class(o) {
-        let p = Path::new("spec");
-        errors.invalid(p, super::qos::class(n), "Pod QOS Class may not change as a result of resizing");
+    // The first running container tells: a node that can resize reports what it has given.
+    let running = list_at(old, &["status", "containerStatuses"]).iter().find(|c| has(field(c, "state"), "running"));
+    if running.is_some_and(|c| !has(c, "resources")) {
+        errors.forbidden(path.clone(), "Pod running on node without support for resize");
     }
-    let mut munged = n.clone();
-    for key in ["containers", "initContainers"] {
-        for (i, c) in items_mut(&mut munged, key).enumerate() {
-            let Some(was) = list(o, key).get(i) else {
+    if !same_containers(n, o, &path, errors) {
+        return;
+    }
+    for key in ["initContainers", "containers"] {
+        for (i, (c, was)) in list(n, key).iter().zip(list(o, key)).enumerate() {
+            if key == "initContainers" && text(was, "restartPolicy") != "Always" {
                 continue;
-            };
+            }
             let p = path.child(key).index(i).child("resources");
             for kind in ["requests", "limits"] {
-                for (name, _) in entries(at(was, &["resources"]), kind) {
-                    let gone = !has(at(c, &["resources", kind]), name);
-                    if gone && ["cpu", "memory"].contains(&name) {
-                        errors.forbidden(p.child(kind), format!("resource {kind} cannot be removed"));
-                    }
+                let given = at(c, &["resources", kind]);
+                if entries(field(was, "resources"), kind).any(|(name, _)| !has(given, name)) {
+                    let what = kind.trim_end_matches('s');
+                    errors.forbidden(p.child(kind), format!("resource {what}s cannot be removed"));
                 }
-            }
-            // Only cpu and memory may move; what else differs shows below.
-            let restarts = key == "containers" || text(was, "restartPolicy") == "Always";
-            if restarts {
-                restore_compute(c, was);
             }
         }
     }
-    if !same(&munged, o) {
-        let text = format!("only cpu and memory resources are mutable\n{}", difference("core.PodSpec", o, &munged));
-        errors.forbidden(path, text);
+    let mut munged = n.clone();
+    for key in ["containers", "initContainers"] {
+        for (c, was) in items_mut(&mut munged, key).zip(list(o, key)) {
+            let sidecar = key == "initContainers" && text(c, "restartPolicy") == "Always";
+            if key == "containers" || sidecar {
+                restore_compute(c, was);
+            }
+            if !same(c, was) {
+                let text = match key {
+                    "containers" => "only cpu and memory resources are mutable",
+                    _ if sidecar => "only cpu and memory resources for sidecar containers are mutable",
+                    _ => "resources for non-sidecar init containers are immutable",
+                };
+                errors.forbidden(path.clone(), text);
+            }
+        }
     }
+    if errors.is_empty() && !same(&munged, o) {
+        errors.forbidden(path, "only cpu and memory resources are mutable");
+    }
+}
+
+fn same_containers(new: &Value, old: &Value, path: &Path, errors: &mut Errors) -> bool {
+    let before = errors.0.len();
+    for key in ["containers", "initContainers"] {
+        let (n, o, p) = (list(new, key), list(old, key), path.child(key));
+        if n.len() != o.len() {
+            errors.forbidden(p, format!("{key} may not be added or removed on resize"));
+            continue;
+        }
+        for (i, (n, o)) in n.iter().zip(o).enumerate() {
+            if text(n, "name") != text(o, "name") {
+                let text = format!("{key} may not be renamed or reordered on resize");
+                errors.forbidden(p.index(i).child("name"), text);
+            }
+        }
+    }
+    errors.0.len() == before
 }
 
 fn restore_compute(c: &mut Value, was: &Value) {

@@ -3,7 +3,7 @@
 
 use crate::kinds::persistentvolumeclaim;
 use crate::validation::access::*;
-use crate::validation::podspec;
+use crate::validation::{podspec, values};
 use meta::field::Path;
 use serde_json::Value;
 
@@ -100,8 +100,12 @@ pub fn of(pod: &Value, path: &Path) -> Vec<String> {
                 out.push(format!("{}: {seccomp}", notes.key(&key)));
             }
             let key = format!("container.apparmor.security.beta.kubernetes.io/{}", text(c, "name"));
-            let said = has(security, "appArmorProfile") || has(own, "appArmorProfile");
-            if template && !said && has(annotations, &key) {
+            let by_note = podspec::annotations::apparmor_field(text(annotations, &key)).unwrap_or_default();
+            let of_pod = field(security, "appArmorProfile");
+            let said = !of_pod.is_null() && same(of_pod, &by_note);
+            // Of a pod itself creation has made a field of it, unless it could not.
+            let lost = template || by_note.is_null();
+            if lost && !has(own, "appArmorProfile") && !said && has(annotations, &key) {
                 let why = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
                 out.push(format!("{}: {why}", notes.key(&key)));
             }
@@ -115,6 +119,7 @@ pub fn of(pod: &Value, path: &Path) -> Vec<String> {
         }
     }
     ports(spec, &p, &mut out);
+    port_names(spec, &p, &mut out);
     if int(spec, "terminationGracePeriodSeconds").is_some_and(|s| s < 0) {
         out.push(format!(
             "{}: must be >= 0; negative values are invalid and will be treated as 1",
@@ -122,6 +127,12 @@ pub fn of(pod: &Value, path: &Path) -> Vec<String> {
         ));
     }
     affinity(spec, &p, &mut out);
+    for (i, ns) in texts(field(spec, "dnsConfig"), "nameservers").iter().enumerate() {
+        values::ip_warnings(ns, &p.child("dnsConfig.nameservers").index(i), &mut out);
+    }
+    for (i, alias) in list(spec, "hostAliases").iter().enumerate() {
+        values::ip_warnings(text(alias, "ip"), &p.child("hostAliases").index(i).child("ip"), &mut out);
+    }
     out
 }
 
@@ -136,14 +147,11 @@ fn scheduling(spec: &Value, path: &Path, out: &mut Vec<String>) {
     let required = "requiredDuringSchedulingIgnoredDuringExecution";
     for (i, t) in list_at(node, &[required, "nodeSelectorTerms"]).iter().enumerate() {
         let p = p.child(required).child("nodeSelectorTerms").index(i);
-        if list(t, "matchExpressions").is_empty() && list(t, "matchFields").is_empty() {
-            out.push(format!("{p}: an empty node selector term matches no objects"));
-        }
         node_selector_term(t, false, &p, out);
     }
     let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
     for (i, t) in list(node, preferred).iter().enumerate() {
-        node_selector_term(field(t, "preference"), false, &p.child(preferred).index(i).child("preference"), out);
+        node_selector_term(field(t, "preference"), true, &p.child(preferred).index(i).child("preference"), out);
     }
     for (i, c) in list(spec, "topologySpreadConstraints").iter().enumerate() {
         let p = path.child("topologySpreadConstraints").index(i);
@@ -182,7 +190,9 @@ fn volumes(spec: &Value, path: &Path, out: &mut Vec<String>) {
         let p = path.child("volumes").index(i);
         for (kind, why) in DEAD_VOLUMES {
             if has(v, kind) {
-                out.push(format!("{}: {why}", p.child(kind)));
+                // The one whose field is spelt otherwise here.
+                let shown = if *kind == "storageos" { "storageOS" } else { kind };
+                out.push(format!("{}: {why}", p.child(shown)));
             }
         }
         let claim = at(v, &["ephemeral", "volumeClaimTemplate", "spec"]);
@@ -190,27 +200,86 @@ fn volumes(spec: &Value, path: &Path, out: &mut Vec<String>) {
             persistentvolumeclaim::spec_warnings(claim, &p.child("ephemeral.volumeClaimTemplate.spec"), out);
         }
     }
-    let sources =
-        || all.iter().enumerate().flat_map(|(i, v)| list_at(v, &["projected", "sources"]).iter().map(move |s| (i, s)));
-    let tokens: Vec<&str> =
-        sources().map(|(_, s)| text_at(s, &["serviceAccountToken", "path"])).filter(|t| !t.is_empty()).collect();
-    for (i, s) in sources() {
-        let p = path.child("volumes").index(i).child("projected.sources");
-        for (kind, shown) in [("configMap", "configMap"), ("secret", "secrets"), ("downwardAPI", "downwardAPI")] {
-            for (j, item) in list_at(s, &[kind, "items"]).iter().enumerate() {
-                let file = text(item, "path");
-                if tokens.contains(&file) {
-                    let p = p.child(shown).index(j);
-                    out.push(format!("{p}: has duplicated path with ServiceAccountToken {file:?}"));
+    overlaps(all, out);
+}
+
+/// A file and what made it.
+#[derive(PartialEq)]
+struct File {
+    path: String,
+    source: String,
+}
+
+impl File {
+    fn of(path: &str, source: &str) -> File {
+        File { path: path.trim_end_matches('/').to_string(), source: source.to_string() }
+    }
+
+    fn shown(&self) -> String {
+        if self.source.is_empty() { format!("{:?}", self.path) } else { format!("{:?} ({})", self.path, self.source) }
+    }
+
+    /// One lies at or below the other.
+    fn overlaps(&self, other: &File) -> bool {
+        let below = |a: &str, b: &str| format!("{a}/").starts_with(&format!("{b}/"));
+        !self.path.is_empty()
+            && !other.path.is_empty()
+            && (below(&self.path, &other.path) || below(&other.path, &self.path))
+    }
+}
+
+/// Files of one volume that lie in each other's way.
+fn overlaps(volumes: &[Value], out: &mut Vec<String>) {
+    let files = |source: &Value, what: &str| -> Vec<File> {
+        list(source, "items").iter().map(|i| File::of(text(i, "path"), what)).collect()
+    };
+    for v in volumes {
+        let name = text(v, "name");
+        let mut check = |all: Vec<File>, what: &str| {
+            for (i, file) in all.iter().enumerate() {
+                for other in all[..i].iter().filter(|o| file.overlaps(o)) {
+                    let (a, b) = (file.shown(), other.shown());
+                    out.push(format!("volume {name:?} ({what}): overlapping paths: {a} with {b}"));
+                }
+            }
+        };
+        let (map, secret) = (field(v, "configMap"), field(v, "secret"));
+        check(files(map, ""), &format!("ConfigMap {:?}", text(map, "name")));
+        check(files(secret, ""), &format!("Secret {:?}", text(secret, "secretName")));
+        check(files(field(v, "downwardAPI"), ""), "DownwardAPI");
+        let mut all = Vec::new();
+        let mut sourceless = 0;
+        for s in list_at(v, &["projected", "sources"]) {
+            let part = |kind: &str| field(s, kind);
+            if s.as_object().is_none_or(|o| o.values().all(Value::is_null)) {
+                sourceless += 1;
+            } else if has(part("configMap"), "items") {
+                let map = part("configMap");
+                all.extend(files(map, &format!("ConfigMap {:?}", text(map, "name"))));
+            } else if has(part("secret"), "items") {
+                let secret = part("secret");
+                all.extend(files(secret, &format!("Secret {:?}", text(secret, "name"))));
+            } else if has(part("downwardAPI"), "items") {
+                all.extend(files(part("downwardAPI"), "DownwardAPI"));
+            } else if has(s, "serviceAccountToken") {
+                all.push(File::of(text(part("serviceAccountToken"), "path"), "ServiceAccountToken"));
+            } else if has(s, "clusterTrustBundle") {
+                let bundle = part("clusterTrustBundle");
+                let of = if has(bundle, "name") { text(bundle, "name") } else { text(bundle, "signerName") };
+                all.push(File::of(text(bundle, "path"), &format!("ClusterTrustBundle {of:?}")));
+            } else if has(s, "podCertificate") {
+                for (key, what) in [
+                    ("certificateChainPath", "chain"),
+                    ("keyPath", "key"),
+                    ("credentialBundlePath", "credential bundle"),
+                ] {
+                    all.push(File::of(text(part("podCertificate"), key), &format!("PodCertificate {what}")));
                 }
             }
         }
-        let file = text_at(s, &["clusterTrustBundle", "path"]);
-        if tokens.contains(&file) {
-            out.push(format!(
-                "{}: has duplicated path with ServiceAccountToken {file:?}",
-                p.child("ClusterTrustBundle")
-            ));
+        check(all, "Projected");
+        for _ in 0..sourceless {
+            out.push(format!("volume {name:?} (Projected) has no sources provided"));
         }
     }
 }
@@ -282,6 +351,25 @@ fn ports(spec: &Value, path: &Path, out: &mut Vec<String>) {
                     out.push(format!("{p}: {how} port definition with {other_path}"));
                 }
                 seen.push((p, port));
+            }
+        }
+    }
+}
+
+/// Over all containers, since Services and probes may pick a port by name.
+fn port_names(spec: &Value, path: &Path, out: &mut Vec<String>) {
+    let mut seen: Vec<(&str, Path)> = Vec::new();
+    for lists in LISTS {
+        for (i, c) in list(spec, lists).iter().enumerate() {
+            for (j, port) in list(c, "ports").iter().enumerate() {
+                let (name, p) = (text(port, "name"), path.child(lists).index(i).child("ports").index(j));
+                match seen.iter().find(|s| s.0 == name) {
+                    _ if name.is_empty() => {}
+                    Some((_, first)) => out.push(format!(
+                        "{p}: duplicate port name {name:?} with {first}, services and probes that select ports by name will use {first}"
+                    )),
+                    None => seen.push((name, p)),
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Containers of a pod: regular, init (and sidecars), ephemeral.
 
-use super::{resources, security};
+use super::{Around, resources, security};
 use crate::validation::access::*;
 use crate::validation::values;
 use meta::field::{Errors, Path};
@@ -29,7 +29,6 @@ const KNOWN_FIELDS: &[&str] = &[
     "metadata.name",
     "metadata.namespace",
     "metadata.uid",
-    "spec.hostname",
     "spec.nodeName",
     "spec.restartPolicy",
     "spec.schedulerName",
@@ -50,27 +49,7 @@ const CONTAINER_RESOURCES: &[&str] = &[
 ];
 const INIT_ONLY_SIDECAR: &str = "may not be set for init containers without restartPolicy=Always";
 
-/// The pod around a container.
-struct Around<'a> {
-    volumes: Vec<(&'a str, &'a Value)>,
-    claims: Vec<&'a str>,
-    host_users: bool,
-    grace_seconds: Option<i64>,
-}
-
-impl<'a> Around<'a> {
-    fn of(spec: &'a Value) -> Around<'a> {
-        Around {
-            volumes: list(spec, "volumes").iter().map(|v| (text(v, "name"), v)).collect(),
-            claims: list(spec, "resourceClaims").iter().map(|c| text(c, "name")).collect(),
-            host_users: field(spec, "hostUsers").as_bool().unwrap_or(true),
-            grace_seconds: int(spec, "terminationGracePeriodSeconds"),
-        }
-    }
-}
-
-pub fn containers(spec: &Value, path: &Path, errors: &mut Errors) {
-    let around = Around::of(spec);
+pub fn containers(spec: &Value, around: &Around, path: &Path, errors: &mut Errors) {
     let regular = list(spec, "containers");
     let p = path.child("containers");
     if regular.is_empty() {
@@ -79,124 +58,127 @@ pub fn containers(spec: &Value, path: &Path, errors: &mut Errors) {
     let mut seen: Vec<&str> = Vec::new();
     for (i, c) in regular.iter().enumerate() {
         let p = p.index(i);
-        common(c, &around, &p, errors);
+        common(c, around, &p, errors);
         let name = text(c, "name");
-        if !name.is_empty() && seen.contains(&name) {
+        if seen.contains(&name) {
             errors.duplicate(p.child("name"), name);
         }
         seen.push(name);
-        lifecycle_and_probes(c, &around, &p, errors);
+        lifecycle_and_probes(c, around, &p, errors);
         restart_policy(c, &p, errors);
     }
-    host_ports(regular, 0, &p, errors);
+    host_ports(regular, &p, errors);
 
-    let init = list(spec, "initContainers");
     let p = path.child("initContainers");
-    for (i, c) in init.iter().enumerate() {
-        let p = p.index(i);
+    for (i, c) in list(spec, "initContainers").iter().enumerate() {
+        let at = p.index(i);
         let sidecar = text(c, "restartPolicy") == "Always";
-        common(c, &around, &p, errors);
-        restart_policy(c, &p, errors);
+        common(c, around, &at, errors);
+        restart_policy(c, &at, errors);
         let name = text(c, "name");
-        if !name.is_empty() && seen.contains(&name) {
-            errors.duplicate(p.child("name"), name);
+        if seen.contains(&name) {
+            errors.duplicate(at.child("name"), name);
+        } else if !name.is_empty() {
+            seen.push(name);
         }
-        seen.push(name);
+        // Each init container alone: they run one after the other. Upstream counts them from 0 in the path, too.
+        host_ports(std::slice::from_ref(c), &p, errors);
         if sidecar {
-            lifecycle_and_probes(c, &around, &p, errors);
+            lifecycle_and_probes(c, around, &at, errors);
         } else {
             for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
                 if has(c, key) {
-                    errors.forbidden(p.child(key), INIT_ONLY_SIDECAR);
+                    errors.forbidden(at.child(key), INIT_ONLY_SIDECAR);
                 }
             }
         }
-        host_ports(std::slice::from_ref(c), i, &path.child("initContainers"), errors);
     }
 }
 
+/// What an ephemeral container may not have, in upstream's order.
+const NOT_EPHEMERAL: &[&str] = &[
+    "ports",
+    "resources",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+];
+
 /// `ephemeralContainers`: fewer fields, names unique over all containers.
-pub fn ephemeral_containers(spec: &Value, path: &Path, errors: &mut Errors) {
-    const ALLOWED: &[&str] = &[
-        "name",
-        "targetContainerName",
-        "image",
-        "command",
-        "args",
-        "workingDir",
-        "envFrom",
-        "env",
-        "volumeMounts",
-        "volumeDevices",
-        "terminationMessagePath",
-        "terminationMessagePolicy",
-        "imagePullPolicy",
-        "securityContext",
-        "stdin",
-        "stdinOnce",
-        "tty",
-    ];
-    let ephemeral = list(spec, "ephemeralContainers");
-    if ephemeral.is_empty() {
-        return;
-    }
-    let around = Around::of(spec);
+pub fn ephemeral_containers(spec: &Value, around: &Around, path: &Path, errors: &mut Errors) {
+    const NO: &str = "cannot be set for an Ephemeral Container";
     let others: Vec<&str> =
         ["containers", "initContainers"].iter().flat_map(|l| list(spec, l)).map(|c| text(c, "name")).collect();
     let mut seen = others.clone();
-    for (i, c) in ephemeral.iter().enumerate() {
+    for (i, c) in list(spec, "ephemeralContainers").iter().enumerate() {
         let p = path.child("ephemeralContainers").index(i);
-        common(c, &around, &p, errors);
+        common(c, around, &p, errors);
+        image_untrimmed(c, &p, errors);
         let name = text(c, "name");
-        if !name.is_empty() {
-            if seen.contains(&name) {
-                errors.duplicate(p.child("name"), name);
-            } else {
-                seen.push(name);
-            }
+        if seen.contains(&name) {
+            errors.duplicate(p.child("name"), name);
+        } else {
+            seen.push(name);
         }
         let target = text(c, "targetContainerName");
         if !target.is_empty() && !others.contains(&target) {
             errors.not_found(p.child("targetContainerName"), target);
         }
-        for (key, v) in c.as_object().into_iter().flatten() {
-            if !ALLOWED.contains(&key.as_str()) && !is_zero(v) {
-                errors.forbidden(p.child(key), "cannot be set for an Ephemeral Container");
+        for key in NOT_EPHEMERAL {
+            if !is_zero(field(c, key)) {
+                errors.forbidden(p.child(key), NO);
             }
         }
         for (j, m) in list(c, "volumeMounts").iter().enumerate() {
             for key in ["subPath", "subPathExpr"] {
                 if !text(m, key).is_empty() {
-                    let p = p.child("volumeMounts").index(j).child(key);
-                    errors.forbidden(p, "cannot be set for an Ephemeral Container");
+                    errors.forbidden(p.child("volumeMounts").index(j).child(key), NO);
                 }
             }
         }
     }
 }
 
+/// Of pods alone: templates may hold an image that a webhook still changes.
+pub fn image_untrimmed(c: &Value, p: &Path, errors: &mut Errors) {
+    let image = text(c, "image");
+    if image.trim() != image {
+        errors.invalid(p.child("image"), image, "must not have leading or trailing whitespace");
+    }
+}
+
 fn restart_policy(c: &Value, p: &Path, errors: &mut Errors) {
+    let rules = list(c, "restartPolicyRules");
     if has(c, "restartPolicy") {
         values::one_of(text(c, "restartPolicy"), &["Always", "Never", "OnFailure"], p.child("restartPolicy"), errors);
-    } else if !list(c, "restartPolicyRules").is_empty() {
+    } else if rules.is_empty() {
+        return;
+    } else {
         errors.required(p.child("restartPolicy"), "must specify restartPolicy when restart rules are used");
     }
-    let rules = list(c, "restartPolicyRules");
     if rules.len() > 20 {
-        errors.too_many(p.child("restartPolicyRules"), rules.len(), 20);
+        errors.too_long(p.child("restartPolicyRules"), 20);
     }
     for (i, rule) in rules.iter().enumerate() {
         let p = p.child("restartPolicyRules").index(i);
-        values::one_of(text(rule, "action"), &["Restart", "RestartAllContainers"], p.child("action"), errors);
+        let action = text(rule, "action");
+        if !["Restart", "RestartAllContainers"].contains(&action) {
+            // Upstream names only the older of the two.
+            errors.not_supported(p.child("action"), action, &["Restart"]);
+        }
         let codes = field(rule, "exitCodes");
         let p = p.child("exitCodes");
         if codes.is_null() {
             errors.required(p, "must be specified");
             continue;
         }
-        values::required_one_of(text(codes, "operator"), &["In", "NotIn"], p.child("operator"), errors);
+        values::one_of(text(codes, "operator"), &["In", "NotIn"], p.child("operator"), errors);
         if list(codes, "values").len() > 255 {
-            errors.too_many(p.child("values"), list(codes, "values").len(), 255);
+            errors.too_long(p.child("values"), 255);
         }
     }
 }
@@ -208,39 +190,36 @@ fn common(c: &Value, around: &Around, p: &Path, errors: &mut Errors) {
     } else {
         values::dns_label(name, &p.child("name"), errors);
     }
-    let image = text(c, "image");
-    if image.is_empty() {
+    if text(c, "image").is_empty() {
         errors.required(p.child("image"), "");
-    } else if image.trim() != image {
-        errors.invalid(p.child("image"), image, "must not have leading or trailing whitespace");
     }
+    let supported = &["File", "FallbackToLogsOnError"];
     let message = text(c, "terminationMessagePolicy");
-    if message.is_empty() {
-        errors.required(p.child("terminationMessagePolicy"), "");
-    } else {
-        let supported = &["FallbackToLogsOnError", "File"];
-        values::one_of(message, supported, p.child("terminationMessagePolicy"), errors);
-    }
+    values::required_one_of(message, supported, p.child("terminationMessagePolicy"), errors);
     ports(list(c, "ports"), &p.child("ports"), errors);
     env(list(c, "env"), &p.child("env"), errors);
     env_from(list(c, "envFrom"), &p.child("envFrom"), errors);
-    volume_mounts(c, around, p, errors);
+    volume_mounts(c, around, &p.child("volumeMounts"), errors);
+    volume_devices(c, around, &p.child("volumeDevices"), errors);
     let policy = text(c, "imagePullPolicy");
     values::required_one_of(policy, &["Always", "IfNotPresent", "Never"], p.child("imagePullPolicy"), errors);
     resources::resource_requirements(field(c, "resources"), &around.claims, &p.child("resources"), errors);
-    resize_policy(list(c, "resizePolicy"), &p.child("resizePolicy"), errors);
+    resize_policy(list(c, "resizePolicy"), around, &p.child("resizePolicy"), errors);
     security::container(field(c, "securityContext"), around.host_users, &p.child("securityContext"), errors);
 }
 
-fn resize_policy(policies: &[Value], path: &Path, errors: &mut Errors) {
+fn resize_policy(policies: &[Value], around: &Around, path: &Path, errors: &mut Errors) {
     for (i, r) in policies.iter().enumerate() {
-        let p = path.index(i);
         let name = text(r, "resourceName");
         if policies.iter().take(i).any(|o| text(o, "resourceName") == name) {
-            errors.duplicate(p.clone(), name);
+            errors.duplicate(path.index(i), name);
         }
         values::required_one_of(name, &["cpu", "memory"], path.clone(), errors);
-        values::required_one_of(text(r, "restartPolicy"), &["NotRequired", "RestartContainer"], path.clone(), errors);
+        let policy = text(r, "restartPolicy");
+        values::required_one_of(policy, &["NotRequired", "RestartContainer"], path.clone(), errors);
+        if around.restart_policy == "Never" && policy != "NotRequired" {
+            errors.invalid(path.clone(), policy, "must be 'NotRequired' when `restartPolicy` is 'Never'");
+        }
     }
 }
 
@@ -251,11 +230,11 @@ fn ports(ports: &[Value], path: &Path, errors: &mut Errors) {
         let name = text(port, "name");
         if !name.is_empty() {
             let messages = names::port_name(name);
-            let fine = messages.is_empty();
-            values::each(errors, &p.child("name"), name, messages);
-            if seen.contains(&name) {
+            if !messages.is_empty() {
+                values::each(errors, &p.child("name"), name, messages);
+            } else if seen.contains(&name) {
                 errors.duplicate(p.child("name"), name);
-            } else if fine {
+            } else {
                 seen.push(name);
             }
         }
@@ -268,15 +247,11 @@ fn ports(ports: &[Value], path: &Path, errors: &mut Errors) {
             n => values::port_number(n, p.child("hostPort"), errors),
         }
         values::required_one_of(text(port, "protocol"), &["SCTP", "TCP", "UDP"], p.child("protocol"), errors);
-        let host_ip = text(port, "hostIP");
-        if !host_ip.is_empty() {
-            values::ip(host_ip, &p.child("hostIP"), errors);
-        }
     }
 }
 
-/// Host ports may be taken once. `first` is the position of the first container in its list.
-fn host_ports(containers: &[Value], first: usize, path: &Path, errors: &mut Errors) {
+/// Host ports may be taken once.
+fn host_ports(containers: &[Value], path: &Path, errors: &mut Errors) {
     let mut seen: Vec<String> = Vec::new();
     for (i, c) in containers.iter().enumerate() {
         for (j, port) in list(c, "ports").iter().enumerate() {
@@ -286,7 +261,7 @@ fn host_ports(containers: &[Value], first: usize, path: &Path, errors: &mut Erro
             }
             let key = format!("{}/{}/{n}", text(port, "protocol"), text(port, "hostIP"));
             if seen.contains(&key) {
-                errors.duplicate(path.index(first + i).child("ports").index(j).child("hostPort"), key);
+                errors.duplicate(path.index(i).child("ports").index(j).child("hostPort"), key);
             } else {
                 seen.push(key);
             }
@@ -299,23 +274,11 @@ fn env(env: &[Value], path: &Path, errors: &mut Errors) {
         let p = path.index(i);
         match text(e, "name") {
             "" => errors.required(p.child("name"), ""),
-            name => values::each(errors, &p.child("name"), name, env_name(name)),
+            name => values::each(errors, &p.child("name"), name, names::relaxed_env_var_name(name)),
         }
         if has(e, "valueFrom") {
             env_source(e, &p.child("valueFrom"), errors);
         }
-    }
-}
-
-/// Since 1.34 any printable ASCII but `=` will do.
-fn env_name(name: &str) -> Vec<String> {
-    if name.chars().all(|c| (' '..='~').contains(&c) && c != '=') {
-        Vec::new()
-    } else {
-        vec![
-            "a valid environment variable name must consist only of printable ASCII characters other than '='"
-                .to_string(),
-        ]
     }
 }
 
@@ -335,20 +298,14 @@ fn env_source(e: &Value, p: &Path, errors: &mut Errors) {
         if !r.is_null() {
             count += 1;
             let p = p.child(key);
-            if text(r, "name").is_empty() {
-                errors.required(p.child("name"), "");
-            }
+            values::dns_subdomain(text(r, "name"), &p.child("name"), errors);
             config_key(text(r, "key"), &p.child("key"), errors);
         }
     }
     let file = field(from, "fileKeyRef");
     if !file.is_null() {
         count += 1;
-        for key in ["volumeName", "path", "key"] {
-            if text(file, key).is_empty() {
-                errors.required(p.child("fileKeyRef").child(key), "");
-            }
-        }
+        file_key_ref(file, &p.child("fileKeyRef"), errors);
     }
     if count == 0 {
         errors.invalid(
@@ -360,6 +317,44 @@ fn env_source(e: &Value, p: &Path, errors: &mut Errors) {
         errors.invalid(p.clone(), "", "may not be specified when `value` is not empty");
     } else if count > 1 {
         errors.invalid(p.clone(), "", "may not have more than one field specified at a time");
+    }
+}
+
+fn file_key_ref(file: &Value, p: &Path, errors: &mut Errors) {
+    match text(file, "key") {
+        "" => errors.required(p.child("key"), ""),
+        key => values::each(errors, &p.child("key"), key, names::relaxed_env_var_name(key)),
+    }
+    match text(file, "volumeName") {
+        "" => errors.required(p.child("volumeName"), ""),
+        name => values::dns_label(name, &p.child("volumeName"), errors),
+    }
+    match text(file, "path") {
+        "" => errors.required(p.child("path"), ""),
+        at => values::no_backsteps(at, &p.child("path"), errors),
+    }
+}
+
+/// Files that variables are read from lie in an emptyDir of this pod. Said last, after all else about the spec.
+pub fn file_key_volumes(spec: &Value, path: &Path, errors: &mut Errors) {
+    for lists in super::LISTS {
+        for (i, c) in list(spec, lists).iter().enumerate() {
+            for (j, e) in list(c, "env").iter().enumerate() {
+                let file = at(e, &["valueFrom", "fileKeyRef"]);
+                if file.is_null() {
+                    continue;
+                }
+                let name = text(file, "volumeName");
+                let p = path.child(lists).index(i).child("env").index(j).child("valueFrom.fileKeyRef.volumeName");
+                match list(spec, "volumes").iter().rfind(|v| text(v, "name") == name) {
+                    None => errors.not_found(p, name),
+                    Some(v) if !has(v, "emptyDir") => {
+                        errors.invalid(p, name, "referenced volume must be of type emptyDir");
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
     }
 }
 
@@ -381,50 +376,61 @@ pub fn field_ref(f: &Value, supported: &[&str], p: &Path, errors: &mut Errors) {
         errors.required(p.child("fieldPath"), "");
         return;
     }
+    let unknown = |why: &str, errors: &mut Errors| {
+        errors.invalid(p.child("fieldPath"), path, format!("error converting fieldPath: {why}: {path}"));
+    };
+    if text(f, "apiVersion") != "v1" {
+        let text = format!("error converting fieldPath: unsupported pod version: {}", text(f, "apiVersion"));
+        errors.invalid(p.child("fieldPath"), path, text);
+        return;
+    }
     if let Some((base, rest)) = path.split_once("['")
         && let Some(key) = rest.strip_suffix("']")
     {
         match base {
-            "metadata.annotations" => {
-                values::each(errors, p, key, names::qualified_name(&key.to_lowercase()));
-            }
+            "metadata.annotations" => values::qualified_name(&key.to_lowercase(), p, errors),
             "metadata.labels" => values::qualified_name(key, p, errors),
-            _ => errors.invalid(p.clone(), base, "does not support subscript"),
+            _ => unknown("field label does not support subscript", errors),
         }
         return;
     }
+    // The name that very old clients use.
+    let path = if path == "spec.host" { "spec.nodeName" } else { path };
     if !KNOWN_FIELDS.contains(&path) {
-        let text = format!("error converting fieldPath: field label not supported: {path}");
-        errors.invalid(p.child("fieldPath"), path, text);
+        unknown("field label not supported", errors);
     } else if !supported.contains(&path) {
         errors.not_supported(p.child("fieldPath"), path, supported);
     }
 }
 
 pub fn resource_field_ref(r: &Value, volume: bool, p: &Path, errors: &mut Errors) {
+    let resource = text(r, "resource");
+    let huge = resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-");
     if volume && text(r, "containerName").is_empty() {
         errors.required(p.child("containerName"), "");
-    }
-    let resource = text(r, "resource");
-    if resource.is_empty() {
+    } else if resource.is_empty() {
         errors.required(p.child("resource"), "");
-        return;
-    }
-    let huge = resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-");
-    if !CONTAINER_RESOURCES.contains(&resource) && !huge {
+    } else if !CONTAINER_RESOURCES.contains(&resource) && !huge {
         errors.not_supported(p.child("resource"), resource, CONTAINER_RESOURCES);
     }
     let divisor = resources::parse(field(r, "divisor")).map_or_else(|| "0".to_string(), |q| q.canonical());
-    let (allowed, what): (&[&str], &str) = if resource.ends_with(".cpu") {
-        (&["0", "1m", "1"], "only divisor's values 1m and 1 are supported with the cpu resource")
-    } else {
-        (
-            &["0", "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"],
-            "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the memory resource",
-        )
+    let what = match resource.split_once('.').map_or("", |(_, r)| r) {
+        "cpu" => {
+            if !["0", "1m", "1"].contains(&divisor.as_str()) {
+                let text = "only divisor's values 1m and 1 are supported with the cpu resource";
+                errors.invalid(p.child("divisor"), resource, text);
+            }
+            return;
+        }
+        "memory" => "memory",
+        "ephemeral-storage" => "local ephemeral storage",
+        _ if huge => "hugepages",
+        _ => return,
     };
-    if !allowed.contains(&divisor.as_str()) {
-        errors.invalid(p.child("divisor"), resource, what);
+    const SIZES: &[&str] = &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+    if divisor != "0" && !SIZES.contains(&divisor.as_str()) {
+        let text = format!("only divisor's values {} are supported with the {what} resource", SIZES.join(", "));
+        errors.invalid(p.child("divisor"), resource, text);
     }
 }
 
@@ -433,14 +439,19 @@ fn env_from(sources: &[Value], path: &Path, errors: &mut Errors) {
         let p = path.index(i);
         let prefix = text(s, "prefix");
         if !prefix.is_empty() {
-            values::each(errors, &p.child("prefix"), prefix, env_name(prefix));
+            values::each(errors, &p.child("prefix"), prefix, names::relaxed_env_var_name(prefix));
         }
         let mut count = 0;
         for key in ["configMapRef", "secretRef"] {
             if has(s, key) {
                 count += 1;
-                if text_at(s, &[key, "name"]).is_empty() {
-                    errors.required(p.child(key).child("name"), "");
+                let p = p.child(key).child("name");
+                match text_at(s, &[key, "name"]) {
+                    "" => errors.required(p, ""),
+                    // Upstream takes the name for a prefix here, so that it may end in a dash.
+                    name => {
+                        values::each(errors, &p, name, names::dns1123_subdomain(name.strip_suffix('-').unwrap_or(name)))
+                    }
                 }
             }
         }
@@ -452,82 +463,113 @@ fn env_from(sources: &[Value], path: &Path, errors: &mut Errors) {
     }
 }
 
-fn volume_mounts(c: &Value, around: &Around, p: &Path, errors: &mut Errors) {
+/// Upstream names the list alone, not the item, in faults of sub-paths and of how a mount behaves.
+fn volume_mounts(c: &Value, around: &Around, path: &Path, errors: &mut Errors) {
+    let devices = list(c, "volumeDevices");
     let mut paths: Vec<&str> = Vec::new();
     for (i, m) in list(c, "volumeMounts").iter().enumerate() {
-        let p = p.child("volumeMounts").index(i);
+        let p = path.index(i);
         let name = text(m, "name");
         if name.is_empty() {
             errors.required(p.child("name"), "");
         }
-        let volume = around.volumes.iter().find(|v| v.0 == name);
-        if volume.is_none() {
+        if around.volume(name).is_none() {
             errors.not_found(p.child("name"), name);
         }
-        let path = text(m, "mountPath");
-        if path.is_empty() {
+        let at = text(m, "mountPath");
+        if at.is_empty() {
             errors.required(p.child("mountPath"), "");
         }
-        if paths.contains(&path) {
-            errors.invalid(p.child("mountPath"), path, "must be unique");
+        if paths.contains(&at) {
+            errors.invalid(p.child("mountPath"), at, "must be unique");
         }
-        paths.push(path);
+        paths.push(at);
+        if devices.iter().any(|d| text(d, "name") == name) {
+            errors.invalid(p.child("name"), name, "must not already exist in volumeDevices");
+        }
+        if devices.iter().any(|d| text(d, "devicePath") == at) {
+            errors.invalid(p.child("mountPath"), at, "must not already exist as a path in volumeDevices");
+        }
         let (sub, expr) = (text(m, "subPath"), text(m, "subPathExpr"));
         if !sub.is_empty() {
-            values::descending_path(sub, &p.child("subPath"), errors);
+            values::descending_path(sub, &path.child("subPath"), errors);
         }
         if !expr.is_empty() {
             if !sub.is_empty() {
                 errors.invalid(p.child("subPathExpr"), expr, "subPathExpr and subPath are mutually exclusive");
             }
-            values::descending_path(expr, &p.child("subPathExpr"), errors);
+            values::descending_path(expr, &path.child("subPathExpr"), errors);
         }
         if has(m, "mountPropagation") {
             let mode = text(m, "mountPropagation");
-            let p = p.child("mountPropagation");
+            let p = path.child("mountPropagation");
             values::one_of(mode, &["Bidirectional", "HostToContainer", "None"], p.clone(), errors);
             if mode == "Bidirectional" && !flag(field(c, "securityContext"), "privileged") {
                 let text = "Bidirectional mount propagation is available only to privileged containers";
                 errors.forbidden(p, text);
             }
         }
-        let recursive = text(m, "recursiveReadOnly");
-        if !recursive.is_empty() {
-            let p = p.child("recursiveReadOnly");
-            values::one_of(recursive, &["Disabled", "Enabled", "IfPossible"], p.clone(), errors);
-            if recursive != "Disabled" && !flag(m, "readOnly") {
-                errors.forbidden(p.clone(), "may only be specified when readOnly is true");
-            }
-            if recursive != "Disabled" && !matches!(text(m, "mountPropagation"), "" | "None") {
-                errors.forbidden(p, "may only be specified when mountPropagation is None or not specified");
-            }
+        if has(m, "recursiveReadOnly") {
+            recursive_read_only(m, &path.child("recursiveReadOnly"), errors);
         }
     }
-    let mut devices: Vec<&str> = Vec::new();
+}
+
+fn recursive_read_only(m: &Value, p: &Path, errors: &mut Errors) {
+    match text(m, "recursiveReadOnly") {
+        "Disabled" => {}
+        "Enabled" | "IfPossible" => {
+            if !flag(m, "readOnly") {
+                errors.forbidden(p.clone(), "may only be specified when readOnly is true");
+            }
+            if !matches!(text(m, "mountPropagation"), "" | "None") {
+                errors.forbidden(p.clone(), "may only be specified when mountPropagation is None or not specified");
+            }
+        }
+        other => errors.not_supported(p.clone(), other, &["Disabled", "Enabled", "IfPossible"]),
+    }
+}
+
+fn volume_devices(c: &Value, around: &Around, path: &Path, errors: &mut Errors) {
+    let mounts = list(c, "volumeMounts");
+    let (mut paths, mut names): (Vec<&str>, Vec<&str>) = Default::default();
     for (i, d) in list(c, "volumeDevices").iter().enumerate() {
-        let p = p.child("volumeDevices").index(i);
-        let (name, path) = (text(d, "name"), text(d, "devicePath"));
+        let p = path.index(i);
+        let (name, at) = (text(d, "name"), text(d, "devicePath"));
         if name.is_empty() {
             errors.required(p.child("name"), "");
         }
-        match around.volumes.iter().find(|v| v.0 == name) {
+        if names.contains(&name) {
+            errors.invalid(p.child("name"), name, "must be unique");
+        }
+        match around.volume(name) {
             None => errors.not_found(p.child("name"), name),
-            Some((_, v)) if !has(v, "persistentVolumeClaim") && !has(v, "ephemeral") => errors.invalid(
-                p.child("name"),
-                name,
-                "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode",
-            ),
+            Some(v) if !has(v, "persistentVolumeClaim") && !has(v, "ephemeral") => {
+                let text = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+                errors.invalid(p.child("name"), name, text);
+            }
             Some(_) => {}
         }
-        if path.is_empty() {
+        if at.is_empty() {
             errors.required(p.child("devicePath"), "");
         }
-        if devices.contains(&path) {
-            errors.invalid(p.child("devicePath"), path, "must be unique");
-        } else if paths.contains(&path) {
-            errors.invalid(p.child("devicePath"), path, "must not already exist in volumeMounts");
+        if paths.contains(&at) {
+            errors.invalid(p.child("devicePath"), at, "must be unique");
         }
-        devices.push(path);
+        if at.split('/').any(|part| part == "..") {
+            errors.invalid(p.child("devicePath"), at, "can not contain backsteps ('..')");
+        } else {
+            paths.push(at);
+        }
+        if mounts.iter().any(|m| text(m, "name") == name) {
+            errors.invalid(p.child("name"), name, "must not already exist in volumeMounts");
+        }
+        if mounts.iter().any(|m| text(m, "mountPath") == at) {
+            errors.invalid(p.child("devicePath"), at, "must not already exist as a path in volumeMounts");
+        }
+        if !name.is_empty() {
+            names.push(name);
+        }
     }
 }
 
@@ -537,6 +579,9 @@ fn lifecycle_and_probes(c: &Value, around: &Around, p: &Path, errors: &mut Error
         if !h.is_null() {
             handler(h, &["exec", "httpGet", "tcpSocket", "sleep"], around, &p.child("lifecycle").child(hook), errors);
         }
+    }
+    if has(field(c, "lifecycle"), "stopSignal") {
+        stop_signal(text_at(c, &["lifecycle", "stopSignal"]), around.os, &p.child("lifecycle.stopSignal"), errors);
     }
     for kind in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let probe = field(c, kind);
@@ -549,17 +594,38 @@ fn lifecycle_and_probes(c: &Value, around: &Around, p: &Path, errors: &mut Error
             values::non_negative(field(probe, key), p.child(key), errors);
         }
         if let Some(seconds) = int(probe, "terminationGracePeriodSeconds") {
+            let p = p.child("terminationGracePeriodSeconds");
+            if seconds <= 0 {
+                errors.invalid(p.clone(), seconds, "must be greater than 0");
+            }
             if kind == "readinessProbe" {
-                let text = "must not be set for readinessProbes";
-                errors.invalid(p.child("terminationGracePeriodSeconds"), seconds, text);
-            } else if seconds <= 0 {
-                errors.invalid(p.child("terminationGracePeriodSeconds"), seconds, "must be greater than 0");
+                errors.invalid(p, seconds, "must not be set for readinessProbes");
             }
         }
         let success = int(probe, "successThreshold").unwrap_or(1);
         if kind != "readinessProbe" && success != 1 {
             errors.invalid(p.child("successThreshold"), success, "must be 1");
         }
+    }
+}
+
+/// Signals by which a container may be asked to stop; which ones depends on the pod's own `os`.
+fn stop_signal(signal: &str, os: Option<&str>, p: &Path, errors: &mut Errors) {
+    const NAMED: &str = "SIGABRT SIGALRM SIGBUS SIGCHLD SIGCLD SIGCONT SIGFPE SIGHUP SIGILL SIGINT SIGIO SIGIOT \
+         SIGKILL SIGPIPE SIGPOLL SIGPROF SIGPWR SIGQUIT SIGRTMAX SIGRTMIN SIGSEGV SIGSTKFLT SIGSTOP SIGSYS SIGTERM \
+         SIGTRAP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGUSR1 SIGUSR2 SIGVTALRM SIGWINCH SIGXCPU SIGXFSZ";
+    match os {
+        None => errors.forbidden(p.clone(), "may not be set for containers with empty `spec.os.name`"),
+        Some("windows") => values::one_of(signal, &["SIGKILL", "SIGTERM"], p.clone(), errors),
+        Some("linux") => {
+            let mut all: Vec<String> = NAMED.split_whitespace().map(str::to_string).collect();
+            all.extend((1..=15).map(|n| format!("SIGRTMIN+{n}")));
+            all.extend((1..=14).map(|n| format!("SIGRTMAX-{n}")));
+            all.sort_unstable();
+            let all: Vec<&str> = all.iter().map(String::as_str).collect();
+            values::one_of(signal, &all, p.clone(), errors);
+        }
+        Some(_) => {}
     }
 }
 

@@ -1,5 +1,6 @@
 //! Pod specs and pod templates (core `ValidatePodSpec`): the driver, and the rules of the spec's own fields.
 
+pub mod annotations;
 mod container;
 mod os;
 mod resources;
@@ -7,52 +8,126 @@ mod scheduling;
 mod security;
 mod volumes;
 
-pub use container::ephemeral_containers;
-pub use resources::{milli, parse as parse_quantity, quantity_value, resource_list, resource_requirements};
-pub use scheduling::{added_tolerations_only, node_selector, tolerations};
-pub use volumes::volume_source_count;
+pub use resources::{
+    container_resource_name, is_extended, milli, overcommit_allowed, overhead, parse as parse_quantity, quantity_value,
+    resource_name, resource_requirements,
+};
+pub use scheduling::{added_tolerations_only, label_key, node_selector, taint_effect, tolerations};
+pub use security::{apparmor, group_id, user_id};
+pub use volumes::{csi_driver_name, persistent_source, volume_source_count};
 
 use super::access::*;
-use super::{labels, objectmeta, values};
+use super::{labels, values};
 use meta::field::{Errors, Path};
 use meta::names;
 use serde_json::Value;
 
+/// All containers of a pod, in the order in which upstream visits them.
+pub const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+
+/// What rules about a part of a pod need to know of the whole.
+pub struct Around<'a> {
+    /// Metadata of the pod; of a template there is none.
+    meta: Option<&'a Value>,
+    volumes: Vec<(&'a str, &'a Value)>,
+    claims: Vec<&'a str>,
+    host_users: bool,
+    grace_seconds: Option<i64>,
+    restart_policy: &'a str,
+    os: Option<&'a str>,
+}
+
+impl<'a> Around<'a> {
+    fn of(spec: &'a Value, meta: Option<&'a Value>) -> Around<'a> {
+        Around {
+            meta,
+            volumes: Vec::new(),
+            claims: list(spec, "resourceClaims").iter().map(|c| text(c, "name")).filter(|n| !n.is_empty()).collect(),
+            host_users: field(spec, "hostUsers").as_bool().unwrap_or(true),
+            grace_seconds: int(spec, "terminationGracePeriodSeconds"),
+            restart_policy: text(spec, "restartPolicy"),
+            os: has(spec, "os").then(|| text_at(spec, &["os", "name"])),
+        }
+    }
+
+    fn is_pod(&self) -> bool {
+        self.meta.is_some()
+    }
+
+    fn pod_name(&self) -> &'a str {
+        self.meta.map_or("", |m| text(m, "name"))
+    }
+
+    fn volume(&self, name: &str) -> Option<&'a Value> {
+        self.volumes.iter().find(|v| v.0 == name).map(|v| v.1)
+    }
+}
+
 /// A `PodTemplateSpec`.
 pub fn pod_template(template: &Value, path: &Path, errors: &mut Errors) {
-    objectmeta::template_meta(template, path, errors);
-    let spec = field(template, "spec");
-    pod_spec(spec, &path.child("spec"), errors);
+    let (meta, spec) = (field(template, "metadata"), field(template, "spec"));
+    labels::labels(field(meta, "labels"), &path.child("labels"), errors);
+    labels::annotations(field(meta, "annotations"), &path.child("annotations"), errors);
+    annotations::pod_specific(meta, spec, &path.child("annotations"), errors);
+    pod_spec(spec, None, &path.child("spec"), errors);
+    annotations::match_fields(meta, spec, &path.child("spec"), errors);
     if !list(spec, "ephemeralContainers").is_empty() {
         let text = "ephemeral containers not allowed in pod template";
         errors.forbidden(path.child("spec.ephemeralContainers"), text);
     }
 }
 
-/// A `PodSpec`, after defaults.
-pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
-    volumes::volumes(list(spec, "volumes"), &path.child("volumes"), errors);
-    resource_claims(list(spec, "resourceClaims"), &path.child("resourceClaims"), errors);
-    container::containers(spec, path, errors);
-    ephemeral_containers(spec, path, errors);
-    if has(spec, "resources") {
-        resources::pod_resources(spec, &path.child("resources"), errors);
+/// A pod itself: what upstream asks of it on every write that may change the spec, beyond `ObjectMeta`.
+pub fn pod(pod: &Value, errors: &mut Errors) {
+    let (meta, spec, path) = (field(pod, "metadata"), field(pod, "spec"), Path::new("spec"));
+    annotations::pod_specific(meta, spec, &Path::new("metadata.annotations"), errors);
+    pod_spec(spec, Some(meta), &path, errors);
+    if text(spec, "serviceAccountName").is_empty() {
+        for (i, v) in list(spec, "volumes").iter().enumerate() {
+            for (j, s) in list_at(v, &["projected", "sources"]).iter().enumerate() {
+                if has(s, "serviceAccountToken") {
+                    let p = path.child("volumes").index(i).child("projected.sources").index(j);
+                    let text = "must not be specified when serviceAccountName is not set";
+                    errors.forbidden(p.child("serviceAccountToken"), text);
+                }
+            }
+        }
     }
+    for lists in ["containers", "initContainers"] {
+        for (i, c) in list(spec, lists).iter().enumerate() {
+            container::image_untrimmed(c, &path.child(lists).index(i), errors);
+        }
+    }
+}
+
+/// A `PodSpec`, after defaults. `meta` is the pod's; a template has none.
+fn pod_spec(spec: &Value, meta: Option<&Value>, path: &Path, errors: &mut Errors) {
+    if !has(spec, "terminationGracePeriodSeconds") {
+        errors.required(path.child("terminationGracePeriodSeconds"), "");
+    }
+    let mut around = Around::of(spec, meta);
+    around.volumes = volumes::volumes(spec, &around, &path.child("volumes"), errors);
+    resource_claims(list(spec, "resourceClaims"), meta, &path.child("resourceClaims"), errors);
+    container::containers(spec, &around, path, errors);
+    container::ephemeral_containers(spec, &around, path, errors);
+    if has(spec, "resources") {
+        resources::pod_resources(spec, path, errors);
+    }
+    host_network_ports(spec, around.is_pod(), path, errors);
     values::required_one_of(
         text(spec, "restartPolicy"),
-        &["Always", "Never", "OnFailure"],
+        &["Always", "OnFailure", "Never"],
         path.child("restartPolicy"),
         errors,
     );
     values::required_one_of(
         text(spec, "dnsPolicy"),
-        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+        &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
         path.child("dnsPolicy"),
         errors,
     );
     labels::labels(field(spec, "nodeSelector"), &path.child("nodeSelector"), errors);
     security::pod(spec, path, errors);
-    host_namespaces(spec, path, errors);
     scheduling::affinity(field(spec, "affinity"), &path.child("affinity"), errors);
     dns_config(spec, path, errors);
     for (i, g) in list(spec, "readinessGates").iter().enumerate() {
@@ -66,6 +141,8 @@ pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
         errors,
     );
     os::host_process(spec, path, errors);
+    host_users(spec, path, errors);
+    hostname_override(spec, path, errors);
     let subdomain = |key: &str, errors: &mut Errors| {
         let value = text(spec, key);
         if !value.is_empty() {
@@ -89,31 +166,40 @@ pub fn pod_spec(spec: &Value, path: &Path, errors: &mut Errors) {
     for (i, alias) in list(spec, "hostAliases").iter().enumerate() {
         let p = path.child("hostAliases").index(i);
         values::ip(text(alias, "ip"), &p.child("ip"), errors);
-        for name in texts(alias, "hostnames") {
-            values::dns_subdomain(name, &p.child("hostnames"), errors);
+        for (j, name) in texts(alias, "hostnames").iter().enumerate() {
+            values::dns_subdomain(name, &p.child("hostnames").index(j), errors);
         }
     }
     subdomain("priorityClassName", errors);
-    subdomain("runtimeClassName", errors);
-    let preemption = text(spec, "preemptionPolicy");
-    if !preemption.is_empty() {
-        values::one_of(preemption, &["Never", "PreemptLowerPriority"], path.child("preemptionPolicy"), errors);
+    if has(spec, "runtimeClassName") {
+        values::dns_subdomain(text(spec, "runtimeClassName"), &path.child("runtimeClassName"), errors);
     }
-    for (name, quantity) in entries(spec, "overhead") {
-        let p = path.child("overhead").key(name);
-        resources::container_resource_name(name, &p, errors);
-        resources::quantity_value(name, quantity, &p, errors);
+    if has(spec, "preemptionPolicy") {
+        values::required_one_of(
+            text(spec, "preemptionPolicy"),
+            &["PreemptLowerPriority", "Never"],
+            path.child("preemptionPolicy"),
+            errors,
+        );
     }
+    resources::overhead(field(spec, "overhead"), &path.child("overhead"), errors);
     if has(spec, "os") {
-        let os = text_at(spec, &["os", "name"]);
-        values::required_one_of(os, &["linux", "windows"], path.child("os.name"), errors);
-        os::fields(spec, os, path, errors);
+        match text_at(spec, &["os", "name"]) {
+            "" => errors.required(path.child("os.name"), ""),
+            os @ ("linux" | "windows") => os::fields(spec, os, path, errors),
+            other => errors.not_supported(path.child("os"), other, &["linux", "windows"]),
+        }
     }
+    container::file_key_volumes(spec, path, errors);
 }
 
-fn resource_claims(claims: &[Value], path: &Path, errors: &mut Errors) {
+fn resource_claims(claims: &[Value], meta: Option<&Value>, path: &Path, errors: &mut Errors) {
     for (i, c) in claims.iter().enumerate() {
         let p = path.index(i);
+        if meta.is_some_and(annotations::is_mirror) {
+            errors.forbidden(Path::new("[]"), "static pods do not support resource claims");
+            continue;
+        }
         let name = text(c, "name");
         if name.is_empty() {
             errors.required(p.child("name"), "");
@@ -122,22 +208,19 @@ fn resource_claims(claims: &[Value], path: &Path, errors: &mut Errors) {
         } else {
             values::dns_label(name, &p.child("name"), errors);
         }
-        match (has(c, "resourceClaimName"), has(c, "resourceClaimTemplateName")) {
-            (true, true) => errors.invalid(
-                p,
-                c.clone(),
-                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
-            ),
-            (false, false) => {
-                let text = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
-                errors.invalid(p, c.clone(), text);
+        let (by_name, by_template) = (has(c, "resourceClaimName"), has(c, "resourceClaimTemplateName"));
+        if by_name && by_template {
+            let text = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
+            errors.invalid(p.clone(), c.clone(), text);
+        }
+        if !by_name && !by_template {
+            let text = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
+            errors.invalid(p.clone(), c.clone(), text);
+        }
+        for key in ["resourceClaimName", "resourceClaimTemplateName"] {
+            if has(c, key) {
+                values::dns_subdomain(text(c, key), &p.child(key), errors);
             }
-            (true, false) => values::dns_subdomain(text(c, "resourceClaimName"), &p.child("resourceClaimName"), errors),
-            (false, true) => values::dns_subdomain(
-                text(c, "resourceClaimTemplateName"),
-                &p.child("resourceClaimTemplateName"),
-                errors,
-            ),
         }
     }
 }
@@ -155,6 +238,7 @@ fn dns_config(spec: &Value, path: &Path, errors: &mut Errors) {
         if servers.is_empty() {
             let text = "must provide at least one DNS nameserver when `dnsPolicy` is None";
             errors.required(path.child("nameservers"), text);
+            return;
         }
     }
     if servers.len() > 3 {
@@ -174,10 +258,11 @@ fn dns_config(spec: &Value, path: &Path, errors: &mut Errors) {
         errors.invalid(path.child("searches"), field(config, "searches").clone(), text);
     }
     for (i, s) in searches.iter().enumerate() {
-        let s = s.strip_suffix('.').unwrap_or(s);
-        // Underscores are in use in search paths, and a lone dot is the root.
-        if !s.is_empty() && !names::dns1123_subdomain(&s.replace('_', "a")).is_empty() {
-            values::dns_subdomain(s, &path.child("searches").index(i), errors);
+        // A lone dot is the root. Underscores are in use in search paths.
+        if *s != "." {
+            let name = s.strip_suffix('.').unwrap_or(s);
+            let p = path.child("searches").index(i);
+            values::each(errors, &p, name, names::dns1123_subdomain_with_underscore(name));
         }
     }
     for (i, o) in list(config, "options").iter().enumerate() {
@@ -187,39 +272,55 @@ fn dns_config(spec: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn host_namespaces(spec: &Value, path: &Path, errors: &mut Errors) {
-    if flag(spec, "hostPID") && flag(spec, "shareProcessNamespace") {
-        let text = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.invalid(path.child("shareProcessNamespace"), true, text);
+fn host_users(spec: &Value, path: &Path, errors: &mut Errors) {
+    const TEXT: &str = "when `hostUsers` is false";
+    if field(spec, "hostUsers").as_bool() != Some(false) {
+        return;
     }
-    if field(spec, "hostUsers").as_bool() == Some(false) {
-        for key in ["hostNetwork", "hostPID", "hostIPC"] {
-            if flag(spec, key) {
-                errors.forbidden(path.child(key), "when `hostUsers` is false");
+    // Upstream spells two of them with a capital.
+    for (key, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+        if flag(spec, key) {
+            errors.forbidden(path.child(shown), TEXT);
+        }
+    }
+    for lists in LISTS {
+        for (i, c) in list(spec, lists).iter().enumerate() {
+            if !list(c, "volumeDevices").is_empty() {
+                errors.forbidden(path.child(lists).index(i).child("volumeDevices"), TEXT);
             }
         }
-        for key in ["containers", "initContainers"] {
-            for (i, c) in list(spec, key).iter().enumerate() {
-                if !list(c, "volumeDevices").is_empty() {
-                    errors.forbidden(path.child(key).index(i).child("volumeDevices"), "when `hostUsers` is false");
-                }
-            }
-        }
+    }
+}
+
+fn hostname_override(spec: &Value, path: &Path, errors: &mut Errors) {
+    if !has(spec, "hostnameOverride") {
+        return;
+    }
+    let p = path.child("hostnameOverride");
+    if flag(spec, "setHostnameAsFQDN") {
+        errors.forbidden(p.clone(), "may not be specified when setHostnameAsFQDN is true");
     }
     if flag(spec, "hostNetwork") {
-        for key in ["containers", "initContainers"] {
-            for (i, c) in list(spec, key).iter().enumerate() {
-                for (j, p) in list(c, "ports").iter().enumerate() {
-                    let (port, host) = (int(p, "containerPort").unwrap_or(0), int(p, "hostPort").unwrap_or(0));
-                    // 0 in a template: the pod made from it gets the default.
-                    if host != 0 && port != host {
-                        errors.invalid(
-                            path.child(key).index(i).child("ports").index(j).child("hostPort"),
-                            host,
-                            "must match `containerPort` when `hostNetwork` is true",
-                        );
-                    }
-                }
+        errors.forbidden(p.clone(), "may not be specified when hostNetwork is true");
+    }
+    let name = text(spec, "hostnameOverride");
+    if name.len() > 64 {
+        errors.too_long(p.clone(), 64);
+    }
+    values::dns_subdomain(name, &p, errors);
+}
+
+/// On the host's network a container's port is the host's; a template may still leave the latter to defaults.
+fn host_network_ports(spec: &Value, is_pod: bool, path: &Path, errors: &mut Errors) {
+    if !flag(spec, "hostNetwork") {
+        return;
+    }
+    for (i, c) in list(spec, "containers").iter().enumerate() {
+        for (j, p) in list(c, "ports").iter().enumerate() {
+            let (port, host) = (int(p, "containerPort").unwrap_or(0), int(p, "hostPort").unwrap_or(0));
+            if (is_pod || host != 0) && port != host {
+                let p = path.child("containers").index(i).child("ports").index(j).child("hostPort");
+                errors.invalid(p, host, "must match `containerPort` when `hostNetwork` is true");
             }
         }
     }

@@ -1,20 +1,27 @@
 //! Fields that make sense on one operating system alone: `spec.os`, and Windows' HostProcess containers.
 
+use super::LISTS;
 use crate::validation::access::*;
 use meta::field::{Errors, Path};
 use serde_json::Value;
 
+/// Upstream's order; those without a dot lie in the spec itself.
 const LINUX_POD: &[&str] = &[
-    "appArmorProfile",
-    "seLinuxOptions",
-    "seccompProfile",
-    "fsGroup",
-    "fsGroupChangePolicy",
-    "sysctls",
-    "runAsUser",
-    "runAsGroup",
-    "supplementalGroups",
-    "supplementalGroupsPolicy",
+    "securityContext.appArmorProfile",
+    "securityContext.seLinuxOptions",
+    "hostUsers",
+    "hostPID",
+    "hostIPC",
+    "securityContext.seccompProfile",
+    "securityContext.fsGroup",
+    "securityContext.fsGroupChangePolicy",
+    "securityContext.sysctls",
+    "shareProcessNamespace",
+    "securityContext.runAsUser",
+    "securityContext.runAsGroup",
+    "securityContext.supplementalGroups",
+    "securityContext.supplementalGroupsPolicy",
+    "securityContext.seLinuxChangePolicy",
 ];
 const LINUX_CONTAINER: &[&str] = &[
     "appArmorProfile",
@@ -28,7 +35,6 @@ const LINUX_CONTAINER: &[&str] = &[
     "runAsUser",
     "runAsGroup",
 ];
-const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// What the pod's own word on its operating system rules out.
 pub fn fields(spec: &Value, os: &str, path: &Path, errors: &mut Errors) {
@@ -48,17 +54,14 @@ pub fn fields(spec: &Value, os: &str, path: &Path, errors: &mut Errors) {
         "windows" => {
             const TEXT: &str = "cannot be set for a windows pod";
             for key in LINUX_POD {
-                if !is_zero_list(at(spec, &["securityContext", key])) {
-                    errors.forbidden(security.child(key), TEXT);
-                }
-            }
-            for key in ["hostPID", "hostIPC"] {
-                if flag(spec, key) {
-                    errors.forbidden(security.child(key), TEXT);
-                }
-            }
-            for key in ["shareProcessNamespace", "hostUsers"] {
-                if has(spec, key) {
+                let parts: Vec<&str> = key.split('.').collect();
+                let v = at(spec, &parts);
+                let set = match *key {
+                    "hostPID" | "hostIPC" => v.as_bool() == Some(true),
+                    "securityContext.sysctls" => !list_at(spec, &parts).is_empty(),
+                    _ => !v.is_null(),
+                };
+                if set {
                     errors.forbidden(path.child(key), TEXT);
                 }
             }
@@ -72,10 +75,6 @@ pub fn fields(spec: &Value, os: &str, path: &Path, errors: &mut Errors) {
         }
         _ => {}
     }
-}
-
-fn is_zero_list(v: &Value) -> bool {
-    v.is_null() || v.as_array().is_some_and(Vec::is_empty)
 }
 
 fn each_container<'a>(spec: &'a Value, path: &Path, mut f: impl FnMut(&'a Value, Path)) {

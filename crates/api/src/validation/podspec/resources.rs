@@ -2,10 +2,10 @@
 
 use crate::validation::access::*;
 use crate::validation::values;
-use meta::field::{Errors, Path};
+use meta::field::{Errors, Path, Reason};
 use meta::names;
 use meta::quantity::Quantity;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A quantity in JSON: a string, or a bare number.
 pub fn parse(v: &Value) -> Option<Quantity> {
@@ -56,11 +56,12 @@ fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
 
-fn is_extended(name: &str) -> bool {
+/// A resource of some vendor: `example.com/gpu`.
+pub fn is_extended(name: &str) -> bool {
     !is_native(name) && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
-fn overcommit_allowed(name: &str) -> bool {
+pub fn overcommit_allowed(name: &str) -> bool {
     is_native(name) && !name.starts_with("hugepages-")
 }
 
@@ -108,57 +109,95 @@ pub fn quantity_value(name: &str, v: &Value, path: &Path, errors: &mut Errors) {
             "services.nodeports",
             "services.loadbalancers",
         ]
-        .contains(&name)
-        || name.starts_with("count/");
+        .contains(&name);
     if counted && q.milli_value() % 1000 != 0 {
         errors.invalid(path.clone(), shown(v), "must be an integer");
     }
 }
 
-/// Amounts by name, where any standard or qualified name will do (nodes, quotas).
-pub fn resource_list(v: &Value, path: &Path, errors: &mut Errors) {
-    for (name, q) in v.as_object().into_iter().flatten() {
-        let p = path.key(name);
-        resource_name(name, &p, errors);
-        quantity_value(name, q, &p, errors);
+/// `resources` of a container.
+pub fn resource_requirements(r: &Value, claims: &[&str], path: &Path, errors: &mut Errors) {
+    requirements(r, container_resource_name, path, errors);
+    claim_names(list(r, "claims"), claims, &path.child("claims"), errors);
+}
+
+/// What a pod costs beyond its containers; upstream reads it as limits, which shows in the paths.
+pub fn overhead(v: &Value, path: &Path, errors: &mut Errors) {
+    if v.is_object() {
+        requirements(&json!({"limits": v}), container_resource_name, path, errors);
     }
 }
 
-/// `resources` of a container.
-pub fn resource_requirements(r: &Value, claims: &[&str], path: &Path, errors: &mut Errors) {
+fn requirements(r: &Value, name_rule: fn(&str, &Path, &mut Errors), path: &Path, errors: &mut Errors) {
     let (limits, requests) = (path.child("limits"), path.child("requests"));
     let (mut huge, mut base) = (false, false);
-    for (name, q) in entries(r, "limits") {
-        let p = limits.key(name);
-        container_resource_name(name, &p, errors);
-        quantity_value(name, q, &p, errors);
+    let mut amount = |name: &str, q: &Value, p: &Path, errors: &mut Errors| {
+        name_rule(name, p, errors);
+        quantity_value(name, q, p, errors);
         huge |= name.starts_with("hugepages-");
         base |= name == "cpu" || name == "memory";
+    };
+    for (name, q) in entries(r, "limits") {
+        let p = limits.key(name);
+        amount(name, q, &p, errors);
+        whole_huge_pages(name, q, &p, errors);
     }
     for (name, q) in entries(r, "requests") {
         let p = requests.key(name);
-        container_resource_name(name, &p, errors);
-        quantity_value(name, q, &p, errors);
-        huge |= name.starts_with("hugepages-");
-        base |= name == "cpu" || name == "memory";
+        amount(name, q, &p, errors);
         request_within_limit(name, q, field(field(r, "limits"), name), path, errors);
+        whole_huge_pages(name, q, &p, errors);
     }
     if huge && !base {
         errors.forbidden(path.clone(), "HugePages require cpu or memory");
     }
-    let mut seen = Vec::new();
-    for (i, c) in list(r, "claims").iter().enumerate() {
-        let p = path.child("claims").index(i);
-        let name = text(c, "name");
+}
+
+fn whole_huge_pages(name: &str, v: &Value, path: &Path, errors: &mut Errors) {
+    let Some(size) = name.strip_prefix("hugepages-") else {
+        return;
+    };
+    let page = Quantity::parse(size).ok().filter(|p| p.sign() > 0 && p.milli_value() % 1000 == 0);
+    let whole = page.zip(parse(v)).is_some_and(|(page, q)| page.value() != 0 && q.value() % page.value() == 0);
+    if !whole {
+        errors.invalid(path.clone(), shown(v), format!("{} is not positive integer multiple of {name}", shown(v)));
+    }
+}
+
+/// Claims of a container: each request of a claim once, and a claim as a whole only alone.
+fn claim_names(claims: &[Value], of_pod: &[&str], path: &Path, errors: &mut Errors) {
+    let mut seen: Vec<String> = Vec::new();
+    for (i, c) in claims.iter().enumerate() {
+        let p = path.index(i);
+        let (name, request) = (text(c, "name"), text(c, "request"));
         if name.is_empty() {
-            errors.required(p.child("name"), "");
-        } else if seen.contains(&name) {
-            errors.duplicate(p, c.clone());
+            errors.required(p, "");
+            continue;
+        }
+        if seen.iter().any(|s| s == name) {
+            errors.duplicate(p.clone(), name);
         } else {
-            if !claims.contains(&name) {
-                errors.not_found(p.child("name"), name);
+            let mut key = name.to_string();
+            if !request.is_empty() {
+                values::dns_label(request, &p.child("request"), errors);
+                key = format!("{name}/{request}");
             }
-            seen.push(name);
+            if seen.contains(&key) {
+                errors.duplicate(p.clone(), key.as_str());
+            } else if request.is_empty() {
+                for _ in seen.iter().filter(|s| s.split_once('/').is_some_and(|(n, _)| n == name)) {
+                    errors.duplicate(p.clone(), name);
+                }
+            }
+            seen.push(key);
+        }
+        if !of_pod.contains(&name) {
+            let mut sorted = of_pod.to_vec();
+            sorted.sort_unstable();
+            sorted.dedup();
+            let of = if sorted.is_empty() { " which is empty".into() } else { format!(": {}", sorted.join(", ")) };
+            let text = format!("must be one of the names in pod.spec.resourceClaims{of}");
+            values::push(errors, Reason::NotFound, p, name, text);
         }
     }
 }
@@ -188,27 +227,33 @@ fn request_within_limit(name: &str, request: &Value, limit: &Value, path: &Path,
     }
 }
 
-/// `spec.resources` of a pod: cpu, memory and hugepages only.
-pub fn pod_resources(spec: &Value, path: &Path, errors: &mut Errors) {
-    let r = field(spec, "resources");
-    for kind in ["limits", "requests"] {
-        for (name, q) in entries(r, kind) {
-            let p = path.child(kind).key(name);
-            if !["cpu", "memory"].contains(&name) && !name.starts_with("hugepages-") {
-                errors.not_supported(p.clone(), name, &["cpu", "hugepages-", "memory"]);
-            }
-            quantity_value(name, q, &p, errors);
-            if kind == "requests" {
-                request_within_limit(name, q, field(field(r, "limits"), name), path, errors);
-            }
-        }
+fn pod_resource_name(name: &str, path: &Path, errors: &mut Errors) {
+    let before = errors.0.len();
+    resource_name(name, path, errors);
+    let supported = ["cpu", "memory"].contains(&name) || name.starts_with("hugepages-");
+    if errors.0.len() == before && !supported {
+        errors.not_supported(path.clone(), name, &["cpu", "hugepages-", "memory"]);
     }
-    containers_fit(spec, r, path, errors);
+}
+
+/// `spec.resources` of a pod: cpu, memory and hugepages only, with room for all containers.
+pub fn pod_resources(spec: &Value, spec_path: &Path, errors: &mut Errors) {
+    let r = field(spec, "resources");
+    let path = spec_path.child("resources");
+    if text_at(spec, &["os", "name"]) == "windows" {
+        return errors.forbidden(path, "may not be set for a windows pod");
+    }
+    if has(r, "claims") {
+        errors.forbidden(path.child("claims"), "claims may not be set for Resources at pod-level");
+    }
+    requirements(r, pod_resource_name, &path, errors);
+    containers_fit(spec, r, &path, errors);
 }
 
 /// The pod's own amounts leave room for its containers.
 fn containers_fit(spec: &Value, r: &Value, path: &Path, errors: &mut Errors) {
-    let asked = crate::quota::pod_total(&without_pod_resources(spec), "requests");
+    let bare = without_pod_resources(spec);
+    let asked = crate::quota::pod_total(&bare, "requests");
     for (name, q) in entries(r, "requests") {
         if let (Some(pod), Some(sum)) = (parse(q), asked.get(name))
             && pod < *sum
@@ -217,15 +262,22 @@ fn containers_fit(spec: &Value, r: &Value, path: &Path, errors: &mut Errors) {
             errors.invalid(path.child("requests").key(name), shown(q), text);
         }
     }
-    for kind in ["containers", "initContainers"] {
-        for (i, c) in list(spec, kind).iter().enumerate() {
-            for (name, q) in entries(field(c, "resources"), "limits") {
-                if let (Some(own), Some(pod)) = (parse(q), parse(field(field(r, "limits"), name)))
-                    && own > pod
-                {
-                    let p = Path::new("spec").child(kind).index(i).child("resources.limits").key(name);
-                    errors.invalid(p, shown(q), format!("must be less than or equal to pod limits of {pod}"));
-                }
+    let limited = crate::quota::pod_total(&bare, "limits");
+    for (name, q) in entries(r, "limits").filter(|(n, _)| n.starts_with("hugepages-")) {
+        if let (Some(pod), Some(sum)) = (parse(q), limited.get(name))
+            && pod < *sum
+        {
+            let text = format!("must be greater than or equal to aggregate container limits of {sum}");
+            errors.invalid(path.child("limits").key(name), shown(q), text);
+        }
+    }
+    for (i, c) in list(spec, "containers").iter().enumerate() {
+        for (name, q) in entries(field(c, "resources"), "limits") {
+            if let (Some(own), Some(pod)) = (parse(q), parse(field(field(r, "limits"), name)))
+                && own > pod
+            {
+                let p = path.child("containers").index(i).key(name).child("limits");
+                errors.invalid(p, shown(q), format!("must be less than or equal to pod limits of {pod}"));
             }
         }
     }

@@ -35,17 +35,19 @@ fn weight(w: &Value, path: &Path, errors: &mut Errors) {
 fn node_affinity(a: &Value, path: &Path, errors: &mut Errors) {
     let required = "requiredDuringSchedulingIgnoredDuringExecution";
     if has(a, required) {
-        node_selector(field(a, required), &path.child(required), errors);
+        node_selector(field(a, required), &path.child(required), false, errors);
     }
     let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
     for (i, t) in list(a, preferred).iter().enumerate() {
         let p = path.child(preferred).index(i);
         weight(t, &p, errors);
-        node_selector_term(field(t, "preference"), &p.child("preference"), errors);
+        // Values that no label can have only warn here: such a preference is merely useless.
+        node_selector_term(field(t, "preference"), &p.child("preference"), true, errors);
     }
 }
 
-pub fn node_selector(s: &Value, path: &Path, errors: &mut Errors) {
+/// `any_value`: values need not be valid ones of labels (an older version of the object had such).
+pub fn node_selector(s: &Value, path: &Path, any_value: bool, errors: &mut Errors) {
     let terms = list(s, "nodeSelectorTerms");
     let path = path.child("nodeSelectorTerms");
     if terms.is_empty() {
@@ -53,11 +55,16 @@ pub fn node_selector(s: &Value, path: &Path, errors: &mut Errors) {
         return;
     }
     for (i, t) in terms.iter().enumerate() {
-        node_selector_term(t, &path.index(i), errors);
+        node_selector_term(t, &path.index(i), any_value, errors);
     }
 }
 
-fn node_selector_term(t: &Value, path: &Path, errors: &mut Errors) {
+/// A key of a label.
+pub fn label_key(key: &str, path: &Path, errors: &mut Errors) {
+    values::qualified_name(key, path, errors);
+}
+
+fn node_selector_term(t: &Value, path: &Path, any_value: bool, errors: &mut Errors) {
     for (i, r) in list(t, "matchExpressions").iter().enumerate() {
         let p = path.child("matchExpressions").index(i);
         let n = list(r, "values").len();
@@ -81,7 +88,7 @@ fn node_selector_term(t: &Value, path: &Path, errors: &mut Errors) {
             other => errors.invalid(p.child("operator"), other, "not a valid selector operator"),
         }
         values::qualified_name(text(r, "key"), &p.child("key"), errors);
-        for (j, v) in texts(r, "values").iter().enumerate() {
+        for (j, v) in texts(r, "values").iter().enumerate().filter(|_| !any_value) {
             values::label_value(v, &p.child("values").index(j), errors);
         }
     }
@@ -114,21 +121,50 @@ fn pod_affinity_term(t: &Value, path: &Path, errors: &mut Errors) {
     for n in texts(t, "namespaces") {
         values::dns_label(n, &path.child("namespace"), errors);
     }
+    label_keys(t, path, errors);
+    topology_key(t, path, errors);
+    if !text(t, "topologyKey").is_empty() {
+        return;
+    }
+    values::qualified_name("", &path.child("topologyKey"), errors);
+}
+
+/// `matchLabelKeys` and `mismatchLabelKeys` add to a selector: it must be there, and not name the key already.
+fn label_keys(t: &Value, path: &Path, errors: &mut Errors) {
+    let selector = field(t, "labelSelector");
     for key in ["matchLabelKeys", "mismatchLabelKeys"] {
-        for (i, k) in texts(t, key).iter().enumerate() {
-            values::qualified_name(k, &path.child(key).index(i), errors);
+        let p = path.child(key);
+        if list(t, key).is_empty() {
+            continue;
         }
-        if !list(t, key).is_empty() && !has(t, "labelSelector") {
-            errors.forbidden(path.child(key), "must not be specified when labelSelector is not set");
+        if selector.is_null() {
+            errors.forbidden(p, "must not be specified when labelSelector is not set");
+            continue;
+        }
+        for (i, k) in texts(t, key).iter().enumerate() {
+            values::qualified_name(k, &p.index(i), errors);
         }
     }
-    for (i, k) in texts(t, "matchLabelKeys").iter().enumerate() {
+    let matched = texts(t, "matchLabelKeys");
+    if !selector.is_null() {
+        // Creation itself adds one expression for each key; a second one is the client's.
+        let mut named: Vec<&str> = entries(selector, "matchLabels").map(|e| e.0).collect();
+        for e in list(selector, "matchExpressions") {
+            let key = text(e, "key");
+            if let Some(i) = matched.iter().rposition(|k| *k == key)
+                && named.contains(&key)
+            {
+                errors.invalid(path.index(i), key, "exists in both matchLabelKeys and labelSelector");
+            }
+            named.push(key);
+        }
+    }
+    for (i, k) in matched.iter().enumerate() {
         if texts(t, "mismatchLabelKeys").contains(k) {
             let p = path.child("matchLabelKeys").index(i);
             errors.invalid(p, *k, "exists in both matchLabelKeys and mismatchLabelKeys");
         }
     }
-    topology_key(t, path, errors);
 }
 
 fn topology_key(t: &Value, path: &Path, errors: &mut Errors) {
@@ -145,11 +181,14 @@ pub fn topology_spread(constraints: &[Value], path: &Path, errors: &mut Errors) 
         if skew <= 0 {
             errors.invalid(p.child("maxSkew"), skew, "must be greater than zero");
         }
-        topology_key(c, &p, errors);
+        if text(c, "topologyKey").is_empty() {
+            errors.required(p.child("topologyKey"), "can not be empty");
+        }
         let when = text(c, "whenUnsatisfiable");
         values::one_of(when, &["DoNotSchedule", "ScheduleAnyway"], p.child("whenUnsatisfiable"), errors);
         let key = |c: &Value| (text(c, "topologyKey").to_string(), text(c, "whenUnsatisfiable").to_string());
-        if constraints.iter().take(i).any(|o| key(o) == key(c)) {
+        // Said of the first of the two.
+        if constraints.iter().skip(i + 1).any(|o| key(o) == key(c)) {
             let (k, w) = key(c);
             errors.duplicate(p.child("{topologyKey, whenUnsatisfiable}"), format!("{{{k}, {w}}}"));
         }
@@ -167,13 +206,7 @@ pub fn topology_spread(constraints: &[Value], path: &Path, errors: &mut Errors) 
                 values::one_of(text(c, key), &["Honor", "Ignore"], p.child(key), errors);
             }
         }
-        for (j, k) in texts(c, "matchLabelKeys").iter().enumerate() {
-            values::qualified_name(k, &p.child("matchLabelKeys").index(j), errors);
-        }
-        if !list(c, "matchLabelKeys").is_empty() && !has(c, "labelSelector") {
-            let text = "must not be specified when labelSelector is not set";
-            errors.forbidden(p.child("matchLabelKeys"), text);
-        }
+        label_keys(c, &p, errors);
         selector::label_selector(field(c, "labelSelector"), &p.child("labelSelector"), errors);
     }
 }
@@ -215,18 +248,22 @@ pub fn tolerations(tolerations: &[Value], path: &Path, errors: &mut Errors) {
             }
             "Exists" => {
                 if !value.is_empty() {
-                    errors.invalid(p.child("operator"), t.clone(), "value must be empty when `operator` is 'Exists'");
+                    errors.invalid(p.child("operator"), value, "value must be empty when `operator` is 'Exists'");
                 }
             }
             other => errors.not_supported(p.child("operator"), other, &["Equal", "Exists"]),
         }
         if !effect.is_empty() {
-            values::one_of(effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"], p.child("effect"), errors);
+            taint_effect(effect, p.child("effect"), errors);
         }
     }
 }
 
-/// Of a running pod, tolerations may only be added; one that stays may change its `tolerationSeconds`.
+pub fn taint_effect(effect: &str, path: Path, errors: &mut Errors) {
+    values::required_one_of(effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"], path, errors);
+}
+
+/// Of a pod that exists, tolerations may only be added; one that stays may change its `tolerationSeconds`.
 pub fn added_tolerations_only(new: &[Value], old: &[Value], path: &Path, errors: &mut Errors) {
     let core = |t: &Value| {
         let mut t = t.clone();
@@ -235,5 +272,7 @@ pub fn added_tolerations_only(new: &[Value], old: &[Value], path: &Path, errors:
     };
     if old.iter().any(|o| !new.iter().any(|n| same(&core(n), &core(o)))) {
         errors.forbidden(path.clone(), "existing toleration can not be modified except its tolerationSeconds");
+        return;
     }
+    tolerations(new, path, errors);
 }
