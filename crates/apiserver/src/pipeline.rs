@@ -43,17 +43,10 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
         false => deadline(request.uri().query().unwrap_or(""), server.request_timeout).map(Some),
     };
     let outcome = {
+        // On the heap, since it is large and each layer around it would move it once more.
+        let work = Box::pin(pass(server, &info, request, &notes, audit_id.as_deref().unwrap_or(""), started));
         // A panic is our own broken invariant: it is logged, and costs this request only.
-        let work = std::panic::AssertUnwindSafe(pass(
-            server,
-            &info,
-            request,
-            &notes,
-            audit_id.as_deref().unwrap_or(""),
-            started,
-        ))
-        .catch_unwind()
-        .map(|r| {
+        let work = std::panic::AssertUnwindSafe(work).catch_unwind().map(|r| {
             r.unwrap_or_else(|_| {
                 tracing::error!(verb = info.verb, path = info.path, "panicked while serving a request");
                 if let Some(record) = notes.record.get() {

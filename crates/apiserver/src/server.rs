@@ -31,8 +31,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of a request's head, bytes; upstream's.
 const HEADERS_MAX: u32 = 1 << 20;
-/// Lines of an HTTP/1.1 request's head. Go counts none; a user's groups are a line each, behind a front proxy.
-const HEADER_LINES_MAX: usize = 1000;
+/// Lines of an HTTP/1.1 request's head. Go counts none; a user's groups are a line each, behind a front proxy. Not more
+/// than needed: room for as many is cleared for each request.
+const HEADER_LINES_MAX: usize = 400;
 
 pub struct Server {
     pub registry: Registry,
