@@ -139,14 +139,36 @@ fn main() -> std::process::ExitCode {
         let again = chosen.iter().filter(|s| scenarios::ABOUT_KUBECTL.iter().any(|p| s.name.starts_with(p)));
         rounds.extend(again.map(|s| (*s, older.clone(), format!("{} ({which})", s.name))));
     }
+    // Scenarios with clusters of their own wait most of the time: they run beside those that share one.
+    let (together, apart): (Vec<_>, Vec<_>) = rounds.into_iter().partition(|(s, ..)| s.on == On::Shared);
+    let keep = args.keep;
+    let (mut passed, mut failed) = (0, Vec::new());
+    std::thread::scope(|threads| {
+        let lines = [together, apart].map(|line| threads.spawn(move || in_turn(line, keep)));
+        for line in lines {
+            // Scenarios' panics are caught; this would be one of the runner itself.
+            let (some, bad) = line.join().unwrap_or_else(|_| (0, vec!["the runner panicked".to_string()]));
+            passed += some;
+            failed.extend(bad);
+        }
+    });
+    for f in &failed {
+        println!("failed: {f}");
+    }
+    println!("{passed} passed, {} failed", failed.len());
+    if failed.is_empty() && passed > 0 { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
+}
+
+/// Runs scenarios one after another; gives how many passed, and which didn't.
+fn in_turn(line: Vec<(&Scenario, Tools, String)>, keep: bool) -> (usize, Vec<String>) {
     let (mut passed, mut failed) = (0, Vec::new());
     let mut shared: Option<Cluster> = None;
-    for (s, tools, name) in rounds {
+    for (s, tools, name) in line {
         let started = Instant::now();
-        let mut result = one(s, &tools, &mut shared, args.keep);
+        let mut result = one(s, &tools, &mut shared, keep);
         if let Err(e) = &result {
-            // A shared machine stalls now and then. What fails twice, the second time alone, is a fault.
-            println!("again, alone: {name}\n{e:#}\n");
+            // A shared machine stalls now and then. What fails twice, the second time in a fresh cluster, is a fault.
+            println!("again, afresh: {name}\n{e:#}\n");
             let fresh = if s.on == On::Empty { Cluster::empty(&tools) } else { Cluster::start(&tools) };
             result = fresh.and_then(|own| {
                 let again = guarded(s, &own);
@@ -169,11 +191,7 @@ fn main() -> std::process::ExitCode {
     if let Some(c) = shared {
         c.finish();
     }
-    for f in &failed {
-        println!("failed: {f}");
-    }
-    println!("{passed} passed, {} failed", failed.len());
-    if failed.is_empty() && passed > 0 { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
+    (passed, failed)
 }
 
 fn one(s: &Scenario, tools: &Tools, shared: &mut Option<Cluster>, keep: bool) -> Result<()> {
