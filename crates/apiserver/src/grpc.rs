@@ -2,7 +2,6 @@
 //! traces. Their few messages are written out by hand where they are used.
 
 use prost::Message;
-use std::path::PathBuf;
 use std::time::Duration;
 use tonic::Code;
 use tonic::client::Grpc;
@@ -27,7 +26,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn timeout() -> Failure {
+    /// The caller's patience is at its end.
+    pub fn timeout() -> Failure {
         Failure { code: Code::DeadlineExceeded, message: "context deadline exceeded".into() }
     }
 }
@@ -90,15 +90,11 @@ impl Peer {
 }
 
 async fn connect(path: &str) -> std::io::Result<tokio::net::UnixStream> {
-    let Some(name) = path.strip_prefix('@') else {
-        return tokio::net::UnixStream::connect(PathBuf::from(path)).await;
-    };
-    use std::os::linux::net::SocketAddrExt;
-    let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-    // An abstract name either has a listener or hasn't: this doesn't wait for anybody.
-    let stream = std::os::unix::net::UnixStream::connect_addr(&address)?;
-    stream.set_nonblocking(true)?;
-    tokio::net::UnixStream::from_std(stream)
+    match path.strip_prefix('@') {
+        // The kernel's own way to write them.
+        Some(name) => tokio::net::UnixStream::connect(format!("\0{name}")).await,
+        None => tokio::net::UnixStream::connect(path).await,
+    }
 }
 
 fn chain(e: &dyn std::error::Error) -> String {
@@ -135,5 +131,16 @@ mod tests {
         assert!(matches!(failed.code, Code::Unavailable | Code::DeadlineExceeded));
         assert!(began.elapsed() > Duration::from_millis(2500), "it was waited for");
         assert!(Peer::at("not a host").is_err());
+    }
+
+    #[tokio::test]
+    async fn names_that_begin_with_an_at_sign_are_abstract() {
+        use std::os::linux::net::SocketAddrExt;
+        let name = format!("skiff-grpc-{}", uuid::Uuid::new_v4());
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+        assert!(connect(&format!("@{name}")).await.is_ok());
+        assert!(connect(&format!("@{name}-other")).await.is_err());
+        assert!(connect(&name).await.is_err(), "a file of that name isn't there");
     }
 }

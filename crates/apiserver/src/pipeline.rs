@@ -3,7 +3,7 @@
 
 use crate::accept::{self, Accept, Shape};
 use crate::audit::{Arrival, Record};
-use crate::authn::{Connection, User, bearer, impersonation};
+use crate::authn::{Connection, User, impersonation};
 use crate::authz::Authorizer;
 use crate::options::Options;
 use crate::registry::patch::PatchType;
@@ -28,7 +28,7 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     let accept = error_accept(&request);
     let long_running = is_long_running(&info);
     let head = request.method() == Method::HEAD;
-    let from_outside = request.extensions().get::<Connection>().is_none_or(|c| c.identity.is_none());
+    let from_outside = Connection::of(&request).identity.is_none();
     if from_outside
         && !is_health(&info)
         && let Some(refusal) = server.draining.refusal()
@@ -145,24 +145,18 @@ async fn pass(
     started: Instant,
 ) -> Result<Response<Body>> {
     // Who asks.
-    let none = Connection::default();
-    let connection = request.extensions().get::<Connection>().unwrap_or(&none);
+    let connection = Connection::of(&request);
     let arrival = Arrival { id: audit_id, uri: request.uri(), headers: request.headers(), info, connection };
-    let user = match server.authn.authenticate(&info.path, request.headers(), connection).await {
+    let authenticating = server.authn.authenticate(&info.path, request.headers(), connection);
+    let (authenticated, remarks) = server.audit.hearing(authenticating).await;
+    let user = match authenticated {
         Ok(user) => user,
         Err(s) => {
             server.audit.unauthenticated(&arrival);
             return Err(s);
         }
     };
-    let record = server.audit.begin(&arrival, &user)?;
-    let record = notes.record.get_or_init(|| record);
-    if record.is_on()
-        && let Some(token) = bearer::token_of(request.headers())
-        && let Some(why) = crate::tokens::stale(&token, jiff::Timestamp::now().as_second())
-    {
-        record.annotate("authentication.k8s.io/stale-token", why);
-    }
+    let _ = notes.record.set(server.audit.begin(&arrival, &user, remarks)?);
     let span = server.traces.request(&traced(&request, info, connection, audit_id, started), &user);
     let current = span.as_ref().and_then(traces::Span::current);
     *notes.span.lock() = span;
@@ -229,6 +223,13 @@ async fn admitted(
     check_segment(&info.name)?;
     let options = Options::parse(request.uri().query().unwrap_or(""))?;
     let watch = info.verb == "watch";
+    // Nothing but a read comes here by a query; the old path of watches takes any method and any depth.
+    if watch && !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(not_allowed());
+    }
+    if watch && !info.subresource.is_empty() {
+        return Err(not_served());
+    }
     let endpoint =
         accept::Endpoint { tables: !is_review(&row), protobuf: Arc::ptr_eq(&row.types, api::facts::types()), watch };
     let agent = header_of(request.headers(), header::USER_AGENT).unwrap_or("").to_string();
@@ -257,8 +258,7 @@ async fn admitted(
         conversions: Default::default(),
     };
     let defines = row.group == "apiextensions.k8s.io" && !matches!(info.verb.as_str(), "get" | "list" | "watch");
-    let none = Connection::default();
-    let connection = request.extensions().get::<Connection>().unwrap_or(&none);
+    let connection = Connection::of(&request);
     let work = traces::verb(&traced(&request, info, connection, audit_id, started));
     let outcome = traces::within!(work.current(), resource(server, call, request))?;
     drop(work);
@@ -407,7 +407,8 @@ fn allowed_methods(server: &Server, info: &RequestInfo) -> String {
         ("DELETE", &["delete", "deletecollection"]),
     ];
     let catalogue = server.registry.catalogue.load();
-    let Some(row) = catalogue.find(&info.group, &info.version, &info.resource).filter(|_| info.is_resource) else {
+    let written = info.is_resource && info.verb != "watch";
+    let Some(row) = catalogue.find(&info.group, &info.version, &info.resource).filter(|_| written) else {
         return "GET".to_string();
     };
     let sub = row.subresource(&info.subresource);

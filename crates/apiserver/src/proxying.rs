@@ -1,13 +1,14 @@
 //! Passing a request on to a kubelet, a pod, a Service's endpoint or an extension server, upgraded connections included.
 
 mod pages;
+mod text;
 
 use crate::outbound::{self, Client, Target, Trust, Url};
 use crate::pki::Identity;
 use arc_swap::ArcSwap;
 use axum::body::Body;
 use futures::StreamExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use meta::status::{Result, Status};
 use std::net::SocketAddr;
@@ -73,6 +74,7 @@ impl Proxy {
         query: &str,
         prefix: &str,
     ) -> Result<Response<Body>> {
+        let method = request.method().clone();
         let asked_host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("").to_string();
         let uri = HeaderValue::try_from(format!("{prefix}{path}")).ok();
         let told = |headers: &mut HeaderMap| {
@@ -87,16 +89,23 @@ impl Proxy {
         let rewritten = location.map(|l| rewrite(l, &own, prefix));
         if let Some(v) = rewritten.and_then(|l| HeaderValue::try_from(l).ok()) {
             response.headers_mut().insert(header::LOCATION, v);
-        } else if is_page(response.headers()) {
+        } else if is_page(&method, &response) {
             response = with_links(response, own, prefix.to_string());
         }
         Ok(response)
     }
 }
 
-/// HTML that can be read. Compressed pages in ways that aren't known stay as they are, as upstream.
-fn is_page(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("");
+/// An answer whose body is a page that can be read. Compressed pages in ways that aren't known stay as they are, as
+/// upstream. So does what has no page: there, headers tell of the page that a GET would give; and a part of one goes by
+/// the offsets in its `Content-Range`.
+fn is_page(method: &Method, answer: &Response<Body>) -> bool {
+    let without =
+        matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED);
+    if *method == Method::HEAD || without || http_body::Body::is_end_stream(answer.body()) {
+        return false;
+    }
+    let text = |name| answer.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("");
     let html = text(header::CONTENT_TYPE).split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("text/html"));
     html && matches!(text(header::CONTENT_ENCODING), "" | "identity" | "gzip")
 }
@@ -109,32 +118,30 @@ fn with_links(response: Response<Body>, own: [String; 2], prefix: String) -> Res
         parts.headers.remove(name);
     }
     let page = pages::Page::new(move |link| rewrite(link, &own, &prefix));
-    let unzip = zipped.then(|| flate2::write::MultiGzDecoder::new(Vec::new()));
-    let state = (body.into_data_stream(), Some(page), unzip);
-    let stream = futures::stream::try_unfold(state, |(mut body, mut page, mut unzip)| async move {
-        use std::io::Write;
-        let Some(p) = &mut page else { return Ok(None) };
-        let plain = match body.next().await {
-            Some(Err(e)) => return Err(std::io::Error::other(e)),
-            Some(Ok(bytes)) => match &mut unzip {
-                Some(z) => {
-                    z.write_all(&bytes)?;
-                    std::mem::take(z.get_mut())
+    let state = (body.into_data_stream(), Some((text::Text::new(zipped), page)));
+    let stream = futures::stream::try_unfold(state, |(mut body, left)| async move {
+        let Some((mut text, mut page)) = left else { return Ok(None) };
+        loop {
+            match text.step()? {
+                text::Step::Text(bytes) => {
+                    let out = page.push(&bytes);
+                    // A page may go on for ever; the worker has other requests, too.
+                    tokio::task::yield_now().await;
+                    if !out.is_empty() {
+                        return Ok(Some((bytes::Bytes::from(out), (body, Some((text, page))))));
+                    }
                 }
-                None => bytes.to_vec(),
-            },
-            None => {
-                let mut rest = match unzip.take() {
-                    Some(z) => z.finish()?,
-                    None => Vec::new(),
-                };
-                let mut out = p.push(&std::mem::take(&mut rest));
-                out.extend(page.take().map(pages::Page::finish).unwrap_or_default());
-                return Ok(Some((bytes::Bytes::from(out), (body, None, None))));
+                text::Step::More => match body.next().await {
+                    Some(Ok(bytes)) => text.arrive(bytes),
+                    Some(Err(e)) => return Err(std::io::Error::other(e)),
+                    None => text.end(),
+                },
+                text::Step::End => {
+                    let rest = page.finish();
+                    return Ok((!rest.is_empty()).then(|| (bytes::Bytes::from(rest), (body, None))));
+                }
             }
-        };
-        let out = bytes::Bytes::from(p.push(&plain));
-        Ok(Some((out, (body, page, unzip))))
+        }
     });
     Response::from_parts(parts, Body::from_stream(stream))
 }
@@ -146,7 +153,8 @@ fn unreachable(e: &outbound::Error) -> Status {
 /// A link of the backend as a client of the proxy must follow it. `own`: hosts under which the backend knows itself.
 /// Source: upstream's `proxy.Transport.rewriteURL`.
 fn rewrite(link: &str, own: &[String], prefix: &str) -> String {
-    let after_scheme = link.split_once("://").map(|(_, r)| r).or_else(|| link.strip_prefix("//"));
+    let absolute = link.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
+    let after_scheme = absolute.map(|(_, r)| r).or_else(|| link.strip_prefix("//"));
     let path = match after_scheme {
         None => link,
         Some(rest) => {
@@ -163,6 +171,13 @@ fn rewrite(link: &str, own: &[String], prefix: &str) -> String {
         return if after_scheme.is_some() && path.starts_with('/') { path.to_string() } else { link.to_string() };
     }
     format!("{prefix}{path}")
+}
+
+/// RFC 3986, section 3.1. A whole link may stand in the query of another, so `://` alone says nothing.
+fn is_scheme(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
 }
 
 /// Sends the request to `path` at the target and passes the answer back; an upgraded connection is copied both ways
@@ -259,11 +274,78 @@ mod tests {
             ("a/b", "a/b"),
             ("http://10.0.0.1:80/x", "/api/v1/namespaces/d/pods/p/proxy/x"),
             ("http://localhost:8001/x", "/api/v1/namespaces/d/pods/p/proxy/x"),
+            ("//10.0.0.1:80/x", "/api/v1/namespaces/d/pods/p/proxy/x"),
+            ("HTTP://10.0.0.1:80/x?u=a://b/", "/api/v1/namespaces/d/pods/p/proxy/x?u=a://b/"),
             ("https://elsewhere.test/x", "https://elsewhere.test/x"),
+            ("https://elsewhere.test/?to=http://10.0.0.1:80/x", "https://elsewhere.test/?to=http://10.0.0.1:80/x"),
+            // Links inside of links.
+            ("/login?next=https://x.test/", "/api/v1/namespaces/d/pods/p/proxy/login?next=https://x.test/"),
+            ("/go?to=http://10.0.0.1:80/y", "/api/v1/namespaces/d/pods/p/proxy/go?to=http://10.0.0.1:80/y"),
+            ("?to=http://10.0.0.1:80/y", "?to=http://10.0.0.1:80/y"),
+            ("go#http://10.0.0.1:80/y", "go#http://10.0.0.1:80/y"),
+            ("://10.0.0.1:80/y", "://10.0.0.1:80/y"),
+            ("7p://10.0.0.1:80/y", "7p://10.0.0.1:80/y"),
             ("/api/v1/namespaces/d/pods/p/proxy/x", "/api/v1/namespaces/d/pods/p/proxy/x"),
         ] {
             assert_eq!(rewrite(link, &own, prefix), want, "{link}");
         }
+    }
+
+    #[test]
+    fn only_whole_pages_are_rewritten() {
+        let answer = |code: u16, content_type: &'static str, encoding: &'static str, body: &'static str| {
+            let mut r = Response::new(Body::from(body));
+            *r.status_mut() = StatusCode::from_u16(code).unwrap();
+            r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+            if !encoding.is_empty() {
+                r.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+            }
+            r
+        };
+        for (method, code, content_type, encoding, body, want) in [
+            (Method::GET, 200, "text/html; charset=utf-8", "", "<a href=/x>", true),
+            (Method::POST, 404, "Text/HTML", "identity", "<a href=/x>", true),
+            (Method::GET, 200, "text/html", "gzip", "zipped", true),
+            (Method::GET, 200, "text/html", "br", "<a href=/x>", false),
+            (Method::GET, 200, "text/plain", "", "<a href=/x>", false),
+            (Method::HEAD, 200, "text/html", "gzip", "zipped", false),
+            (Method::GET, 206, "text/html", "", "<a href=/x>", false),
+            (Method::GET, 204, "text/html", "", "x", false),
+            (Method::GET, 304, "text/html", "gzip", "x", false),
+            (Method::GET, 200, "text/html", "gzip", "", false),
+        ] {
+            let found = is_page(&method, &answer(code, content_type, encoding, body));
+            assert_eq!(found, want, "{method} {code} {content_type} {encoding} {body:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_that_inflates_a_thousandfold_passes_in_small_pieces() {
+        use std::io::Write;
+        const SIZE: usize = 8 << 20;
+        let mut z = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        z.write_all(&vec![b'x'; SIZE]).unwrap();
+        z.write_all(b"<a href=/x>").unwrap();
+        let mut answer = Response::new(Body::from(z.finish().unwrap()));
+        answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let answer = with_links(answer, Default::default(), "/P".to_string());
+        assert!(!answer.headers().contains_key(header::CONTENT_ENCODING));
+        let mut body = answer.into_body().into_data_stream();
+        let (mut total, mut yields, mut last) = (0, 0, bytes::Bytes::new());
+        loop {
+            match futures::poll!(body.next()) {
+                std::task::Poll::Pending => yields += 1,
+                std::task::Poll::Ready(Some(piece)) => {
+                    last = piece.unwrap();
+                    assert!(last.len() <= text::TEXT_BYTES_MAX + 64, "{}", last.len());
+                    total += last.len();
+                }
+                std::task::Poll::Ready(None) => break,
+            }
+        }
+        assert!(last.ends_with(b"<a href=/P/x>"), "{last:?}");
+        assert_eq!(total, SIZE + "<a href=/P/x>".len());
+        assert!(yields >= SIZE / text::TEXT_BYTES_MAX, "others had {yields} turns");
     }
 
     #[test]

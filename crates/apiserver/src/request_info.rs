@@ -65,26 +65,26 @@ impl RequestInfo {
         info.subresource = it.next().unwrap_or_default();
         info.rest = it.collect::<Vec<_>>().join("/");
 
-        let (mut watch, mut told) = (legacy_watch, false);
-        for (k, v) in form_pairs(query) {
+        let mut watch = legacy_watch;
+        // What is judged must be what is done: as `Options` reads them, the first of several counts.
+        for (k, v) in first_pairs(query) {
             match k.as_str() {
-                // Of several, the first counts, as in `Options`.
-                "watch" if !told => (told, watch) = (true, watch | crate::options::flag(&v)),
+                "watch" => watch |= crate::options::flag(&v),
                 "fieldSelector" => info.field_selector = v,
                 "labelSelector" => info.label_selector = v,
                 _ => {}
             }
         }
         info.verb = match info.verb.as_str() {
+            // The old path of watches is for nothing else, whatever the method.
+            _ if legacy_watch => "watch",
             "post" => "create",
             "put" => "update",
             "patch" => "patch",
             "delete" if info.name.is_empty() => "deletecollection",
             "delete" => "delete",
             // A name is read, whatever `watch` says; one object is watched by a field selector or the old path.
-            "get" | "head" if watch && (info.name.is_empty() || (legacy_watch && info.subresource.is_empty())) => {
-                "watch"
-            }
+            "get" | "head" if watch && info.name.is_empty() => "watch",
             "get" | "head" if info.name.is_empty() => "list",
             "get" | "head" => "get",
             other => other,
@@ -99,6 +99,18 @@ pub fn form_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
     query.split('&').filter(|p| !p.is_empty()).map(|p| {
         let (k, v) = p.split_once('=').unwrap_or((p, ""));
         (decode(&k.replace('+', " ")), decode(&v.replace('+', " ")))
+    })
+}
+
+/// Of each key, the first pair: of a parameter that is given several times, the first counts, as in upstream.
+pub fn first_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
+    let mut seen: Vec<String> = Vec::new();
+    form_pairs(query).filter(move |(k, _)| {
+        let first = !seen.contains(k);
+        if first {
+            seen.push(k.clone());
+        }
+        first
     })
 }
 
@@ -168,6 +180,11 @@ mod tests {
             ("GET", "/api/v1/watch/namespaces/other/pods", "watch /v1 other pods -"),
             ("GET", "/api/v1/watch/namespaces/other/pods/foo", "watch /v1 other pods foo"),
             ("GET", "/apis/apps/v1/watch/namespaces/other/deployments", "watch apps/v1 other deployments -"),
+            // The old form is for reading alone: what else comes there is refused as a watch, not done as what it looks like.
+            ("DELETE", "/api/v1/watch/namespaces/other/pods", "watch /v1 other pods -"),
+            ("POST", "/api/v1/watch/namespaces/other/pods", "watch /v1 other pods -"),
+            ("PUT", "/api/v1/watch/namespaces/other/pods/foo", "watch /v1 other pods foo"),
+            ("GET", "/api/v1/watch/namespaces/other/pods/foo/proxy/x", "watch /v1 other pods/proxy foo x"),
             ("GET", "/api/v1/watch/namespaces", "watch /v1 - namespaces -"),
             ("GET", "/api/v1/watch/namespaces/other", "watch /v1 other namespaces other"),
             // What is written isn't watched.
@@ -196,6 +213,21 @@ mod tests {
                 got = format!("{got} {}/{} {ns} {}{sub} {name} {}", i.group, i.version, i.resource, i.rest);
             }
             assert_eq!(got.trim_end(), want, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn what_is_judged_is_what_is_done() {
+        for query in [
+            "fieldSelector=a%3D1&fieldSelector=b%3D2&labelSelector=c&labelSelector=d&watch=1&watch=0",
+            "fieldSelector=&fieldSelector=metadata.name%3Dmine&labelSelector=&labelSelector=d",
+            "watch=&watch=0&fieldSelector",
+        ] {
+            let info = RequestInfo::parse(&http::Method::GET, "/api/v1/pods", query);
+            let options = crate::options::Options::parse(query).unwrap();
+            assert_eq!(info.field_selector, options.field_selector, "{query}");
+            assert_eq!(info.label_selector, options.label_selector, "{query}");
+            assert_eq!(info.verb == "watch", options.watch, "{query}");
         }
     }
 }

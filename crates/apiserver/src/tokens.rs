@@ -78,6 +78,17 @@ pub struct Claims {
     pub sub: String,
 }
 
+impl Claims {
+    /// What an auditor wants to know of a token that is good, but only because such tokens live longer than they should:
+    /// its bearer doesn't read the file anew. `now` in Unix seconds. Asked of verified claims only.
+    pub fn stale(&self, now: i64) -> Option<String> {
+        // Whoever signs elsewhere may write any number here; as upstream, 0 is none.
+        let threshold = self.kubernetes.warnafter.filter(|at| *at != 0)?;
+        let after = now.checked_sub(threshold).filter(|seconds| *seconds > 0)?;
+        Some(format!("subject: {}, seconds after warning threshold: {after}", self.sub))
+    }
+}
+
 /// One audience may be written as a bare string.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(untagged)]
@@ -259,7 +270,7 @@ impl TokenIssuer {
 
     /// What others may remember the keys for, seconds.
     pub fn keys_age_seconds_max(&self) -> u64 {
-        self.external().map_or(KEYS_AGE_SECONDS, |s| s.keys().seconds_left())
+        self.external().map_or(KEYS_AGE_SECONDS, |s| s.keys_seconds_left())
     }
 
     /// The token of a Secret: good as long as Secret and account are there.
@@ -460,15 +471,6 @@ pub fn check_times(claims: &Claims, now: i64) -> Result<(), Error> {
     Ok(())
 }
 
-/// What an auditor wants to know of a token that is good, but only because such tokens live longer than they should:
-/// its bearer doesn't read the file anew. `now` in Unix seconds.
-pub fn stale(token: &str, now: i64) -> Option<String> {
-    let payload = Token::parse(token).ok()?.payload;
-    let after = now - payload["kubernetes.io"]["warnafter"].as_i64()?;
-    let subject = payload["sub"].as_str()?;
-    (after > 0).then(|| format!("subject: {subject}, seconds after warning threshold: {after}"))
-}
-
 /// Looks up what the token shall be bound to, and checks that it fits the account.
 fn bind(reader: &Reader, namespace: &str, account: &str, bound: &Value, into: &mut Kubernetes) -> Result<(), Status> {
     if bound.is_null() {
@@ -631,9 +633,13 @@ mod tests {
         assert_eq!(c.kubernetes.pod, Some(Ref { name: "p".into(), uid: "pu".into() }));
         assert_eq!(c.kubernetes.node, Some(Ref { name: "n".into(), uid: "nu".into() }));
         assert_eq!(c.kubernetes.warnafter, Some(now.as_second() + 3607));
-        assert_eq!(stale(token, now.as_second() + 3607), None);
+        assert_eq!(c.stale(now.as_second() + 3607), None);
         let told = "subject: system:serviceaccount:d:s, seconds after warning threshold: 3";
-        assert_eq!(stale(token, now.as_second() + 3610).as_deref(), Some(told));
+        assert_eq!(c.stale(now.as_second() + 3610).as_deref(), Some(told));
+        for (warnafter, is_stale) in [(i64::MIN, false), (i64::MAX, false), (0, false), (1, true)] {
+            let kubernetes = Kubernetes { warnafter: Some(warnafter), ..Kubernetes::default() };
+            assert_eq!(Claims { kubernetes, ..c.clone() }.stale(2).is_some(), is_stale, "{warnafter}");
+        }
         assert_eq!(c.exp - c.iat, 365 * 24 * 3600);
         assert_eq!(answer["status"]["expirationTimestamp"], "2026-01-01T01:00:07Z");
 

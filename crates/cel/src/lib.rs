@@ -42,6 +42,7 @@ mod value;
 pub use authorizer::{Answers, Check, Verdict};
 pub use env::Env;
 pub use eval::{Budget, EvalError, Evaluated, PER_CALL_LIMIT, POLICY_BUDGET, RULES_BUDGET, Vars, eval};
+pub use parse::RESERVED_WORDS;
 pub use program::{CompileError, Program, compile};
 pub use source::{Issue, Issues};
 pub use types::Type;

@@ -15,7 +15,12 @@ const CODE_POINTS_MAX: usize = 100_000;
 /// too, which upstream leaves to Go's growing stacks.
 pub const DEPTH_MAX: usize = 250;
 
-const RESERVED: &[&str] = &[
+/// Words that can't name anything, those of the grammar included.
+pub const RESERVED_WORDS: &[&str] = &[
+    "true",
+    "false",
+    "null",
+    "in",
     "as",
     "break",
     "const",
@@ -366,7 +371,7 @@ impl Parser<'_> {
                         macros::Global::No(args) => Ok(self.call(open, &name, args)),
                     };
                 }
-                if RESERVED.contains(&&*name) {
+                if RESERVED_WORDS.contains(&&*name) {
                     return self.fail(at, format!("reserved identifier: {name}"));
                 }
                 return Ok(self.node(at, Kind::Ident(name)));

@@ -62,30 +62,6 @@ pub enum ListType {
     Map(Vec<Arc<str>>),
 }
 
-const ESCAPED_WORDS: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
 /// A property's name as expressions write it; None when it can't be written.
 pub fn escape(name: &str) -> Option<String> {
     let mut chars = name.chars();
@@ -94,7 +70,7 @@ pub fn escape(name: &str) -> Option<String> {
     if !starts(first) || !chars.all(|c| starts(c) || c.is_ascii_digit()) {
         return None;
     }
-    if ESCAPED_WORDS.contains(&name) {
+    if crate::RESERVED_WORDS.contains(&name) {
         return Some(format!("__{name}__"));
     }
     let name = name.replace("__", "__underscores__");

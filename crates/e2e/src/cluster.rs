@@ -119,11 +119,17 @@ impl Cluster {
         self.dir.path().join("server.log")
     }
 
+    /// One for each kubectl: what one has cached of discovery hours ago misleads the other, as it would any user's.
+    fn home(&self) -> PathBuf {
+        let kubectl = self.tools.kubectl.file_name().unwrap_or_default().to_string_lossy();
+        self.dir.path().join(format!("home-{kubectl}"))
+    }
+
     /// A command in the cluster's namespaces.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut c = Command::new("nsenter");
         c.args(["--target", &self.holder.id().to_string(), "--mount", "--net", "--uts", "--"]);
-        c.arg(program.as_ref()).env("KUBECONFIG", self.kubeconfig()).env("HOME", self.dir.path());
+        c.arg(program.as_ref()).env("KUBECONFIG", self.kubeconfig()).env("HOME", self.home());
         c
     }
 

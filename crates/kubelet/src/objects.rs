@@ -31,13 +31,14 @@ pub struct Resolved {
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 impl Resolved {
-    /// Upstream's words for an API server that doesn't answer (or refuses).
     pub fn complete(&self) -> Result<(), String> {
-        match self.unknown.first() {
-            Some(kind) => Err(format!("failed to sync {kind} cache: timed out waiting for the condition")),
-            None => Ok(()),
-        }
+        self.unknown.first().map_or(Ok(()), |kind| Err(unanswered(kind)))
     }
+}
+
+/// Upstream's words for an API server that doesn't answer (or refuses).
+pub fn unanswered(kind: &str) -> String {
+    format!("failed to sync {kind} cache: timed out waiting for the condition")
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,6 +4,7 @@
 //! `spec.template.spec.containers[0].ports[1].name` or `metadata.labels[app]`.
 
 use serde_json::Value;
+use std::collections::HashSet;
 use std::fmt;
 
 /// Where in an object.
@@ -195,13 +196,10 @@ impl Errors {
         match self.0.as_slice() {
             [one] => one.to_string(),
             many => {
-                let mut texts: Vec<String> = Vec::new();
-                for e in many {
-                    let t = e.to_string();
-                    if !texts.contains(&t) {
-                        texts.push(t);
-                    }
-                }
+                // A hostile object has a hundred thousand faults.
+                let mut told = HashSet::new();
+                let mut texts: Vec<String> = many.iter().map(ToString::to_string).collect();
+                texts.retain(|t| told.insert(t.clone()));
                 if texts.len() == 1 { texts.remove(0) } else { format!("[{}]", texts.join(", ")) }
             }
         }

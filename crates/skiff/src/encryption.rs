@@ -66,7 +66,9 @@ impl EncryptionArgs {
     /// Follows the file and asks KMS plugins how they are, until shutdown.
     pub async fn keep(self, layout: Layout, encryption: Arc<Encryption>, server: Arc<Server>, shutdown: Shutdown) {
         let Ok(Some(path)) = self.path(&layout) else { return };
-        let mut last = std::fs::read(&path).unwrap_or_default();
+        let store = server.registry.store.as_ref();
+        // What was refused before, so that it is told once. It is tried again: a plugin may have been away.
+        let mut refused = None;
         let mut life = shutdown.child_token();
         let follows = self.encryption_provider_config_automatic_reload;
         let mut looks = watch_plugins(&encryption, &life);
@@ -75,7 +77,7 @@ impl EncryptionArgs {
         loop {
             self.tell_health(&encryption, &server);
             let mut failed = false;
-            match encryption.renew(server.registry.store.as_ref()).await {
+            match encryption.renew(store).await {
                 Ok(true) => tracing::info!("what lies on disk is encrypted as the configuration has it"),
                 Ok(false) => {}
                 Err(store::Error::Closed) => return,
@@ -88,7 +90,7 @@ impl EncryptionArgs {
                 () = shutdown.cancelled() => return,
                 Some(rotated) = looks.recv() => {
                     if rotated {
-                        encryption.rotated(server.registry.store.revision().0);
+                        encryption.rotated(store).await;
                     }
                     continue;
                 }
@@ -97,21 +99,29 @@ impl EncryptionArgs {
             if !follows {
                 continue;
             }
-            let now = std::fs::read(&path).unwrap_or_default();
-            if now.is_empty() || now == last {
+            let text = std::fs::read_to_string(&path).map_err(|e| e.to_string());
+            if text.as_ref().is_ok_and(|text| encryption.is_configured_by(text)) {
+                refused = None;
                 continue;
             }
             match reload(&path).await {
                 Ok(config) => {
                     tracing::info!(file = %path.display(), "took over the changed encryption configuration");
-                    encryption.configure(config, server.registry.store.revision().0);
+                    encryption.configure(config, store).await;
+                    refused = None;
                     life.cancel();
                     life = shutdown.child_token();
                     looks = watch_plugins(&encryption, &life);
                 }
-                Err(error) => tracing::error!(%error, "the changed encryption configuration is not taken over"),
+                Err(error) if refused.as_ref() != Some(&text) => {
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "the changed encryption configuration is not taken over"
+                    );
+                    refused = Some(text);
+                }
+                Err(_) => {}
             }
-            last = now;
         }
     }
 

@@ -153,6 +153,10 @@ pub trait Transformer: Send + Sync + std::fmt::Debug + 'static {
     fn seal(&self, key: &str, value: &Bytes) -> std::result::Result<Option<Bytes>, String>;
     /// The reverse. Bytes that can't be opened are returned as they are, and known by [`KeyValue::is_sealed`].
     fn open(&self, key: &str, stored: Bytes) -> Bytes;
+    /// What was sealed last for the key is durable, or the key's deletion is: what was opened before counts no more.
+    /// Not told of puts in etcd, which come back through `open`. Called by the one thread that writes, so it must be
+    /// quick.
+    fn settled(&self, _key: &str) {}
 }
 
 impl KeyValue {

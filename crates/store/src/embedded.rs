@@ -99,6 +99,13 @@ impl Options {
             _ => Ok(None),
         }
     }
+
+    /// Tells the transformer what is durable.
+    fn settled(&self, events: &[Event]) {
+        if let Some(t) = &self.transformer {
+            events.iter().for_each(|e| t.settled(e.change.key()));
+        }
+    }
 }
 
 /// Opens the store in a directory, which it locks against other processes. Blocks while it reads.
@@ -305,7 +312,12 @@ fn replay(
                 let entry = entry(key, value, create_revision, revision);
                 Change::Put { entry, prev }
             }
-            (_, Some(prev)) => Change::Delete { prev },
+            (_, Some(prev)) => {
+                if let Some(t) = &options.transformer {
+                    t.settled(key);
+                }
+                Change::Delete { prev }
+            }
             (_, None) => {
                 return Err(Error::Corrupt(format!("deletion of {key:?}, which doesn't exist")));
             }
@@ -348,6 +360,8 @@ impl Engine for Embedded {
     }
 
     async fn write(&self, key: &str, write: Write) -> Result<Cas> {
+        // Held from before the sealing until the outcome; a writer that is given up in between has sent its command or
+        // never will. `reseal` relies on it.
         let _place = self.queue.acquire().await.map_err(|_| Error::Closed)?;
         let (reply, outcome) = oneshot::channel();
         let sealed = match &write {
@@ -376,6 +390,9 @@ impl Engine for Embedded {
     }
 
     async fn reseal(&self) -> Result<bool> {
+        // Writers under way may have sealed before the transformer changed. Were they behind the rotation in the queue,
+        // they would put the old form into the new segment. With all places at once in hand there is none.
+        drop(self.queue.acquire_many(QUEUED_WRITES_MAX as u32).await.map_err(|_| Error::Closed)?);
         let (reply, done) = oneshot::channel();
         match self.tasks.try_send(Task::Reseal { reply }) {
             Ok(()) => done.await.map_err(|_| Error::Closed)?.map(|()| true),

@@ -100,6 +100,13 @@ impl Etcd {
         self.key("0")
     }
 
+    /// A key is gone, and with it all that its value was stored as.
+    fn gone(&self, kv: &proto::KeyValue) {
+        if let (Some(t), Ok(key)) = (&self.options.transformer, std::str::from_utf8(&kv.key)) {
+            t.settled(key);
+        }
+    }
+
     /// A key's value as it came from etcd, made plain.
     fn opened(&self, kv: &mut proto::KeyValue) {
         if let (Some(t), Ok(key)) = (&self.options.transformer, std::str::from_utf8(&kv.key)) {

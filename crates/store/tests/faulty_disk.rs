@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::embedded::Options;
 use store::embedded::faulty::{Faults, FaultyDisk};
-use store::{Cas, Change, Error, Event, ListOptions, Revision, Store, embedded};
+use store::{Cas, Change, Error, Event, ListOptions, Revision, Store, Transformer, embedded};
 
 fn seeds(default: u64) -> Vec<u64> {
     if let Some(seed) = std::env::var("STORE_SEED").ok().and_then(|s| s.parse().ok()) {
@@ -379,6 +379,93 @@ async fn a_failed_sync_is_never_taken_for_a_success() {
     disk.crash();
     let store = embedded::open_on(Arc::new(disk.clone()), Options::new("unused")).expect("open");
     assert_eq!(listing(&store), after);
+}
+
+/// Room for a segment's header, but not for the snapshot: trying again and again costs neither history nor disk.
+#[tokio::test]
+async fn a_reseal_that_fails_takes_nothing_away() {
+    let disk = FaultyDisk::new(5);
+    let store = embedded::open_on(Arc::new(disk.clone()), Options::new("unused")).expect("open");
+    fill(&store, 40).await;
+    let before = listing(&store);
+    let used: usize = disk.files().values().map(Vec::len).sum();
+    disk.set_faults(Faults { capacity_bytes: Some(used as u64 + 1000), ..Faults::default() });
+    for _ in 0..5 {
+        let result = store.reseal().await;
+        assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
+    }
+    assert_eq!(store.compacted(), Revision(0));
+    assert_eq!(history(&store, Revision(0)).await.len(), 40);
+    let segments = |disk: &FaultyDisk| disk.files().keys().filter(|name| name.ends_with(".log")).count();
+    assert_eq!(segments(&disk), 2, "the one before and the one that was begun: {:?}", disk.files().keys());
+    assert!(matches!(store.create("/registry/pods/late", Bytes::from_static(b"x"), None).await, Ok(Cas::Done { .. })));
+
+    disk.set_faults(Faults::default());
+    assert!(store.reseal().await.expect("reseal"));
+    assert_eq!(segments(&disk), 1);
+    assert_eq!(store.compacted(), before.0);
+    let after = listing(&store);
+    assert_eq!(after.1.len(), before.1.len() + 1);
+    drop(store);
+    disk.crash();
+    let store = embedded::open_on(Arc::new(disk.clone()), Options::new("unused")).expect("open");
+    assert_eq!(listing(&store), after);
+}
+
+/// Keys that it was told of.
+#[derive(Debug, Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl Transformer for Told {
+    fn seal(&self, _: &str, _: &Bytes) -> Result<Option<Bytes>, String> {
+        Ok(None)
+    }
+
+    fn open(&self, _: &str, stored: Bytes) -> Bytes {
+        stored
+    }
+
+    fn settled(&self, key: &str) {
+        self.0.lock().push(key.to_owned());
+    }
+}
+
+/// Neither what was refused, nor what was only tried.
+#[tokio::test]
+async fn a_transformer_is_told_of_what_is_durable() {
+    let disk = FaultyDisk::new(6);
+    let told = Arc::new(Told::default());
+    let options = Options { transformer: Some(told.clone()), ..Options::new("unused") };
+    let store = embedded::open_on(Arc::new(disk.clone()), options.clone()).expect("open");
+    let take = || std::mem::take(&mut *told.0.lock());
+    let create = |name: &str, ttl| {
+        let (store, key) = (store.clone(), format!("/registry/pods/{name}"));
+        async move { store.create(&key, Bytes::from_static(b"x"), ttl).await }
+    };
+    create("one", None).await.expect("create");
+    assert_eq!(take(), ["/registry/pods/one"]);
+    assert!(matches!(create("one", None).await, Ok(Cas::Conflict(_))));
+    disk.set_faults(Faults { write_error_permille: 1000, ..Faults::default() });
+    create("refused", None).await.expect_err("no disk");
+    store.delete("/registry/pods/one", None).await.expect_err("no disk");
+    assert!(take().is_empty());
+    disk.set_faults(Faults::default());
+    store.delete("/registry/pods/one", None).await.expect("delete");
+    assert_eq!(take(), ["/registry/pods/one"]);
+    let created = match create("short", Some(Duration::from_millis(20))).await {
+        Ok(Cas::Done { revision, .. }) => revision,
+        other => panic!("{other:?}"),
+    };
+    let mut watcher = store.watch("/registry/pods/", created).expect("watch");
+    watcher.changes(1).await.expect("its end");
+    assert_eq!(take(), ["/registry/pods/short", "/registry/pods/short"], "expiry is a deletion");
+    store.shutdown().await;
+    drop(store);
+
+    // At a start: the deletions that come after what was opened.
+    let store = embedded::open_on(Arc::new(disk.clone()), options).expect("open");
+    assert_eq!(take(), ["/registry/pods/one", "/registry/pods/short"]);
+    store.shutdown().await;
 }
 
 /// Disk use is bounded by what lives, not by what was ever written; and silence writes nothing.

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
 use store::embedded::{self, Options};
 use store::{Cas, Error, ListOptions, Revision, SEALED, Store, Transformer};
 
@@ -25,14 +27,42 @@ impl Transformer for Turned {
     }
 }
 
+/// Turned, with a number in front that says under which of several keys, as it were. Slow, so that writers are caught
+/// between sealing and their place in the log.
+#[derive(Debug, Default)]
+struct Numbered {
+    form: AtomicU8,
+}
+
+/// What values under a number begin with.
+fn form(number: u8) -> Vec<u8> {
+    [SEALED, format!("form-{number}:").as_bytes()].concat()
+}
+
+impl Transformer for Numbered {
+    fn seal(&self, _: &str, value: &Bytes) -> Result<Option<Bytes>, String> {
+        let form = form(self.form.load(Ordering::Acquire));
+        std::thread::sleep(Duration::from_millis(2));
+        Ok(Some([form, value.iter().map(|b| !b).collect()].concat().into()))
+    }
+
+    fn open(&self, _: &str, stored: Bytes) -> Bytes {
+        let turned = stored.strip_prefix(SEALED).and_then(|rest| rest.splitn(2, |b| *b == b':').nth(1));
+        match turned {
+            Some(turned) => turned.iter().map(|b| !b).collect(),
+            None => stored,
+        }
+    }
+}
+
 fn open(dir: &Path, transformer: Option<Arc<dyn Transformer>>) -> Arc<dyn Store> {
     embedded::open(Options { transformer, ..Options::new(dir) }).expect("open")
 }
 
-fn on_disk(dir: &Path) -> bool {
+fn on_disk(dir: &Path, text: &[u8]) -> bool {
     // One that went between the two isn't there.
     let files = std::fs::read_dir(dir).expect("dir").filter_map(|e| std::fs::read(e.expect("entry").path()).ok());
-    files.into_iter().any(|bytes| bytes.windows(PLAIN.len()).any(|w| w == PLAIN))
+    files.into_iter().any(|bytes| bytes.windows(text.len()).any(|w| w == text))
 }
 
 fn listing(store: &dyn Store) -> Vec<(String, u64, Bytes)> {
@@ -63,13 +93,13 @@ async fn nothing_of_the_past_stays_on_disk() {
     put(&*store, "/registry/secrets/a/deleted", PLAIN).await;
     store.delete("/registry/secrets/a/deleted", None).await.expect("delete");
     store.shutdown().await;
-    assert!(on_disk(dir.path()));
+    assert!(on_disk(dir.path(), PLAIN));
 
     let store = open(dir.path(), Some(Arc::new(Turned)));
     let (before, revision) = (listing(&*store), store.revision());
-    assert!(on_disk(dir.path()), "opening alone changes nothing");
+    assert!(on_disk(dir.path(), PLAIN), "opening alone changes nothing");
     store.reseal().await.expect("reseal");
-    assert!(!on_disk(dir.path()), "after the reseal");
+    assert!(!on_disk(dir.path(), PLAIN), "after the reseal");
     assert_eq!((listing(&*store), store.revision()), (before.clone(), revision));
     // History went too, and whoever follows it is told.
     assert!(matches!(store.watch("/registry/secrets/", Revision(1)), Err(Error::Compacted { .. })));
@@ -81,7 +111,7 @@ async fn nothing_of_the_past_stays_on_disk() {
     assert_eq!(next, Revision(revision.0 + 1));
     let want = listing(&*store);
     store.shutdown().await;
-    assert!(!on_disk(dir.path()));
+    assert!(!on_disk(dir.path(), PLAIN));
     let store = open(dir.path(), Some(Arc::new(Turned)));
     assert_eq!(listing(&*store), want);
     store.shutdown().await;
@@ -107,7 +137,7 @@ async fn writers_go_on_meanwhile() {
     let writers: Vec<_> = writers.collect();
     for _ in 0..5 {
         store.reseal().await.expect("reseal");
-        assert!(!on_disk(dir.path()));
+        assert!(!on_disk(dir.path(), PLAIN));
     }
     for w in writers {
         w.await.expect("writer");
@@ -116,6 +146,45 @@ async fn writers_go_on_meanwhile() {
     assert_eq!(want.len(), 50 + 4 * 7);
     store.shutdown().await;
     let store = open(dir.path(), Some(Arc::new(Turned)));
+    assert_eq!(listing(&*store), want);
+    store.shutdown().await;
+}
+
+/// The form changes while writers have sealed in the old one and are not in the log yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_under_way_leave_nothing_of_the_old_form_behind() {
+    let dir = tempfile::tempdir().expect("dir");
+    let numbered = Arc::new(Numbered::default());
+    let store = open(dir.path(), Some(numbered.clone()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = (0..4).map(|w| {
+        let (store, stop) = (store.clone(), stop.clone());
+        tokio::spawn(async move {
+            for i in 0.. {
+                if stop.load(Ordering::Acquire) {
+                    break;
+                }
+                put(&*store, &format!("/registry/secrets/{w}/{}", i % 5), PLAIN).await;
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    for number in 0..8 {
+        while !on_disk(dir.path(), &form(number)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        numbered.form.store(number + 1, Ordering::Release);
+        assert!(store.reseal().await.expect("reseal"));
+        assert!(!on_disk(dir.path(), &form(number)), "form {number} came after its time");
+    }
+    stop.store(true, Ordering::Release);
+    for w in writers {
+        w.await.expect("writer");
+    }
+    let want = listing(&*store);
+    store.shutdown().await;
+    assert!((0..8).all(|number| !on_disk(dir.path(), &form(number))), "an old form is still there");
+    let store = open(dir.path(), Some(numbered));
     assert_eq!(listing(&*store), want);
     store.shutdown().await;
 }

@@ -5,6 +5,7 @@
 
 use super::formats;
 use super::schema::{Additional, Kind, ListType, Schema};
+use crate::validation::seen::repeats;
 use meta::field::{Error, Errors, Path, Reason};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -215,7 +216,7 @@ fn list(s: &Schema, items: &[Value], old: Option<&Value>, path: &str, out: &mut 
     {
         out.push(Reason::TooMany, path, size.into(), format!("must have at most {max} items"));
     }
-    if s.unique_items && items.iter().enumerate().any(|(i, v)| items[..i].contains(v)) {
+    if s.unique_items && repeats(items) {
         out.invalid(path, "".into(), format!("{path} in body shouldn't contain duplicates"));
     }
 }

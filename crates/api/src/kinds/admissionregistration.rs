@@ -8,6 +8,7 @@ pub use webhook::client_config;
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::{conditions, selector, values};
 use cel::Type;
 use cel::admission::{Compiler, Purpose};
@@ -43,7 +44,7 @@ fn validate_match_conditions(owner: &Value, path: &Path, errors: &mut Errors) {
     if all.len() > 64 {
         errors.too_many(path.child("matchConditions"), all.len(), 64);
     }
-    let mut names = Vec::new();
+    let mut names = Seen::default();
     for (i, c) in all.iter().enumerate() {
         let (path, name) = (path.child("matchConditions").index(i), text(c, "name"));
         match text(c, "expression").trim() {
@@ -54,10 +55,9 @@ fn validate_match_conditions(owner: &Value, path: &Path, errors: &mut Errors) {
             "" => errors.required(path.child("name"), ""),
             n => values::qualified_name(n, &path.child("name"), errors),
         }
-        if !name.is_empty() && names.contains(&name) {
+        if !name.is_empty() && names.again(name) {
             errors.duplicate(path.child("name"), name);
         }
-        names.push(name);
     }
 }
 
@@ -94,7 +94,7 @@ fn validate_policy(obj: &Value, old: Option<&Value>, mutating: bool, errors: &mu
         let (path, name) = (path.child("variables").index(i), text(v, "name"));
         if name.trim().is_empty() {
             errors.required(path.child("name"), "name is not specified");
-        } else if !meta::names::c_identifier(name).is_empty() || CEL_RESERVED.contains(&name) {
+        } else if !meta::names::c_identifier(name).is_empty() || cel::RESERVED_WORDS.contains(&name) {
             errors.invalid(path.child("name"), name, "must be a valid CEL identifier");
         }
         let expression = text(v, "expression");
@@ -110,30 +110,6 @@ fn validate_policy(obj: &Value, old: Option<&Value>, mutating: bool, errors: &mu
 fn at_spec<'a>(obj: &'a Value, key: &str) -> &'a Value {
     at(obj, &["spec", key])
 }
-
-const CEL_RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 fn validate_param_kind(param: &Value, path: &Path, errors: &mut Errors) {
     let (version, at) = (text(param, "apiVersion"), path.child("apiVersion"));
@@ -202,7 +178,7 @@ fn validate_audit_annotations(obj: &Value, compiler: &Compiler, errors: &mut Err
         );
     }
     let name = text_at(obj, &["metadata", "name"]);
-    let mut keys = Vec::new();
+    let mut keys = Seen::default();
     for (i, a) in all.iter().enumerate() {
         let (path, key) = (path.index(i), text(a, "key"));
         values::qualified_name(&format!("{name}/{key}"), &path.child("key"), errors);
@@ -214,10 +190,9 @@ fn validate_audit_annotations(obj: &Value, compiler: &Compiler, errors: &mut Err
             }
             e => validate_expression(compiler, e, Purpose::AuditAnnotation, at, errors),
         }
-        if keys.contains(&key) {
+        if keys.again(key) {
             errors.duplicate(path.child("key"), key);
         }
-        keys.push(key);
     }
 }
 

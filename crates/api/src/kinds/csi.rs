@@ -3,6 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::{podspec, selector, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -44,20 +45,16 @@ impl Strategy for CSIDriver {
             let policies = ["File", "None", "ReadWriteOnceWithFSType"];
             values::one_of(text(spec, "fsGroupPolicy"), &policies, path.child("fsGroupPolicy"), errors);
         }
-        let mut audiences = Vec::new();
+        let mut audiences = Seen::default();
         for (i, request) in list(spec, "tokenRequests").iter().enumerate() {
             let p = path.child("tokenRequests").index(i);
             let audience = text(request, "audience");
-            if audiences.contains(&audience) {
+            if audiences.again(audience) {
                 errors.duplicate(p.child("audience"), audience);
                 continue;
             }
-            audiences.push(audience);
-            let (seconds, p) = (int(request, "expirationSeconds").unwrap_or(600), p.child("expirationSeconds"));
-            if seconds < 600 {
-                errors.invalid(p, seconds, "may not specify a duration less than 10 minutes");
-            } else if seconds > 1 << 32 {
-                errors.invalid(p, seconds, "may not specify a duration larger than 2^32 seconds");
+            if let Some(seconds) = int(request, "expirationSeconds") {
+                values::token_seconds(seconds, p.child("expirationSeconds"), errors);
             }
         }
         for mode in texts(spec, "volumeLifecycleModes") {
@@ -126,7 +123,7 @@ impl Strategy for CSIDriver {
 
 impl Strategy for CSINode {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let mut names = Vec::new();
+        let mut names = Seen::default();
         for (i, driver) in list_at(obj, &["spec", "drivers"]).iter().enumerate() {
             let path = Path::new("spec.drivers").index(i);
             let name = text(driver, "name");
@@ -139,19 +136,17 @@ impl Strategy for CSINode {
                 _ => {}
             }
             values::non_negative(at(driver, &["allocatable", "count"]), path.child("allocatable.count"), errors);
-            if names.contains(&name) {
+            if names.again(name) {
                 errors.duplicate(path.child("name"), name);
             }
-            names.push(name);
-            let mut keys = Vec::new();
+            let mut keys = Seen::default();
             for key in texts(driver, "topologyKeys") {
                 if key.is_empty() {
                     errors.required(path.clone(), "");
                 }
-                if keys.contains(&key) {
+                if keys.again(key) {
                     errors.duplicate(path.clone(), key);
                 }
-                keys.push(key);
                 values::qualified_name(key, &path, errors);
             }
         }
@@ -165,8 +160,9 @@ impl Strategy for CSINode {
             remove(&mut d, "allocatable");
             d
         };
-        for was in list_at(old, &["spec", "drivers"]) {
-            for is in list_at(new, &["spec", "drivers"]).iter().filter(|d| text(d, "name") == text(was, "name")) {
+        let before = first_by_name(list_at(old, &["spec", "drivers"]));
+        for is in list_at(new, &["spec", "drivers"]) {
+            if let Some(was) = before.get(text(is, "name")) {
                 values::immutable(&rest(is), &rest(was), Path::new("spec.drivers"), errors);
             }
         }

@@ -10,6 +10,7 @@ use super::columns;
 use crate::custom::names;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
+use crate::validation::seen::{Seen, repeats};
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -159,11 +160,13 @@ fn stored_versions(obj: &Value, errors: &mut Errors) {
     if stored.is_empty() {
         return errors.invalid(path, Value::Null, "must have at least one stored version");
     }
-    for v in versions.iter().filter(|v| flag(v, "storage") && !stored.contains(&text(v, "name"))) {
+    let (names, listed): (Seen<&str>, Seen<&str>) =
+        (versions.iter().map(|v| text(v, "name")).collect(), stored.iter().copied().collect());
+    for v in versions.iter().filter(|v| flag(v, "storage") && !listed.has(&text(v, "name"))) {
         errors.invalid(path.clone(), json!(stored), format!("must have the storage version {}", text(v, "name")));
     }
     for (i, stored) in stored.iter().enumerate() {
-        if !versions.iter().any(|v| text(v, "name") == *stored) {
+        if !names.has(stored) {
             let detail = format!(
                 "missing from spec.versions; {stored} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {stored} and removes {stored} from status.storedVersions"
             );
@@ -263,8 +266,7 @@ fn validate_spec(spec: &Value, errors: &mut Errors) {
         }
         shared.told(v, false, &path, &path.child(&SCHEMA.join(".")), errors);
     }
-    let names: Vec<&str> = versions.iter().map(|v| text(v, "name")).collect();
-    if (0..names.len()).any(|i| names[..i].contains(&names[i])) {
+    if repeats(versions.iter().map(|v| text(v, "name"))) {
         errors.invalid(at_versions.clone(), json!(versions), "must contain unique version names");
     }
     if versions.iter().filter(|v| flag(v, "storage")).count() != 1 {

@@ -3,7 +3,8 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::values;
+use crate::validation::seen::Seen;
+use crate::validation::{conditions, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
@@ -62,10 +63,7 @@ impl Strategy for FlowSchema {
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let spec = field(obj, "spec");
-        let dangling = list_at(obj, &["status", "conditions"])
-            .iter()
-            .find(|c| text(c, "type") == "Dangling")
-            .map_or("?", |c| text(c, "status"));
+        let dangling = conditions::find(obj, "Dangling").map_or("?", |c| text(c, "status"));
         vec![
             columns::name(obj),
             json!(text_at(spec, &["priorityLevelConfiguration", "name"])),
@@ -78,16 +76,15 @@ impl Strategy for FlowSchema {
 }
 
 fn conditions(obj: &Value, errors: &mut Errors) {
-    let mut seen = Vec::new();
+    let mut seen = Seen::default();
     for (i, c) in list_at(obj, &["status", "conditions"]).iter().enumerate() {
         let (kind, path) = (text(c, "type"), Path::new("status.conditions").index(i).child("type"));
-        if seen.contains(&kind) {
+        if seen.again(kind) {
             errors.duplicate(path.clone(), kind);
         }
         if kind.is_empty() {
             errors.required(path, "");
         }
-        seen.push(kind);
     }
 }
 

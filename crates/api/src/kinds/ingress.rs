@@ -3,6 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use meta::names;
@@ -41,7 +42,7 @@ impl Strategy for Ingress {
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         let ingress = |o| list_at(o, &["status", "loadBalancer", "ingress"]);
-        let before: Vec<&str> = ingress(old).iter().map(|e| text(e, "ip")).collect();
+        let before: Seen<&str> = ingress(old).iter().map(|e| text(e, "ip")).collect();
         for (i, entry) in ingress(new).iter().enumerate() {
             let p = Path::new("status.loadBalancer.ingress").index(i);
             let (ip, name) = (text(entry, "ip"), text(entry, "hostname"));
@@ -49,10 +50,7 @@ impl Strategy for Ingress {
                 values::ip_or_old(ip, &before, &p.child("ip"), errors);
             }
             if !name.is_empty() {
-                values::dns_subdomain(name, &p.child("hostname"), errors);
-                if values::is_ip(name) {
-                    errors.invalid(p.child("hostname"), name, "must be a DNS name, not an IP address");
-                }
+                values::host_name(name, &p.child("hostname"), errors);
             }
         }
     }

@@ -5,6 +5,7 @@ mod status;
 use super::{columns, pod};
 use crate::strategy::{Column, NAME, Now, Strategy, column, human_duration};
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::{podspec, selector, values, workload};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -436,7 +437,7 @@ fn count_indexes(given: &str, completions: i64) -> Result<i64, String> {
 }
 
 fn failure_policy(sp: &Value, path: &Path, errors: &mut Errors) {
-    let names: Vec<&str> = ["containers", "initContainers"]
+    let names: Seen<&str> = ["containers", "initContainers"]
         .iter()
         .flat_map(|l| list_at(sp, &["template", "spec", l]))
         .map(|c| text(c, "name"))
@@ -484,13 +485,13 @@ fn go_list(items: &[&str]) -> String {
     format!("[{}]", items.iter().map(|i| format!("{i:?}")).collect::<Vec<_>>().join(" "))
 }
 
-fn exit_codes(c: &Value, names: &[&str], path: &Path, errors: &mut Errors) {
+fn exit_codes(c: &Value, names: &Seen<&str>, path: &Path, errors: &mut Errors) {
     let operators = ["In", "NotIn"];
     match text(c, "operator") {
         "" => errors.required(path.child("operator"), format!("valid values: {}", go_list(&operators))),
         operator => values::one_of(operator, &operators, path.child("operator"), errors),
     }
-    if has(c, "containerName") && !names.contains(&text(c, "containerName")) {
+    if has(c, "containerName") && !names.has(&text(c, "containerName")) {
         let text_of = "must be one of the container or initContainer names in the pod template";
         errors.invalid(path.child("containerName"), text(c, "containerName"), text_of);
     }
@@ -500,11 +501,12 @@ fn exit_codes(c: &Value, names: &[&str], path: &Path, errors: &mut Errors) {
     } else if vs.len() > 255 {
         errors.too_many(path.clone(), vs.len(), 255);
     }
+    let mut seen = Seen::default();
     for (j, v) in vs.iter().enumerate() {
         if text(c, "operator") == "In" && v.as_i64() == Some(0) {
             errors.invalid(path.index(j), 0, "must not be 0 for the In operator");
         }
-        if vs.iter().take(j).any(|o| o == v) {
+        if seen.again(v) {
             errors.duplicate(path.index(j), v.clone());
         }
     }

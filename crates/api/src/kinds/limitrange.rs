@@ -4,6 +4,7 @@ use super::columns;
 use crate::strategy::{Column, Now, Strategy};
 use crate::validation::access::*;
 use crate::validation::podspec::{self, parse_quantity};
+use crate::validation::seen::Seen;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -39,6 +40,7 @@ impl Strategy for LimitRange {
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let items = list_at(obj, &["spec", "limits"]);
+        let mut seen = Seen::default();
         for (i, item) in items.iter().enumerate() {
             let p = Path::new("spec.limits").index(i);
             let kind = text(item, "type");
@@ -48,7 +50,7 @@ impl Strategy for LimitRange {
             if errors.0.len() == faults && !known {
                 errors.invalid(p.child("type"), kind, "must be a standard limit type or fully qualified");
             }
-            if items.iter().take(i).any(|o| text(o, "type") == kind) {
+            if seen.again(kind) {
                 errors.duplicate(p.child("type"), kind);
             }
             let rule = match kind {

@@ -3,6 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::{selector, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ impl Strategy for NetworkPolicy {
         let Some(spec) = ensure_object(obj, "spec") else {
             return;
         };
-        for key in ["ingress", "egress"] {
+        for (key, _) in DIRECTIONS {
             for rule in items_mut(spec, key) {
                 for p in items_mut(rule, "ports") {
                     fill(p, "protocol", "TCP");
@@ -37,7 +38,7 @@ impl Strategy for NetworkPolicy {
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
         let mut out = Vec::new();
-        for (key, peers) in [("ingress", "from"), ("egress", "to")] {
+        for (key, peers) in DIRECTIONS {
             for (i, rule) in list_at(new, &["spec", key]).iter().enumerate() {
                 for (j, peer) in list(rule, peers).iter().enumerate() {
                     let (block, p) = (field(peer, "ipBlock"), Path::new("spec").child(key).index(i));
@@ -75,12 +76,13 @@ fn validate(spec: &Value, old: &Value, errors: &mut Errors) {
     let mut before = Errors::default();
     selector::label_selector(field(old, "podSelector"), &path, &mut before);
     let any_value = !before.is_empty();
-    let mut ranges: Vec<&str> = Vec::new();
+    let mut ranges: Seen<&str> = Seen::default();
     for (key, peers) in DIRECTIONS {
         for peer in list(old, key).iter().flat_map(|r| list(r, peers)) {
             let block = field(peer, "ipBlock");
-            ranges.extend(texts(block, "except"));
-            ranges.extend(field(block, "cidr").as_str());
+            for range in texts(block, "except").into_iter().chain(field(block, "cidr").as_str()) {
+                ranges.again(range);
+            }
         }
     }
     selector::label_selector_with(field(spec, "podSelector"), any_value, &path.child("podSelector"), errors);
@@ -136,7 +138,7 @@ fn policy_port(port: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn policy_peer(peer: &Value, any_value: bool, ranges: &[&str], path: &Path, errors: &mut Errors) {
+fn policy_peer(peer: &Value, any_value: bool, ranges: &Seen<&str>, path: &Path, errors: &mut Errors) {
     let mut peers = 0;
     for key in ["podSelector", "namespaceSelector"] {
         if has(peer, key) {
@@ -155,7 +157,7 @@ fn policy_peer(peer: &Value, any_value: bool, ranges: &[&str], path: &Path, erro
     }
 }
 
-fn ip_block(block: &Value, ranges: &[&str], p: &Path, errors: &mut Errors) {
+fn ip_block(block: &Value, ranges: &Seen<&str>, p: &Path, errors: &mut Errors) {
     let cidr = text(block, "cidr");
     if cidr.is_empty() {
         return errors.required(p.child("cidr"), "");

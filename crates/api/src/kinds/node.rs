@@ -3,7 +3,8 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::{podspec, values};
+use crate::validation::seen::Seen;
+use crate::validation::{conditions, podspec, values};
 use meta::field::{Errors, Path, Reason};
 use serde_json::{Value, json};
 
@@ -123,8 +124,7 @@ impl Strategy for Node {
 }
 
 fn state(node: &Value) -> String {
-    let ready = list_at(node, &["status", "conditions"]).iter().find(|c| text(c, "type") == "Ready");
-    let mut out = match ready {
+    let mut out = match conditions::find(node, "Ready") {
         None => "Unknown",
         Some(c) if text(c, "status") == "True" => "Ready",
         Some(_) => "NotReady",
@@ -160,7 +160,7 @@ fn node(obj: &Value, old: &Value, errors: &mut Errors) {
         errors.invalid(p, n, "must be greater than zero");
     }
     let (cidrs, p) = (texts(field(obj, "spec"), "podCIDRs"), Path::new("spec.podCIDRs"));
-    let before = texts(field(old, "spec"), "podCIDRs");
+    let before: Seen<&str> = texts(field(old, "spec"), "podCIDRs").into_iter().collect();
     for (i, c) in cidrs.iter().enumerate() {
         values::cidr_or_old(c, &before, &p.index(i), errors);
     }
@@ -175,8 +175,9 @@ fn node(obj: &Value, old: &Value, errors: &mut Errors) {
 fn update(new: &Value, old: &Value, errors: &mut Errors) {
     status(new, errors);
     let addresses = list_at(new, &["status", "addresses"]);
+    let mut seen = Seen::default();
     for (i, a) in addresses.iter().enumerate() {
-        if addresses.iter().take(i).any(|o| o == a) {
+        if seen.again(a) {
             errors.duplicate(Path::new("status.addresses").index(i), a.clone());
         }
     }
@@ -234,6 +235,7 @@ fn config_source(source: &Value, no: &[&str], yes: &[&str], path: &Path, errors:
 
 /// Upstream says `metadata` where it means `spec`.
 fn taints(taints: &[Value], errors: &mut Errors) {
+    let mut seen = Seen::default();
     for (i, t) in taints.iter().enumerate() {
         let p = Path::new("metadata.taints").index(i);
         values::qualified_name(text(t, "key"), &p.child("key"), errors);
@@ -242,8 +244,7 @@ fn taints(taints: &[Value], errors: &mut Errors) {
             errors.invalid(p.child("value"), text(t, "value"), bad.join(";"));
         }
         podspec::taint_effect(text(t, "effect"), p.child("effect"), errors);
-        let key = |t: &Value| (text(t, "key").to_string(), text(t, "effect").to_string());
-        if taints.iter().take(i).any(|o| key(o) == key(t)) {
+        if seen.again((text(t, "key"), text(t, "effect"))) {
             values::push(errors, Reason::Duplicate, p, t.clone(), "taints must be unique by key and effect pair");
         }
     }

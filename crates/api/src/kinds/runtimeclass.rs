@@ -3,6 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::{labels, podspec, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -16,9 +17,9 @@ impl Strategy for RuntimeClass {
         labels::labels(at(obj, &["scheduling", "nodeSelector"]), &Path::new("scheduling.nodeSelector"), errors);
         let (tolerations, p) = (list_at(obj, &["scheduling", "tolerations"]), Path::new("scheduling.tolerations"));
         podspec::tolerations(tolerations, &p, errors);
-        let key = |t: &Value| ["key", "operator", "value", "effect"].map(|k| text(t, k).to_string());
+        let mut seen = Seen::default();
         for (i, t) in tolerations.iter().enumerate() {
-            if tolerations.iter().take(i).any(|o| key(o) == key(t)) {
+            if seen.again(["key", "operator", "value", "effect"].map(|k| text(t, k))) {
                 errors.duplicate(p.index(i), t.clone());
             }
         }

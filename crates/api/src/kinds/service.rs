@@ -3,9 +3,11 @@
 use super::columns;
 use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column};
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::{labels, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
 
 pub struct Service;
 
@@ -318,20 +320,19 @@ fn keep_allocated(spec: &mut Value, old: &Value) {
         }
     }
     if needs_node_port(spec) && needs_node_port(old) {
-        let mut used: Vec<i64> = list(spec, "ports").iter().filter_map(|p| int(p, "nodePort")).collect();
+        let mut used: HashSet<i64> = list(spec, "ports").iter().filter_map(|p| int(p, "nodePort")).collect();
+        // Of two ports that are alike the first one tells.
+        let mut given: HashMap<(&str, Option<i64>), i64> = HashMap::new();
+        for o in list(old, "ports") {
+            given.entry((text(o, "protocol"), int(o, "port"))).or_insert(int(o, "nodePort").unwrap_or(0));
+        }
         for p in items_mut(spec, "ports") {
             if int(p, "nodePort").unwrap_or(0) != 0 {
                 continue;
             }
-            let was = list(old, "ports")
-                .iter()
-                .find(|o| text(o, "protocol") == text(p, "protocol") && int(o, "port") == int(p, "port"));
-            if let Some(n) = was.and_then(|o| int(o, "nodePort"))
-                && n != 0
-                && !used.contains(&n)
-            {
-                used.push(n);
-                set(p, "nodePort", n);
+            let was = given.get(&(text(p, "protocol"), int(p, "port"))).copied().unwrap_or(0);
+            if was != 0 && used.insert(was) {
+                set(p, "nodePort", was);
             }
         }
     }
@@ -356,7 +357,7 @@ fn drop_type_dependent(spec: &mut Value, old: &Value) {
     }
     let by_node = |spec: &Value| ["NodePort", "LoadBalancer"].contains(&kind(spec));
     if by_node(old) && !by_node(spec) {
-        let ports = |s: &Value| list(s, "ports").iter().filter_map(|p| int(p, "nodePort")).collect::<Vec<_>>();
+        let ports = |s: &Value| list(s, "ports").iter().filter_map(|p| int(p, "nodePort")).collect::<HashSet<i64>>();
         let before = ports(old);
         if ports(spec).iter().all(|n| *n == 0 || before.contains(n)) {
             items_mut(spec, "ports").for_each(|p| remove(p, "nodePort"));
@@ -440,7 +441,7 @@ fn single_stack(n: &Value, what: &str, errors: &mut Errors) {
 /// Also of Ingresses, in a form of their own there.
 fn load_balancer_status(new: &Value, old: &Value, errors: &mut Errors) {
     let ingress = list_at(new, &["status", "loadBalancer", "ingress"]);
-    let before: Vec<&str> =
+    let before: Seen<&str> =
         list_at(old, &["status", "loadBalancer", "ingress"]).iter().map(|e| text(e, "ip")).collect();
     let p = Path::new("status.loadBalancer.ingress");
     if !ingress.is_empty() && text_at(new, &["spec", "type"]) != "LoadBalancer" {
@@ -460,11 +461,7 @@ fn load_balancer_status(new: &Value, old: &Value, errors: &mut Errors) {
             (false, true) => {}
         }
         if !host.is_empty() {
-            let p = p.child("hostname");
-            values::dns_subdomain(host, &p, errors);
-            if values::is_ip(host) {
-                errors.invalid(p, host, "must be a DNS name, not an IP address");
-            }
+            values::host_name(host, &p.child("hostname"), errors);
         }
     }
 }
@@ -493,14 +490,15 @@ fn service(obj: &Value, old: &Value, errors: &mut Errors) {
         "ExternalName" => external_name(spec, &path, errors),
         _ => {}
     }
-    let mut names: Vec<&str> = Vec::new();
+    let mut names: Seen<&str> = Seen::default();
     for (i, p) in ports.iter().enumerate() {
         port(p, ports.len() > 1, &mut names, &ports_path.index(i), errors);
     }
     labels::labels(field(spec, "selector"), &path.child("selector"), errors);
     affinity(spec, &path, errors);
-    cluster_ips(spec, &texts(field(old, "spec"), "clusterIPs"), &path, errors);
-    let before = texts(field(old, "spec"), "externalIPs");
+    let were = |key: &str| texts(field(old, "spec"), key).into_iter().collect::<Seen<&str>>();
+    cluster_ips(spec, &were("clusterIPs"), &path, errors);
+    let before = were("externalIPs");
     for (i, ip) in texts(spec, "externalIPs").iter().enumerate() {
         let p = path.child("externalIPs").index(i);
         let faults = errors.0.len();
@@ -536,7 +534,7 @@ fn external_name(spec: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn port<'a>(p: &'a Value, named: bool, names: &mut Vec<&'a str>, path: &Path, errors: &mut Errors) {
+fn port<'a>(p: &'a Value, named: bool, names: &mut Seen<&'a str>, path: &Path, errors: &mut Errors) {
     let name = text(p, "name");
     if name.is_empty() {
         if named {
@@ -544,10 +542,9 @@ fn port<'a>(p: &'a Value, named: bool, names: &mut Vec<&'a str>, path: &Path, er
         }
     } else {
         values::dns_label(name, &path.child("name"), errors);
-        if names.contains(&name) {
+        if names.again(name) {
             errors.duplicate(path.child("name"), name);
         }
-        names.push(name);
     }
     values::port_number(int(p, "port").unwrap_or(0), path.child("port"), errors);
     values::required_one_of(text(p, "protocol"), &["SCTP", "TCP", "UDP"], path.child("protocol"), errors);
@@ -580,7 +577,7 @@ fn affinity(spec: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn cluster_ips(spec: &Value, before: &[&str], path: &Path, errors: &mut Errors) {
+fn cluster_ips(spec: &Value, before: &Seen<&str>, path: &Path, errors: &mut Errors) {
     if kind(spec) == "ExternalName" {
         return;
     }
@@ -597,10 +594,11 @@ fn cluster_ips(spec: &Value, before: &[&str], path: &Path, errors: &mut Errors) 
         _ => {}
     }
     let families = texts(spec, "ipFamilies");
+    let mut seen = Seen::default();
     for (i, f) in families.iter().enumerate() {
         let p = path.child("ipFamilies").index(i);
         values::one_of(f, &["IPv4", "IPv6"], p.clone(), errors);
-        if families.iter().take(i).any(|o| o == f) {
+        if seen.again(f) {
             errors.duplicate(p, *f);
         }
     }
@@ -645,16 +643,14 @@ fn port_uniqueness(kind: &str, ports: &[Value], path: &Path, errors: &mut Errors
     for (i, _) in ports.iter().enumerate().filter(|(_, p)| kind == "ClusterIP" && node(p) != 0) {
         errors.forbidden(path.index(i).child("nodePort"), "may not be used when `type` is 'ClusterIP'");
     }
-    let repeats = |i: usize, same: &dyn Fn(&Value, &Value) -> bool| {
-        ports[..i].iter().any(|o| text(o, "protocol") == text(&ports[i], "protocol") && same(o, &ports[i]))
-    };
+    let (mut node_ports, mut own) = (Seen::default(), Seen::default());
     for (i, p) in ports.iter().enumerate() {
-        if node(p) != 0 && repeats(i, &|a, b| node(a) == node(b)) {
+        if node(p) != 0 && node_ports.again((text(p, "protocol"), node(p))) {
             errors.duplicate(path.index(i).child("nodePort"), node(p));
         }
     }
     for (i, p) in ports.iter().enumerate() {
-        if repeats(i, &|a, b| int(a, "port") == int(b, "port")) {
+        if own.again((text(p, "protocol"), int(p, "port"))) {
             errors.duplicate(path.index(i), json!({"port": field(p, "port"), "protocol": text(p, "protocol")}));
         }
     }
@@ -674,7 +670,7 @@ fn source_ranges(obj: &Value, old: &Value, errors: &mut Errors) {
         if !balanced {
             errors.forbidden(p.clone(), ONLY_BALANCED);
         }
-        let before: Vec<&str> =
+        let before: Seen<&str> =
             texts(field(old, "spec"), "loadBalancerSourceRanges").into_iter().map(str::trim).collect();
         for (i, r) in ranges.iter().enumerate() {
             values::cidr_or_old(r.trim(), &before, &p.index(i), errors);

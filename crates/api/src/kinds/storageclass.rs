@@ -3,6 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -84,27 +85,30 @@ impl Strategy for StorageClass {
 }
 
 fn topologies(obj: &Value, errors: &mut Errors) {
-    let all = list(obj, "allowedTopologies");
-    for (i, term) in all.iter().enumerate() {
+    let mut terms = Seen::default();
+    for (i, term) in list(obj, "allowedTopologies").iter().enumerate() {
         let path = Path::new("allowedTopologies").index(i);
         let expressions = list(term, "matchLabelExpressions");
+        let mut keys = Seen::default();
         for (j, e) in expressions.iter().enumerate() {
             let p = path.child("matchLabelExpressions").index(j);
             let vs = texts(e, "values");
             if vs.is_empty() {
                 errors.required(p.child("values"), "");
             }
+            let mut values_seen = Seen::default();
             for (k, v) in vs.iter().enumerate() {
-                if vs.iter().take(k).any(|o| o == v) {
+                if values_seen.again(*v) {
                     errors.duplicate(p.child("values").index(k), *v);
                 }
             }
             values::qualified_name(text(e, "key"), &p.child("key"), errors);
-            if expressions.iter().take(j).any(|o| text(o, "key") == text(e, "key")) {
+            if keys.again(text(e, "key")) {
                 errors.duplicate(p.child("key"), text(e, "key"));
             }
         }
-        if all.iter().take(i).any(|o| same(o, term)) {
+        let whole: Vec<_> = expressions.iter().map(|e| (text(e, "key"), texts(e, "values"))).collect();
+        if terms.again(whole) {
             errors.duplicate(path.child("matchLabelExpressions"), "");
         }
     }

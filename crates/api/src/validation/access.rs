@@ -4,6 +4,7 @@
 //! enforced the structure before, but no hook may rely on it for its own safety.
 
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
 static NULL: Value = Value::Null;
 
@@ -51,6 +52,15 @@ pub fn pairs<'a>(v: &'a Value, key: &str) -> Vec<(&'a str, &'a str)> {
 
 pub fn entries<'a>(v: &'a Value, key: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
     field(v, key).as_object().into_iter().flat_map(|m| m.iter().map(|(k, v)| (k.as_str(), v)))
+}
+
+/// Items by their `name`; of several with one name the first.
+pub fn first_by_name<'a>(items: impl IntoIterator<Item = &'a Value>) -> HashMap<&'a str, &'a Value> {
+    let mut out = HashMap::new();
+    for item in items {
+        out.entry(text(item, "name")).or_insert(item);
+    }
+    out
 }
 
 pub fn int(v: &Value, key: &str) -> Option<i64> {

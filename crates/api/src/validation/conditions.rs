@@ -1,6 +1,7 @@
 //! Lists of `metav1.Condition` (upstream: `metav1validation.ValidateConditions`).
 
 use super::access::{int, list_at, text};
+use super::seen::Seen;
 use super::values;
 use meta::field::{Errors, Path};
 use meta::names;
@@ -10,13 +11,12 @@ const REASON_BYTES_MAX: usize = 1024;
 const MESSAGE_BYTES_MAX: usize = 32 * 1024;
 
 pub fn conditions(all: &[Value], path: &Path, errors: &mut Errors) {
-    let mut seen = Vec::new();
+    let mut seen = Seen::default();
     for (i, c) in all.iter().enumerate() {
         let (path, kind) = (path.index(i), text(c, "type"));
-        if seen.contains(&kind) {
+        if seen.again(kind) {
             errors.duplicate(path.child("type"), kind);
         }
-        seen.push(kind);
         condition(c, &path, errors);
     }
 }

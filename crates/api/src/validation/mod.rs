@@ -11,6 +11,7 @@ pub mod objectmeta;
 pub mod pem;
 pub mod podspec;
 pub mod proof;
+pub mod seen;
 pub mod selector;
 pub mod signer;
 pub mod values;

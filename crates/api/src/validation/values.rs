@@ -1,6 +1,7 @@
 //! Rules for single values: numbers, names, ports, addresses, paths. Texts are upstream's
 //! (apimachinery `util/validation` and core `validation`), because tools match on them.
 
+use super::seen::Seen;
 use meta::field::{Error, Errors, Path, Reason};
 use meta::names;
 use serde_json::Value;
@@ -152,15 +153,15 @@ pub fn ip(value: &str, path: &Path, errors: &mut Errors) {
 }
 
 /// As [`ip`], but whatever the older version of the field held may stay as it is.
-pub fn ip_or_old(value: &str, old: &[&str], path: &Path, errors: &mut Errors) {
-    if !old.contains(&value) {
+pub fn ip_or_old(value: &str, old: &Seen<&str>, path: &Path, errors: &mut Errors) {
+    if !old.has(&value) {
         ip(value, path, errors);
     }
 }
 
 /// As [`cidr`], but whatever the older version of the field held may stay as it is.
-pub fn cidr_or_old(value: &str, old: &[&str], path: &Path, errors: &mut Errors) {
-    if !old.contains(&value) {
+pub fn cidr_or_old(value: &str, old: &Seen<&str>, path: &Path, errors: &mut Errors) {
+    if !old.has(&value) {
         cidr(value, path, errors);
     }
 }
@@ -168,6 +169,23 @@ pub fn cidr_or_old(value: &str, old: &[&str], path: &Path, errors: &mut Errors) 
 /// Whether an address is one at all, by the rules of before strict reading.
 pub fn is_ip(value: &str) -> bool {
     sloppy_ip(value).is_some()
+}
+
+/// The host of a load balancer, which has another field for an address.
+pub fn host_name(value: &str, path: &Path, errors: &mut Errors) {
+    dns_subdomain(value, path, errors);
+    if is_ip(value) {
+        errors.invalid(path.clone(), value, "must be a DNS name, not an IP address");
+    }
+}
+
+/// Seconds that a service account's token is asked for (upstream: `MinExpirationSeconds` and the rule beside it).
+pub fn token_seconds(seconds: i64, path: Path, errors: &mut Errors) {
+    if seconds < 600 {
+        errors.invalid(path, seconds, "may not specify a duration less than 10 minutes");
+    } else if seconds > 1 << 32 {
+        errors.invalid(path, seconds, "may not specify a duration larger than 2^32 seconds");
+    }
 }
 
 /// An address range by the rules of before strict reading.

@@ -1,6 +1,7 @@
 //! Rules that Deployments, ReplicaSets, StatefulSets, DaemonSets and ReplicationControllers share.
 
 use super::access::*;
+use super::seen::Seen;
 use super::{podspec, selector, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -47,10 +48,11 @@ fn as_stateful(spec: &Value) -> Value {
         remove(pod, "subdomain");
         remove(pod, "hostname");
         if !claims.is_empty() {
-            let names: Vec<&str> = claims.iter().map(|c| text_at(c, &["metadata", "name"])).collect();
+            let names = || claims.iter().map(|c| text_at(c, &["metadata", "name"]));
             let mut volumes: Vec<Value> =
-                names.iter().map(|n| json!({"name": n, "persistentVolumeClaim": {"claimName": n}})).collect();
-            volumes.extend(list(pod, "volumes").iter().filter(|v| !names.contains(&text(v, "name"))).cloned());
+                names().map(|n| json!({"name": n, "persistentVolumeClaim": {"claimName": n}})).collect();
+            let made: Seen<&str> = names().collect();
+            volumes.extend(list(pod, "volumes").iter().filter(|v| !made.has(&text(v, "name"))).cloned());
             set(pod, "volumes", volumes);
         }
     }

@@ -164,6 +164,14 @@ fn only_its_secrets(spec: &Value, account: &Value, containers: &[(&str, &str)], 
     }
     for (list, what) in containers {
         for c in items(&spec[*list]) {
+            for from in items(&c["envFrom"]) {
+                if let Some(secret) = from["secretRef"]["name"].as_str().filter(|s| !mountable.contains(*s)) {
+                    let c = c["name"].as_str().unwrap_or_default();
+                    return Err(format!(
+                        "{what} {c} with envFrom referencing secret.secretName=\"{secret}\" {not_allowed} secret"
+                    ));
+                }
+            }
             for env in items(&c["env"]) {
                 let secret = env["valueFrom"]["secretKeyRef"]["name"].as_str();
                 if let Some(secret) = secret.filter(|s| !mountable.contains(*s)) {
@@ -375,6 +383,10 @@ mod tests {
             (
                 json!({"containers":[{"name":"c","env":env("x")}]}),
                 format!("container c with envVar E referencing secret.secretName=\"x\" {because} secret"),
+            ),
+            (
+                json!({"containers":[{"name":"c","envFrom":[{"configMapRef":{"name":"x"}},{"secretRef":{"name":"x"}}]}]}),
+                format!("container c with envFrom referencing secret.secretName=\"x\" {because} secret"),
             ),
             (
                 json!({"initContainers":[{"name":"i","env":env("x")}]}),

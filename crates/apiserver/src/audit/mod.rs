@@ -10,10 +10,12 @@ pub mod event;
 pub mod log;
 mod policy;
 mod record;
+mod remarks;
 pub mod webhook;
 
 pub use policy::{Level, Policy, Stage};
 pub use record::{Completion, Record};
+pub use remarks::{Remarks, remark};
 
 use crate::authn::{Connection, User};
 use crate::request_info::RequestInfo;
@@ -60,14 +62,16 @@ impl Audit {
         self.0.is_some()
     }
 
-    /// The record of a request of `user`, with its first event sent.
-    pub fn begin(&self, arrival: &Arrival<'_>, user: &User) -> Result<Record, Status> {
+    /// The record of a request of `user`, with its first event sent. `remarks`: of its authentication.
+    pub fn begin(&self, arrival: &Arrival<'_>, user: &User, remarks: Remarks) -> Result<Record, Status> {
         let Some(inner) = &self.0 else { return Ok(Record::OFF) };
         let rule = inner.policy.evaluate(user, arrival.info);
         if rule.level == Level::None {
             return Ok(Record::OFF);
         }
-        let record = Record::new(inner.clone(), rule, Event::new(rule.level, arrival, user));
+        let mut event = Event::new(rule.level, arrival, user);
+        event.annotations.extend(remarks.into_iter().map(|(key, value)| (key.to_string(), value)));
+        let record = Record::new(inner.clone(), rule, event);
         match record.received() {
             true => Ok(record),
             false => Err(Status::internal("failed to process the audit event of the request")),
@@ -130,7 +134,31 @@ mod tests {
         let connection = Connection { peer: Some("192.0.2.1:7".parse().unwrap()), ..Connection::default() };
         let info = RequestInfo::parse(&method, uri.path(), uri.query().unwrap_or(""));
         let arrival = Arrival { id: "id-1", uri: &uri, headers: &headers, info: &info, connection: &connection };
-        audit.begin(&arrival, user)
+        audit.begin(&arrival, user, Remarks::new())
+    }
+
+    #[tokio::test]
+    async fn what_authentication_remarks_is_in_every_event() {
+        let kept = Arc::new(Kept::default());
+        let audit = audit(json!([{"level": "Metadata"}]), &kept);
+        remark("nobody/listens", || panic!("it isn't even put together"));
+        let (done, remarks) = audit
+            .hearing(async {
+                remark("some/key", || Some("value".into()));
+                remark("some/other", || None);
+                7
+            })
+            .await;
+        assert_eq!((done, &remarks), (7, &vec![("some/key", "value".to_string())]));
+        let (headers, connection) = (HeaderMap::new(), Connection::default());
+        let (uri, info) = (http::Uri::from_static("/version"), RequestInfo::parse(&Method::GET, "/version", ""));
+        let arrival = Arrival { id: "", uri: &uri, headers: &headers, info: &info, connection: &connection };
+        audit.begin(&arrival, &User::default(), remarks).unwrap().complete(200, None);
+        let events = kept.0.lock();
+        assert_eq!(events.len(), 2);
+        assert!(events.iter().all(|e| e["annotations"] == json!({"some/key": "value"})), "{events:?}");
+        let (_, unheard) = Audit::default().hearing(async { remark("some/key", || Some("value".into())) }).await;
+        assert!(unheard.is_empty(), "audit is off");
     }
 
     #[test]

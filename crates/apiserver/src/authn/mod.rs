@@ -57,6 +57,14 @@ pub struct Connection {
     pub identity: Option<Arc<User>>,
 }
 
+impl Connection {
+    /// The one that this request came over; one of which nothing is known where nobody said.
+    pub fn of<B>(request: &http::Request<B>) -> &Connection {
+        static UNKNOWN: Connection = Connection { peer: None, client_certificate: None, identity: None };
+        request.extensions().get().unwrap_or(&UNKNOWN)
+    }
+}
+
 #[derive(Debug, PartialEq)]
 pub enum Outcome {
     Authenticated(User),

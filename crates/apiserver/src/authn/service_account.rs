@@ -3,6 +3,7 @@
 
 use super::User;
 use super::bearer::{TokenAuthenticator, TokenOutcome};
+use crate::audit;
 use crate::jwt::Token;
 use crate::reader::{Reader, key};
 use crate::tokens::{Claims, Error, LEGACY_ISSUER, Ref, TokenIssuer, check_times, external};
@@ -18,6 +19,8 @@ pub mod legacy;
 const REMEMBERED_MAX: usize = 8192;
 /// An object that is being deleted keeps its tokens good for this long, so that it can say goodbye.
 const DELETION_GRACE_SECONDS: i64 = 60;
+/// Upstream's annotation of audit events.
+const STALE_TOKEN: &str = "authentication.k8s.io/stale-token";
 
 /// What was found out about a token, and from which versions of which objects.
 struct Known {
@@ -64,6 +67,7 @@ impl ServiceAccountTokens {
                     .iter()
                     .all(|(k, revision)| self.reader.store().get(k).is_some_and(|e| e.mod_revision == *revision));
             if unchanged {
+                audit::remark(STALE_TOKEN, || known.claims.stale(now));
                 return Ok((user_of(&known.claims), known.audiences.clone()));
             }
         }
@@ -80,6 +84,7 @@ impl ServiceAccountTokens {
         let keys = self.issuer.keys_now();
         let (claims, matched) = self.issuer.verify(&parsed, audiences, now)?;
         let (seen, settled) = self.check_bindings(&claims, now)?;
+        audit::remark(STALE_TOKEN, || claims.stale(now));
         let user = user_of(&claims);
         if own && settled {
             let mut known = self.known.lock();

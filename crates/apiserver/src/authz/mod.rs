@@ -7,6 +7,7 @@ use crate::authn::User;
 use crate::request_info::RequestInfo;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use meta::selector::FieldSelector;
 use meta::status::Status;
 use std::sync::Arc;
 
@@ -65,7 +66,7 @@ impl Attributes {
                 && matches!(a.verb.as_str(), "list" | "watch" | "deletecollection")
                 && let Some(name) = exact_field(&a.field_selector, "metadata.name")
             {
-                a.name = name.to_string();
+                a.name = name;
             }
         }
         a
@@ -87,13 +88,11 @@ impl Attributes {
     }
 }
 
-/// The value that a field selector demands of `field` with `=` or `==`, if it does.
-pub fn exact_field<'a>(selector: &'a str, field: &str) -> Option<&'a str> {
-    selector.split(',').find_map(|term| {
-        let rest = term.trim().strip_prefix(field)?;
-        let value = rest.strip_prefix("==").or_else(|| rest.strip_prefix('='))?;
-        (!value.is_empty()).then_some(value)
-    })
+/// The value that a field selector demands of `field` with `=` or `==`, if it does. Read as those read it who select:
+/// what a selector only seems to demand gives no right.
+pub fn exact_field(selector: &str, field: &str) -> Option<String> {
+    let selector = FieldSelector::parse(selector).ok()?;
+    selector.exact(field).filter(|value| !value.is_empty()).map(str::to_string)
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -252,6 +251,9 @@ mod tests {
         );
         assert_eq!(Attributes::of(&User::default(), &info).name, "s1");
         assert_eq!(exact_field("metadata.name!=a", "metadata.name"), None);
-        assert_eq!(exact_field("spec.nodeName==n1", "spec.nodeName"), Some("n1"));
+        assert_eq!(exact_field("spec.nodeName==n1", "spec.nodeName").as_deref(), Some("n1"));
+        // One term that excludes a value with a comma in it, and so nearly nothing.
+        assert_eq!(exact_field(r"metadata.namespace!=x\,metadata.name=mine", "metadata.name"), None);
+        assert_eq!(exact_field(r"status.phase!=x\,spec.nodeName=n1", "spec.nodeName"), None);
     }
 }

@@ -247,7 +247,7 @@ impl NodeAuthorizer {
             // Whose certificate it is for is looked at in admission.
             "create" => Ok(()),
             "get" => self.related(a, node, "podcertificaterequest"),
-            "list" | "watch" if exact_field(&a.field_selector, "spec.nodeName") == Some(node) => Ok(()),
+            "list" | "watch" if exact_field(&a.field_selector, "spec.nodeName").as_deref() == Some(node) => Ok(()),
             "list" | "watch" => {
                 Err("can only list/watch podcertificaterequests with nodeName field selector".to_string())
             }
@@ -266,7 +266,7 @@ impl NodeAuthorizer {
                     index.nodes.get(node).is_some_and(|pods| pods.contains_key(&(a.namespace.clone(), a.name.clone())));
                 if own { Ok(()) } else { Err(unrelated(node)) }
             }
-            ("list" | "watch", "") if exact_field(&a.field_selector, "spec.nodeName") != Some(node) => {
+            ("list" | "watch", "") if exact_field(&a.field_selector, "spec.nodeName").as_deref() != Some(node) => {
                 Err("can only list/watch pods with spec.nodeName field selector".to_string())
             }
             _ => Ok(()),
@@ -375,7 +375,7 @@ fn resource_slice(a: &Attributes, node: &str) -> Result<(), String> {
     match a.verb.as_str() {
         "create" | "get" | "update" | "patch" | "delete" => Ok(()),
         "list" | "watch" | "deletecollection" => {
-            if exact_field(&a.field_selector, "spec.nodeName") == Some(node) {
+            if exact_field(&a.field_selector, "spec.nodeName").as_deref() == Some(node) {
                 Ok(())
             } else {
                 Err("can only list/watch/deletecollection resourceslices with nodeName field selector".to_string())

@@ -1,6 +1,7 @@
 //! EncryptionConfiguration (apiserver.config.k8s.io/v1): which resources are written and read by which providers.
 
 use super::{Provider, kms, providers};
+use crate::config_file;
 use base64::Engine;
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -22,6 +23,8 @@ pub struct Config {
     /// The first that names a resource is its.
     rules: Vec<(Vec<Pattern>, Arc<Providers>)>,
     pub kms: Vec<Arc<kms::Kms>>,
+    /// The file's text.
+    source: String,
 }
 
 #[derive(Debug, PartialEq)]
@@ -35,10 +38,8 @@ enum Pattern {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 struct File {
-    api_version: String,
-    kind: String,
     #[serde(default)]
     resources: Vec<Rule>,
 }
@@ -95,15 +96,12 @@ struct KmsFile {
 impl Config {
     /// Names the field that is wrong. KMS plugins aren't asked yet.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
-        let file: File = serde_saphyr::from_str(text).map_err(|e| ConfigError::Syntax(e.to_string()))?;
+        let file: File = config_file::decode(text, "EncryptionConfiguration", &["v1"]).map_err(ConfigError::Syntax)?;
         let wrong = |field: &str, why: &str| ConfigError::Content { field: field.into(), why: why.into() };
-        if file.kind != "EncryptionConfiguration" || file.api_version != "apiserver.config.k8s.io/v1" {
-            return Err(wrong("kind", &format!("{:?} of {:?} is unknown", file.kind, file.api_version)));
-        }
         if file.resources.is_empty() {
             return Err(wrong("resources", "Required value: encryption config has no resources"));
         }
-        let mut config = Config::default();
+        let mut config = Config { source: text.to_string(), ..Config::default() };
         let mut plugins = HashSet::new();
         for (i, rule) in file.resources.into_iter().enumerate() {
             let path = format!("resources[{i}]");
@@ -164,6 +162,11 @@ impl Config {
 
     pub fn providers(&self, resource: &str) -> Option<&Providers> {
         self.rules.iter().find(|(patterns, _)| patterns.iter().any(|p| p.matches(resource))).map(|(_, p)| p.as_ref())
+    }
+
+    /// Whether this was parsed from that text.
+    pub fn is_of(&self, text: &str) -> bool {
+        self.source == text
     }
 
     pub fn health(&self) -> Result<(), String> {

@@ -4,6 +4,9 @@
 //! `k8s:enc:aescbc:v1:key1:` and bytes, so that an etcd can be shared with or taken over from kube-apiserver. The first
 //! provider of a resource writes, any of them reads. A value that nobody can open stays as it is: reading the object
 //! fails, everything else goes on. Source: "Encrypting Confidential Data at Rest".
+//!
+//! The embedded store's files follow the configuration by themselves ([`Encryption::renew`]), at a start as after a
+//! reload, towards encryption as away from it. In etcd every value stays as it was written until it is written again.
 
 pub mod config;
 pub mod kms;
@@ -37,9 +40,10 @@ pub struct Encryption {
     config: ArcSwap<Config>,
     /// Keys whose stored form isn't what would be written now.
     stale: Mutex<HashSet<Box<str>>>,
-    /// With another configuration than this revision's: everything that is covered and older counts as stale.
+    /// The revision up to which everything that is covered counts as stale: what the store had when the configuration
+    /// or a plugin's key changed.
     changed_at: AtomicU64,
-    /// Something that should be sealed was found otherwise than it would be now, be it an older version or deleted.
+    /// Something was found otherwise than it would be written now, be it an older version or deleted.
     outdated: AtomicBool,
 }
 
@@ -60,20 +64,33 @@ impl Encryption {
         }
     }
 
-    /// Takes over a changed configuration. `revision`: the store's.
-    pub fn configure(&self, config: Config, revision: u64) {
+    /// Takes over a changed configuration.
+    pub async fn configure(&self, config: Config, store: &dyn store::Store) {
         self.config.store(Arc::new(config));
-        self.rotated(revision);
+        self.rotated(store).await;
     }
 
-    /// Everything up to the store's `revision` was sealed under a key that isn't used any more, or not at all.
-    pub fn rotated(&self, revision: u64) {
-        self.changed_at.store(revision, Ordering::Release);
+    /// What the store has was sealed under a key that isn't used any more, or not at all. Called when the change has
+    /// happened already.
+    pub async fn rotated(&self, store: &dyn store::Store) {
         self.outdated.store(true, Ordering::Release);
+        // Nobody knows yet how far the old form reaches, and one write too many does no harm.
+        self.changed_at.store(u64::MAX, Ordering::Release);
+        // Asked after the change, and with etcd of etcd itself: what it has by now may have been opened before the change,
+        // what comes later is opened and judged under the new configuration. Writes that were sealed before and come
+        // later are dealt with by that, or by the embedded store's renewal, which waits for them.
+        let now = store.barrier().await.unwrap_or_else(|_| store.revision());
+        self.changed_at.store(now.0, Ordering::Release);
+    }
+
+    /// Whether the configuration in force is this text's.
+    pub fn is_configured_by(&self, text: &str) -> bool {
+        self.config.load().is_of(text)
     }
 
     /// Has the store write what it has on disk anew where that isn't as it would be written now; so that neither plain
-    /// values nor such under withdrawn keys stay behind in its older files. True: it did; with etcd it can't.
+    /// values nor such under withdrawn keys stay behind in its older files, nor sealed ones where `identity` is first.
+    /// True: it did; with etcd it can't. After an error the next call tries again.
     pub async fn renew(&self, store: &dyn store::Store) -> Result<bool, store::Error> {
         if !self.outdated.swap(false, Ordering::AcqRel) {
             return Ok(false);
@@ -118,7 +135,6 @@ impl Transformer for Encryption {
             // Not covered, or `identity` first.
             Some(None) | None => None,
         };
-        self.stale.lock().remove(key);
         Ok(sealed)
     }
 
@@ -128,9 +144,6 @@ impl Transformer for Encryption {
         if !stored.starts_with(SEALED) {
             let first_is_identity = providers.is_none_or(|p| p.first().is_some_and(Option::is_none));
             self.mark(key, !first_is_identity);
-            if !first_is_identity {
-                self.outdated.store(true, Ordering::Release);
-            }
             return stored;
         }
         let mut why = "no matching prefix found".to_string();
@@ -140,11 +153,6 @@ impl Transformer for Encryption {
             match provider.open(key, rest) {
                 Ok((value, old)) => {
                     self.mark(key, old || i > 0);
-                    // With `identity` first it is the administrator's, who has every object written again, to make all
-                    // of them plain.
-                    if (old || i > 0) && providers.is_some_and(|p| p.first().is_some_and(Option::is_some)) {
-                        self.outdated.store(true, Ordering::Release);
-                    }
                     return value.into();
                 }
                 Err(e) => why = e,
@@ -157,14 +165,25 @@ impl Transformer for Encryption {
         );
         stored
     }
+
+    fn settled(&self, key: &str) {
+        let mut keys = self.stale.lock();
+        // Told of every write, and mostly there is nothing to look for.
+        if !keys.is_empty() {
+            keys.remove(key);
+        }
+    }
 }
 
 impl Encryption {
+    /// What was read of a key: in the form that would be written now, or not.
     fn mark(&self, key: &str, stale: bool) {
-        let mut keys = self.stale.lock();
         match stale {
-            true => drop(keys.insert(key.into())),
-            false => drop(keys.remove(key)),
+            true => {
+                self.stale.lock().insert(key.into());
+                self.outdated.store(true, Ordering::Release);
+            }
+            false => self.settled(key),
         }
     }
 }
@@ -189,11 +208,14 @@ mod tests {
         base64::engine::general_purpose::STANDARD.encode([byte; 32])
     }
 
-    fn encryption(providers: &str) -> Encryption {
-        let text = format!(
+    fn configuration(providers: &str) -> String {
+        format!(
             "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  providers:\n{providers}"
-        );
-        Encryption::new(Config::parse(&text).unwrap())
+        )
+    }
+
+    fn encryption(providers: &str) -> Encryption {
+        Encryption::new(Config::parse(&configuration(providers)).unwrap())
     }
 
     const KEY: &str = "/registry/secrets/default/s";
@@ -241,8 +263,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn keys_rotate_and_what_is_old_is_known() {
+    #[tokio::test]
+    async fn keys_rotate_and_what_is_old_is_known() {
         let plain = Bytes::from_static(b"{}");
         let keys = |names: &[(&str, u8)]| {
             let list: Vec<String> = names.iter().map(|(n, b)| format!("{{name: {n}, secret: {}}}", key(*b))).collect();
@@ -253,16 +275,23 @@ mod tests {
         assert_eq!(e.open(KEY, old.clone()), plain);
         assert!(e.is_stale(&entry(&plain, 5)) && e.stale_keys() == 1);
         let new = e.seal(KEY, &plain).unwrap().unwrap();
-        assert!(new.starts_with(b"k8s:enc:aescbc:v1:k2:") && !e.is_stale(&entry(&plain, 6)));
+        assert!(new.starts_with(b"k8s:enc:aescbc:v1:k2:"));
+        assert!(e.is_stale(&entry(&plain, 5)), "the write may still fail");
+        e.settled(KEY);
+        assert!(!e.is_stale(&entry(&plain, 6)) && e.stale_keys() == 0);
         // Plain values are read where identity is listed or nothing else was ever there, and are old.
         assert_eq!(e.open(KEY, plain.clone()), plain);
         assert!(e.is_stale(&entry(&plain, 5)));
         // A configuration that changes while running makes all that is older stale.
-        e.seal(KEY, &plain).unwrap();
-        e.configure(Config::parse(&format!(
-            "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  providers:\n{}",
-            keys(&[("k3", 3), ("k2", 2)])
-        )).unwrap(), 9);
+        e.settled(KEY);
+        let store = store::memory::open();
+        for i in 0..9 {
+            store.create(&format!("/registry/secrets/default/{i}"), plain.clone(), None).await.unwrap();
+        }
+        let text = configuration(&keys(&[("k3", 3), ("k2", 2)]));
+        assert!(!e.is_configured_by(&text));
+        e.configure(Config::parse(&text).unwrap(), store.as_ref()).await;
+        assert!(e.is_configured_by(&text) && !e.is_configured_by(&(text + "\n")));
         assert!(e.is_stale(&entry(&plain, 9)) && !e.is_stale(&entry(&plain, 10)));
     }
 
@@ -279,14 +308,14 @@ mod tests {
             ("as it should be", one.clone(), sealed.clone(), false),
             ("plain", one.clone() + identity, plain.clone(), true),
             ("under an older key", both, sealed.clone(), true),
-            ("to be made plain", identity.to_string() + &one, sealed.clone(), false),
+            ("to be made plain", identity.to_string() + &one, sealed.clone(), true),
             ("plain and to be so", identity.to_string(), plain.clone(), false),
         ] {
             let e = encryption(&providers);
             assert_eq!(e.open(KEY, stored), plain, "{what}");
             assert_eq!(e.renew(store.as_ref()).await.unwrap(), renewed, "{what}");
             assert!(!e.renew(store.as_ref()).await.unwrap(), "{what}: once is enough");
-            e.rotated(1);
+            e.rotated(store.as_ref()).await;
             assert!(e.renew(store.as_ref()).await.unwrap(), "{what}: under a new key");
         }
         // Not the configuration's business.

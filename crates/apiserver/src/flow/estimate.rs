@@ -2,7 +2,7 @@
 //! Source: "API Priority and Fairness", "Seats Occupied by a Request".
 
 use super::queue_set::Work;
-use crate::request_info::{RequestInfo, form_pairs};
+use crate::request_info::{RequestInfo, first_pairs};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -62,10 +62,10 @@ impl Watches {
             return None;
         }
         let name = match info.name.as_str() {
-            "" => field("metadata.name").unwrap_or(""),
-            n => n,
+            "" => field("metadata.name").unwrap_or_default(),
+            n => n.to_string(),
         };
-        let scope = Scope::of(info, &info.namespace, name);
+        let scope = Scope::of(info, &info.namespace, &name);
         let mut open = self.open.write();
         if open.len() > 10_000 {
             open.retain(|_, n| n.load(Ordering::Relaxed) > 0);
@@ -112,7 +112,7 @@ pub fn work(info: &RequestInfo, query: &str, nominal: u32, store: &dyn Store, wa
             }
             let (mut limit, mut initial) = (0, true);
             let mut version = None;
-            for (k, v) in form_pairs(query) {
+            for (k, v) in first_pairs(query) {
                 match k.as_str() {
                     "limit" => limit = v.parse().unwrap_or(0),
                     "sendInitialEvents" => version = (v != "false").then(String::new).or(Some("1".into())),

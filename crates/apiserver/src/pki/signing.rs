@@ -68,7 +68,11 @@ impl Authority {
 
     /// A certificate for a key (`SubjectPublicKeyInfo`) whose owner is known from elsewhere.
     pub fn sign_key(&self, key: &[u8], subject: &Subject, grant: &Grant) -> Result<String, String> {
-        SubjectPublicKeyInfo::from_der(key).map_err(|e| e.to_string())?;
+        let (rest, _) = SubjectPublicKeyInfo::from_der(key).map_err(|e| e.to_string())?;
+        // All of it would be written into the certificate, whose next fields are the extensions.
+        if !rest.is_empty() {
+            return Err("there is trailing data after the public key".into());
+        }
         self.certify(&subject.encoded(), None, key, grant)
     }
 
@@ -296,6 +300,10 @@ mod tests {
             (subject.common_name.clone(), subject.uid.clone(), subject.organizations.clone())
         );
         assert!(ca.sign_key(b"junk", &subject, &grant(&[], NOW)).is_err());
+        // Something that would be read as extensions, from whoever chose the key.
+        let followed = [key.subject_public_key_info(), super::der(0xa3, &sequence(&[]))].concat();
+        let why = ca.sign_key(&followed, &subject, &grant(&["client auth"], NOW + 3600)).unwrap_err();
+        assert_eq!(why, "there is trailing data after the public key");
     }
 
     #[test]

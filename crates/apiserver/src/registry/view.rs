@@ -250,6 +250,13 @@ impl Call<'_> {
     /// Bytes to store for an object in the row's version.
     pub async fn encode(&self, object: &Value) -> Result<Bytes> {
         let row = &self.row;
+        // A definition may have got another storage version while this request waited, for a webhook say. Objects of the
+        // old one that came after a migration would be left behind by it.
+        let live = row
+            .custom
+            .as_ref()
+            .and_then(|_| self.registry.catalogue.load().find(&row.group, &row.version, &row.plural));
+        let row = live.as_ref().unwrap_or(row);
         if stored::is_storage(row) {
             return Ok(stored::encode(object));
         }

@@ -9,6 +9,7 @@ use crate::grpc::Peer;
 use crate::jwt::Key;
 use arc_swap::ArcSwap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
 use prost::Message;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use tokio::time::Instant;
 /// How long a signer is waited for that isn't there: at start, and by who wants a token.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const SIGN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long one fetch of keys may take while the server runs: requests wait for it.
+const FETCH_PATIENCE: Duration = Duration::from_secs(2);
 /// After a failed fetch of keys.
 const RETRY: Duration = Duration::from_secs(10);
 /// Tokens of strangers may name any key: the signer isn't asked more often than this because of them.
@@ -83,12 +86,12 @@ struct MetadataResponse {
     max_token_expiration_seconds: i64,
 }
 
-/// What the signer last said of its keys.
+/// What the signer last said of its keys, in the order of their ids.
+#[derive(PartialEq)]
 pub struct Keys {
     pub all: Vec<Key>,
     /// Good for tokens that exist, but told to nobody, and never signed with.
     excluded: Vec<String>,
-    refresh_at: Instant,
 }
 
 impl Keys {
@@ -100,17 +103,14 @@ impl Keys {
     pub fn published(&self) -> impl Iterator<Item = &Key> {
         self.all.iter().filter(|k| !self.excluded.iter().any(|id| Some(id.as_str()) == k.id.as_deref()))
     }
-
-    /// For how long others may remember them.
-    pub fn seconds_left(&self) -> u64 {
-        self.refresh_at.saturating_duration_since(Instant::now()).as_secs()
-    }
 }
 
 pub struct Signer {
     peer: Peer,
+    /// The same [`Arc`] for as long as they don't change: who remembers what they verified goes by it.
     keys: ArcSwap<Keys>,
-    /// One fetch at a time; when the last one because of an unknown key began.
+    refresh_at: Mutex<Instant>,
+    /// One fetch at a time; when the last one began.
     fetching: tokio::sync::Mutex<Option<Instant>>,
     pub expiration_seconds_max: i64,
 }
@@ -130,7 +130,7 @@ impl Signer {
     async fn connect_within(socket: &str, patience: Duration) -> Result<Arc<Signer>, String> {
         let peer = Peer::on_socket(socket);
         let failed = |e: String| format!("while setting up external-jwt-signer: {e}");
-        let keys = fetch(&peer, patience).await.map_err(|e| {
+        let (keys, refresh_at) = fetch(&peer, patience).await.map_err(|e| {
             failed(format!("while initially filling key cache: while performing initial cache fill: {e}"))
         })?;
         let metadata: MetadataResponse = peer
@@ -147,6 +147,7 @@ impl Signer {
         Ok(Arc::new(Signer {
             peer,
             keys: ArcSwap::from_pointee(keys),
+            refresh_at: Mutex::new(refresh_at),
             fetching: tokio::sync::Mutex::default(),
             expiration_seconds_max: most,
         }))
@@ -154,6 +155,11 @@ impl Signer {
 
     pub fn keys(&self) -> Arc<Keys> {
         self.keys.load_full()
+    }
+
+    /// For how long others may remember the keys.
+    pub fn keys_seconds_left(&self) -> u64 {
+        self.refresh_at.lock().saturating_duration_since(Instant::now()).as_secs()
     }
 
     /// A compact token with these claims.
@@ -217,38 +223,52 @@ impl Signer {
         if let Some(at) = *last {
             tokio::time::sleep_until(at + REFRESH_PAUSE).await;
         }
-        *last = Some(Instant::now());
-        match fetch(&self.peer, SIGN_PATIENCE).await {
-            Ok(keys) => self.keys.store(Arc::new(keys)),
-            Err(error) => tracing::error!(error, "the keys of the external signer can't be fetched"),
-        }
+        self.fetch(&mut last).await;
     }
 
     /// Fetches keys as often as the signer says, until shutdown.
     pub async fn keep(self: Arc<Self>, shutdown: Shutdown) {
-        let mut at = self.keys().refresh_at;
+        let mut at = *self.refresh_at.lock();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep_until(at) => {}
             }
-            let _one = self.fetching.lock().await;
-            at = match fetch(&self.peer, START_PATIENCE).await {
-                Ok(keys) => {
-                    let at = keys.refresh_at;
-                    self.keys.store(Arc::new(keys));
-                    at
-                }
-                Err(error) => {
-                    tracing::error!(error, "the keys of the external signer can't be fetched; the old ones stay good");
-                    Instant::now() + RETRY
-                }
+            at = match self.fetch(&mut *self.fetching.lock().await).await {
+                true => *self.refresh_at.lock(),
+                false => Instant::now() + RETRY,
             };
+        }
+    }
+
+    /// Whether it could be done. Patience is short, since who holds the lock has others wait behind it, and since a
+    /// signer that is away for longer is asked again soon anyway.
+    async fn fetch(&self, last: &mut Option<Instant>) -> bool {
+        *last = Some(Instant::now());
+        match fetch(&self.peer, FETCH_PATIENCE).await {
+            Ok((keys, refresh_at)) => {
+                self.learn(keys, refresh_at);
+                true
+            }
+            Err(error) => {
+                tracing::error!(error, "the keys of the external signer can't be fetched; the old ones stay good");
+                false
+            }
+        }
+    }
+
+    fn learn(&self, keys: Keys, refresh_at: Instant) {
+        *self.refresh_at.lock() = refresh_at;
+        // Anybody can have them fetched, with a token that names an unknown key; that must not make the server verify
+        // everybody else's tokens anew.
+        if **self.keys.load() != keys {
+            self.keys.store(Arc::new(keys));
         }
     }
 }
 
-async fn fetch(peer: &Peer, patience: Duration) -> Result<Keys, String> {
+/// The keys, and when to ask for them again.
+async fn fetch(peer: &Peer, patience: Duration) -> Result<(Keys, Instant), String> {
     let answer: FetchKeysResponse =
         peer.call_when_ready("/v1.ExternalJWTSigner/FetchKeys", FetchKeysRequest {}, patience).await.map_err(|e| {
             format!("while fetching token verification keys: while getting externally supported jwt signing keys: {e}")
@@ -256,7 +276,7 @@ async fn fetch(peer: &Peer, patience: Duration) -> Result<Keys, String> {
     understood(answer).map_err(|e| format!("while fetching token verification keys: {e}"))
 }
 
-fn understood(answer: FetchKeysResponse) -> Result<Keys, String> {
+fn understood(answer: FetchKeysResponse) -> Result<(Keys, Instant), String> {
     let hint = answer.refresh_hint_seconds;
     if hint <= 0 {
         return Err(format!("found invalid refresh hint ({hint}s)"));
@@ -270,12 +290,9 @@ fn understood(answer: FetchKeysResponse) -> Result<Keys, String> {
     if known.is_none() {
         return Err(format!("invalid data timestamp: seconds:{} nanos:{}", stamp.seconds, stamp.nanos));
     }
-    let mut keys = Keys {
-        all: Vec::new(),
-        excluded: Vec::new(),
-        // A year is as good as for ever, and can be added to any clock.
-        refresh_at: Instant::now() + Duration::from_secs(hint.clamp(1, 365 * 24 * 3600) as u64),
-    };
+    // A year is as good as for ever, and can be added to any clock.
+    let refresh_at = Instant::now() + Duration::from_secs(hint.clamp(1, 365 * 24 * 3600) as u64);
+    let mut keys = Keys { all: Vec::new(), excluded: Vec::new() };
     for key in answer.keys {
         if key.key_id.is_empty() || key.key_id.len() > KEY_ID_BYTES_MAX {
             return Err(format!("found invalid public key id {:?}", key.key_id));
@@ -290,7 +307,10 @@ fn understood(answer: FetchKeysResponse) -> Result<Keys, String> {
             keys.excluded.push(key.key_id);
         }
     }
-    Ok(keys)
+    // A signer may keep them in a map, and tell them in another order each time.
+    keys.all.sort_by(|a, b| a.id.cmp(&b.id));
+    keys.excluded.sort_unstable();
+    Ok((keys, refresh_at))
 }
 
 #[cfg(test)]
@@ -308,9 +328,11 @@ mod tests {
     }
 
     fn signer(keys: Vec<PublicKey>) -> Signer {
+        let (keys, refresh_at) = understood(answer(keys)).unwrap();
         Signer {
-            peer: Peer::on_socket("/nowhere"),
-            keys: ArcSwap::from_pointee(understood(answer(keys)).unwrap()),
+            peer: Peer::on_socket("/nowhere/signer.sock"),
+            keys: ArcSwap::from_pointee(keys),
+            refresh_at: Mutex::new(refresh_at),
             fetching: tokio::sync::Mutex::default(),
             expiration_seconds_max: 3600,
         }
@@ -318,10 +340,10 @@ mod tests {
 
     #[test]
     fn what_the_signer_says_of_its_keys_is_checked() {
-        let good = understood(answer(vec![key("a", false), key("b", true)])).unwrap();
+        let (good, refresh_at) = understood(answer(vec![key("a", false), key("b", true)])).unwrap();
         assert!(good.knows("a") && good.knows("b") && !good.knows("c"));
         assert_eq!(good.published().filter_map(|k| k.id.as_deref()).collect::<Vec<_>>(), ["a"]);
-        assert!((58..=60).contains(&good.seconds_left()));
+        assert!((58..=60).contains(&refresh_at.saturating_duration_since(Instant::now()).as_secs()));
         let bad = |change: &dyn Fn(&mut FetchKeysResponse), want: &str| {
             let mut a = answer(vec![key("a", false)]);
             change(&mut a);
@@ -362,6 +384,43 @@ mod tests {
         }
         assert!(s.check_header("{}").await.unwrap_err().starts_with("while unwrapping header: "));
         assert!(s.sign(b"{}").await.unwrap_err().starts_with("while signing jwt: rpc error: code = "));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_stay_the_same_are_not_replaced() {
+        let (a, b) = (key("a", false), key("b", true));
+        let s = signer(vec![a.clone(), b.clone()]);
+        let learn = |keys: Vec<PublicKey>| {
+            let (keys, refresh_at) = understood(answer(keys)).unwrap();
+            s.learn(keys, refresh_at);
+        };
+        let before = s.keys();
+        tokio::time::advance(Duration::from_secs(30)).await;
+        learn(vec![b.clone(), a.clone()]);
+        assert!(Arc::ptr_eq(&before, &s.keys()), "who verified with them needn't do it again");
+        assert!(s.keys_seconds_left() >= 59, "but they were heard of anew");
+        let published = PublicKey { exclude_from_oidc_discovery: false, ..b };
+        for changed in [vec![a.clone(), published], vec![a.clone()], vec![a, key("c", false)]] {
+            let before = s.keys();
+            learn(changed);
+            assert!(!Arc::ptr_eq(&before, &s.keys()));
+        }
+    }
+
+    /// Neither their own fetches nor the one that is due hold up those who come with unknown keys.
+    #[tokio::test(start_paused = true)]
+    async fn a_signer_that_is_away_holds_nobody_up_for_long() {
+        let s = Arc::new(signer(vec![key("a", false)]));
+        *s.refresh_at.lock() = Instant::now();
+        let shutdown = Shutdown::new();
+        let keeping = tokio::spawn(s.clone().keep(shutdown.clone()));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let began = Instant::now();
+        futures::future::join_all((0..50).map(|_| s.refresh())).await;
+        assert!(began.elapsed() < 3 * FETCH_PATIENCE, "{:?}", began.elapsed());
+        assert!(s.keys().knows("a"));
+        shutdown.cancel();
+        keeping.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

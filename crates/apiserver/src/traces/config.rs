@@ -42,8 +42,9 @@ impl Config {
 /// A name as gRPC has them: `host:port`, `dns:///host:port`, `unix:path`, `unix:///path`, `unix-abstract:name`.
 fn collector(endpoint: &str) -> Result<Peer, String> {
     let (scheme, rest) = match endpoint.split_once(':') {
+        Some((scheme @ ("unix" | "unix-abstract"), rest)) => (scheme, rest),
         // A port isn't what a scheme is followed by.
-        Some((_, port)) if !port.starts_with('/') && !endpoint.starts_with("unix") => ("dns", endpoint),
+        Some((_, port)) if !port.starts_with('/') => ("dns", endpoint),
         Some((scheme, rest)) => (scheme, rest),
         None => ("dns", endpoint),
     };
@@ -77,9 +78,14 @@ mod tests {
         };
         assert_eq!(parse(""), Ok(("localhost:4317".into(), 0)));
         assert_eq!(parse("samplingRatePerMillion: 1000000"), Ok(("localhost:4317".into(), 1_000_000)));
-        for endpoint in
-            ["10.0.0.1:4317", "dns:///collector:4317", "unix:///run/otel.sock", "unix:otel.sock", "unix-abstract:x"]
-        {
+        for endpoint in [
+            "10.0.0.1:4317",
+            "unix-gw:4317",
+            "dns:///collector:4317",
+            "unix:///run/otel.sock",
+            "unix:otel.sock",
+            "unix-abstract:x",
+        ] {
             assert_eq!(parse(&format!("endpoint: {endpoint}")), Ok((endpoint.to_string(), 0)));
         }
         for (fields, want) in [

@@ -30,7 +30,8 @@ const HTTP: &str = "go.opentelemetry.io/contrib/instrumentation/net/http/otelhtt
 const KUBERNETES: &str = "k8s.io/component-base/tracing";
 /// The other group whose word on sampling counts, beside the administrators.
 const MONITORING: &str = "system:monitoring";
-const USER_AGENT_MAX: usize = 256;
+/// Of any text in a span. Clients choose much of it, anonymous ones too, and thousands of spans wait in memory.
+const TEXT_BYTES_MAX: usize = 1024;
 
 #[derive(Clone, Copy)]
 pub enum Kind {
@@ -223,6 +224,7 @@ impl Span {
         context: Context,
         parent: Option<[u8; 8]>,
     ) -> Span {
+        let name = cut(name);
         let span = Finished {
             context,
             parent,
@@ -244,13 +246,17 @@ impl Span {
 
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         if let Some(open) = &mut self.0 {
-            open.span.attributes.push((key, value.into()));
+            let value = match value.into() {
+                Value::Text(text) => Value::Text(cut(text)),
+                number => number,
+            };
+            open.span.attributes.push((key, value));
         }
     }
 
     pub fn fail(&mut self, why: impl Into<String>) {
         if let Some(open) = &mut self.0 {
-            open.span.failure = Some(why.into());
+            open.span.failure = Some(cut(why.into()));
         }
     }
 
@@ -278,6 +284,16 @@ impl Drop for Span {
         open.span.ended = open.span.began + open.started.elapsed().as_nanos() as u64;
         open.sink.take(open.span);
     }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        let end = (0..=TEXT_BYTES_MAX).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.truncate(end);
+        // Else it would still hold the memory of the whole.
+        text.shrink_to_fit();
+    }
+    text
 }
 
 fn unix_nanos() -> u64 {
@@ -359,7 +375,7 @@ pub fn verb(a: &Arriving<'_>) -> Span {
     };
     span.set("scope", scope);
     span.set("url", a.uri.path());
-    span.set("user-agent", header(http::header::USER_AGENT).chars().take(USER_AGENT_MAX).collect::<String>());
+    span.set("user-agent", header(http::header::USER_AGENT));
     span.set("verb", a.method.as_str());
     span
 }
@@ -429,6 +445,69 @@ mod tests {
             assert_eq!(span.link.is_some(), given && user == &other, "the link");
         }
         assert!(Traces::default().request(&arriving(&parent("01"), &info, &uri, &connection), &admin).is_none(), "off");
+    }
+
+    #[tokio::test]
+    async fn texts_are_cut_whoever_sends_them() {
+        let long = "x".repeat(5000);
+        let uri: http::Uri = format!("/apis/{long}/v1/namespaces/{long}/things/{long}?{long}").parse().unwrap();
+        let info = RequestInfo::parse(&http::Method::GET, uri.path(), "");
+        let headers: HeaderMap = HeaderMap::from_iter([
+            (http::header::USER_AGENT, long.parse().unwrap()),
+            (http::header::HOST, long.parse().unwrap()),
+            (http::header::ACCEPT, long.parse().unwrap()),
+        ]);
+        let connection = Connection::default();
+        let arriving = arriving(&headers, &info, &uri, &connection);
+        let (traces, mut spans) = Traces::new(1_000_000);
+        let mut root = traces.request(&arriving, &User::default()).unwrap();
+        within!(root.current(), async {
+            drop(verb(&arriving));
+            drop(storing("Create etcd3", &long, &long, &long));
+        });
+        // Two bytes each, so that one of them lies across the limit.
+        root.set("letters", format!("x{}", "ä".repeat(1000)));
+        root.fail(long.as_str());
+        drop(root);
+        let got: Vec<Finished> = std::iter::from_fn(|| spans.try_recv().ok()).collect();
+        assert_eq!(got.len(), 3);
+        for span in &got {
+            let texts = span.attributes.iter().filter_map(|(_, v)| match v {
+                Value::Text(text) => Some(text),
+                Value::Number(_) => None,
+            });
+            for text in texts.chain([&span.name]).chain(&span.failure) {
+                assert!(text.len() <= TEXT_BYTES_MAX && text.capacity() < 2 * TEXT_BYTES_MAX, "{}", text.len());
+            }
+        }
+        let root = &got[2];
+        assert!(root.attributes.contains(&("user_agent.original", "x".repeat(1024).into())));
+        assert!(root.attributes.contains(&("letters", format!("x{}", "ä".repeat(511)).into())));
+    }
+
+    /// Neither one that was never there, nor one for which an export is waiting already, nor a full queue.
+    #[tokio::test(start_paused = true)]
+    async fn an_absent_collector_does_not_hold_up_the_end() {
+        let (headers, info, uri, connection) =
+            (HeaderMap::new(), RequestInfo::default(), http::Uri::from_static("/version"), Connection::default());
+        for (spans, before) in [(1, 0), (1, 7), (1800, 0), (1800, 7)] {
+            let config = Config {
+                collector: crate::grpc::Peer::on_socket("/nowhere/otel.sock"),
+                endpoint: "unix:///nowhere/otel.sock".into(),
+                per_million: 1_000_000,
+            };
+            let shutdown = Shutdown::new();
+            let (traces, task) = Traces::open(config, shutdown.clone());
+            for _ in 0..spans {
+                drop(traces.request(&arriving(&headers, &info, &uri, &connection), &User::default()));
+            }
+            tokio::time::sleep(Duration::from_secs(before)).await;
+            assert!(!task.is_finished());
+            let began = tokio::time::Instant::now();
+            shutdown.cancel();
+            task.await.unwrap();
+            assert!(began.elapsed() < Duration::from_secs(3), "{spans} {before}: {:?}", began.elapsed());
+        }
     }
 
     #[test]

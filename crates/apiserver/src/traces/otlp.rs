@@ -3,7 +3,7 @@
 //! The messages are those of opentelemetry-proto that a sender of spans needs, written out by hand.
 
 use super::Finished;
-use crate::grpc::Peer;
+use crate::grpc::{Failure, Peer};
 use prost::Message;
 use std::time::Duration;
 use stdx::Shutdown;
@@ -17,7 +17,7 @@ pub const QUEUE_MAX: usize = 2048;
 const BATCH_MAX: usize = 512;
 const BATCH_WAIT: Duration = Duration::from_secs(5);
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
-/// When the server stops, a collector that isn't there holds nothing up.
+/// For all that is left when the server stops, so that a collector that isn't there, or is slow, doesn't hold it up.
 const LAST_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Clone, PartialEq, Message)]
@@ -158,35 +158,50 @@ pub async fn run(collector: Peer, endpoint: String, mut spans: Spans, shutdown: 
         ],
     };
     let mut reachable = true;
+    let mut end = std::pin::pin!(async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(LAST_TIMEOUT).await;
+    });
     loop {
-        let stopping = tokio::select! {
-            () = shutdown.cancelled() => true,
-            () = tokio::time::sleep(BATCH_WAIT) => false,
-            () = filled(&spans) => false,
-        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(BATCH_WAIT) => {}
+            () = filled(&spans) => {}
+        }
         let mut batch = Vec::new();
         while batch.len() < BATCH_MAX
             && let Ok(span) = spans.try_recv()
         {
             batch.push(span);
         }
-        let last = stopping && spans.is_empty();
         if !batch.is_empty() {
             let n = batch.len();
             let request = encode(resource.clone(), batch);
             const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
-            let timeout = if stopping { LAST_TIMEOUT } else { EXPORT_TIMEOUT };
-            match collector.call_when_ready::<_, ExportResponse>(METHOD, request, timeout).await {
+            let sent = tokio::select! {
+                sent = collector.call_when_ready::<_, ExportResponse>(METHOD, request, EXPORT_TIMEOUT) => sent,
+                // Also of an export that began long before: its own time may be longer than the server's patience.
+                () = &mut end => Err(Failure::timeout()),
+            };
+            match sent {
                 Ok(_) => reachable = true,
-                // Once, not for each batch.
-                Err(error) if std::mem::take(&mut reachable) => {
-                    tracing::warn!(endpoint, %error, spans = n, "traces could not be sent; they are lost until they can");
+                Err(error) => {
+                    // Once, not for each batch.
+                    if std::mem::take(&mut reachable) {
+                        tracing::warn!(
+                            endpoint,
+                            %error,
+                            spans = n,
+                            "traces could not be sent; they are lost until they can"
+                        );
+                    }
+                    if shutdown.is_cancelled() {
+                        return;
+                    }
                 }
-                Err(_) if stopping => return,
-                Err(_) => {}
             }
         }
-        if last {
+        if shutdown.is_cancelled() && spans.is_empty() {
             return;
         }
     }

@@ -108,6 +108,7 @@ impl Driver {
             .filter(|j| ownership::is_controlled_by(&j.metadata, &cronjob.metadata))
             .collect();
         self.note_ends(&mut new, &mine);
+        self.note_missing(&mut new, &mine).await?;
         self.forget_old(&cronjob, &mine).await?;
         let started = self.start(&mut new, &mine, now).await;
         if new.status != cronjob.status {
@@ -122,7 +123,7 @@ impl Driver {
         Ok(next.map(|t| Duration::try_from(t.duration_since(Timestamp::now())).unwrap_or_default() + LATE))
     }
 
-    /// Takes Jobs that have ended or vanished out of the active list.
+    /// Takes Jobs that have ended out of the active list.
     fn note_ends(&self, cronjob: &mut CronJob, mine: &[Arc<Job>]) {
         let about = client::events::reference(cronjob);
         let status = cronjob.status.get_or_insert_default();
@@ -142,20 +143,26 @@ impl Driver {
                 status.last_successful_time = Some(Time(end));
             }
         }
-        if let Some(active) = &mut status.active {
-            active.retain(|r| {
-                let there = mine.iter().any(|j| j.metadata.uid == r.uid);
-                if !there {
-                    let name = r.name.as_deref().unwrap_or_default();
-                    let text = format!("Active job went missing: {name}");
-                    self.recorder.normal(&about, "MissingJob", text);
-                }
-                there
-            });
-            if active.is_empty() {
-                status.active = None;
+    }
+
+    /// Takes Jobs that are gone out of the active list. A Job that was just started may not have been heard of yet, so it
+    /// is the API that is asked.
+    async fn note_missing(&self, cronjob: &mut CronJob, mine: &[Arc<Job>]) -> Result<(), kube::Error> {
+        let about = client::events::reference(cronjob);
+        let api: Api<Job> = Api::namespaced(self.client.clone(), &cronjob.namespace().unwrap_or_default());
+        let status = cronjob.status.get_or_insert_default();
+        let mut still = Vec::new();
+        for r in status.active.take().unwrap_or_default() {
+            let name = r.name.as_deref().unwrap_or_default();
+            let known = mine.iter().any(|j| j.metadata.uid == r.uid);
+            if known || api.get_opt(name).await?.is_some_and(|j| j.metadata.uid == r.uid) {
+                still.push(r);
+            } else {
+                self.recorder.normal(&about, "MissingJob", format!("Active job went missing: {name}"));
             }
         }
+        status.active = Some(still).filter(|active| !active.is_empty());
+        Ok(())
     }
 
     /// Deletes the oldest finished Jobs beyond the history limits.

@@ -224,6 +224,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "identity/tokens of others", on: On::Empty, run: identity::tokens_of_others },
     Scenario { name: "identity/tokens in Secrets", on: On::Shared, run: identity::tokens_in_secrets },
     Scenario { name: "identity/people act as others", on: On::Shared, run: rbac::people_act_as_others },
+    Scenario { name: "identity/rights to names", on: On::Shared, run: rbac::rights_to_names },
     Scenario { name: "identity/roles are reconciled", on: On::Shared, run: rbac::roles_are_reconciled },
     Scenario { name: "identity/an external signer", on: On::Empty, run: external_signer::signs_tokens },
     Scenario { name: "identity/authorization webhooks", on: On::Empty, run: identity::authorization_webhooks },

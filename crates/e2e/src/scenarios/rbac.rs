@@ -73,6 +73,36 @@ pub fn roles_are_reconciled(c: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// A right to things by name is none to others, however the selector that names them is written.
+pub fn rights_to_names(c: &Cluster) -> Result<()> {
+    let ns = Namespace::new(c, "names")?;
+    for name in ["mine", "other"] {
+        ns.must(&format!("create configmap {name}"))?;
+    }
+    ns.must("create role one --resource=configmaps --resource-name=mine --verb=list,deletecollection")?;
+    ns.must("create rolebinding one --role=one --user=jane")?;
+    let path = |selectors: &str| format!("/api/v1/namespaces/{}/configmaps?{selectors}", ns.name());
+    let get = |selectors: &str| c.kubectl_run(&["get", "--raw", &path(selectors), "--as=jane"]);
+    let mine = get("fieldSelector=metadata.name%3Dmine")?;
+    ensure!(mine.ok && mine.stdout.contains("\"mine\"") && !mine.stdout.contains("\"other\""), "{}", mine.stdout);
+    for selectors in [
+        "",
+        "fieldSelector=metadata.name%3Dother",
+        // The first of several counts, for the one who judges as for the one who selects.
+        "fieldSelector=&fieldSelector=metadata.name%3Dmine",
+        "fieldSelector=metadata.name!%3Dx&fieldSelector=metadata.name%3Dmine",
+        // One term, about a namespace with a comma in its name.
+        "fieldSelector=metadata.namespace!%3Dx%5C%2Cmetadata.name%3Dmine",
+    ] {
+        let d = get(selectors)?;
+        ensure!(!d.ok && d.stderr.contains("Forbidden"), "list {selectors}: {}{}", d.stdout, d.stderr);
+        let d = c.kubectl_run(&["delete", "--raw", &path(selectors), "--as=jane"])?;
+        ensure!(!d.ok && d.stderr.contains("Forbidden"), "delete {selectors}: {}{}", d.stdout, d.stderr);
+    }
+    ns.must("get configmap other mine")?;
+    ns.delete()
+}
+
 /// Acting as somebody else: each part of the other identity needs its own right, and RBAC judges the other one.
 pub fn people_act_as_others(c: &Cluster) -> Result<()> {
     let ns = Namespace::new(c, "impersonate")?;

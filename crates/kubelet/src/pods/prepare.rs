@@ -6,9 +6,7 @@ use crate::container::env::Downward;
 use crate::container::{dns, hostname, security};
 use crate::labels;
 use crate::resources::{cgroup, linux, qos};
-use crate::volumes::{
-    self, Credentials, Mounted, SetUpError, Sources, persistent_volume_claim, pod_certificate, token,
-};
+use crate::volumes::{self, Credentials, Mounted, Sources, persistent_volume_claim, pod_certificate, token};
 use cri::{PodSandboxConfig, PodSandboxMetadata, PodSandboxStatus, PortMapping, Protocol};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -28,12 +26,13 @@ pub fn downward(context: &Context, pod: &Pod, sandbox: Option<&PodSandboxStatus>
     }
 }
 
-/// Also how changed objects, due tokens and due certificates reach running containers.
+/// Also how changed objects, due tokens and due certificates reach running containers. Gives what could be set up, and
+/// what stood in the way of the rest.
 pub async fn volumes(
     context: &Context,
     pod: &Pod,
     credentials: &mut Credentials,
-) -> Result<BTreeMap<String, Mounted>, String> {
+) -> (BTreeMap<String, Mounted>, Option<String>) {
     let uid = spec::uid(pod);
     // Each waits for the API; together they cost no more than the slowest.
     let Credentials { tokens, certificates } = credentials;
@@ -44,7 +43,6 @@ pub async fn volumes(
         pod_certificate::refresh(client, &context.options.node_name, pod, certificates, now),
         persistent_volume_claim::resolve(client, pod),
     );
-    objects.complete()?;
     let sources = Sources {
         objects,
         downward: downward(context, pod, None),
@@ -52,19 +50,16 @@ pub async fn volumes(
         certificates: certificates.iter().filter_map(|(k, r)| Some((k.clone(), r.issued.clone()?))).collect(),
         claims,
     };
-    if let Err(error) = token_result {
-        let volume = token::wanted(pod).first().map(|w| w.volume.clone()).unwrap_or_default();
-        return Err(SetUpError { volume, source: volumes::VolumeError::Token(error) }.to_string());
-    }
-    if let Err(pod_certificate::Failure { volume, why }) = certificate_result {
-        return Err(SetUpError { volume, source: volumes::VolumeError::Certificate(why) }.to_string());
-    }
     let pod_dir = context.options.pod_dir(uid);
     let pod = pod.clone();
-    tokio::task::spawn_blocking(move || volumes::set_up_all(&pod, &pod_dir, &sources))
-        .await
-        .map_err(|e| e.to_string())?
-        .map_err(|e| e.to_string())
+    let set_up = tokio::task::spawn_blocking(move || volumes::set_up_all(&pod, &pod_dir, &sources));
+    let (made, failed) = match set_up.await {
+        Ok(done) => done,
+        Err(e) => return (BTreeMap::new(), Some(e.to_string())),
+    };
+    // Why something couldn't be had from the API says more than that its volume lacks it.
+    let error = token_result.err().or(certificate_result.err()).or(failed);
+    (made, error.map(|e| e.to_string()))
 }
 
 pub fn cgroup_path(context: &Context, pod: &Pod) -> String {

@@ -58,7 +58,8 @@ pub enum Wake {
 
 /// A step that has ended.
 enum Done {
-    Volumes(Result<BTreeMap<String, Mounted>, String>, Credentials),
+    /// What was set up, and what stood in the way of the rest.
+    Volumes(BTreeMap<String, Mounted>, Option<String>, Credentials),
     Sandbox(Result<PodSandboxStatus, String>),
     Image(String, Result<Image, ImageError>),
     Started(String, Result<(ContainerStatus, LinuxResources), start::StartError>),
@@ -93,6 +94,8 @@ pub struct Worker {
     containers: Vec<ContainerStatus>,
     volumes: Arc<BTreeMap<String, Mounted>>,
     volumes_stale: bool,
+    /// When to try again what of a running pod's volumes couldn't be refreshed.
+    volumes_retry_at: Option<Timestamp>,
     refreshing: bool,
     credentials: Credentials,
     steps: JoinSet<Done>,
@@ -138,6 +141,7 @@ pub(super) fn spawn_after(context: Arc<Context>, pod: Arc<Pod>, found: Found, pa
         containers: Vec::new(),
         volumes: Arc::default(),
         volumes_stale: false,
+        volumes_retry_at: None,
         refreshing: false,
         credentials: Credentials::default(),
         steps: JoinSet::new(),
@@ -402,9 +406,11 @@ impl Worker {
         let now = Timestamp::now();
         if let Some(jump) = self.clock.jump(now, std::time::Instant::now()) {
             self.memo.shift(jump);
-            // Tokens of a future that hasn't come yet are good for nothing.
+            // Tokens and certificates of a future that hasn't come yet are good for nothing.
             self.volumes_stale = true;
-            self.status_retry_at = self.status_retry_at.and_then(|at| at.checked_add(jump).ok());
+            for retry_at in [&mut self.status_retry_at, &mut self.volumes_retry_at] {
+                *retry_at = retry_at.and_then(|at| at.checked_add(jump).ok());
+            }
         }
         let resources: BTreeMap<String, LinuxResources> = self
             .specs
@@ -522,9 +528,10 @@ impl Worker {
         if self.memo.volumes.done().is_none() || self.memo.termination.is_some() || self.memo.terminated {
             return None;
         }
-        let due = self.credentials.refresh_at();
+        let due = [self.credentials.refresh_at(), self.volumes_retry_at].into_iter().flatten().min();
         if (self.volumes_stale || due.is_some_and(|at| at <= now)) && !self.refreshing {
             self.refreshing = true;
+            self.volumes_retry_at = None;
             self.set_up_volumes();
         }
         due.filter(|at| *at > now)
@@ -534,8 +541,8 @@ impl Worker {
         self.volumes_stale = false;
         let (context, pod, mut credentials) = (self.context.clone(), self.pod.clone(), self.credentials.clone());
         self.steps.spawn(async move {
-            let result = prepare::volumes(&context, &pod, &mut credentials).await;
-            Done::Volumes(result, credentials)
+            let (volumes, error) = prepare::volumes(&context, &pod, &mut credentials).await;
+            Done::Volumes(volumes, error, credentials)
         });
     }
 

@@ -3,6 +3,7 @@
 //!
 //! In: the pod, the objects it refers to, tokens, resolved claims. Out: a host path for each volume. Setting up again
 //! is how a change of a ConfigMap, Secret, label or token arrives in a running container: it writes only what differs.
+//! A volume that fails holds up no other one: a running pod's token must not expire because a ConfigMap was deleted.
 
 pub mod atomic_writer;
 pub mod cluster_trust_bundle;
@@ -49,6 +50,8 @@ pub enum VolumeError {
     TrustBundle(String),
     #[error("{0}")]
     Certificate(String),
+    #[error("{0}")]
+    Unanswered(String),
     #[error("invalid path {0:?}: must be relative and stay within the volume")]
     Path(String),
     #[error("volumes of this kind aren't supported by this node: {0}")]
@@ -99,14 +102,15 @@ impl Credentials {
         let certificates = self.certificates.values().filter_map(|r| r.issued.as_ref()).map(|i| i.refresh_at);
         self.tokens.values().map(|t| t.refresh_at).chain(certificates).min()
     }
+}
 
-    /// Renews nothing before this time.
-    pub fn rest_until(&mut self, at: jiff::Timestamp) {
-        let certificates = self.certificates.values_mut().filter_map(|r| r.issued.as_mut()).map(|i| &mut i.refresh_at);
-        for due in self.tokens.values_mut().map(|t| &mut t.refresh_at).chain(certificates) {
-            *due = at.max(*due);
-        }
-    }
+/// As much as those who check tokens forgive.
+const CLOCKS_DIFFER: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
+/// Whether to renew what was issued: by its age, or because the clock was set back. Nobody takes what comes from the
+/// future.
+fn is_due(issued_at: jiff::Timestamp, refresh_at: jiff::Timestamp, now: jiff::Timestamp) -> bool {
+    refresh_at <= now || issued_at.duration_since(now) > CLOCKS_DIFFER
 }
 
 /// Everything that set-up reads, gathered beforehand, so that it needs no API call itself.
@@ -134,15 +138,31 @@ pub struct SetUpError {
     pub source: VolumeError,
 }
 
-/// Blocking. Idempotent.
-pub fn set_up_all(pod: &Pod, pod_dir: &Path, sources: &Sources) -> Result<BTreeMap<String, Mounted>, SetUpError> {
-    let mut out = BTreeMap::new();
+/// Sets up all that can be, and gives the first error beside it. Blocking. Idempotent.
+pub fn set_up_all(pod: &Pod, pod_dir: &Path, sources: &Sources) -> (BTreeMap<String, Mounted>, Option<SetUpError>) {
+    let (mut out, mut first) = (BTreeMap::new(), None);
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-        let mounted = set_up(pod, pod_dir, volume, sources)
-            .map_err(|source| SetUpError { volume: volume.name.clone(), source })?;
-        out.insert(volume.name.clone(), mounted);
+        match set_up(pod, pod_dir, volume, sources) {
+            Ok(mounted) => {
+                out.insert(volume.name.clone(), mounted);
+            }
+            Err(source) => {
+                first.get_or_insert(SetUpError { volume: volume.name.clone(), source });
+            }
+        }
     }
-    Ok(out)
+    (out, first)
+}
+
+/// Kinds of objects that the volume is made of, as [`Resolved::unknown`] names them.
+fn kinds(volume: &Volume) -> impl Iterator<Item = &'static str> {
+    let projected = || volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
+    let used = [
+        ("configmap", volume.config_map.is_some() || projected().any(|s| s.config_map.is_some())),
+        ("secret", volume.secret.is_some() || projected().any(|s| s.secret.is_some())),
+        ("clustertrustbundle", projected().any(|s| s.cluster_trust_bundle.is_some())),
+    ];
+    used.into_iter().filter(|(_, used)| *used).map(|(kind, _)| kind)
 }
 
 fn set_up(pod: &Pod, pod_dir: &Path, volume: &Volume, sources: &Sources) -> Result<Mounted, VolumeError> {
@@ -152,6 +172,10 @@ fn set_up(pod: &Pod, pod_dir: &Path, volume: &Volume, sources: &Sources) -> Resu
         atomic_writer::write(&dir, &payload, group)?;
         Ok(Mounted::Path { host_path: dir, read_only: true })
     };
+    // What nobody has told of isn't absent: an optional object's files must not go for that.
+    if let Some(kind) = kinds(volume).find(|k| sources.objects.unknown.contains(k)) {
+        return Err(VolumeError::Unanswered(crate::objects::unanswered(kind)));
+    }
     if let Some(s) = &volume.config_map {
         written("configmap", config_map::payload(s, &sources.objects)?)
     } else if let Some(s) = &volume.secret {
@@ -193,4 +217,51 @@ pub(crate) fn checked_path(path: &str) -> Result<&str, VolumeError> {
         || path.starts_with("..")
         || path.split('/').any(|part| part == ".." || part.is_empty());
     if bad { Err(VolumeError::Path(path.to_owned())) } else { Ok(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_volume_that_fails_holds_up_no_other() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [], "volumes": [
+            {"name": "absent", "configMap": {"name": "none"}},
+            {"name": "silent", "projected": {"sources": [{"secret": {"name": "s", "optional": true}}]}},
+            {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+            {"name": "there", "configMap": {"name": "cm"}}]}}))
+        .unwrap();
+        let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "cm"}, "data": {"k": "v"}})).unwrap();
+        let mut sources = Sources::default();
+        sources.objects.config_maps.insert("cm".into(), Arc::new(map));
+        sources.objects.unknown.insert("secret");
+        let dir = tempfile::tempdir().unwrap();
+        let (made, error) = set_up_all(&pod, dir.path(), &sources);
+        assert_eq!(made.keys().collect::<Vec<_>>(), ["there"]);
+        assert_eq!(std::fs::read_to_string(directory(dir.path(), "configmap", "there").join("k")).unwrap(), "v");
+        let text = |e: Option<SetUpError>| e.map(|e| e.to_string()).unwrap_or_default();
+        assert_eq!(text(error), "MountVolume.SetUp failed for volume \"absent\" : configmap \"none\" not found");
+
+        sources.objects.config_maps.insert("none".into(), Arc::default());
+        let silent = "failed to sync secret cache: timed out waiting for the condition";
+        let (_, error) = set_up_all(&pod, dir.path(), &sources);
+        assert_eq!(text(error), format!("MountVolume.SetUp failed for volume \"silent\" : {silent}"));
+
+        sources.objects.unknown.clear();
+        sources.tokens.insert(("token".into(), "t".into()), "secret".into());
+        let (made, error) = set_up_all(&pod, dir.path(), &sources);
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(made.len(), 4);
+    }
+
+    #[test]
+    fn what_is_old_or_of_the_future_is_renewed() {
+        let t = |s: i64| jiff::Timestamp::from_second(s).unwrap();
+        for (now, due) in [(10_001, false), (9_990, false), (12_880, true), (6_400, true), (1_000_000, true)] {
+            assert_eq!(is_due(t(10_000), t(12_880), t(now)), due, "at {now}");
+        }
+    }
 }

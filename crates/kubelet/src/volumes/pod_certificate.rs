@@ -6,6 +6,7 @@
 
 pub mod key;
 
+use super::{SetUpError, VolumeError};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
@@ -61,21 +62,15 @@ pub fn wanted(pod: &Pod) -> Vec<((String, usize), &PodCertificateProjection)> {
         .collect()
 }
 
-/// A source that has no certificate to use.
-#[derive(Debug)]
-pub struct Failure {
-    pub volume: String,
-    pub why: String,
-}
-
-/// Sees to it that every source has a certificate that is good for a while; one that is due stays while it lasts.
+/// Sees to it that every source has a certificate that is good for a while; one that is due stays while it lasts. The
+/// error is of the first source that has none to use; it holds up no other source.
 pub async fn refresh(
     client: &Client,
     node: &str,
     pod: &Pod,
     certificates: &mut Certificates,
     now: Timestamp,
-) -> Result<(), Failure> {
+) -> Result<(), SetUpError> {
     let mut failure = None;
     for (at, source) in wanted(pod) {
         let record = certificates.entry(at.clone()).or_default();
@@ -92,7 +87,9 @@ pub async fn refresh(
                     tracing::warn!(pod = pod.name_any(), volume = at.0, why, "a certificate could not be renewed yet");
                     old.refresh_at = now.checked_add(RETRY).unwrap_or(now);
                 }
-                _ => failure = Some(Failure { volume: at.0, why }),
+                _ => {
+                    failure.get_or_insert(SetUpError { volume: at.0, source: VolumeError::Certificate(why) });
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Service account tokens for projected volumes: bound to the pod, asked for with TokenRequest, renewed when 80 % of
 //! their life (or 24 hours) has passed.
 
+use super::{SetUpError, VolumeError};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
@@ -9,8 +10,6 @@ use kube::{Api, Client};
 use std::collections::BTreeMap;
 
 const EXPIRATION_SECONDS_DEFAULT: i64 = 3607;
-/// As much as those who check tokens forgive.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(60);
 const AGE_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 #[derive(Clone, Debug)]
@@ -21,9 +20,8 @@ pub struct Token {
 }
 
 impl Token {
-    /// Due by its age, or because the clock was set back: nobody takes a token of the future.
     fn is_due(&self, now: Timestamp) -> bool {
-        self.refresh_at <= now || self.issued_at.duration_since(now) > CLOCKS_DIFFER
+        super::is_due(self.issued_at, self.refresh_at, now)
     }
 }
 
@@ -63,7 +61,7 @@ pub fn refresh_at(issued: Timestamp, expires: Timestamp) -> Timestamp {
 }
 
 /// Fetches what is missing or due; an old token is kept while it lasts, should the API server be away.
-pub async fn refresh(client: &Client, pod: &Pod, tokens: &mut Tokens, now: Timestamp) -> Result<(), String> {
+pub async fn refresh(client: &Client, pod: &Pod, tokens: &mut Tokens, now: Timestamp) -> Result<(), SetUpError> {
     let mut failure = None;
     for w in wanted(pod) {
         let key = (w.volume.clone(), w.path.clone());
@@ -76,7 +74,9 @@ pub async fn refresh(client: &Client, pod: &Pod, tokens: &mut Tokens, now: Times
             }
             Err(error) => match tokens.get_mut(&key) {
                 Some(old) => old.refresh_at = now.checked_add(SignedDuration::from_secs(30)).unwrap_or(now),
-                None => failure = Some(error),
+                None => {
+                    failure.get_or_insert(SetUpError { volume: w.volume, source: VolumeError::Token(error) });
+                }
             },
         }
     }

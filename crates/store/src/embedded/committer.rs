@@ -219,6 +219,7 @@ impl Committer {
                 }
             }
         }
+        self.shared.options.settled(&batch.events);
         let news = self.shared.index.apply_quietly(batch.events, last);
         for reply in batch.replies {
             match reply {

@@ -245,8 +245,12 @@ impl Log {
         }
     }
 
-    /// Goes on in a new segment, whose first revision will be `next` at the earliest.
+    /// Goes on in a new segment, whose first revision will be `next` at the earliest. One that nothing was written to
+    /// yet is as good: who rotates again and again, because something else fails, leaves no trail of segments.
     pub(crate) fn rotate(&mut self, next: Revision) -> Result<()> {
+        if self.active.is_some() && self.good_len == HEADER_LEN as u64 {
+            return Ok(());
+        }
         self.active = None;
         self.begin_segment(next).map_err(|e| {
             self.fails(&e);

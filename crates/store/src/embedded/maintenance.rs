@@ -131,33 +131,35 @@ impl Maintenance {
             // Nothing was ever written.
             return Ok(());
         }
-        let before = Revision(rotated.0 - 1);
-        if before > self.shared.index.compacted() {
-            self.forget(before)?;
+        if let Some((first_segment, _)) = self.reclaimable(rotated) {
+            self.snapshot(rotated, first_segment)?;
         }
-        match self.reclaimable() {
-            Some((revision, first_segment, _)) => self.snapshot(revision, first_segment),
-            None => Ok(()),
+        // Last: where the disk has no room for the snapshot, readers and watchers keep their history. A crash in between
+        // does no harm, for the next start has no more history than the snapshot and the segments behind it.
+        let before = Revision(rotated.0 - 1);
+        match before > self.shared.index.compacted() {
+            true => self.forget(before),
+            false => Ok(()),
         }
     }
 
     fn snapshot_if_worth_it(&mut self) -> Result<()> {
-        let Some((revision, first_segment, reclaimable)) = self.reclaimable() else { return Ok(()) };
+        // The oldest state that can still be asked, with all history since.
+        let revision = Revision(self.shared.index.compacted().0 + 1);
+        let Some((first_segment, reclaimable)) = self.reclaimable(revision) else { return Ok(()) };
         if reclaimable < self.shared.options.checkpoint_bytes_min.max(self.snapshot_bytes) || reclaimable == 0 {
             return Ok(());
         }
         self.snapshot(revision, first_segment)
     }
 
-    /// What a snapshot would show, the first segment that is needed on top, and how many bytes of the log are not.
-    fn reclaimable(&self) -> Option<(Revision, u64, u64)> {
-        // The oldest state that can still be asked, with all history since.
-        let revision = Revision(self.shared.index.compacted().0 + 1);
+    /// The first segment that is needed on top of a snapshot of `revision`, and how many bytes of the log are not.
+    fn reclaimable(&self, revision: Revision) -> Option<(u64, u64)> {
         let segments = self.shared.segments.0.lock();
         // The last one is being written to.
         let old = segments.iter().take(segments.len().saturating_sub(1)).take_while(|s| s.last <= revision);
         let (n, bytes) = old.fold((0, 0), |(n, bytes), s| (n + 1, bytes + s.bytes));
-        segments.get(n).map(|first| (revision, first.number, bytes))
+        segments.get(n).map(|first| (first.number, bytes))
     }
 
     fn snapshot(&mut self, revision: Revision, first_segment: u64) -> Result<()> {

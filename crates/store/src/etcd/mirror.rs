@@ -82,8 +82,14 @@ async fn follow(etcd: Arc<Etcd>, weak: &Weak<Etcd>) -> std::result::Result<std::
         let Some(etcd) = weak.upgrade() else {
             return Err(End::Broken("closed".into()));
         };
-        for kv in response.events.iter_mut().filter_map(|e| e.kv.as_mut()) {
-            etcd.opened(kv);
+        for event in &mut response.events {
+            let deleted = event.r#type == EventType::Delete as i32;
+            match event.kv.as_mut() {
+                // Has no value to open.
+                Some(kv) if deleted => etcd.gone(kv),
+                Some(kv) => etcd.opened(kv),
+                None => {}
+            }
         }
         etcd.apply(|index| plan(index, response, &etcd.options.prefix));
     }

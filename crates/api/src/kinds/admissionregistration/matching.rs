@@ -1,6 +1,7 @@
 //! Which requests a webhook or a policy is about.
 
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::{selector, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -27,10 +28,11 @@ pub(super) fn validate_rules(rules: &[Value], path: &Path, errors: &mut Errors) 
     for (i, rule) in rules.iter().enumerate() {
         let path = path.index(i);
         let names = texts(rule, "resourceNames");
+        let mut seen = Seen::default();
         for (j, name) in names.iter().enumerate() {
             let at = path.child("resourceNames").index(j);
             values::path_segment(name, &at, errors);
-            if names[..j].contains(name) {
+            if seen.again(*name) {
                 errors.duplicate(at, *name);
             }
         }
@@ -64,7 +66,7 @@ fn validate_resources(all: &[&str], path: &Path, errors: &mut Errors) {
     if all.is_empty() {
         errors.required(path.clone(), "");
     }
-    let (mut any_sub_of, mut sub_of_any) = (Vec::new(), Vec::new());
+    let (mut any_sub_of, mut sub_of_any) = (Seen::default(), Seen::default());
     let mut plain = false;
     for (i, r) in all.iter().enumerate() {
         if r.is_empty() {
@@ -76,17 +78,17 @@ fn validate_resources(all: &[&str], path: &Path, errors: &mut Errors) {
             plain = *r != "*";
             continue;
         };
-        if any_sub_of.contains(&resource) {
+        if any_sub_of.has(&resource) {
             errors.invalid(path.index(i), *r, format!("if '{resource}/*' is present, must not specify {r}"));
         }
-        if sub_of_any.contains(&sub) {
+        if sub_of_any.has(&sub) {
             errors.invalid(path.index(i), *r, format!("if '*/{sub}' is present, must not specify {r}"));
         }
         if sub == "*" {
-            any_sub_of.push(resource);
+            any_sub_of.again(resource);
         }
         if resource == "*" {
-            sub_of_any.push(sub);
+            sub_of_any.again(sub);
         }
     }
     if all.len() > 1 && all.contains(&"*/*") {

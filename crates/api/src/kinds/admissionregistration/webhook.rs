@@ -5,6 +5,7 @@ use super::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration, valida
 use crate::kinds::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
+use crate::validation::seen::{Seen, repeats};
 use crate::validation::{selector, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -49,13 +50,12 @@ impl Lenient {
             selector::label_selector(s, &Path::root(), &mut faults);
             !faults.is_empty()
         };
-        let names: Vec<&str> = old.iter().map(|h| text(h, "name")).collect();
         Lenient {
             side_effects: old.iter().any(|h| !NO_SIDE_EFFECTS.contains(&text(h, "sideEffects"))),
             review_versions: old
                 .iter()
                 .any(|h| !list(h, "admissionReviewVersions").is_empty() && !knows_a_review_version(h)),
-            repeated_names: (0..names.len()).any(|i| names[..i].contains(&names[i])),
+            repeated_names: repeats(old.iter().map(|h| text(h, "name"))),
             label_values: old.iter().any(|h| SELECTORS.iter().any(|k| bad_selector(field(h, k)))),
             conditions: new.len() == old.len()
                 && new.iter().zip(old).all(|(n, o)| field(n, "matchConditions") == field(o, "matchConditions")),
@@ -64,15 +64,14 @@ impl Lenient {
 }
 
 fn validate_webhooks(obj: &Value, mutating: bool, lenient: &Lenient, errors: &mut Errors) {
-    let mut names = Vec::new();
+    let mut names = Seen::default();
     for (i, hook) in list(obj, "webhooks").iter().enumerate() {
         let (path, name) = (Path::new("webhooks").index(i), text(hook, "name"));
         validate_webhook(hook, mutating, lenient, &path, errors);
         review_versions(hook, lenient, &path.child("admissionReviewVersions"), errors);
-        if !lenient.repeated_names && !name.is_empty() && names.contains(&name) {
+        if !lenient.repeated_names && !name.is_empty() && names.again(name) {
             errors.duplicate(path.child("name"), name);
         }
-        names.push(name);
     }
 }
 
@@ -81,8 +80,9 @@ fn review_versions(hook: &Value, lenient: &Lenient, path: &Path, errors: &mut Er
     if versions.is_empty() {
         return errors.required(path.clone(), "must specify one of v1, v1beta1");
     }
+    let mut seen = Seen::default();
     for (i, v) in versions.iter().enumerate() {
-        if versions[..i].contains(v) {
+        if seen.again(*v) {
             errors.invalid(path.index(i), *v, "duplicate version");
         } else {
             values::dns1035_label(v, &path.index(i), errors);

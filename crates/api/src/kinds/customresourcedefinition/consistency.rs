@@ -6,6 +6,7 @@ use crate::custom::{prune, validate};
 use crate::validation::access::*;
 use meta::field::{Errors, Path};
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// Upstream's bound on `selectableFields`.
 const SELECTABLE_FIELDS_MAX: usize = 8;
@@ -147,7 +148,7 @@ pub(super) fn selectable_fields(version: &Value, path: &Path, errors: &mut Error
     let fields = list(version, "selectableFields");
     let path = path.child("selectableFields");
     let schema = Schema::compile(at(version, &["schema", "openAPIV3Schema"]));
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (i, f) in fields.iter().enumerate() {
         let (path, json_path) = (path.index(i).child("jsonPath"), text(f, "jsonPath"));
         let at_path = path.clone();
@@ -180,10 +181,8 @@ pub(super) fn selectable_fields(version: &Value, path: &Path, errors: &mut Error
                 }
             },
         }
-        if seen.contains(&json_path) {
+        if !seen.insert(json_path) {
             errors.duplicate(at_path, json_path);
-        } else {
-            seen.push(json_path);
         }
     }
     if seen.len() > SELECTABLE_FIELDS_MAX {

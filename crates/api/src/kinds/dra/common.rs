@@ -1,6 +1,7 @@
 //! Rules that several kinds of this group share.
 
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::{podspec, values};
 use meta::field::{Errors, Path};
 use serde_json::Value;
@@ -38,9 +39,11 @@ pub fn set<'a>(
 ) {
     each(all, max, path, errors, check);
     if all.len() <= max {
-        let keys: Vec<String> = all.iter().map(key).collect();
-        for (i, k) in keys.iter().enumerate().filter(|(i, k)| keys[..*i].contains(k)) {
-            errors.duplicate(path.index(i), k.as_str());
+        let mut seen = Seen::default();
+        for (i, k) in all.iter().map(key).enumerate() {
+            if seen.again(k.clone()) {
+                errors.duplicate(path.index(i), k);
+            }
         }
     }
 }
@@ -192,14 +195,17 @@ pub fn binding_conditions(owner: &Value, path: &Path, errors: &mut Errors) {
     };
     each(conditions, BINDING_CONDITIONS_MAX, &at, errors, key);
     each(failures, BINDING_CONDITIONS_MAX, &failures_at, errors, key);
-    for (i, c) in conditions.iter().enumerate().filter(|(i, c)| conditions[..*i].contains(c)) {
-        errors.duplicate(at.index(i), c.clone());
+    let (mut needed, mut fatal) = (Seen::default(), Seen::default());
+    for (i, c) in conditions.iter().enumerate() {
+        if needed.again(c) {
+            errors.duplicate(at.index(i), c.clone());
+        }
     }
     for (i, c) in failures.iter().enumerate() {
-        if failures[..i].contains(c) {
+        if fatal.again(c) {
             errors.duplicate(failures_at.index(i), c.clone());
         }
-        if conditions.contains(c) {
+        if needed.has(&c) {
             let text = "bindingFailureConditions must not overlap with bindingConditions";
             errors.invalid(failures_at.index(i), c.clone(), text);
         }

@@ -2,6 +2,7 @@
 
 use super::{claim, common};
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::{conditions, podspec, values};
 use meta::field::{Errors, Path};
 use serde_json::Value;
@@ -22,20 +23,15 @@ fn device_id(v: &Value) -> String {
     }
 }
 
-fn allocated(claim: &Value) -> Vec<String> {
+fn allocated(claim: &Value) -> Seen<String> {
     list_at(claim, &["status", "allocation", "devices", "results"]).iter().map(device_id).collect()
 }
 
 /// Metadata is not written here, and devices that the claim lost have no status any more.
 pub fn prepare(new: &mut Value, old: &Value) {
-    let before = field(old, "metadata");
-    if let Some(meta) = object_mut(new, "metadata") {
-        for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
-            copy_field(meta, before, key);
-        }
-    }
+    reset_metadata(new, old);
     let (was, is) = (allocated(old), allocated(new));
-    let gone = |v: &Value| was.contains(&device_id(v)) && !is.contains(&device_id(v));
+    let gone = |v: &Value| was.has(&device_id(v)) && !is.has(&device_id(v));
     if let Some(status) = object_mut(new, "status") {
         let kept: Vec<Value> = list(status, "devices").iter().filter(|d| !gone(d)).cloned().collect();
         if kept.is_empty() {
@@ -111,7 +107,7 @@ fn result(allocation: &Value, asked: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn device(d: &Value, allocated: &[String], path: &Path, errors: &mut Errors) {
+fn device(d: &Value, allocated: &Seen<String>, path: &Path, errors: &mut Errors) {
     podspec::csi_driver_name(text(d, "driver"), &path.child("driver"), errors);
     common::pool_name(text(d, "pool"), &path.child("pool"), errors);
     values::dns_label(text(d, "device"), &path.child("device"), errors);
@@ -119,7 +115,7 @@ fn device(d: &Value, allocated: &[String], path: &Path, errors: &mut Errors) {
         common::uid(share, &path.child("shareID"), errors);
     }
     let id = device_id(d);
-    if !allocated.contains(&id) {
+    if !allocated.has(&id) {
         errors.invalid(path.clone(), id, "must be an allocated device in the claim");
     }
     let (all, at) = (list(d, "conditions"), path.child("conditions"));
@@ -147,11 +143,8 @@ fn interface_address(value: &str, path: &Path, errors: &mut Errors) {
         let text = "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)";
         return errors.invalid(path.clone(), value, text);
     };
-    let (address, mut bits) = (network.addr().to_canonical(), network.prefix_len());
-    if address.is_ipv4() && bits > 32 {
-        bits -= 96;
-    }
-    let canonical = format!("{address}/{bits}");
+    // An IPv4 address in IPv6 form keeps its number of bits: such a value isn't canonical in any case.
+    let canonical = format!("{}/{}", network.addr().to_canonical(), network.prefix_len());
     if value != canonical {
         errors.invalid(path.clone(), value, format!("must be in canonical form ({canonical:?})"));
     }

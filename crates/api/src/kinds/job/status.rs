@@ -2,6 +2,7 @@
 //! on its promises. Only what a write changes is looked at, so that statuses from older rules can still be updated.
 
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::workload;
 use meta::field::{Errors, Path};
 use serde_json::Value;
@@ -132,16 +133,14 @@ fn completion_time(n: &Value, looked_at: bool, complete: bool, p: &Path, errors:
 }
 
 fn uncounted(pods: &Value, path: &Path, errors: &mut Errors) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Seen<&str> = Seen::default();
     for key in ["succeeded", "failed"] {
         for (i, uid) in texts(pods, key).into_iter().enumerate() {
             let p = path.child(key).index(i);
             if uid.is_empty() {
                 errors.invalid(p, uid, "must not be empty");
-            } else if seen.contains(&uid) {
+            } else if seen.again(uid) {
                 errors.duplicate(p, uid);
-            } else {
-                seen.push(uid);
             }
         }
     }

@@ -2,9 +2,11 @@
 
 use crate::validation::access::*;
 use crate::validation::podspec::{self, annotations};
+use crate::validation::seen::Seen;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
 /// What a status write may not undo, or leaves out because its writer is old.
 pub fn prepare(new: &mut Value, old: &Value) {
@@ -56,7 +58,7 @@ pub fn validate(new: &Value, old: &Value, errors: &mut Errors) {
         if key == "hostIPs" && !is.is_empty() && text(n, "hostIP") != is[0] {
             errors.invalid(p.index(0).child("ip"), is[0].as_str(), "must be equal to `hostIP`");
         }
-        let was: Vec<&str> = was.iter().map(String::as_str).collect();
+        let was: Seen<&str> = was.iter().map(String::as_str).collect();
         for (i, ip) in is.iter().enumerate() {
             values::ip_or_old(ip, &was, &p.index(i), errors);
         }
@@ -161,15 +163,16 @@ fn restarts(c: &Value, of_pod: &str, code: i64) -> bool {
 }
 
 fn claims(new: &Value, n: &Value, path: &Path, errors: &mut Errors) {
-    let of_pod: Vec<&str> = list_at(new, &["spec", "resourceClaims"]).iter().map(|c| text(c, "name")).collect();
+    let of_pod: Seen<&str> = list_at(new, &["spec", "resourceClaims"]).iter().map(|c| text(c, "name")).collect();
     let statuses = list(n, "resourceClaimStatuses");
+    let mut seen = Seen::default();
     for (i, s) in statuses.iter().enumerate() {
         let p = path.child("resourceClaimStatuses").index(i).child("name");
         let name = text(s, "name");
-        if !of_pod.contains(&name) {
+        if !of_pod.has(&name) {
             errors.invalid(p.clone(), name, "must match the name of an entry in `spec.resourceClaims`");
         }
-        if statuses.iter().take(i).any(|o| text(o, "name") == name) {
+        if seen.again(name) {
             errors.duplicate(p.clone(), name);
         }
         if has(s, "resourceClaimName") {
@@ -185,28 +188,30 @@ fn claims(new: &Value, n: &Value, path: &Path, errors: &mut Errors) {
     if mappings.is_empty() {
         errors.required(list_path.clone(), "at least one request mapping is required");
     }
-    let key = |m: &Value| ["containerName", "resourceName", "requestName"].map(|k| text(m, k).to_string());
+    // Of two containers of one name the first one tells.
+    let mut containers: HashMap<&str, &Value> = HashMap::new();
+    for c in ["containers", "initContainers"].iter().flat_map(|l| list_at(new, &["spec", l])) {
+        containers.entry(text(c, "name")).or_insert(c);
+    }
+    let mut seen = Seen::default();
     for (i, m) in mappings.iter().enumerate() {
         let p = list_path.index(i);
-        let [container, resource, request] = key(m);
-        let c = ["containers", "initContainers"]
-            .iter()
-            .find_map(|l| list_at(new, &["spec", l]).iter().find(|c| text(c, "name") == container));
-        match c {
+        let [container, resource, request] = ["containerName", "resourceName", "requestName"].map(|k| text(m, k));
+        match containers.get(container) {
             None => errors.invalid(
                 p.child("containerName"),
-                container.as_str(),
+                container,
                 "must match the name of an entry in spec.initContainers.name or spec.containers.name",
             ),
-            Some(c) if !has(at(c, &["resources", "requests"]), &resource) => errors.invalid(
+            Some(c) if !has(at(c, &["resources", "requests"]), resource) => errors.invalid(
                 p.child("resourceName"),
-                resource.as_str(),
+                resource,
                 "must match the extended resource name of an entry in spec.initContainers.resources.requests or spec.containers.resources.requests",
             ),
             Some(_) => {}
         }
         values::dns_label(text(m, "requestName"), &path.child("requestName"), errors);
-        if mappings.iter().take(i).any(|o| key(o) == key(m)) {
+        if seen.again([container, resource, request]) {
             errors.duplicate(p.child("containerName"), container);
             errors.duplicate(p.child("resourceName"), resource);
             errors.duplicate(p.child("requestName"), request);

@@ -2,6 +2,7 @@
 
 use super::{LISTS, scheduling};
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -40,9 +41,10 @@ pub fn pod_specific(meta: &Value, spec: &Value, path: &Path, errors: &mut Errors
             seccomp(value, &path.child(key), errors);
         }
     }
+    let containers: Seen<&str> = LISTS.iter().flat_map(|l| list(spec, l)).map(|c| text(c, "name")).collect();
     for (key, value) in pairs(meta, "annotations") {
         let Some(container) = key.strip_prefix(APPARMOR) else { continue };
-        if !LISTS.iter().any(|l| list(spec, l).iter().any(|c| text(c, "name") == container)) {
+        if !containers.has(&container) {
             errors.invalid(path.key(key), container, "container not found");
         }
         if !value.is_empty() && !["runtime/default", "unconfined"].contains(&value) && !value.starts_with("localhost/")

@@ -2,10 +2,12 @@
 
 use super::{Around, resources, security};
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use meta::names;
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// What `env` may read of a pod.
 const ENV_FIELDS: &[&str] = &[
@@ -55,15 +57,14 @@ pub fn containers(spec: &Value, around: &Around, path: &Path, errors: &mut Error
     if regular.is_empty() {
         errors.required(p.clone(), "");
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Seen<&str> = Seen::default();
     for (i, c) in regular.iter().enumerate() {
         let p = p.index(i);
         common(c, around, &p, errors);
         let name = text(c, "name");
-        if seen.contains(&name) {
+        if seen.again(name) {
             errors.duplicate(p.child("name"), name);
         }
-        seen.push(name);
         lifecycle_and_probes(c, around, &p, errors);
         restart_policy(c, &p, errors);
     }
@@ -76,10 +77,8 @@ pub fn containers(spec: &Value, around: &Around, path: &Path, errors: &mut Error
         common(c, around, &at, errors);
         restart_policy(c, &at, errors);
         let name = text(c, "name");
-        if seen.contains(&name) {
+        if if name.is_empty() { seen.has(&name) } else { seen.again(name) } {
             errors.duplicate(at.child("name"), name);
-        } else if !name.is_empty() {
-            seen.push(name);
         }
         // Each init container alone: they run one after the other. Upstream counts them from 0 in the path, too.
         host_ports(std::slice::from_ref(c), &p, errors);
@@ -111,21 +110,18 @@ const NOT_EPHEMERAL: &[&str] = &[
 /// `ephemeralContainers`: fewer fields, names unique over all containers.
 pub fn ephemeral_containers(spec: &Value, around: &Around, path: &Path, errors: &mut Errors) {
     const NO: &str = "cannot be set for an Ephemeral Container";
-    let others: Vec<&str> =
-        ["containers", "initContainers"].iter().flat_map(|l| list(spec, l)).map(|c| text(c, "name")).collect();
-    let mut seen = others.clone();
+    let others = || ["containers", "initContainers"].iter().flat_map(|l| list(spec, l)).map(|c| text(c, "name"));
+    let (targets, mut seen): (Seen<&str>, Seen<&str>) = (others().collect(), others().collect());
     for (i, c) in list(spec, "ephemeralContainers").iter().enumerate() {
         let p = path.child("ephemeralContainers").index(i);
         common(c, around, &p, errors);
         image_untrimmed(c, &p, errors);
         let name = text(c, "name");
-        if seen.contains(&name) {
+        if seen.again(name) {
             errors.duplicate(p.child("name"), name);
-        } else {
-            seen.push(name);
         }
         let target = text(c, "targetContainerName");
-        if !target.is_empty() && !others.contains(&target) {
+        if !target.is_empty() && !targets.has(&target) {
             errors.not_found(p.child("targetContainerName"), target);
         }
         for key in NOT_EPHEMERAL {
@@ -209,9 +205,10 @@ fn common(c: &Value, around: &Around, p: &Path, errors: &mut Errors) {
 }
 
 fn resize_policy(policies: &[Value], around: &Around, path: &Path, errors: &mut Errors) {
+    let mut seen = Seen::default();
     for (i, r) in policies.iter().enumerate() {
         let name = text(r, "resourceName");
-        if policies.iter().take(i).any(|o| text(o, "resourceName") == name) {
+        if seen.again(name) {
             errors.duplicate(path.index(i), name);
         }
         values::required_one_of(name, &["cpu", "memory"], path.clone(), errors);
@@ -224,7 +221,7 @@ fn resize_policy(policies: &[Value], around: &Around, path: &Path, errors: &mut 
 }
 
 fn ports(ports: &[Value], path: &Path, errors: &mut Errors) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Seen<&str> = Seen::default();
     for (i, port) in ports.iter().enumerate() {
         let p = path.index(i);
         let name = text(port, "name");
@@ -232,10 +229,8 @@ fn ports(ports: &[Value], path: &Path, errors: &mut Errors) {
             let messages = names::port_name(name);
             if !messages.is_empty() {
                 values::each(errors, &p.child("name"), name, messages);
-            } else if seen.contains(&name) {
+            } else if seen.again(name) {
                 errors.duplicate(p.child("name"), name);
-            } else {
-                seen.push(name);
             }
         }
         match int(port, "containerPort").unwrap_or(0) {
@@ -252,7 +247,7 @@ fn ports(ports: &[Value], path: &Path, errors: &mut Errors) {
 
 /// Host ports may be taken once.
 fn host_ports(containers: &[Value], path: &Path, errors: &mut Errors) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen = Seen::default();
     for (i, c) in containers.iter().enumerate() {
         for (j, port) in list(c, "ports").iter().enumerate() {
             let n = int(port, "hostPort").unwrap_or(0);
@@ -260,10 +255,8 @@ fn host_ports(containers: &[Value], path: &Path, errors: &mut Errors) {
                 continue;
             }
             let key = format!("{}/{}/{n}", text(port, "protocol"), text(port, "hostIP"));
-            if seen.contains(&key) {
+            if seen.again(key.clone()) {
                 errors.duplicate(path.index(i).child("ports").index(j).child("hostPort"), key);
-            } else {
-                seen.push(key);
             }
         }
     }
@@ -337,6 +330,8 @@ fn file_key_ref(file: &Value, p: &Path, errors: &mut Errors) {
 
 /// Files that variables are read from lie in an emptyDir of this pod. Said last, after all else about the spec.
 pub fn file_key_volumes(spec: &Value, path: &Path, errors: &mut Errors) {
+    // Of several volumes of one name the last one counts.
+    let volumes: HashMap<&str, &Value> = list(spec, "volumes").iter().map(|v| (text(v, "name"), v)).collect();
     for lists in super::LISTS {
         for (i, c) in list(spec, lists).iter().enumerate() {
             for (j, e) in list(c, "env").iter().enumerate() {
@@ -346,7 +341,7 @@ pub fn file_key_volumes(spec: &Value, path: &Path, errors: &mut Errors) {
                 }
                 let name = text(file, "volumeName");
                 let p = path.child(lists).index(i).child("env").index(j).child("valueFrom.fileKeyRef.volumeName");
-                match list(spec, "volumes").iter().rfind(|v| text(v, "name") == name) {
+                match volumes.get(name) {
                     None => errors.not_found(p, name),
                     Some(v) if !has(v, "emptyDir") => {
                         errors.invalid(p, name, "referenced volume must be of type emptyDir");
@@ -465,8 +460,9 @@ fn env_from(sources: &[Value], path: &Path, errors: &mut Errors) {
 
 /// Upstream names the list alone, not the item, in faults of sub-paths and of how a mount behaves.
 fn volume_mounts(c: &Value, around: &Around, path: &Path, errors: &mut Errors) {
-    let devices = list(c, "volumeDevices");
-    let mut paths: Vec<&str> = Vec::new();
+    let of_devices = |key: &str| list(c, "volumeDevices").iter().map(|d| text(d, key)).collect::<Seen<&str>>();
+    let (device_names, device_paths) = (of_devices("name"), of_devices("devicePath"));
+    let mut paths: Seen<&str> = Seen::default();
     for (i, m) in list(c, "volumeMounts").iter().enumerate() {
         let p = path.index(i);
         let name = text(m, "name");
@@ -480,14 +476,13 @@ fn volume_mounts(c: &Value, around: &Around, path: &Path, errors: &mut Errors) {
         if at.is_empty() {
             errors.required(p.child("mountPath"), "");
         }
-        if paths.contains(&at) {
+        if paths.again(at) {
             errors.invalid(p.child("mountPath"), at, "must be unique");
         }
-        paths.push(at);
-        if devices.iter().any(|d| text(d, "name") == name) {
+        if device_names.has(&name) {
             errors.invalid(p.child("name"), name, "must not already exist in volumeDevices");
         }
-        if devices.iter().any(|d| text(d, "devicePath") == at) {
+        if device_paths.has(&at) {
             errors.invalid(p.child("mountPath"), at, "must not already exist as a path in volumeDevices");
         }
         let (sub, expr) = (text(m, "subPath"), text(m, "subPathExpr"));
@@ -531,15 +526,16 @@ fn recursive_read_only(m: &Value, p: &Path, errors: &mut Errors) {
 }
 
 fn volume_devices(c: &Value, around: &Around, path: &Path, errors: &mut Errors) {
-    let mounts = list(c, "volumeMounts");
-    let (mut paths, mut names): (Vec<&str>, Vec<&str>) = Default::default();
+    let of_mounts = |key: &str| list(c, "volumeMounts").iter().map(|m| text(m, key)).collect::<Seen<&str>>();
+    let (mount_names, mount_paths) = (of_mounts("name"), of_mounts("mountPath"));
+    let (mut paths, mut names): (Seen<&str>, Seen<&str>) = Default::default();
     for (i, d) in list(c, "volumeDevices").iter().enumerate() {
         let p = path.index(i);
         let (name, at) = (text(d, "name"), text(d, "devicePath"));
         if name.is_empty() {
             errors.required(p.child("name"), "");
         }
-        if names.contains(&name) {
+        if !name.is_empty() && names.again(name) {
             errors.invalid(p.child("name"), name, "must be unique");
         }
         match around.volume(name) {
@@ -553,22 +549,16 @@ fn volume_devices(c: &Value, around: &Around, path: &Path, errors: &mut Errors) 
         if at.is_empty() {
             errors.required(p.child("devicePath"), "");
         }
-        if paths.contains(&at) {
-            errors.invalid(p.child("devicePath"), at, "must be unique");
-        }
         if at.split('/').any(|part| part == "..") {
             errors.invalid(p.child("devicePath"), at, "can not contain backsteps ('..')");
-        } else {
-            paths.push(at);
+        } else if paths.again(at) {
+            errors.invalid(p.child("devicePath"), at, "must be unique");
         }
-        if mounts.iter().any(|m| text(m, "name") == name) {
+        if mount_names.has(&name) {
             errors.invalid(p.child("name"), name, "must not already exist in volumeMounts");
         }
-        if mounts.iter().any(|m| text(m, "mountPath") == at) {
+        if mount_paths.has(&at) {
             errors.invalid(p.child("devicePath"), at, "must not already exist as a path in volumeMounts");
-        }
-        if !name.is_empty() {
-            names.push(name);
         }
     }
 }

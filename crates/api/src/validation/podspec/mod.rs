@@ -17,10 +17,12 @@ pub use security::{apparmor, group_id, user_id};
 pub use volumes::{csi_driver_name, persistent_source, volume_source_count};
 
 use super::access::*;
+use super::seen::Seen;
 use super::{labels, values};
 use meta::field::{Errors, Path};
 use meta::names;
 use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
 
 /// All containers of a pod, in the order in which upstream visits them.
 pub const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
@@ -29,8 +31,8 @@ pub const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContaine
 pub struct Around<'a> {
     /// Metadata of the pod; of a template there is none.
     meta: Option<&'a Value>,
-    volumes: Vec<(&'a str, &'a Value)>,
-    claims: Vec<&'a str>,
+    volumes: HashMap<&'a str, &'a Value>,
+    claims: BTreeSet<&'a str>,
     host_users: bool,
     grace_seconds: Option<i64>,
     restart_policy: &'a str,
@@ -41,7 +43,7 @@ impl<'a> Around<'a> {
     fn of(spec: &'a Value, meta: Option<&'a Value>) -> Around<'a> {
         Around {
             meta,
-            volumes: Vec::new(),
+            volumes: HashMap::new(),
             claims: list(spec, "resourceClaims").iter().map(|c| text(c, "name")).filter(|n| !n.is_empty()).collect(),
             host_users: field(spec, "hostUsers").as_bool().unwrap_or(true),
             grace_seconds: int(spec, "terminationGracePeriodSeconds"),
@@ -59,7 +61,7 @@ impl<'a> Around<'a> {
     }
 
     fn volume(&self, name: &str) -> Option<&'a Value> {
-        self.volumes.iter().find(|v| v.0 == name).map(|v| v.1)
+        self.volumes.get(name).copied()
     }
 }
 
@@ -194,6 +196,7 @@ fn pod_spec(spec: &Value, meta: Option<&Value>, path: &Path, errors: &mut Errors
 }
 
 fn resource_claims(claims: &[Value], meta: Option<&Value>, path: &Path, errors: &mut Errors) {
+    let mut seen = Seen::default();
     for (i, c) in claims.iter().enumerate() {
         let p = path.index(i);
         if meta.is_some_and(annotations::is_mirror) {
@@ -203,7 +206,7 @@ fn resource_claims(claims: &[Value], meta: Option<&Value>, path: &Path, errors: 
         let name = text(c, "name");
         if name.is_empty() {
             errors.required(p.child("name"), "");
-        } else if claims.iter().take(i).any(|o| text(o, "name") == name) {
+        } else if seen.again(name) {
             errors.duplicate(p.child("name"), name);
         } else {
             values::dns_label(name, &p.child("name"), errors);

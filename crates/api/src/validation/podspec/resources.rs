@@ -1,11 +1,13 @@
 //! Resource names and amounts: requests, limits, overhead, quotas.
 
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::values;
 use meta::field::{Errors, Path, Reason};
 use meta::names;
 use meta::quantity::Quantity;
 use serde_json::{Value, json};
+use std::collections::{BTreeSet, HashMap};
 
 /// A quantity in JSON: a string, or a bare number.
 pub fn parse(v: &Value) -> Option<Quantity> {
@@ -116,7 +118,7 @@ pub fn quantity_value(name: &str, v: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// `resources` of a container.
-pub fn resource_requirements(r: &Value, claims: &[&str], path: &Path, errors: &mut Errors) {
+pub fn resource_requirements(r: &Value, claims: &BTreeSet<&str>, path: &Path, errors: &mut Errors) {
     requirements(r, container_resource_name, path, errors);
     claim_names(list(r, "claims"), claims, &path.child("claims"), errors);
 }
@@ -165,8 +167,9 @@ fn whole_huge_pages(name: &str, v: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// Claims of a container: each request of a claim once, and a claim as a whole only alone.
-fn claim_names(claims: &[Value], of_pod: &[&str], path: &Path, errors: &mut Errors) {
-    let mut seen: Vec<String> = Vec::new();
+fn claim_names(claims: &[Value], of_pod: &BTreeSet<&str>, path: &Path, errors: &mut Errors) {
+    // Claims with what is asked of them (empty: all), and how many different requests there were of each.
+    let (mut seen, mut requests) = (Seen::default(), HashMap::new());
     for (i, c) in claims.iter().enumerate() {
         let p = path.index(i);
         let (name, request) = (text(c, "name"), text(c, "request"));
@@ -174,32 +177,42 @@ fn claim_names(claims: &[Value], of_pod: &[&str], path: &Path, errors: &mut Erro
             errors.required(p, "");
             continue;
         }
-        if seen.iter().any(|s| s == name) {
-            errors.duplicate(p.clone(), name);
-        } else {
-            let mut key = name.to_string();
-            if !request.is_empty() {
-                values::dns_label(request, &p.child("request"), errors);
-                key = format!("{name}/{request}");
-            }
-            if seen.contains(&key) {
-                errors.duplicate(p.clone(), key.as_str());
-            } else if request.is_empty() {
-                for _ in seen.iter().filter(|s| s.split_once('/').is_some_and(|(n, _)| n == name)) {
-                    errors.duplicate(p.clone(), name);
-                }
-            }
-            seen.push(key);
+        let whole = request.is_empty();
+        if !whole {
+            values::dns_label(request, &p.child("request"), errors);
         }
-        if !of_pod.contains(&name) {
-            let mut sorted = of_pod.to_vec();
-            sorted.sort_unstable();
-            sorted.dedup();
-            let of = if sorted.is_empty() { " which is empty".into() } else { format!(": {}", sorted.join(", ")) };
+        if seen.has(&(name, "")) {
+            errors.duplicate(p.clone(), name);
+        } else if seen.again((name, request)) {
+            errors.duplicate(p.clone(), format!("{name}/{request}"));
+        } else if whole {
+            (0..requests.get(name).copied().unwrap_or(0)).for_each(|_| errors.duplicate(p.clone(), name));
+        } else {
+            *requests.entry(name).or_insert(0) += 1;
+        }
+        if !of_pod.contains(name) {
+            let of = if of_pod.is_empty() { " which is empty".into() } else { format!(": {}", named(of_pod)) };
             let text = format!("must be one of the names in pod.spec.resourceClaims{of}");
             values::push(errors, Reason::NotFound, p, name, text);
         }
     }
+}
+
+// Differs from upstream: it names all, each time. Ten thousand wrong names of ten thousand claims would fill the memory.
+fn named(all: &BTreeSet<&str>) -> String {
+    const BYTES_MAX: usize = 1024;
+    let mut out = String::new();
+    for (i, name) in all.iter().enumerate() {
+        if out.len() + name.len() > BYTES_MAX {
+            out.push_str(", ...");
+            break;
+        }
+        if i > 0 {
+            out.push_str(", ");
+        }
+        out.push_str(name);
+    }
+    out
 }
 
 fn request_within_limit(name: &str, request: &Value, limit: &Value, path: &Path, errors: &mut Errors) {

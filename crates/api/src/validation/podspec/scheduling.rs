@@ -1,9 +1,11 @@
 //! What decides where a pod may run: affinity, tolerations, topology spread, gates.
 
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::{selector, values};
 use meta::field::{Errors, Path};
 use serde_json::Value;
+use std::collections::HashMap;
 
 pub fn affinity(affinity: &Value, path: &Path, errors: &mut Errors) {
     if has(affinity, "nodeAffinity") {
@@ -148,19 +150,20 @@ fn label_keys(t: &Value, path: &Path, errors: &mut Errors) {
     let matched = texts(t, "matchLabelKeys");
     if !selector.is_null() {
         // Creation itself adds one expression for each key; a second one is the client's.
-        let mut named: Vec<&str> = entries(selector, "matchLabels").map(|e| e.0).collect();
+        let last: HashMap<&str, usize> = matched.iter().enumerate().map(|(i, k)| (*k, i)).collect();
+        let mut named: Seen<&str> = entries(selector, "matchLabels").map(|e| e.0).collect();
         for e in list(selector, "matchExpressions") {
             let key = text(e, "key");
-            if let Some(i) = matched.iter().rposition(|k| *k == key)
-                && named.contains(&key)
+            if named.again(key)
+                && let Some(i) = last.get(key)
             {
-                errors.invalid(path.index(i), key, "exists in both matchLabelKeys and labelSelector");
+                errors.invalid(path.index(*i), key, "exists in both matchLabelKeys and labelSelector");
             }
-            named.push(key);
         }
     }
+    let mismatched: Seen<&str> = texts(t, "mismatchLabelKeys").into_iter().collect();
     for (i, k) in matched.iter().enumerate() {
-        if texts(t, "mismatchLabelKeys").contains(k) {
+        if mismatched.has(k) {
             let p = path.child("matchLabelKeys").index(i);
             errors.invalid(p, *k, "exists in both matchLabelKeys and mismatchLabelKeys");
         }
@@ -212,11 +215,12 @@ pub fn topology_spread(constraints: &[Value], path: &Path, errors: &mut Errors) 
 }
 
 pub fn scheduling_gates(gates: &[Value], path: &Path, errors: &mut Errors) {
+    let mut seen = Seen::default();
     for (i, g) in gates.iter().enumerate() {
         let p = path.index(i);
         let name = text(g, "name");
         values::qualified_name(name, &p, errors);
-        if gates.iter().take(i).any(|o| text(o, "name") == name) {
+        if seen.again(name) {
             errors.duplicate(p, name);
         }
     }
@@ -265,12 +269,11 @@ pub fn taint_effect(effect: &str, path: Path, errors: &mut Errors) {
 
 /// Of a pod that exists, tolerations may only be added; one that stays may change its `tolerationSeconds`.
 pub fn added_tolerations_only(new: &[Value], old: &[Value], path: &Path, errors: &mut Errors) {
-    let core = |t: &Value| {
-        let mut t = t.clone();
-        remove(&mut t, "tolerationSeconds");
-        t
-    };
-    if old.iter().any(|o| !new.iter().any(|n| same(&core(n), &core(o)))) {
+    fn core(t: &Value) -> [&str; 4] {
+        ["key", "operator", "value", "effect"].map(|k| text(t, k))
+    }
+    let kept: Seen<_> = new.iter().map(core).collect();
+    if old.iter().any(|o| !kept.has(&core(o))) {
         errors.forbidden(path.clone(), "existing toleration can not be modified except its tolerationSeconds");
         return;
     }

@@ -1,6 +1,7 @@
 //! `securityContext` of pods and containers.
 
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use regex::Regex;
@@ -56,15 +57,16 @@ pub fn group_id(n: i64, path: Path, errors: &mut Errors) {
 }
 
 fn sysctls(spec: &Value, sysctls: &[Value], path: &Path, errors: &mut Errors) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Seen<&str> = Seen::default();
     for (i, s) in sysctls.iter().enumerate() {
         let p = path.index(i).child("name");
         let name = text(s, "name");
+        let again = seen.again(name);
         if name.is_empty() {
             errors.required(p.clone(), "");
         } else if name.len() > 253 || !SYSCTL_RE.as_ref().is_some_and(|r| r.is_match(name)) {
             errors.invalid(p.clone(), name, format!("must have at most 253 characters and match regex ^{SYSCTL}$"));
-        } else if seen.contains(&name) {
+        } else if again {
             errors.duplicate(p.clone(), name);
         }
         // Of two separators the first one in the name is the one that is meant.
@@ -77,7 +79,6 @@ fn sysctls(spec: &Value, sysctls: &[Value], path: &Path, errors: &mut Errors) {
         } else if flag(spec, "hostIPC") && ipc {
             errors.invalid(p, name, "may not be specified when 'hostIPC' is true");
         }
-        seen.push(name);
     }
 }
 

@@ -3,11 +3,13 @@
 use super::Around;
 use crate::kinds::persistentvolumeclaim;
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::{labels, selector, signer, values};
 use meta::field::{Errors, Path};
 use meta::names;
 use regex::Regex;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
@@ -75,10 +77,14 @@ const PERSISTENT_SOURCES: &[&str] = &[
 ];
 
 /// The volumes that are right, by name: only those can be mounted.
-pub fn volumes<'a>(spec: &'a Value, around: &Around, path: &Path, errors: &mut Errors) -> Vec<(&'a str, &'a Value)> {
+pub fn volumes<'a>(spec: &'a Value, around: &Around, path: &Path, errors: &mut Errors) -> HashMap<&'a str, &'a Value> {
     let all = list(spec, "volumes");
     let pod = around.pod_name();
-    let mut good: Vec<(&str, &Value)> = Vec::new();
+    let mut good = HashMap::new();
+    let made: Seen<String> = match pod.is_empty() {
+        true => Seen::default(),
+        false => all.iter().filter(|v| has(v, "ephemeral")).map(|v| format!("{pod}-{}", text(v, "name"))).collect(),
+    };
     for (i, v) in all.iter().enumerate() {
         let p = path.index(i);
         let name = text(v, "name");
@@ -89,15 +95,14 @@ pub fn volumes<'a>(spec: &'a Value, around: &Around, path: &Path, errors: &mut E
         } else {
             values::dns_label(name, &p.child("name"), errors);
         }
-        if good.iter().any(|g| g.0 == name) {
+        if good.contains_key(name) {
             errors.duplicate(p.child("name"), name);
         }
         if errors.0.len() == before {
-            good.push((name, v));
+            good.insert(name, v);
         }
         let claim = text_at(v, &["persistentVolumeClaim", "claimName"]);
-        let made = |o: &Value| has(o, "ephemeral") && format!("{pod}-{}", text(o, "name")) == claim;
-        if !pod.is_empty() && has(v, "persistentVolumeClaim") && all.iter().any(made) {
+        if has(v, "persistentVolumeClaim") && made.has(&claim.to_string()) {
             let text = "must not reference a PVC that gets created for an ephemeral volume";
             errors.invalid(p.child("persistentVolumeClaim.claimName"), claim, text);
         }

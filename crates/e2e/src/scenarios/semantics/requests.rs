@@ -37,6 +37,10 @@ pub fn methods(c: &Cluster) -> Result<()> {
             ("DELETE", reviews.clone(), "POST"),
             ("PATCH", "/api/v1/componentstatuses/x".to_string(), "GET"),
             ("DELETE", "/api/v1/componentstatuses".to_string(), "GET"),
+            // The old path of watches is for watches.
+            ("DELETE", core.replace("/v1/", "/v1/watch/") + "/configmaps", "GET"),
+            ("DELETE", core.replace("/v1/", "/v1/watch/") + "/configmaps/a", "GET"),
+            ("POST", core.replace("/v1/", "/v1/watch/") + "/configmaps", "GET"),
             ("POST", "/api".to_string(), "GET"),
             ("PUT", "/apis".to_string(), "GET"),
             ("DELETE", "/api/v1".to_string(), "GET"),

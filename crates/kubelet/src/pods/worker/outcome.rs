@@ -10,18 +10,19 @@ impl Worker {
             this.context.recorder.record(pod_reference(&this.pod, None), Severity::Warning, reason, message)
         };
         match done {
-            Done::Volumes(Ok(volumes), credentials) => {
+            Done::Volumes(volumes, error, credentials) => {
                 self.credentials = credentials;
-                self.refreshing = false;
-                self.volumes = Arc::new(volumes);
-                self.memo.volumes = Step::Done(());
-            }
-            Done::Volumes(Err(message), credentials) => {
-                self.credentials = credentials;
+                // What failed keeps what was mounted of it before.
+                Arc::make_mut(&mut self.volumes).extend(volumes);
+                let refreshed = std::mem::take(&mut self.refreshing);
+                let Some(message) = error else {
+                    self.memo.volumes = Step::Done(());
+                    return;
+                };
                 warn(self, "FailedMount", message.clone());
-                if std::mem::take(&mut self.refreshing) {
-                    // What is mounted stays; the next change, or a minute, brings another try.
-                    self.credentials.rest_until(later(RETRY * 30));
+                if refreshed {
+                    // The next change, or half a minute, brings another try; what else is due doesn't wait for it.
+                    self.volumes_retry_at = Some(later(RETRY * 30));
                 } else {
                     self.memo.volumes =
                         Step::Failed { reason: "FailedMount".into(), message, retry_at: later(RETRY * 2) };
