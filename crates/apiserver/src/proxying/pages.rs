@@ -41,40 +41,55 @@ const RAW: &[&str] = &["script", "style", "textarea", "title", "iframe", "noembe
 
 type Rewrite = dyn Fn(&str) -> String + Send + Sync;
 
-/// A page on its way.
+/// A page on its way. Every byte is looked at once, however the page is cut.
 pub struct Page {
     rewrite: Box<Rewrite>,
-    /// What can't be judged before more arrives.
+    at: At,
+    /// What can't be judged before more arrives: a few letters, or a start tag.
     held: Vec<u8>,
-    /// The element whose text this is.
-    inside: Option<&'static str>,
+}
+
+/// What the next bytes are part of.
+enum At {
+    /// Text and whatever opens behind it.
+    Text,
+    /// The text of an element of [`RAW`].
+    Raw(&'static str),
+    Comment,
+    /// An end tag or a declaration.
+    Markup,
+    /// A start tag, which is held.
+    Tag(TagEnd),
+    /// One that became too long to be held, and the element of [`RAW`] that it starts.
+    LongTag(TagEnd, Option<&'static str>),
 }
 
 impl Page {
     pub fn new(rewrite: impl Fn(&str) -> String + Send + Sync + 'static) -> Page {
-        Page { rewrite: Box::new(rewrite), held: Vec::new(), inside: None }
+        Page { rewrite: Box::new(rewrite), at: At::Text, held: Vec::new() }
     }
 
     /// What can be passed on, now that this has arrived.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
-        self.held.extend_from_slice(bytes);
-        let all = std::mem::take(&mut self.held);
-        let mut out = Vec::with_capacity(all.len() + 64);
-        let mut rest = all.as_slice();
+        let mut out = Vec::with_capacity(self.held.len() + bytes.len() + 64);
+        let joined;
+        let mut rest = match self.at {
+            // How far a tag is known is in `at`.
+            At::Tag(_) => bytes,
+            _ => {
+                let mut all = std::mem::take(&mut self.held);
+                all.extend_from_slice(bytes);
+                joined = all;
+                joined.as_slice()
+            }
+        };
         while !rest.is_empty() {
-            let used = match self.inside {
-                Some(element) => self.text_of(element, rest, &mut out),
-                None => self.markup(rest, &mut out),
-            };
+            let used = self.step(rest, &mut out);
             if used == 0 {
+                self.held.extend_from_slice(rest);
                 break;
             }
             rest = rest.get(used..).unwrap_or_default();
-        }
-        if rest.len() > TAG_BYTES_MAX {
-            out.extend_from_slice(rest);
-        } else {
-            self.held = rest.to_vec();
         }
         out
     }
@@ -84,66 +99,86 @@ impl Page {
         self.held
     }
 
-    /// Text up to the end tag of `element`. Gives how much was used; 0: more is needed.
-    fn text_of(&mut self, element: &str, rest: &[u8], out: &mut Vec<u8>) -> usize {
-        let end = format!("</{element}");
-        let found = rest.windows(end.len()).position(|w| w.eq_ignore_ascii_case(end.as_bytes()));
-        let used = match found {
-            Some(at) => {
-                self.inside = None;
-                at
-            }
-            // The end tag may have begun.
-            None => rest.len().saturating_sub(end.len() - 1),
-        };
-        out.extend_from_slice(&rest[..used]);
-        // An end tag right here: it is markup.
-        if used == 0 && found.is_some() { self.markup(rest, out) } else { used }
-    }
-
-    fn markup(&mut self, rest: &[u8], out: &mut Vec<u8>) -> usize {
-        let Some(open) = rest.iter().position(|b| *b == b'<') else {
-            out.extend_from_slice(rest);
-            return rest.len();
-        };
-        if open > 0 {
-            out.extend_from_slice(&rest[..open]);
-            return open;
-        }
-        let used = match rest.get(1) {
-            None => return 0,
-            Some(b'!') if rest.starts_with(b"<!--") => match find(&rest[4..], b"-->") {
-                Some(at) => 4 + at + 3,
-                None => return 0,
+    /// Goes on to where something else begins. Gives how much was used; 0: more is needed to tell, and only a few
+    /// letters are left.
+    fn step(&mut self, rest: &[u8], out: &mut Vec<u8>) -> usize {
+        let used = match &mut self.at {
+            At::Text => match rest.iter().position(|b| *b == b'<') {
+                Some(0) => match opens(rest) {
+                    Some(At::Text) => 1,
+                    // Nothing is used yet, but what it is part of is known now.
+                    Some(at) => {
+                        self.at = at;
+                        return self.step(rest, out);
+                    }
+                    None => 0,
+                },
+                Some(open) => open,
+                None => rest.len(),
             },
-            Some(b'!') if b"<!--".starts_with(rest) => return 0,
-            Some(b'!' | b'?' | b'/') => match rest.iter().position(|b| *b == b'>') {
-                Some(at) => at + 1,
-                None => return 0,
-            },
-            Some(b) if b.is_ascii_alphabetic() => match tag_end(rest) {
-                Some(end) => {
-                    self.tag(&rest[..end], out);
-                    return end;
+            At::Raw(element) => {
+                let end = format!("</{element}");
+                match rest.windows(end.len()).position(|w| w.eq_ignore_ascii_case(end.as_bytes())) {
+                    Some(at) => {
+                        self.at = At::Markup;
+                        at + end.len()
+                    }
+                    // The end tag may have begun.
+                    None => rest.len().saturating_sub(end.len() - 1),
                 }
-                None => return 0,
+            }
+            At::Comment => match rest.windows(3).position(|w| w == b"-->") {
+                Some(at) => {
+                    self.at = At::Text;
+                    at + 3
+                }
+                None => rest.len().saturating_sub(2),
             },
-            Some(_) => 1,
+            At::Markup => match rest.iter().position(|b| *b == b'>') {
+                Some(at) => {
+                    self.at = At::Text;
+                    at + 1
+                }
+                None => rest.len(),
+            },
+            At::Tag(end) => {
+                let found = end.find(rest);
+                let used = found.unwrap_or(rest.len());
+                self.held.extend_from_slice(&rest[..used]);
+                let held = self.held.len();
+                if found.is_some() {
+                    let tag = std::mem::take(&mut self.held);
+                    self.at = raw(&tag).map_or(At::Text, At::Raw);
+                    match held > TAG_BYTES_MAX {
+                        true => out.extend_from_slice(&tag),
+                        false => self.tag(&tag, out),
+                    }
+                } else if held > TAG_BYTES_MAX {
+                    self.at = At::LongTag(end.clone(), raw(&self.held));
+                    out.append(&mut self.held);
+                }
+                return used;
+            }
+            At::LongTag(end, element) => match end.find(rest) {
+                Some(used) => {
+                    self.at = element.map_or(At::Text, At::Raw);
+                    used
+                }
+                None => rest.len(),
+            },
         };
         out.extend_from_slice(&rest[..used]);
         used
     }
 
     /// A start tag, whole.
-    fn tag(&mut self, tag: &[u8], out: &mut Vec<u8>) {
-        let name_end = tag.iter().position(|b| is_space(*b) || matches!(b, b'/' | b'>')).unwrap_or(tag.len());
-        let name = String::from_utf8_lossy(&tag[1..name_end]).to_ascii_lowercase();
-        self.inside = RAW.iter().find(|r| **r == name).copied();
-        let Some((_, urls)) = URLS.iter().find(|(element, _)| *element == name) else {
+    fn tag(&self, tag: &[u8], out: &mut Vec<u8>) {
+        let name = name(tag);
+        let Some((_, urls)) = URLS.iter().find(|(element, _)| name.eq_ignore_ascii_case(element.as_bytes())) else {
             return out.extend_from_slice(tag);
         };
         let mut copied = 0;
-        for (attribute, value) in attributes(tag, name_end) {
+        for (attribute, value) in attributes(tag, 1 + name.len()) {
             let is_url = urls.iter().any(|u| attribute.eq_ignore_ascii_case(u.as_bytes()));
             if let (true, Ok(text)) = (is_url, std::str::from_utf8(&tag[value.clone()])) {
                 out.extend_from_slice(&tag[copied..value.start]);
@@ -159,28 +194,54 @@ fn is_space(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | b'\n' | b'\r' | 0x0c)
 }
 
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|w| w == needle)
+/// What a `<` opens. `None`: more is needed to tell.
+fn opens(rest: &[u8]) -> Option<At> {
+    match rest.get(1)? {
+        // Its dashes may be those that end it, too.
+        b'!' if rest.starts_with(b"<!--") => Some(At::Comment),
+        b'!' if b"<!--".starts_with(rest) => None,
+        b'!' | b'?' | b'/' => Some(At::Markup),
+        b if b.is_ascii_alphabetic() => Some(At::Tag(TagEnd::default())),
+        _ => Some(At::Text),
+    }
 }
 
-/// Behind the `>` that ends a start tag: not one in quotes.
-fn tag_end(rest: &[u8]) -> Option<usize> {
-    let mut quote = None;
-    let mut previous = b' ';
-    for (i, b) in rest.iter().enumerate() {
-        match (quote, b) {
-            (Some(q), b) if q == *b => quote = None,
-            (Some(_), _) => {}
-            (None, b'>') => return Some(i + 1),
-            // Quotes only open a value; elsewhere they are letters.
-            (None, b'"' | b'\'') if previous == b'=' => quote = Some(*b),
-            _ => {}
+/// The element that a tag, or the beginning of one, starts.
+fn name(tag: &[u8]) -> &[u8] {
+    let end = tag.iter().position(|b| is_space(*b) || matches!(b, b'/' | b'>')).unwrap_or(tag.len());
+    tag.get(1..end).unwrap_or_default()
+}
+
+fn raw(tag: &[u8]) -> Option<&'static str> {
+    RAW.iter().find(|r| name(tag).eq_ignore_ascii_case(r.as_bytes())).copied()
+}
+
+/// Looks for the `>` that ends a start tag: not one in quotes.
+#[derive(Clone, Default)]
+struct TagEnd {
+    quote: Option<u8>,
+    /// The last letter that is no space.
+    previous: u8,
+}
+
+impl TagEnd {
+    /// Behind the end, if it is here.
+    fn find(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (i, b) in bytes.iter().enumerate() {
+            match (self.quote, b) {
+                (Some(q), b) if q == *b => self.quote = None,
+                (Some(_), _) => {}
+                (None, b'>') => return Some(i + 1),
+                // Quotes only open a value; elsewhere they are letters.
+                (None, b'"' | b'\'') if self.previous == b'=' => self.quote = Some(*b),
+                _ => {}
+            }
+            if !is_space(*b) {
+                self.previous = *b;
+            }
         }
-        if !is_space(*b) {
-            previous = *b;
-        }
+        None
     }
-    None
 }
 
 /// Names, and where their values are, without quotes.
@@ -259,6 +320,12 @@ mod tests {
             ("<", "<"),
             ("<a =x href=/y>", "<a =x href=/P/y>"),
             ("<!", "<!"),
+            ("<!--><a href=/x>", "<!--><a href=/P/x>"),
+            ("<!---><a href=/x>", "<!---><a href=/P/x>"),
+            ("<!-- -- > <a href=/no>--><a href=/x>", "<!-- -- > <a href=/no>--><a href=/P/x>"),
+            ("<!--", "<!--"),
+            ("<title></TITLE\n><a href=/x>", "<title></TITLE\n><a href=/P/x>"),
+            ("</a href='>'/x><a href=/x>", "</a href='>'/x><a href=/P/x>"),
         ] {
             for size in 1..=html.len() {
                 assert_eq!(pieces(html, size), want, "in pieces of {size}");
@@ -282,6 +349,46 @@ mod tests {
             }
             out.extend(page.finish());
             assert_eq!(out, all, "a page without links to change stays as it is");
+        }
+    }
+
+    #[test]
+    fn little_is_held_back_and_nothing_is_looked_at_twice() {
+        let page = || Page::new(|link| if link.starts_with('/') { format!("/P{link}") } else { link.to_string() });
+        // Without an end, in small pieces: quadratic work would never be done.
+        for (opening, held_max) in [
+            ("<!-- ", 2),
+            ("<!doctype ", 0),
+            ("<script>", "</script".len() - 1),
+            ("<p title='", TAG_BYTES_MAX),
+            ("<img src=\"", TAG_BYTES_MAX),
+            ("<a ", TAG_BYTES_MAX),
+        ] {
+            let mut page = page();
+            let mut passed = page.push(opening.as_bytes()).len();
+            for _ in 0..500_000 {
+                passed += page.push(b"-=x").len();
+                assert!(page.held.len() <= held_max, "{opening}: {}", page.held.len());
+            }
+            assert_eq!(passed + page.finish().len(), opening.len() + 1_500_000, "{opening}");
+        }
+        // A tag that was too long is passed on as it is, and what follows is seen for what it is.
+        let data = "x>".repeat(TAG_BYTES_MAX);
+        for size in [1, 1000, 1 << 20] {
+            for (begin, end, want) in [
+                (format!("<img src=\"/{data}"), "\"><a href=/x>", "\"><a href=/P/x>"),
+                (
+                    format!("<script src='/{data}"),
+                    "'>\"<a href=/no>\"</script><a href=/x>",
+                    "'>\"<a href=/no>\"</script><a href=/P/x>",
+                ),
+            ] {
+                let mut page = page();
+                let whole = format!("{begin}{end}");
+                let mut out: Vec<u8> = whole.as_bytes().chunks(size).flat_map(|piece| page.push(piece)).collect();
+                out.extend(page.finish());
+                assert!(out == format!("{begin}{want}").into_bytes(), "in pieces of {size}: …{end}");
+            }
         }
         let mut page = Page::new(str::to_string);
         let long = vec![b'<'; 1].into_iter().chain(vec![b'a'; TAG_BYTES_MAX + 1]).collect::<Vec<u8>>();
