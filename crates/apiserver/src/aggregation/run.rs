@@ -168,16 +168,29 @@ fn keep(server: &Arc<Server>, keepers: &mut Keepers, shutdown: &Shutdown) {
 async fn watch_over(server: Arc<Server>, remote: Arc<Remote>, shutdown: Shutdown) {
     let mut pause = RETRY_FIRST;
     let mut read_at: Option<tokio::time::Instant> = None;
+    let mut read_pause = RETRY_FIRST;
     loop {
         let verdict = server.aggregator.check(&remote).await;
         let was = remote.available.swap(verdict.available, Ordering::AcqRel);
         if was != verdict.available {
             tracing::info!(apiservice = remote.name, reason = verdict.reason, available = verdict.available, "checked");
         }
+        let mut wait = if verdict.available { RECHECK } else { pause };
         if verdict.available && (!was || read_at.is_none_or(|t| t.elapsed() >= REREAD)) {
-            let read = documents::read(&server.aggregator, &remote).await;
+            let (read, done) = documents::read(&server.aggregator, &remote, &remote.documents()).await;
             *remote.documents.lock() = Arc::new(read);
-            read_at = Some(tokio::time::Instant::now());
+            match done {
+                Ok(()) => {
+                    read_at = Some(tokio::time::Instant::now());
+                    read_pause = RETRY_FIRST;
+                }
+                Err(error) => {
+                    tracing::warn!(apiservice = remote.name, error, "documents could not be read; it is tried again");
+                    read_at = None;
+                    wait = read_pause;
+                    read_pause = (read_pause * 2).min(RETRY_MAX);
+                }
+            }
         }
         if let Some(object) = server.aggregator.reader.get(GROUP, "apiservices", "", &remote.name)
             && let Some(conditions) = conditions(&object.value(), &verdict, &now_seconds())
@@ -190,7 +203,6 @@ async fn watch_over(server: Arc<Server>, remote: Arc<Remote>, shutdown: Shutdown
                 tracing::warn!(apiservice = remote.name, error = why, "condition could not be written");
             }
         }
-        let wait = if verdict.available { RECHECK } else { pause };
         pause = if verdict.available { RETRY_FIRST } else { (pause * 2).min(RETRY_MAX) };
         tokio::select! {
             _ = shutdown.cancelled() => return,

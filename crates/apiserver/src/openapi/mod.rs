@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 const JSON: &str = "application/json";
@@ -57,9 +57,12 @@ pub fn etag(body: &[u8]) -> String {
 /// one anew takes some ten milliseconds.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// A document, and the rows that it was made from.
+/// A document, and what it was made from.
 struct Cached {
-    rows: Vec<Arc<Resource>>,
+    /// Not kept alive by this: a document whose rows went is of no use to anybody.
+    rows: Vec<Weak<Resource>>,
+    /// Says which documents of extension servers are in it.
+    others: String,
     etag: String,
     /// `None`: nobody has asked for it for [`IDLE`].
     document: Option<Document>,
@@ -67,8 +70,14 @@ struct Cached {
 }
 
 impl Cached {
-    fn fits(&self, rows: &[Arc<Resource>]) -> bool {
-        self.rows.len() == rows.len() && self.rows.iter().zip(rows).all(|(a, b)| Arc::ptr_eq(a, b))
+    fn fits(&self, rows: &[Arc<Resource>], others: &str) -> bool {
+        let same = |(a, b): (&Weak<Resource>, &Arc<Resource>)| std::ptr::eq(a.as_ptr(), Arc::as_ptr(b));
+        self.others == others && self.rows.len() == rows.len() && self.rows.iter().zip(rows).all(same)
+    }
+
+    /// Some of its rows exist no more, so nobody will ask for it in this form again.
+    fn is_past(&self) -> bool {
+        self.rows.iter().any(|r| r.strong_count() == 0)
     }
 }
 
@@ -85,9 +94,9 @@ struct Documents {
 
 impl Cache {
     /// The document of a path, built unless it is there and still true.
-    fn get(&self, path: &str, rows: &[Arc<Resource>], build: impl FnOnce() -> Document) -> Document {
+    fn get(&self, path: &str, rows: &[Arc<Resource>], others: &str, build: impl FnOnce() -> Document) -> Document {
         if let Some(c) = self.0.lock().by_path.get_mut(path)
-            && c.fits(rows)
+            && c.fits(rows, others)
             && let Some(document) = &c.document
         {
             c.used = Instant::now();
@@ -95,12 +104,14 @@ impl Cache {
         }
         let document = build();
         let cached = Cached {
-            rows: rows.to_vec(),
+            rows: rows.iter().map(Arc::downgrade).collect(),
+            others: others.to_string(),
             etag: document.etag.clone(),
             document: Some(document.clone()),
             used: Instant::now(),
         };
         let mut documents = self.0.lock();
+        documents.by_path.retain(|_, c| !c.is_past());
         documents.by_path.insert(path.to_string(), cached);
         if !documents.forgetting
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
@@ -119,16 +130,18 @@ impl Cache {
     /// The hash of a path's document, which is known longer than the document is held.
     fn etag(&self, path: &str, rows: &[Arc<Resource>], build: impl FnOnce() -> Document) -> String {
         if let Some(c) = self.0.lock().by_path.get(path)
-            && c.fits(rows)
+            && c.fits(rows, "")
         {
             return c.etag.clone();
         }
-        self.get(path, rows, build).etag
+        self.get(path, rows, "", build).etag
     }
 
-    /// Drops documents that nobody has asked for that long; `false`: none is left.
+    /// Drops documents that nobody has asked for that long, and all there is of those whose rows went; `false`: no
+    /// document is left.
     fn forget(&self, idle: Duration) -> bool {
         let mut documents = self.0.lock();
+        documents.by_path.retain(|_, c| !c.is_past());
         for c in documents.by_path.values_mut().filter(|c| c.used.elapsed() >= idle) {
             c.document = None;
         }
@@ -155,15 +168,15 @@ pub fn v2(
         all
     };
     Ok(if protobuf {
-        cache.get(&format!("v2.pb{others}"), rows, || Document::new(V2_PROTOBUF, gnostic::encode(&whole())))
+        cache.get("v2.pb", rows, others, || Document::new(V2_PROTOBUF, gnostic::encode(&whole())))
     } else {
-        cache.get(&format!("v2{others}"), rows, || Document::new(JSON, whole().to_string().into_bytes()))
+        cache.get("v2", rows, others, || Document::new(JSON, whole().to_string().into_bytes()))
     })
 }
 
 /// `/openapi/v3`: where each group version's document is, with a hash that changes when the document does.
 pub fn v3_index(cache: &Cache, rows: &[Arc<Resource>]) -> Document {
-    cache.get("v3", rows, || {
+    cache.get("v3", rows, "", || {
         let paths: Map<String, Value> = group_versions(rows)
             .into_iter()
             .map(|(path, rows)| {
@@ -187,7 +200,7 @@ pub fn v3(cache: &Cache, rows: &[Arc<Resource>], path: &str, _accept: &str) -> O
 }
 
 fn v3_document(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> Document {
-    cache.get(path, rows, || build_v3(rows))
+    cache.get(path, rows, "", || build_v3(rows))
 }
 
 fn build_v3(rows: &[Arc<Resource>]) -> Document {

@@ -292,3 +292,35 @@ fn idle_documents_are_forgotten_and_their_hashes_kept() {
     let again = v3(&cache, &rows, path, "").unwrap();
     assert_eq!((again.etag, again.body), (first.etag, first.body));
 }
+
+#[test]
+fn what_went_leaves_the_cache() {
+    let paths = |c: &Cache| c.0.lock().by_path.keys().cloned().collect::<std::collections::BTreeSet<_>>();
+    let cache = Cache::default();
+    let always = builtin();
+    let part = |n: u32| (format!("etag of part {n}"), vec![Arc::new(json!({"paths": {}, "definitions": {}}))]);
+    v2(&cache, &always, "", &part(0)).unwrap();
+    for n in 0..20 {
+        // A definition comes, is read about, and goes; so do parts that extension servers serve.
+        let mut rows = always.clone();
+        rows.push(custom(Some(json!({"type": "object", "description": n.to_string()}))));
+        v3(&cache, &rows, "apis/stable.example.com/v1", "").unwrap();
+        v3_index(&cache, &rows);
+        v2(&cache, &always, "", &part(n)).unwrap();
+        assert_eq!(paths(&cache).into_iter().collect::<Vec<_>>(), ["apis/stable.example.com/v1", "v2", "v3"], "{n}");
+    }
+    cache.forget(Duration::from_secs(60));
+    assert_eq!(paths(&cache).into_iter().collect::<Vec<_>>(), ["v2"], "its rows are all there");
+    // What was asked for last counts, not what was there first.
+    let same = |n, m| {
+        let built = std::cell::Cell::new(false);
+        v2(&cache, &always, "", &part(n)).unwrap();
+        cache.get("v2", &always, &part(m).0, || {
+            built.set(true);
+            Document::new(JSON, Vec::new())
+        });
+        !built.get()
+    };
+    assert!(same(19, 19));
+    assert!(!same(19, 18));
+}

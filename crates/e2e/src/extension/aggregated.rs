@@ -278,8 +278,8 @@ fn documents(path: &str, accept: &str) -> Option<Response<Body>> {
     let fleets = json!({"get": {
         "operationId": "listWardleV1beta1NamespacedFleet", "produces": ["application/json"],
         "x-kubernetes-action": "list", "x-kubernetes-group-version-kind": {"group": GROUP, "version": "v1beta1", "kind": "Fleet"},
-        "parameters": [{"name": "limit", "in": "query", "type": "integer"}],
-        "responses": {"200": {"description": "OK", "schema": {"$ref": "#/definitions/com.example.wardle.v1beta1.Fleet"}}},
+        "parameters": [{"$ref": "#/parameters/limit-1NfNmdNH"}],
+        "responses": {"200": {"$ref": "#/responses/fleet"}},
     }});
     let flunders = format!("{ROOT}/namespaces/{{namespace}}/flunders");
     let definition = "com.example.wardle.v1alpha1.Flunder";
@@ -332,6 +332,9 @@ fn documents(path: &str, accept: &str) -> Option<Response<Body>> {
                 "paths": {format!("{OLD_ROOT}/namespaces/{{namespace}}/fleets"): fleets, flunders: {"post": {
                     "operationId": operation["operationId"], "responses": {"201": {
                         "description": "Created", "schema": {"$ref": format!("#/definitions/{definition}")}}}}}},
+                "parameters": {"limit-1NfNmdNH": {"name": "limit", "in": "query", "type": "integer"}},
+                "responses": {"fleet": {"description": "OK",
+                    "schema": {"$ref": "#/definitions/com.example.wardle.v1beta1.Fleet"}}},
                 "definitions": {definition: schema, "com.example.wardle.v1beta1.Fleet": fleet,
                     "com.example.wardle.v1beta1.Meta": {"type": "object"}},
             }),
