@@ -39,17 +39,22 @@ pub fn objects(options: &Options) -> Vec<Value> {
     out.extend(flow_control::objects());
     out.extend(rbac::objects());
     out.push(extension_authentication(options));
-    out.push(json!({
-        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
-        "spec": {"cidrs": options.service_cidrs},
-    }));
+    out.push(service_cidr(options));
     out.extend(kubernetes_service(options));
     out
 }
 
 /// What is kept while the server runs, too.
 fn indispensable(options: &Options) -> Vec<Value> {
-    namespaces().chain(kubernetes_service(options)).collect()
+    namespaces().chain([service_cidr(options)]).chain(kubernetes_service(options)).collect()
+}
+
+/// Where Services get their addresses from, unless users add more.
+fn service_cidr(options: &Options) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": options.service_cidrs},
+    })
 }
 
 fn namespaces() -> impl Iterator<Item = Value> {

@@ -2,7 +2,9 @@
 
 use super::{Action, Options, indispensable, objects, plan};
 use crate::authn::{Connection, User};
+use crate::reader;
 use crate::server::Server;
+use api::catalogue::Resource;
 use axum::body::Body;
 use futures::StreamExt;
 use http::{Method, Request, header};
@@ -11,6 +13,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use stdx::Shutdown;
+use store::Watcher;
 
 /// Writes under way at once; they share the store's fsyncs.
 const PARALLEL: usize = 32;
@@ -28,23 +31,53 @@ pub async fn ensure(server: &Arc<Server>, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Upstream's interval for the `kubernetes` Service.
-const KEEP_EVERY: Duration = Duration::from_secs(10);
+/// Between two repairs, should somebody insist on a change.
+const PAUSE: Duration = Duration::from_secs(1);
+/// After a repair that failed.
+const RETRY: Duration = Duration::from_secs(10);
 
-/// Until shutdown: brings back what a cluster can't do without, should somebody delete or change it (`kubectl delete
+/// Until shutdown: brings back what a cluster can't do without as soon as somebody deletes or changes it (`kubectl delete
 /// all --all` takes the `kubernetes` Service along).
 pub async fn keep(server: Arc<Server>, options: Options, shutdown: Shutdown) {
-    loop {
-        tokio::select! {
-            _ = shutdown.cancelled() => return,
-            _ = tokio::time::sleep(KEEP_EVERY) => {}
-        }
-        for object in indispensable(&options) {
-            if let Err(error) = one(&server, object).await {
+    let mut pace = tokio::time::interval(PAUSE);
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let all = indispensable(&options);
+    let work = async {
+        loop {
+            pace.tick().await;
+            if let Err(error) = mend_and_wait(&server, &all).await {
                 tracing::warn!(%error, "what every cluster has could not be mended; it is tried again");
+                tokio::time::sleep(RETRY).await;
             }
         }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = work => {}
     }
+}
+
+/// Returns when one of the objects has changed since it was looked at.
+async fn mend_and_wait(server: &Arc<Server>, all: &[Value]) -> Result<()> {
+    let store = &server.registry.store;
+    let after = store.revision();
+    let mut changes = Vec::new();
+    for object in all {
+        let (row, namespace) = place(server, object)?;
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let watcher = store.watch(&reader::key(&row.group, &row.plural, namespace, name), after);
+        changes.push(Box::pin(changed(watcher.map_err(Status::internal)?)));
+    }
+    for object in all {
+        one(server, object.clone()).await?;
+    }
+    futures::future::select_all(changes).await.0
+}
+
+async fn changed(mut watcher: Box<dyn Watcher>) -> Result<()> {
+    // None: time to ask again whether there is anything.
+    while watcher.next(1).await.map_err(Status::internal)?.is_empty() {}
+    Ok(())
 }
 
 /// Makes one object as `desired` says.
@@ -68,7 +101,8 @@ pub async fn one(server: &Arc<Server>, desired: Value) -> Result<()> {
     }
 }
 
-fn collection(server: &Server, object: &Value) -> Result<String> {
+/// The resource of an object, and the namespace that it lives in.
+fn place<'a>(server: &Server, object: &'a Value) -> Result<(Arc<Resource>, &'a str)> {
     let (group, version) = api::facts::split_api_version(object["apiVersion"].as_str().unwrap_or_default());
     let kind = object["kind"].as_str().unwrap_or_default();
     let catalogue = server.registry.catalogue.load();
@@ -77,10 +111,19 @@ fn collection(server: &Server, object: &Value) -> Result<String> {
         .iter()
         .find(|r| r.group == group && r.version == version && r.kind == kind)
         .ok_or_else(|| Status::internal(format!("no resource for {group}/{version} {kind}")))?;
-    let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
-    Ok(match object["metadata"]["namespace"].as_str() {
-        Some(ns) if row.namespaced => format!("{root}/namespaces/{ns}/{}", row.plural),
-        _ => format!("{root}/{}", row.plural),
+    let namespace = object["metadata"]["namespace"].as_str().filter(|_| row.namespaced).unwrap_or_default();
+    Ok((row.clone(), namespace))
+}
+
+fn collection(server: &Server, object: &Value) -> Result<String> {
+    let (row, namespace) = place(server, object)?;
+    let root = match row.group.as_str() {
+        "" => format!("/api/{}", row.version),
+        group => format!("/apis/{group}/{}", row.version),
+    };
+    Ok(match namespace {
+        "" => format!("{root}/{}", row.plural),
+        ns => format!("{root}/namespaces/{ns}/{}", row.plural),
     })
 }
 

@@ -190,11 +190,17 @@ pub fn machines_without_routes(c: &Cluster) -> Result<()> {
     }
     // Whoever deletes what the cluster itself needs gets it back.
     let uid = field(&["service", "kubernetes"], ".metadata.uid")?;
+    let cidr = field(&["servicecidr", "kubernetes"], ".metadata.uid")?;
     c.kubectl(&["delete", "service,endpointslice", "kubernetes"])?;
+    c.kubectl(&["delete", "servicecidr", "kubernetes"])?;
     c.kubectl(&["-n", "kube-system", "delete", "service,endpointslice", "--all"])?;
     c.wait(PATIENCE, "the Service kubernetes to come back", || {
         let now = field(&["service", "kubernetes", "--ignore-not-found"], ".metadata.uid")?;
         Ok(!now.is_empty() && now != uid)
+    })?;
+    c.wait(PATIENCE, "the ServiceCIDR kubernetes to come back", || {
+        let now = field(&["servicecidr", "kubernetes", "--ignore-not-found"], ".metadata.uid")?;
+        Ok(!now.is_empty() && now != cidr)
     })?;
     works("192.0.2.2")?;
     c.kubectl(&["delete", "pod", "p", "--grace-period=1"]).map(|_| ())
