@@ -126,6 +126,16 @@ pub trait Strategy: Send + Sync + 'static {
         vec![obj["metadata"]["name"].clone(), crate::strategy::age(obj, now).into()]
     }
 
+    /// What is to be said of the row as a whole; the only type there is, `Completed`, is of objects that are done.
+    fn row_conditions(&self, _obj: &Value) -> Option<Value> {
+        None
+    }
+
+    /// Rows of a printed list are sorted by this first, then by name.
+    fn row_order(&self, _obj: &Value) -> i64 {
+        0
+    }
+
     fn name_rule(&self) -> NameRule {
         NameRule::Subdomain
     }

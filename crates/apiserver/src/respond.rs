@@ -164,12 +164,24 @@ fn table_head(row: &Resource, version: &str) -> Value {
 }
 
 fn table_row(row: &Resource, value: &Value, version: &str, include: &str) -> Value {
-    let cells = row.strategy.row(value, Now(jiff::Timestamp::now()));
-    match include {
-        "None" => json!({"cells": cells, "object": null}),
-        "Object" => json!({"cells": cells, "object": value}),
-        _ => json!({"cells": cells, "object": partial(value, version)}),
+    let mut printed = json!({"cells": row.strategy.row(value, Now(jiff::Timestamp::now()))});
+    if let Some(conditions) = row.strategy.row_conditions(value) {
+        printed["conditions"] = conditions;
     }
+    printed["object"] = match include {
+        "None" => Value::Null,
+        "Object" => value.clone(),
+        _ => partial(value, version),
+    };
+    printed
+}
+
+/// Rows of a list that is sorted by name.
+fn table_rows(row: &Resource, objects: impl Iterator<Item = Value>, version: &str, include: &str) -> Value {
+    let mut rows: Vec<(i64, Value)> =
+        objects.map(|o| (row.strategy.row_order(&o), table_row(row, &o, version, include))).collect();
+    rows.sort_by_key(|(order, _)| *order);
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 fn list_meta(l: &Listing) -> Value {
@@ -216,9 +228,7 @@ fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
         Shape::Table { version } => {
             let mut t = table_head(q.row, version);
             t["metadata"] = list_meta(&l);
-            let rows: Vec<Value> =
-                l.items.iter().map(|i| table_row(q.row, &i.object(), version, q.include_object)).collect();
-            t["rows"] = rows.into();
+            t["rows"] = table_rows(q.row, l.items.iter().map(Item::object), version, q.include_object);
             finish(value_response(200, &t, q.accept), q.gzip)
         }
     }
@@ -387,5 +397,43 @@ impl Framer {
                 out.push(b'\n');
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printed_lists_have_upstreams_order_and_conditions() {
+        let rows = api::catalogue::builtin();
+        let printed = |group: &str, plural: &str, objects: Vec<Value>| {
+            let row = api::catalogue::find(&rows, group, "v1", plural).unwrap();
+            table_rows(row, objects.into_iter(), "v1", "Metadata")
+        };
+        let schema = |name: &str, precedence: i64| json!({"metadata": {"name": name}, "spec": {"matchingPrecedence": precedence}});
+        let schemas = printed(
+            "flowcontrol.apiserver.k8s.io",
+            "flowschemas",
+            vec![
+                schema("catch-all", 10000),
+                schema("exempt", 1),
+                schema("mine", 200),
+                schema("probes", 2),
+                schema("yours", 200),
+            ],
+        );
+        let schemas = schemas.as_array().unwrap();
+        let order: Vec<&str> = schemas.iter().filter_map(|r| r["cells"][0].as_str()).collect();
+        assert_eq!(order, ["exempt", "probes", "mine", "yours", "catch-all"]);
+        assert!(
+            schemas.iter().all(|r| r["cells"][0] == r["object"]["metadata"]["name"] && r.get("conditions").is_none())
+        );
+
+        let pod = |name: &str, phase: &str| json!({"metadata": {"name": name}, "status": {"phase": phase}});
+        let pods = printed("", "pods", vec![pod("a", "Succeeded"), pod("b", "Running"), pod("c", "Failed")]);
+        let said: Vec<&Value> = (0..3).map(|i| &pods[i]["conditions"][0]["reason"]).collect();
+        assert_eq!(said, [&json!("Succeeded"), &Value::Null, &json!("Failed")]);
+        assert_eq!(pods[0]["cells"][0], "a");
     }
 }

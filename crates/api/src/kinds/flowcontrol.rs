@@ -73,6 +73,11 @@ impl Strategy for FlowSchema {
             json!(dangling),
         ]
     }
+
+    /// As they are asked in turn which one a request belongs to.
+    fn row_order(&self, obj: &Value) -> i64 {
+        int(field(obj, "spec"), "matchingPrecedence").unwrap_or(0)
+    }
 }
 
 fn conditions(obj: &Value, errors: &mut Errors) {

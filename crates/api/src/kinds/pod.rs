@@ -115,6 +115,10 @@ impl Strategy for Pod {
         table::row(obj, now)
     }
 
+    fn row_conditions(&self, obj: &Value) -> Option<Value> {
+        table::conditions(obj)
+    }
+
     fn has_generation(&self) -> bool {
         true
     }

@@ -74,6 +74,23 @@ fn pod_status() {
 }
 
 #[test]
+fn rows_of_finished_pods_say_so() {
+    let done = |reason: &str, message: &str| {
+        Some(serde_json::json!([{"type": "Completed", "status": "True", "reason": reason, "message": message}]))
+    };
+    for (phase, want) in [
+        ("Pending", None),
+        ("Running", None),
+        ("Unknown", None),
+        ("Succeeded", done("Succeeded", "The pod has completed successfully.")),
+        ("Failed", done("Failed", "The pod failed.")),
+    ] {
+        let obj = super::with_meta(super::parse(&pod(&format!("{{phase: {phase}}}"), "")));
+        assert_eq!(super::strategy_of(&obj).row_conditions(&obj), want, "{phase}");
+    }
+}
+
+#[test]
 fn every_sample() {
     let mut all = String::new();
     for sample in samples::ALL {

@@ -30,6 +30,17 @@ pub fn row(pod: &Value, now: Now) -> Vec<Value> {
     ]
 }
 
+/// Says of a pod that is done how it ended.
+pub fn conditions(pod: &Value) -> Option<Value> {
+    let phase = text_at(pod, &["status", "phase"]);
+    let message = match phase {
+        "Succeeded" => "The pod has completed successfully.",
+        "Failed" => "The pod failed.",
+        _ => return None,
+    };
+    Some(json!([{"type": "Completed", "status": "True", "reason": phase, "message": message}]))
+}
+
 struct Summary {
     ready: usize,
     total: usize,
