@@ -33,7 +33,7 @@ pub async fn ensure(server: &Arc<Server>, options: &Options) -> Result<()> {
 
 /// Between two repairs, should somebody insist on a change.
 const PAUSE: Duration = Duration::from_secs(1);
-/// After a repair that failed.
+/// After a repair or a watch that failed.
 const RETRY: Duration = Duration::from_secs(10);
 
 /// Until shutdown: brings back what a cluster can't do without as soon as somebody deletes or changes it (`kubectl delete
@@ -45,10 +45,22 @@ pub async fn keep(server: Arc<Server>, options: Options, shutdown: Shutdown) {
     let work = async {
         loop {
             pace.tick().await;
-            if let Err(error) = mend_and_wait(&server, &all).await {
-                tracing::warn!(%error, "what every cluster has could not be mended; it is tried again");
-                tokio::time::sleep(RETRY).await;
+            let changes = match watch(&server, &all) {
+                Ok(watchers) => futures::future::select_all(watchers.into_iter().map(|w| Box::pin(changed(w)))),
+                Err(error) => {
+                    tracing::warn!(%error, "what every cluster has can't be watched; it is tried again");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            };
+            let mut wait = Duration::MAX;
+            for object in &all {
+                if let Err(error) = one(&server, object.clone()).await {
+                    tracing::warn!(%error, "what every cluster has could not be mended; it is tried again");
+                    wait = RETRY;
+                }
             }
+            let _ = tokio::time::timeout(wait, changes).await;
         }
     };
     tokio::select! {
@@ -57,27 +69,23 @@ pub async fn keep(server: Arc<Server>, options: Options, shutdown: Shutdown) {
     }
 }
 
-/// Returns when one of the objects has changed since it was looked at.
-async fn mend_and_wait(server: &Arc<Server>, all: &[Value]) -> Result<()> {
+/// A watcher of each object, from now on.
+fn watch(server: &Server, objects: &[Value]) -> Result<Vec<Box<dyn Watcher>>> {
     let store = &server.registry.store;
-    let after = store.revision();
-    let mut changes = Vec::new();
-    for object in all {
+    let now = store.revision();
+    let watch_one = |object: &Value| {
         let (row, namespace) = place(server, object)?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let watcher = store.watch(&reader::key(&row.group, &row.plural, namespace, name), after);
-        changes.push(Box::pin(changed(watcher.map_err(Status::internal)?)));
-    }
-    for object in all {
-        one(server, object.clone()).await?;
-    }
-    futures::future::select_all(changes).await.0
+        store.watch(&reader::key(&row.group, &row.plural, namespace, name), now).map_err(Status::internal)
+    };
+    objects.iter().map(watch_one).collect()
 }
 
-async fn changed(mut watcher: Box<dyn Watcher>) -> Result<()> {
-    // None: time to ask again whether there is anything.
-    while watcher.next(1).await.map_err(Status::internal)?.is_empty() {}
-    Ok(())
+async fn changed(mut watcher: Box<dyn Watcher>) {
+    // Compacted: it is looked at anew. Closed: the server is about to stop, don't spin until it has.
+    if watcher.changes(1).await.is_err() {
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 /// Makes one object as `desired` says.
