@@ -589,6 +589,12 @@ pub fn connect_to_ports(c: &Cluster) -> Result<()> {
         c.run(&["timeout", "15", &w.ns.kubectl_path(), "-n", w.ns.name(), "port-forward", "p", "18099:8080"])?;
     says(&forward, "this webhook denies all requests")?;
     told("portforward", "PodPortForwardOptions", "")?;
+    // kubectl names the port of each stream later; others do in the query.
+    let path = format!("/api/v1/namespaces/{}/pods/p/portforward?ports=8080&ports=9090", w.ns.name());
+    says(&c.kubectl_run(&["get", "--raw", &path])?, "this webhook denies all requests")?;
+    told("portforward", "PodPortForwardOptions", "")?;
+    let said = w.asked("deny")?;
+    ensure!(said["object"]["ports"] == json!([8080, 9090]), "{said}");
     w.configure("Validating", &[])?;
     for (kind, name) in paths {
         c.wait(Duration::from_secs(10), "the proxy to answer again", || Ok(get(kind, name)?.ok))?;

@@ -403,6 +403,19 @@ pub fn is_applied_across_versions(c: &Cluster) -> Result<()> {
         let now = crd.one("v1", "one").await?;
         ensure!(now["hostPort"] == "u:2" && now["note"] == "changed", "{now}");
         ensure!(owners(&now) == ["b v1 size", "u v2 host,note,port"], "{:?}", owners(&now));
+        // Without the webhook, an apply fails: it has to know what u owns as v2. Any other write passes, and who owns
+        // what is no longer known.
+        let hook = format!("/api/v1/namespaces/{}/services/hook", crd.namespace);
+        crd.must("DELETE", &hook, JSON, Value::Null).await?;
+        let r = apply(crd, "b", "v1", false, json!({"size": 5})).await?;
+        let why = format!("conversion webhook for {}/v1, Kind=Widget failed: ", crd.group);
+        ensure!(r.code == 500 && r.text().contains(&why), "{} {}", r.code, r.text());
+        let before = crd.one("v1", "one").await?;
+        ensure!(before["size"] == 4 && owners(&before) == owners(&now), "{before}");
+        let path = format!("{}/one?fieldManager=w", crd.objects("v1"));
+        crd.must("PATCH", &path, MERGE, json!({"note": "again"})).await?;
+        let after = crd.one("v1", "one").await?;
+        ensure!(after["note"] == "again" && after["size"] == 4 && owners(&after).is_empty(), "{after}");
         Ok(())
     })
 }
