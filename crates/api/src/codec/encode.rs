@@ -69,10 +69,22 @@ fn write_sorted(out: &mut Vec<u8>, value: &Value) {
             out.push(b']');
         }
         Value::String(s) => write_string(out, s),
-        Value::Number(n) => out.extend_from_slice(n.to_string().as_bytes()),
+        Value::Number(n) => match n.as_f64().filter(|_| n.is_f64()) {
+            Some(f) => out.extend_from_slice(go_float(f).as_bytes()),
+            None => out.extend_from_slice(n.to_string().as_bytes()),
+        },
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
         Value::Null => out.extend_from_slice(b"null"),
+    }
+}
+
+/// As Go writes floats: with an exponent only where they are very small or very large.
+fn go_float(f: f64) -> String {
+    match f.abs() {
+        size if size >= 1e21 => format!("{f:e}").replace('e', "e+"),
+        size if size < 1e-6 && size != 0.0 => format!("{f:e}"),
+        _ => f.to_string(),
     }
 }
 

@@ -71,7 +71,23 @@ fn decode_text(types: &Types, ty: TypeId, bytes: &[u8]) -> Result<Decoded, Decod
     let mut cx = Cx::new(types);
     let mut de = serde_json::Deserializer::from_slice(bytes);
     let result = Seed { cx: &mut cx, ty }.deserialize(&mut de).and_then(|v| de.end().map(|()| v));
+    if let (Err(e), Some(quoted), Some(message)) = (&result, &cx.bad_number, &mut cx.error) {
+        *message = message.replacen(quoted, &format!("number {}", number_before(e, bytes)), 1);
+    }
     cx.finish(result, |e| syntax_error(e, bytes))
+}
+
+/// The number that an error is about, as the client wrote it: it ends where the error is.
+fn number_before(e: &serde_json::Error, bytes: &[u8]) -> String {
+    let end = (line_start(e, bytes) + e.column()).min(bytes.len());
+    let is_part = |b: &&u8| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E');
+    let length = bytes[..end].iter().rev().take_while(is_part).count();
+    String::from_utf8_lossy(&bytes[end - length..end]).into_owned()
+}
+
+/// Where the line of an error begins.
+fn line_start(e: &serde_json::Error, bytes: &[u8]) -> usize {
+    bytes.split_inclusive(|b| *b == b'\n').take(e.line().saturating_sub(1)).map(<[u8]>::len).sum()
 }
 
 /// A document of any form (a patch), with the problems of [`Decoded`]: keys that occur twice.
@@ -143,8 +159,7 @@ fn syntax_error(e: serde_json::Error, bytes: &[u8]) -> DecodeError {
     if text.starts_with("recursion limit") {
         return DecodeError::Syntax("exceeded max depth".into());
     }
-    let start = bytes.split_inclusive(|b| *b == b'\n').take(e.line().saturating_sub(1)).map(<[u8]>::len).sum::<usize>();
-    let Some(&c) = bytes.get(start + e.column().saturating_sub(1)) else {
+    let Some(&c) = bytes.get(line_start(&e, bytes) + e.column().saturating_sub(1)) else {
         return DecodeError::Syntax(format!("invalid JSON: {text}"));
     };
     const WHERE: [(&str, &str); 9] = [
@@ -192,6 +207,8 @@ pub(super) struct Cx<'t> {
     pub(super) duplicates: Vec<String>,
     problems: Vec<String>,
     error: Option<String>,
+    /// How `error` quotes the number that it is about.
+    bad_number: Option<String>,
     /// Inside a value that Go decodes with a method of its own, whose insides strictness doesn't see.
     opaque: bool,
 }
@@ -206,6 +223,7 @@ impl<'t> Cx<'t> {
             duplicates: Vec::new(),
             problems: Vec::new(),
             error: None,
+            bad_number: None,
             opaque: false,
         }
     }
@@ -328,34 +346,29 @@ impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
     }
 }
 
-/// A number as Go would quote it in an error.
-fn go_number(n: &Number) -> String {
-    format!("number {n}")
-}
-
 impl<'t> Seed<'_, 't> {
     fn shape(&self) -> &'t Shape {
         self.cx.types.shape(self.ty)
     }
 
-    fn number<E: serde::de::Error>(self, n: Number) -> Result<Value, E> {
+    fn number<E: serde::de::Error>(mut self, n: Number) -> Result<Value, E> {
         match self.shape() {
-            Shape::Int32 if n.as_i64().is_some_and(|i| i32::try_from(i).is_ok()) => Ok(n.into()),
+            // What is written `-0` arrives as a float. All other floats are refused, whole ones as well.
+            Shape::Int32 | Shape::Int64 | Shape::IntOrString if is_minus_zero(&n) => Ok(0.into()),
+            Shape::Int32 | Shape::IntOrString if n.as_i64().is_some_and(|i| i32::try_from(i).is_ok()) => Ok(n.into()),
             Shape::Int64 if n.is_i64() => Ok(n.into()),
             Shape::Int32 | Shape::Int64 => {
-                self.cx.mismatch(&go_number(&n), self.ty);
+                let quoted = self.quoted(&n);
+                self.cx.mismatch(&quoted, self.ty);
                 Err(E::custom(""))
             }
             // A union of int32 and string, decoded by a method of its own: no field in the message.
             Shape::IntOrString => {
-                if n.as_i64().is_some_and(|i| i32::try_from(i).is_ok()) {
-                    return Ok(n.into());
-                }
-                self.cx.fail(format!("json: cannot unmarshal {} into Go value of type int32", go_number(&n)));
+                let quoted = self.quoted(&n);
+                self.cx.fail(format!("json: cannot unmarshal {quoted} into Go value of type int32"));
                 Err(E::custom(""))
             }
-            Shape::Double => Ok(whole(n).into()),
-            Shape::Any | Shape::RawExtension | Shape::FieldsV1 => Ok(n.into()),
+            Shape::Double | Shape::Any | Shape::RawExtension | Shape::FieldsV1 => Ok(whole(n).into()),
             // Quantities may be written as bare numbers.
             Shape::Quantity => self.quantity(&n.to_string()),
             _ => {
@@ -363,6 +376,11 @@ impl<'t> Seed<'_, 't> {
                 Err(E::custom(""))
             }
         }
+    }
+
+    /// A number as Go would quote it in an error.
+    fn quoted(&mut self, n: &Number) -> String {
+        self.cx.bad_number.insert(format!("number {n}")).clone()
     }
 
     fn quantity<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
@@ -468,6 +486,10 @@ impl<'t> Seed<'_, 't> {
         }
         Ok(Value::Object(out))
     }
+}
+
+fn is_minus_zero(n: &Number) -> bool {
+    n.as_f64().is_some_and(|f| f == 0.0 && f.is_sign_negative())
 }
 
 /// A float that is a whole number is written without a point, as Go does.
@@ -732,7 +754,7 @@ impl<'de> Visitor<'de> for AnySeed<'_, '_> {
     }
 
     fn visit_f64<E>(self, n: f64) -> Result<Value, E> {
-        Ok(n.into())
+        Ok(Number::from_f64(n).map_or(Value::Null, |n| whole(n).into()))
     }
 
     fn visit_str<E>(self, s: &str) -> Result<Value, E> {

@@ -205,6 +205,20 @@ mod tests {
         );
     }
 
+    /// Upstream's YAML becomes JSON first, and whole floats lose their point on the way.
+    #[test]
+    fn whole_floats_are_integers() {
+        for text in ["3.0", "3e0", "0.3e+1"] {
+            for body in [format!("spec:\n  replicas: {text}\n"), format!("{{\"spec\": {{\"replicas\": {text}}}}}")] {
+                assert_eq!(deployment(&body).unwrap().value["spec"]["replicas"], 3, "{body}");
+            }
+        }
+        assert_eq!(
+            deployment("spec:\n  replicas: 1.5\n").unwrap_err().to_string(),
+            "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32"
+        );
+    }
+
     #[test]
     fn repeated_keys_are_told_with_their_lines() {
         for (text, want) in [

@@ -225,6 +225,37 @@ fn bodies_are_pruned_and_told_of() {
     assert_eq!(stored, json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"labels":{"b":"c"}}}));
 }
 
+/// Their bodies have no types when they are decoded: a whole float is stored as an integer, and fits where one belongs.
+#[test]
+fn whole_floats_are_integers() {
+    let schema = spec(json!({"i":{"type":"integer","maximum":1000},"n":{"type":"number"},"s":{"type":"string"},
+        "p":{"x-kubernetes-int-or-string":true}}));
+    let rows =
+        rows(&crd(json!([{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":schema}}])), &|_| None);
+    let version = rows[0].custom.as_ref().unwrap().version("v1").unwrap().clone();
+    let decode = |spec: &str, yaml: bool| {
+        let body =
+            format!(r#"{{"apiVersion":"example.com/v1","kind":"Widget","metadata":{{"name":"a"}},"spec":{spec}}}"#);
+        version.decode(body.as_bytes(), yaml).unwrap().value
+    };
+    for yaml in [false, true] {
+        let object = decode(r#"{"i":1e3,"n":2.50,"p":-0}"#, yaml);
+        assert_eq!(object["spec"], json!({"i":1000,"n":2.5,"p":0}));
+        check(schema.clone(), object.clone(), None, expect_test::expect![""]);
+        let stored = String::from_utf8(crate::codec::json::canonical(&object)).unwrap();
+        assert!(stored.ends_with(r#""spec":{"i":1000,"n":2.5,"p":0}}"#), "{stored}");
+    }
+    check(
+        schema,
+        decode(r#"{"i":1.001e3,"s":1.5}"#, false),
+        None,
+        expect_test::expect![[r#"
+            spec.i: Invalid value: 1001: spec.i in body should be less than or equal to 1000
+            spec.s: Invalid value: "number": spec.s in body must be of type string: "number"
+        "#]],
+    );
+}
+
 #[test]
 fn names_are_accepted_or_told_why_not() {
     let new = crd(json!([{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object"}}}]));

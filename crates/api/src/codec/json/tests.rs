@@ -221,10 +221,10 @@ fn custom_types_keep_or_drop_what_their_schema_does_not_know() {
     let (closed, open) = (make(false), make(true));
     let body = br#"{"a":"","b":{"c":1,"c":2},"any":{"x":null,"x":[1.0]}}"#;
     let got = decode(&types, closed, body).unwrap();
-    assert_eq!(got.value, json!({"a":"","any":{"x":[1.0]}}));
+    assert_eq!(got.value, json!({"a":"","any":{"x":[1]}}));
     assert_eq!((got.unknown, got.duplicates), (vec!["b".to_string()], vec!["any.x".to_string()]));
     let got = decode(&types, open, body).unwrap();
-    assert_eq!(got.value, json!({"a":"","b":{"c":2},"any":{"x":[1.0]}}));
+    assert_eq!(got.value, json!({"a":"","b":{"c":2},"any":{"x":[1]}}));
     assert_eq!((got.unknown, got.duplicates), (vec![], vec!["b.c".to_string(), "any.x".to_string()]));
 }
 
@@ -247,4 +247,69 @@ fn text_is_read_as_go_reads_it() {
     for bad in [&b"[\"\\ud8\"]"[..], b"\xff", b"[\"\\ud800]", b"[\"\\x\"]"] {
         assert!(matches!(parse(bad), Err(DecodeError::Syntax(_))), "{}", String::from_utf8_lossy(bad));
     }
+}
+
+#[test]
+fn integers_have_one_form_and_are_quoted_as_they_came() {
+    const REPLICAS: &str = "Go struct field DeploymentSpec.spec.replicas of type int32";
+    for (text, want) in [
+        ("7", Ok(7)),
+        ("-0", Ok(0)),
+        ("-7", Ok(-7)),
+        ("1e3", Err("1e3")),
+        ("1E+3", Err("1E+3")),
+        ("0.0", Err("0.0")),
+        ("1.0", Err("1.0")),
+        ("1.50", Err("1.50")),
+        ("1e-400", Err("1e-400")),
+        ("99999999999999999999", Err("99999999999999999999")),
+        ("-2147483649", Err("-2147483649")),
+    ] {
+        for body in [
+            format!("{{\"spec\":{{\"replicas\":{text}}}}}"),
+            format!("{{\"kind\":\"2\",\n \"spec\": {{\n\"replicas\":\t{text} ,\n\"paused\":true}}}}\n"),
+        ] {
+            match (deployment(&body), want) {
+                (Ok(got), Ok(n)) => assert_eq!(got.value["spec"]["replicas"], n, "{body}"),
+                (got, Err(quoted)) => {
+                    let message = format!("json: cannot unmarshal number {quoted} into {REPLICAS}");
+                    assert_eq!(got, Err(DecodeError::Type(message)), "{body}");
+                }
+                (got, _) => panic!("{body}: {got:?}"),
+            }
+        }
+    }
+    let surge =
+        |text: &str| deployment(&format!(r#"{{"spec":{{"strategy":{{"rollingUpdate":{{"maxSurge":{text}}}}}}}}}"#));
+    assert_eq!(
+        surge("1e3"),
+        Err(DecodeError::Type("json: cannot unmarshal number 1e3 into Go value of type int32".into()))
+    );
+    assert_eq!(surge("-0").unwrap().value["spec"]["strategy"]["rollingUpdate"]["maxSurge"], 0);
+}
+
+/// Where there is no type, or it is that of floats, whole numbers are all alike.
+#[test]
+fn numbers_without_a_type_are_written_as_go_writes_them() {
+    for (text, want) in [
+        ("1e3", "1000"),
+        ("1.0", "1"),
+        ("-0", "0"),
+        ("1.5", "1.5"),
+        ("12345678901234567890", "12345678901234567890"),
+        ("1e16", "10000000000000000"),
+        ("1.5e20", "150000000000000000000"),
+        ("1e21", "1e+21"),
+        ("-2.5e30", "-2.5e+30"),
+        ("0.00001", "0.00001"),
+        ("1e-6", "0.000001"),
+        ("-1.5e-7", "-1.5e-7"),
+    ] {
+        let (value, _) = parse(format!("{{\"x\":{text}}}").as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(canonical(&value)).unwrap(), format!("{{\"x\":{want}}}"), "{text}");
+    }
+    let mut types = Types::default();
+    let any = types.push(meta::schema::Type { name: String::new(), shape: Shape::Any });
+    assert_eq!(decode(&types, any, b"{\"x\":[1e3,{\"y\":2.0}]}").unwrap().value, json!({"x":[1000,{"y":2}]}));
+    assert_eq!(decode(&types, any, b"1e3").unwrap().value, json!(1000));
 }

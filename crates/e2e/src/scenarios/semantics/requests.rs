@@ -261,8 +261,9 @@ async fn numbers(api: &mut Api) -> Result<()> {
         ("-2147483649", 400, format!("{cannot} number -2147483649 {field}")),
         ("1.0", 400, format!("{cannot} number 1.0 {field}")),
         ("1.5", 400, format!("{cannot} number 1.5 {field}")),
-        ("1e3", 400, format!("{cannot} number")),
-        ("99999999999999999999", 400, format!("{cannot} number")),
+        ("1e3", 400, format!("{cannot} number 1e3 {field}")),
+        ("1.50E+1", 400, format!("{cannot} number 1.50E+1 {field}")),
+        ("99999999999999999999", 400, format!("{cannot} number 99999999999999999999 {field}")),
         ("\"1\"", 400, format!("{cannot} string {field}")),
         ("true", 400, format!("{cannot} bool {field}")),
         ("{}", 400, format!("{cannot} object {field}")),
@@ -285,5 +286,7 @@ async fn numbers(api: &mut Api) -> Result<()> {
         let got = &r.json()["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"];
         ensure!(r.code == 201 && *got == want, "{memory}: {}", r.text());
     }
+    let r = api.send("POST", &path, JSON, &with("-0", "1")).await?;
+    ensure!(r.code == 201 && r.json()["spec"]["replicas"] == 0, "-0: {}", r.text());
     Ok(())
 }
