@@ -409,7 +409,7 @@ mod tests {
         assert_eq!(done, Ok(()));
         assert!(v2_alone.v3_url.is_none() && v2_alone.has_v3());
         // It has none at all any more.
-        let (empty, done) = read_from(&[resources.clone()], &both).await;
+        let (empty, done) = read_from(std::slice::from_ref(&resources), &both).await;
         assert_eq!(done, Ok(()));
         assert!(empty.v3_url.is_none() && !empty.has_v3() && empty.v2.is_none() && empty.v2_etag.is_empty());
 
