@@ -5,7 +5,7 @@ use crate::registry::Answer;
 use crate::registry::list::Listing;
 use crate::registry::stored::Splice;
 use crate::registry::view::Item;
-use crate::registry::watch::{Frame, Stream};
+use crate::registry::watch::{Frame, Stream, Told};
 use api::catalogue::Resource;
 use api::strategy::Now;
 use axum::body::Body;
@@ -327,12 +327,21 @@ fn watch(stream: Stream, q: &Request<'_>) -> Response<Body> {
         told_columns: false,
     };
     let body = futures::stream::unfold((stream, framer), |(mut stream, mut framer)| async move {
-        let frames = stream.next().await?;
-        let mut out = Vec::with_capacity(frames.len() * 1024);
-        for f in &frames {
-            framer.write(&mut out, f, stream.row());
-        }
-        Some((Ok::<_, std::convert::Infallible>(Bytes::from(out)), (stream, framer)))
+        let bytes = match stream.next().await? {
+            Told::Encoded(bytes) => bytes,
+            Told::Frames(frames, span) => {
+                let mut out = Vec::with_capacity(frames.iter().map(|f| f.size() + 128).sum());
+                for f in &frames {
+                    framer.write(&mut out, f, stream.row());
+                }
+                let bytes = Bytes::from(out);
+                if let Some(span) = span {
+                    stream.leave(span, bytes.clone());
+                }
+                bytes
+            }
+        };
+        Some((Ok::<_, std::convert::Infallible>(bytes), (stream, framer)))
     });
     let mut r = Response::new(Body::from_stream(body));
     r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -95,6 +95,7 @@ impl ControlPlane {
             store: store.clone(),
             encryption: encryption.clone(),
             catalogue_changed: Default::default(),
+            watching: Default::default(),
             catalogue: ArcSwap::from_pointee(Catalogue::new(api::catalogue::builtin())),
             custom: custom::Custom::new(outbound.clone(), Box::new(api::custom::rules)),
             admission: admission::chain(&admission::Parts {

@@ -46,6 +46,16 @@ pub struct Event {
     pub change: Change,
 }
 
+impl Event {
+    /// Bytes of the object that it is about.
+    pub fn size(&self) -> usize {
+        match &self.change {
+            Change::Put { entry, .. } => entry.value.len(),
+            Change::Delete { prev } => prev.value.len(),
+        }
+    }
+}
+
 /// A page of a listing, in key order, all as of `revision`.
 #[derive(Debug)]
 pub struct Page {
@@ -173,8 +183,23 @@ pub trait Watcher: Send {
     /// returns up to `max` changes in revision order. An empty vector says: nothing for you up to
     /// [`Watcher::position`]. Cancel safe.
     async fn next(&mut self, max: usize) -> Result<Vec<Event>>;
-    /// As [`Watcher::next`], but sleeps through what doesn't concern it: never empty.
-    async fn changes(&mut self, max: usize) -> Result<Vec<Event>>;
+    /// Waits until there may be changes to [`Watcher::take`], and sleeps through what doesn't concern it. Cancel safe.
+    async fn ready(&self) -> Result<()>;
+    /// The next changes, up to `max` of them or until their objects have `bytes_max` bytes. Doesn't wait: empty when
+    /// there are none.
+    fn take(&mut self, max: usize, bytes_max: usize) -> Result<Vec<Event>>;
+    /// The changes up to and including `to` were had from another watcher of the same prefix.
+    fn pass(&mut self, to: Revision);
+    /// As [`Watcher::next`], but sleeps through what doesn't concern it: never empty. Cancel safe.
+    async fn changes(&mut self, max: usize) -> Result<Vec<Event>> {
+        loop {
+            self.ready().await?;
+            let events = self.take(max, usize::MAX)?;
+            if !events.is_empty() {
+                return Ok(events);
+            }
+        }
+    }
     /// All changes up to and including this revision have been returned.
     fn position(&self) -> Revision;
 }

@@ -6,6 +6,7 @@
 pub mod create;
 pub mod delete;
 pub mod get;
+pub mod in_step;
 pub mod list;
 pub mod managed;
 pub mod patch;
@@ -79,6 +80,7 @@ pub struct Registry {
     pub admission: Vec<Arc<dyn admission::Plugin>>,
     pub addresses: ServiceAddresses,
     pub custom: crate::custom::Custom,
+    pub watching: in_step::Groups,
 }
 
 /// One request on its way through the engine.

@@ -3,10 +3,13 @@
 //! Nothing is queued for a watcher: a slow client reads late, and when history has been compacted away under
 //! it, it gets an ERROR event with 410 and lists again. Source: API concepts, "Efficient detection of changes".
 
+use super::in_step::{Member, Span};
 use super::selection::Selection;
 use super::view::{Item, View};
 use super::{Answer, Call, get, list, parse_version, store_error};
+use crate::accept::Shape;
 use api::catalogue::Resource;
+use bytes::Bytes;
 use meta::selector::FieldSelector;
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
@@ -31,6 +34,14 @@ pub enum Frame {
     Error(Status),
 }
 
+/// What a client is told next.
+pub enum Told {
+    /// To be encoded. Where they are all frames of a piece of history, the bytes may be left to others there.
+    Frames(Vec<Frame>, Option<Span>),
+    /// What another watcher had encoded.
+    Encoded(Bytes),
+}
+
 /// An open watch.
 pub struct Stream {
     view: View,
@@ -39,7 +50,10 @@ pub struct Stream {
     selection: Selection,
     /// `None` when the watch has ended.
     watcher: Option<Box<dyn Watcher>>,
+    /// Initial events and how a watch ends, which aren't anybody else's.
     ready: VecDeque<Frame>,
+    /// Those who are told the same bytes; `None` where the form depends on what was told before.
+    others: Option<Member>,
     bookmarks: bool,
     /// The revision that the client has been told of, or asked to begin behind.
     told: Revision,
@@ -89,6 +103,7 @@ pub async fn watch(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
         selection,
         watcher: None,
         ready: VecDeque::new(),
+        others: None,
         bookmarks: o.allow_watch_bookmarks,
         told: Revision(0),
         next_bookmark: next_bookmark(now, deadline),
@@ -100,6 +115,9 @@ pub async fn watch(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
     if let Err(status) = begin(&mut stream, &call, asked).await {
         stream.ready = VecDeque::from([Frame::Error(status)]);
         stream.watcher = None;
+    }
+    if !matches!(call.accept.shape, Shape::Table { .. }) {
+        stream.others = Some(call.registry.watching.join(form(&call)));
     }
     Ok((Answer::Watch(Box::new(stream)), std::mem::take(&mut call.warnings)))
 }
@@ -145,6 +163,14 @@ async fn begin(stream: &mut Stream, call: &Call<'_>, asked: Option<u64>) -> Resu
     Ok(())
 }
 
+/// All that the bytes of a watch depend on, but for the history.
+fn form(call: &Call<'_>) -> String {
+    let (o, row) = (&call.options, &call.row);
+    let definition = row.custom.as_ref().map(|d| d.serial);
+    let selected = (&o.label_selector, &o.field_selector);
+    format!("{} {} {} {definition:?} {selected:?} {:?}", call.prefix(), row.api_version(), row.plural, call.accept)
+}
+
 fn too_old(asked: Revision, compacted: Revision) -> Status {
     Status::expired(format!("too old resource version: {} ({})", asked.0, compacted.0))
 }
@@ -162,11 +188,11 @@ impl Stream {
         &self.view.row
     }
 
-    /// The next frames; `None` when the watch has ended.
-    pub async fn next(&mut self) -> Option<Vec<Frame>> {
+    /// What comes next; `None` when the watch has ended.
+    pub async fn next(&mut self) -> Option<Told> {
         loop {
             if !self.ready.is_empty() {
-                return Some(self.some_ready());
+                return Some(Told::Frames(self.some_ready(), None));
             }
             let watcher = self.watcher.as_mut()?;
             let due = if self.bookmarks { self.next_bookmark.min(self.deadline) } else { self.deadline };
@@ -175,26 +201,28 @@ impl Stream {
             }
             tokio::select! {
                 biased;
-                got = watcher.changes(BATCH) => match got {
-                    Ok(events) => {
-                        for e in events.into_iter().filter(|e| e.revision > self.told).collect::<Vec<_>>() {
-                            self.told = e.revision;
-                            match frame(&self.view, &self.selection, e).await {
-                                Ok(f) => self.ready.extend(f),
-                                Err(s) => {
-                                    self.watcher = None;
-                                    self.ready.push_back(Frame::Error(s));
-                                    break;
-                                }
+                news = watcher.ready() => {
+                    if let Some((last, frames)) = self.others.as_ref().and_then(|o| o.find(self.told)) {
+                        watcher.pass(last);
+                        self.told = last;
+                        if !frames.is_empty() {
+                            return Some(Told::Encoded(frames));
+                        }
+                        continue;
+                    }
+                    match news.and_then(|()| watcher.take(BATCH, BATCH_BYTES)) {
+                        Ok(events) => {
+                            if let Some(told) = self.tell(events).await {
+                                return Some(told);
                             }
                         }
+                        Err(store::Error::Compacted { asked, compacted }) => {
+                            self.watcher = None;
+                            self.ready.push_back(Frame::Error(too_old(asked, compacted)));
+                        }
+                        Err(_) => self.watcher = None,
                     }
-                    Err(store::Error::Compacted { asked, compacted }) => {
-                        self.watcher = None;
-                        self.ready.push_back(Frame::Error(too_old(asked, compacted)));
-                    }
-                    Err(_) => self.watcher = None,
-                },
+                }
                 _ = redefinition(&mut self.redefined) => self.watcher = None,
                 _ = self.timer.as_mut() => {
                     let position = watcher.position();
@@ -213,11 +241,42 @@ impl Stream {
         }
     }
 
+    /// What the client is to know of changes; `None` when that is nothing.
+    async fn tell(&mut self, events: Vec<Event>) -> Option<Told> {
+        let (after, mut frames, mut first) = (self.told, Vec::with_capacity(events.len()), None);
+        // Of a watch that begins at a revision to come, some may be of no concern.
+        for e in events.into_iter().filter(|e| e.revision > after) {
+            first.get_or_insert(e.revision);
+            self.told = e.revision;
+            match frame(&self.view, &self.selection, e).await {
+                Ok(f) => frames.extend(f),
+                Err(s) => {
+                    self.watcher = None;
+                    frames.push(Frame::Error(s));
+                    return Some(Told::Frames(frames, None));
+                }
+            }
+        }
+        let span = Span { after, first: first?, last: self.told };
+        if frames.is_empty() {
+            self.leave(span, Bytes::new());
+            return None;
+        }
+        Some(Told::Frames(frames, Some(span)))
+    }
+
+    /// Leaves bytes to those who will be told the same.
+    pub fn leave(&self, span: Span, frames: Bytes) {
+        if let Some(others) = &self.others {
+            others.leave(span, frames);
+        }
+    }
+
     /// As many frames as are worth a chunk.
     fn some_ready(&mut self) -> Vec<Frame> {
         let mut bytes = 0;
         let full = self.ready.iter().position(|f| {
-            bytes += f.item().map_or(256, Item::size);
+            bytes += f.size();
             bytes >= BATCH_BYTES
         });
         let n = full.map_or(self.ready.len(), |i| i + 1);
@@ -273,6 +332,11 @@ impl Frame {
         }
     }
 
+    /// Bytes of its object, about.
+    pub fn size(&self) -> usize {
+        self.item().map_or(256, Item::size)
+    }
+
     fn item(&self) -> Option<&Item> {
         match self {
             Frame::Added(i) | Frame::Modified(i) | Frame::Deleted(i, _) => Some(i),
@@ -315,11 +379,19 @@ mod tests {
             selection: Selection::parse(&row, "", "").unwrap(),
             watcher: Some(store.watch("/registry/configmaps/", store.revision()).unwrap()),
             ready: VecDeque::new(),
+            others: None,
             bookmarks,
             told: store.revision(),
             next_bookmark: next_bookmark(now, now + deadline),
             deadline: now + deadline,
             timer: Box::pin(tokio::time::sleep_until(now + deadline)),
+        }
+    }
+
+    fn frames(told: Option<Told>) -> Option<Vec<Frame>> {
+        match told? {
+            Told::Frames(frames, _) => Some(frames),
+            Told::Encoded(_) => panic!("there is nobody else"),
         }
     }
 
@@ -347,7 +419,7 @@ mod tests {
         assert_eq!(stream.ready.len(), 0, "nothing is queued for it");
         let (mut seen, mut last) = (0, Revision(0));
         while seen < EVENTS {
-            let frames = stream.next().await.unwrap();
+            let frames = frames(stream.next().await).unwrap();
             assert!(frames.len() <= BATCH);
             for f in &frames {
                 let revision = f.item().unwrap().entry.mod_revision;
@@ -360,12 +432,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn watchers_in_step_are_told_what_one_of_them_had_encoded() {
+        let store = store::memory::open();
+        let groups = super::super::in_step::Groups::default();
+        let (mut one, mut two) = (
+            following(&store, Duration::from_secs(60), false).await,
+            following(&store, Duration::from_secs(60), false).await,
+        );
+        for stream in [&mut one, &mut two] {
+            stream.others = Some(groups.join("configmaps".into()));
+        }
+        write(&store, 3).await;
+        let Some(Told::Frames(all, Some(span))) = one.next().await else { panic!("nobody was before it") };
+        assert_eq!((all.len(), span), (3, Span { after: Revision(0), first: Revision(1), last: Revision(3) }));
+        one.leave(span, Bytes::from_static(b"three"));
+        let Some(Told::Encoded(bytes)) = two.next().await else { panic!("it is there") };
+        assert_eq!(bytes, "three");
+        // Both are at the same place now, whoever comes first.
+        write(&store, 1).await;
+        let Some(Told::Frames(_, Some(span))) = two.next().await else { panic!("one change") };
+        two.leave(span, Bytes::from_static(b"the fourth"));
+        let Some(Told::Encoded(bytes)) = one.next().await else { panic!("it is there") };
+        assert_eq!((bytes, one.told, two.told), (Bytes::from_static(b"the fourth"), Revision(4), Revision(4)));
+    }
+
+    #[tokio::test]
     async fn a_client_that_reads_too_late_is_told_so_and_left() {
         let store = store::memory::open();
         let mut stream = following(&store, Duration::from_secs(60), false).await;
         write(&store, 2_000).await;
         store.compact(Revision(1_000)).await.unwrap();
-        let frames = stream.next().await.unwrap();
+        let frames = frames(stream.next().await).unwrap();
         let [Frame::Error(status)] = frames.as_slice() else { panic!("{} frames", frames.len()) };
         assert_eq!((status.code, status.reason), (410, "Expired"));
         assert!(status.message.starts_with("too old resource version: 0 ("), "{}", status.message);
@@ -381,7 +478,7 @@ mod tests {
         // Changes elsewhere, and none of them any more after the first.
         store.create("/registry/secrets/a/s", bytes::Bytes::from_static(b"{}"), None).await.unwrap();
         let mut more = 0;
-        while let Some(frames) = stream.next().await {
+        while let Some(frames) = frames(stream.next().await) {
             for f in frames {
                 let Frame::Bookmark { revision, initial: false } = f else { panic!("{}", f.kind()) };
                 told.push((began.elapsed().as_secs(), revision.0));

@@ -2,8 +2,8 @@
 //!
 //! A cursor owns nothing but its position. It is woken when its scope (a prefix or a key) changes. While only
 //! others change, one that is asked for its `next` answer wakes at most once per [`QUIET`] to say how far it got,
-//! one that is asked for `changes` doesn't wake at all, and its position can be read at any time: when its scope's newest change is behind the position, then the position is wherever
-//! the store is. When nothing changes, nothing wakes.
+//! one that waits to be `ready` doesn't wake at all. Its position can be read at any time: when its scope's newest
+//! change is behind the position, then the position is wherever the store is. When nothing changes, nothing wakes.
 
 use super::{Index, Partition, Scope, is_within_one_partition, partition_name};
 use crate::contract::*;
@@ -94,12 +94,12 @@ impl Cursor {
     }
 
     /// Takes what is there. Moves the position; an empty answer means that it is now at the visible revision.
-    fn take(&mut self, max: usize) -> Result<Vec<Event>> {
+    fn collect(&mut self, max: usize, bytes_max: usize) -> Result<Vec<Event>> {
         let Some((partition, scope)) = &self.scoped else {
-            return self.take_from_all(max);
+            return self.collect_from_all(max);
         };
         let (partition, scope) = (partition.clone(), scope.clone());
-        let mut events = Vec::new();
+        let (mut events, mut bytes) = (Vec::new(), 0);
         loop {
             self.position = self.position();
             if self.position >= self.index.revision() {
@@ -117,12 +117,13 @@ impl Cursor {
             for (visits, event) in state.log.range(start..).take_while(|e| e.revision <= visible).enumerate() {
                 // Never between two changes of one revision: the position could not tell them apart.
                 let whole = event.revision > self.position;
-                if whole && (events.len() >= max || visits >= VISITS_MAX) {
+                if whole && (events.len() >= max || bytes >= bytes_max || visits >= VISITS_MAX) {
                     position = self.position;
                     break;
                 }
                 self.position = event.revision;
                 if self.concerns(event.change.key()) {
+                    bytes += event.size();
                     events.push(event.clone());
                 }
             }
@@ -133,7 +134,8 @@ impl Cursor {
         }
     }
 
-    fn take_from_all(&mut self, max: usize) -> Result<Vec<Event>> {
+    /// Of many partitions, which only the program's own followers look at: bytes aren't counted.
+    fn collect_from_all(&mut self, max: usize) -> Result<Vec<Event>> {
         let visible = self.index.revision();
         let mut events = Vec::new();
         for partition in self.index.covering(&self.prefix) {
@@ -165,6 +167,11 @@ impl Cursor {
         Ok(events)
     }
 
+    /// Whether there may be something to take.
+    fn is_behind(&self) -> bool {
+        self.position() < self.index.revision()
+    }
+
     fn overtaken(&self) -> Error {
         Error::Compacted { asked: self.position, compacted: self.index.compacted() }
     }
@@ -190,7 +197,7 @@ impl Watcher for Cursor {
                 continue;
             }
             let closed = index.is_closed();
-            let events = self.take(max.max(1))?;
+            let events = self.collect(max.max(1), usize::MAX)?;
             if !events.is_empty() {
                 self.told = self.position;
                 return Ok(events);
@@ -220,32 +227,37 @@ impl Watcher for Cursor {
         }
     }
 
-    async fn changes(&mut self, max: usize) -> Result<Vec<Event>> {
-        let index = self.index.clone();
-        let scope = self.scoped.as_ref().map(|(_, scope)| scope.clone());
-        let news = scope.as_ref().map_or(&index.progress, |scope| &scope.notify);
+    async fn ready(&self) -> Result<()> {
+        let news = self.scoped.as_ref().map_or(&self.index.progress, |(_, scope)| &scope.notify);
         loop {
-            // Whoever is behind needn't listen to take what is there.
-            let events = self.take(max.max(1))?;
-            if !events.is_empty() {
-                self.told = self.position;
-                return Ok(events);
+            // Whoever is behind needn't listen.
+            if self.is_behind() {
+                return Ok(());
             }
             let change = news.notified();
             tokio::pin!(change);
             change.as_mut().enable();
             // Once more, so that no change falls between look and wait.
-            let closed = index.is_closed();
-            let events = self.take(max.max(1))?;
-            if !events.is_empty() {
-                self.told = self.position;
-                return Ok(events);
+            let closed = self.index.is_closed();
+            if self.is_behind() {
+                return Ok(());
             }
             if closed {
                 return Err(Error::Closed);
             }
             change.await;
         }
+    }
+
+    fn take(&mut self, max: usize, bytes_max: usize) -> Result<Vec<Event>> {
+        let events = self.collect(max.max(1), bytes_max)?;
+        self.told = self.position;
+        Ok(events)
+    }
+
+    fn pass(&mut self, to: Revision) {
+        self.position = self.position.max(to);
+        self.told = self.position;
     }
 
     fn position(&self) -> Revision {

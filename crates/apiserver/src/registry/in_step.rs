@@ -1,0 +1,155 @@
+//! Watchers in step: what was framed for one of them serves all that look at the same things in the same form.
+//!
+//! A change that a thousand clients watch is selected and encoded once, and the same bytes go to each of them. Watchers
+//! that look at the same are a [`Group`]. It keeps the newest pieces of frames, each with the place in the history that
+//! it stands for; whoever comes to such a place takes the piece, anybody else frames what it needs by itself and leaves
+//! it here. So nobody waits for others, and what is kept is bounded, whatever a slow one does.
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use store::Revision;
+
+/// Bytes of frames that a group keeps. About as much as a watcher takes at once.
+const KEPT_BYTES_MAX: usize = 512 * 1024;
+/// Pieces that a group keeps, most of them of one change or few.
+const KEPT_MAX: usize = 64;
+
+/// Which changes a piece of frames tells of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Span {
+    /// All of them come after this revision,
+    pub after: Revision,
+    /// and this is the first's,
+    pub first: Revision,
+    /// the last's.
+    pub last: Revision,
+}
+
+/// All groups of this server, by what their members look at.
+#[derive(Clone, Debug, Default)]
+pub struct Groups(Arc<Mutex<HashMap<String, Arc<Group>>>>);
+
+#[derive(Debug, Default)]
+struct Group(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    members: usize,
+    bytes: usize,
+    /// Oldest first.
+    pieces: VecDeque<(Span, Bytes)>,
+}
+
+/// One watcher's place in its group.
+#[derive(Debug)]
+pub struct Member {
+    groups: Groups,
+    key: String,
+    group: Arc<Group>,
+}
+
+impl Groups {
+    /// `key` names all that the bytes depend on, but for the history.
+    pub fn join(&self, key: String) -> Member {
+        let group = self.0.lock().entry(key.clone()).or_default().clone();
+        group.0.lock().members += 1;
+        Member { groups: self.clone(), key, group }
+    }
+}
+
+impl Member {
+    /// What comes after `told`, if somebody had it framed: up to which revision it goes, and the frames, which may be
+    /// none.
+    pub fn find(&self, told: Revision) -> Option<(Revision, Bytes)> {
+        let kept = self.group.0.lock();
+        // There is nothing between the place where a piece begins and its first change.
+        let at = |span: &Span| span.after <= told && told < span.first;
+        kept.pieces.iter().rev().find(|(span, _)| at(span)).map(|(span, frames)| (span.last, frames.clone()))
+    }
+
+    /// Leaves it to the others, where there are any.
+    pub fn leave(&self, span: Span, frames: Bytes) {
+        let mut kept = self.group.0.lock();
+        if kept.members < 2 || frames.len() > KEPT_BYTES_MAX {
+            return;
+        }
+        kept.bytes += frames.len();
+        kept.pieces.push_back((span, frames));
+        while kept.bytes > KEPT_BYTES_MAX || kept.pieces.len() > KEPT_MAX {
+            let Some((_, oldest)) = kept.pieces.pop_front() else { break };
+            kept.bytes -= oldest.len();
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut groups = self.groups.0.lock();
+        let mut kept = self.group.0.lock();
+        kept.members -= 1;
+        if kept.members == 0 {
+            groups.remove(&self.key);
+        } else if kept.members == 1 {
+            kept.pieces = VecDeque::new();
+            kept.bytes = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(after: u64, first: u64, last: u64) -> Span {
+        Span { after: Revision(after), first: Revision(first), last: Revision(last) }
+    }
+
+    #[test]
+    fn whoever_comes_to_the_same_place_gets_the_same() {
+        let groups = Groups::default();
+        let (a, b, other) = (groups.join("x".into()), groups.join("x".into()), groups.join("y".into()));
+        a.leave(span(5, 8, 9), Bytes::from_static(b"eight and nine\n"));
+        a.leave(span(9, 10, 12), Bytes::new());
+        for (told, want) in [
+            (4, None),
+            (5, Some((9, "eight and nine\n"))),
+            (7, Some((9, "eight and nine\n"))),
+            // It has the first of them.
+            (8, None),
+            (9, Some((12, ""))),
+            (10, None),
+            (12, None),
+        ] {
+            let found = b.find(Revision(told));
+            let found = found.as_ref().map(|(last, frames)| (last.0, std::str::from_utf8(frames).unwrap()));
+            assert_eq!(found, want, "told of {told}");
+            assert!(other.find(Revision(told)).is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_goes_with_the_members() {
+        let groups = Groups::default();
+        let a = groups.join("x".into());
+        a.leave(span(0, 1, 1), Bytes::from_static(b"for nobody"));
+        assert!(a.find(Revision(0)).is_none());
+        let b = groups.join("x".into());
+        let large = Bytes::from(vec![b'x'; KEPT_BYTES_MAX / 4]);
+        for i in 0..9 {
+            a.leave(span(i, i + 1, i + 1), large.clone());
+        }
+        assert!(b.find(Revision(4)).is_none() && b.find(Revision(5)).is_some() && b.find(Revision(8)).is_some());
+        a.leave(span(9, 10, 10), Bytes::from(vec![b'x'; KEPT_BYTES_MAX + 1]));
+        assert!(b.find(Revision(9)).is_none() && b.find(Revision(8)).is_some());
+        for i in 10..10 + KEPT_MAX as u64 {
+            a.leave(span(i, i + 1, i + 1), Bytes::new());
+        }
+        assert!(b.find(Revision(8)).is_none() && b.find(Revision(10)).is_some());
+        drop(b);
+        assert!(a.find(Revision(10)).is_none());
+        drop(a);
+        assert!(groups.0.lock().is_empty());
+    }
+}
