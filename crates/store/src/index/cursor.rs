@@ -25,6 +25,8 @@ struct Cursor {
     /// `None` above the resources; such a cursor merges all partitions and wakes on every change.
     scoped: Option<(Arc<Partition>, Arc<Scope>)>,
     position: Revision,
+    /// How often values had become readable when it began: once more, and what it told is not what is there.
+    reopened: u64,
     /// The position that the caller last got to know by an answer.
     told: Revision,
     told_at: Option<Instant>,
@@ -59,7 +61,8 @@ impl Index {
         let index = self.clone();
         let prefix = prefix.into();
         let partition = scoped.as_ref().map(|(partition, _): &(Arc<Partition>, _)| partition.clone());
-        let cursor = Cursor { index, prefix, scoped, position: after, told: after, told_at: None };
+        let mut cursor = Cursor { index, prefix, scoped, position: after, reopened: 0, told: after, told_at: None };
+        cursor.reopened = cursor.reopened_now();
         // Only now, because compaction may have gone on meanwhile; from here on the cursor notices by itself.
         match partition {
             Some(p) => self.followable(after, p.state.read().trimmed)?,
@@ -93,8 +96,19 @@ impl Cursor {
         }
     }
 
+    fn reopened_now(&self) -> u64 {
+        let of = |p: &Partition| p.reopened.load(Ordering::Acquire);
+        match &self.scoped {
+            Some((partition, _)) => of(partition),
+            None => self.index.covering(&self.prefix).iter().map(|p| of(p)).sum(),
+        }
+    }
+
     /// Takes what is there. Moves the position; an empty answer means that it is now at the visible revision.
     fn take(&mut self, max: usize) -> Result<Vec<Event>> {
+        if self.reopened_now() != self.reopened {
+            return Err(self.overtaken());
+        }
         let Some((partition, scope)) = &self.scoped else {
             return self.take_from_all(max);
         };
