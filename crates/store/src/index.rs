@@ -434,7 +434,8 @@ impl Partition {
         if opened.is_empty() {
             return 0;
         }
-        let by_old: HashMap<*const KeyValue, &Entry> = opened.iter().map(|(old, new)| (Arc::as_ptr(old), new)).collect();
+        let by_old: HashMap<*const KeyValue, &Entry> =
+            opened.iter().map(|(old, new)| (Arc::as_ptr(old), new)).collect();
         let replace = |entry: &mut Entry| {
             if let Some(new) = by_old.get(&Arc::as_ptr(entry)) {
                 *entry = Arc::clone(new);
