@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
+pub(crate) mod algorithms;
 pub mod signing;
 
 const DAY_SECONDS: i64 = 24 * 3600;
@@ -372,7 +373,7 @@ fn crypto() -> rustls::crypto::CryptoProvider {
     let aes = std::arch::is_aarch64_feature_detected!("aes");
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let aes = false;
-    let mut provider = rustls::crypto::ring::default_provider();
+    let mut provider = algorithms::provider();
     provider.cipher_suites.sort_by_key(|s| {
         let name = format!("{:?}", s.suite());
         (aes == name.contains("CHACHA20"), name.contains("AES_256"))
@@ -722,7 +723,115 @@ mod tests {
         assert_eq!(v["current-context"], "default");
     }
 
-    /// A handshake over memory: the server sees the client's certificate; without one it still serves.
+    /// A client whose key is on P-521. `spoils`: it doesn't sign what it should.
+    #[derive(Debug)]
+    struct P521Client {
+        key: p521::ecdsa::SigningKey,
+        spoils: bool,
+    }
+
+    impl rustls::sign::SigningKey for P521Client {
+        fn choose_scheme(&self, offered: &[rustls::SignatureScheme]) -> Option<Box<dyn rustls::sign::Signer>> {
+            let scheme = rustls::SignatureScheme::ECDSA_NISTP521_SHA512;
+            let signer = P521Client { key: self.key.clone(), spoils: self.spoils };
+            offered.contains(&scheme).then(|| Box::new(signer) as Box<dyn rustls::sign::Signer>)
+        }
+
+        fn algorithm(&self) -> rustls::SignatureAlgorithm {
+            rustls::SignatureAlgorithm::ECDSA
+        }
+    }
+
+    impl rustls::sign::Signer for P521Client {
+        fn sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, rustls::Error> {
+            use p521::ecdsa::{DerSignature, signature::Signer};
+            let message = [message, if self.spoils { b"?" } else { b"" }].concat();
+            let signature: DerSignature = self.key.sign(&message);
+            Ok(signature.as_bytes().to_vec())
+        }
+
+        fn scheme(&self) -> rustls::SignatureScheme {
+            rustls::SignatureScheme::ECDSA_NISTP521_SHA512
+        }
+    }
+
+    /// Both versions of TLS, and a key that isn't the certificate's.
+    #[test]
+    fn clients_may_have_keys_on_p521() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::load_or_create(dir.path(), &options()).unwrap();
+        let config = Arc::new(pki.server_config(ServingCert::new(&pki.apiserver).unwrap()).unwrap());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(pki.ca.cert_pem.as_bytes()).unwrap()).unwrap();
+        let key = p521::ecdsa::SigningKey::from_slice(&[1; 66]).unwrap();
+        let point = key.verifying_key().to_sec1_point(false);
+        // SubjectPublicKeyInfo: id-ecPublicKey, secp521r1, the point.
+        let head = hex::decode("30819b301006072a8648ce3d020106052b8104002303818600").unwrap();
+        let spki = [&head[..], point.as_bytes()].concat();
+        let subject = signing::Subject { common_name: "pod".into(), ..Default::default() };
+        let now = jiff::Timestamp::now().as_second();
+        let usages = vec!["client auth".to_string(), "digital signature".to_string()];
+        let grant = signing::Grant { usages, not_before: now - 60, not_after: now + 3600 };
+        let cert = pki.ca.sign_key(&spki, &subject, &grant).unwrap();
+        let cert = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
+        for (version, spoils) in [
+            (&rustls::version::TLS13, false),
+            (&rustls::version::TLS12, false),
+            (&rustls::version::TLS13, true),
+            (&rustls::version::TLS12, true),
+        ] {
+            let client = Arc::new(P521Client { key: key.clone(), spoils });
+            let shown = Arc::new(rustls::sign::CertifiedKey::new(vec![cert.clone()], client));
+            let client_config =
+                rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                    .with_protocol_versions(&[version])
+                    .unwrap()
+                    .with_root_certificates(roots.clone())
+                    .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(shown)));
+            let got = handshake(&config, client_config);
+            match spoils {
+                false => assert_eq!(got.unwrap(), Some(cert.clone())),
+                true => assert!(matches!(got, Err(rustls::Error::InvalidCertificate(_))), "{got:?}"),
+            }
+        }
+        let der = Arc::new(cert.to_vec());
+        let user = crate::authn::x509::Verifier::new(&pki.ca.cert_pem).unwrap().user(&der, now).unwrap();
+        assert_eq!(user.name, "pod");
+    }
+
+    /// Over memory. What the server sees of the client.
+    fn handshake(
+        config: &Arc<rustls::ServerConfig>,
+        client_config: rustls::ClientConfig,
+    ) -> std::result::Result<Option<CertificateDer<'static>>, rustls::Error> {
+        let mut server = rustls::ServerConnection::new(config.clone()).unwrap();
+        let name = "kubernetes.default.svc".try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(client_config), name).unwrap();
+        for _ in 0..8 {
+            let mut wire = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut wire).unwrap();
+            }
+            let mut input = wire.as_slice();
+            while !input.is_empty() {
+                server.read_tls(&mut input).unwrap();
+                server.process_new_packets()?;
+            }
+            let mut wire = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            let mut input = wire.as_slice();
+            while !input.is_empty() {
+                client.read_tls(&mut input).unwrap();
+                client.process_new_packets()?;
+            }
+        }
+        assert!(!server.is_handshaking() && !client.is_handshaking());
+        Ok(server.peer_certificates().and_then(|c| c.first().cloned()))
+    }
+
+    /// The server sees the client's certificate; without one it still serves.
     #[test]
     fn tls_asks_for_client_certificates_and_needs_none() {
         let dir = tempfile::tempdir().unwrap();
@@ -742,31 +851,7 @@ mod tests {
         for (client_config, expected) in
             [(with, Some(pki.admin.cert_der().unwrap())), (builder().with_no_client_auth(), None)]
         {
-            let mut server = rustls::ServerConnection::new(config.clone()).unwrap();
-            let name = "kubernetes.default.svc".try_into().unwrap();
-            let mut client = rustls::ClientConnection::new(Arc::new(client_config), name).unwrap();
-            for _ in 0..8 {
-                let mut wire = Vec::new();
-                while client.wants_write() {
-                    client.write_tls(&mut wire).unwrap();
-                }
-                let mut input = wire.as_slice();
-                while !input.is_empty() {
-                    server.read_tls(&mut input).unwrap();
-                    server.process_new_packets().unwrap();
-                }
-                let mut wire = Vec::new();
-                while server.wants_write() {
-                    server.write_tls(&mut wire).unwrap();
-                }
-                let mut input = wire.as_slice();
-                while !input.is_empty() {
-                    client.read_tls(&mut input).unwrap();
-                    client.process_new_packets().unwrap();
-                }
-            }
-            assert!(!server.is_handshaking() && !client.is_handshaking());
-            assert_eq!(server.peer_certificates().and_then(|c| c.first().cloned()), expected);
+            assert_eq!(handshake(&config, client_config).unwrap(), expected);
         }
     }
 }

@@ -16,7 +16,6 @@ use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use std::sync::Arc;
 use std::time::Duration;
 use x509_parser::prelude::{FromDer, X509Certificate, X509CertificationRequest};
-use x509_parser::x509::SubjectPublicKeyInfo;
 
 pub const SIGNER: &str = "kubernetes.io/kube-apiserver-client-pod";
 
@@ -26,8 +25,6 @@ const KEPT_SECONDS: i64 = 30 * 60;
 const BACKDATE_SECONDS: i64 = 60;
 const LIFE_SECONDS_MIN: i64 = 3600;
 const LIFE_SECONDS_MAX: i64 = 86400;
-/// What the API server's TLS can't check signatures of.
-const P521: &str = "1.3.132.0.35";
 
 #[derive(Debug, PartialEq)]
 pub enum Step {
@@ -58,10 +55,6 @@ pub fn plan(request: &PodCertificateRequest, pod: Option<&Pod>, account: Option<
         Ok(key) => key,
         Err(why) => return Step::Fail("MalformedRequest", why),
     };
-    if curve(&key).as_deref() == Some(P521) {
-        let why = "the API server can't verify what ECDSAP521 keys sign; ask for ECDSAP256".to_string();
-        return Step::Deny("UnsupportedKeyType", why);
-    }
     // A node may ask only for its own pods, which admission sees to; others who may create requests could ask for any.
     if let Err(why) = is_real(request, pod, account) {
         return Step::Fail("PodMismatch", why);
@@ -94,11 +87,6 @@ fn key(request: &PodCertificateRequest) -> Result<Vec<u8>, String> {
     }
     let (_, parsed) = X509CertificationRequest::from_der(stub).map_err(|e| e.to_string())?;
     Ok(parsed.certification_request_info.subject_pki.raw.to_vec())
-}
-
-fn curve(key: &[u8]) -> Option<String> {
-    let (_, key) = SubjectPublicKeyInfo::from_der(key).ok()?;
-    Some(key.algorithm.parameters.as_ref()?.as_oid().ok()?.to_id_string())
 }
 
 fn is_real(request: &PodCertificateRequest, pod: Option<&Pod>, account: Option<&ServiceAccount>) -> Result<(), String> {
@@ -288,10 +276,7 @@ mod tests {
             plan(json!({"unverifiedUserAnnotations": {"a.b/c": "d"}})),
             Step::Deny("InvalidUnverifiedUserAnnotations", _)
         ));
-        assert!(matches!(
-            plan(json!({"stubPKCS10Request": keys()["P521"]["stub"]})),
-            Step::Deny("UnsupportedKeyType", _)
-        ));
+        assert!(matches!(plan(json!({"stubPKCS10Request": keys()["P521"]["stub"]})), Step::Issue { .. }));
     }
 
     #[test]

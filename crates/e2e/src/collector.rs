@@ -29,8 +29,16 @@ struct Resource {
 
 #[derive(Clone, PartialEq, Message)]
 struct ScopeSpans {
+    #[prost(message, optional, tag = "1")]
+    scope: Option<Scope>,
     #[prost(message, repeated, tag = "2")]
     spans: Vec<WireSpan>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Scope {
+    #[prost(string, tag = "1")]
+    name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -53,7 +61,17 @@ struct WireSpan {
     attributes: Vec<KeyValue>,
     #[prost(message, repeated, tag = "13")]
     links: Vec<Link>,
+    #[prost(message, optional, tag = "15")]
+    status: Option<Status>,
 }
+
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    #[prost(int32, tag = "3")]
+    code: i32,
+}
+
+const STATUS_ERROR: i32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
 struct Link {
@@ -88,6 +106,9 @@ pub struct Span {
     pub nanoseconds: i64,
     pub attributes: BTreeMap<String, String>,
     pub links: Vec<String>,
+    pub failed: bool,
+    /// Who made it.
+    pub scope: String,
     pub service: String,
 }
 
@@ -126,7 +147,11 @@ fn read(request: ExportRequest) -> Vec<Span> {
     let mut out = Vec::new();
     for of in request.resource_spans {
         let resource = attributes(of.resource.unwrap_or_default().attributes);
-        for s in of.scope_spans.into_iter().flat_map(|s| s.spans) {
+        let spans = of.scope_spans.into_iter().flat_map(|s| {
+            let scope = s.scope.unwrap_or_default().name;
+            s.spans.into_iter().map(move |span| (scope.clone(), span))
+        });
+        for (scope, s) in spans {
             out.push(Span {
                 trace: hex::encode(s.trace_id),
                 id: hex::encode(s.span_id),
@@ -135,6 +160,8 @@ fn read(request: ExportRequest) -> Vec<Span> {
                 kind: s.kind,
                 nanoseconds: s.end as i64 - s.start as i64,
                 attributes: attributes(s.attributes),
+                failed: s.status.is_some_and(|s| s.code == STATUS_ERROR),
+                scope,
                 links: s.links.into_iter().map(|l| hex::encode(l.trace_id)).collect(),
                 service: resource.get("service.name").cloned().unwrap_or_default(),
             });

@@ -63,6 +63,8 @@ pub struct State {
     /// The last is in use.
     keys: BTreeMap<String, [u8; 32]>,
     pub healthz: String,
+    /// It opens nothing.
+    pub refuses: bool,
     /// Calls by method.
     pub asked: BTreeMap<String, usize>,
 }
@@ -134,6 +136,7 @@ impl State {
                 let annotations = HashMap::from([(MARK.0.to_string(), MARK.1.to_vec())]);
                 Ok(EncryptResponse { ciphertext, key_id: id.clone(), annotations }.encode_to_vec())
             }
+            "Decrypt" if self.refuses => Err(bad("not now")),
             "Decrypt" => {
                 let request = DecryptRequest::decode(request).map_err(|e| bad(&e.to_string()))?;
                 if request.annotations.get(MARK.0).map(Vec::as_slice) != Some(MARK.1) {

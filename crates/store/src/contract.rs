@@ -148,6 +148,10 @@ pub trait Store: Send + Sync + 'static {
     /// older forms of values, and history, which is compacted to the latest revision. False: nothing happened, in an
     /// engine that has no disk or whose disk is another program's (etcd).
     async fn reseal(&self) -> Result<bool>;
+    /// Try again to open what [`Transformer::open`] couldn't, where it is the latest of its key. How many could be opened.
+    /// Watchers of their resources end with [`Error::Compacted`] and so begin anew: what they saw has become another
+    /// thing, without a revision of its own.
+    fn reopen(&self) -> usize;
     /// Bytes on disk (0 where it has none), for metrics.
     fn disk_bytes(&self) -> u64;
     /// Stop taking writes, make all durable, end watchers with [`Error::Closed`].

@@ -83,8 +83,7 @@ impl Options {
 }
 
 impl Options {
-    fn opened(&self, key: &str, stored: &[u8]) -> Bytes {
-        let stored = Bytes::copy_from_slice(stored);
+    fn opened(&self, key: &str, stored: Bytes) -> Bytes {
         match &self.transformer {
             Some(t) => t.open(key, stored),
             None => stored,
@@ -256,7 +255,7 @@ fn check_format(disk: &dyn Disk) -> Result<()> {
 /// Takes a snapshot's record into the index.
 fn load(index: &Index, expiries: &mut Expiries<u64>, options: &Options, record: Record) {
     if let Record::Put { revision, create_revision, expires_unix_ms, key, value } = record {
-        let entry = entry(key.into(), options.opened(key, value), create_revision, revision);
+        let entry = entry(key.into(), options.opened(key, Bytes::copy_from_slice(value)), create_revision, revision);
         if expires_unix_ms > 0 {
             expiries.insert(expires_unix_ms, revision, entry.key.clone());
         }
@@ -308,7 +307,7 @@ fn replay(
                 if expires_unix_ms > 0 {
                     expiries.insert(expires_unix_ms, revision, Arc::clone(&key));
                 }
-                let value = options.opened(&key, value);
+                let value = options.opened(&key, Bytes::copy_from_slice(value));
                 let entry = entry(key, value, create_revision, revision);
                 Change::Put { entry, prev }
             }
@@ -401,6 +400,10 @@ impl Engine for Embedded {
                 Err(Error::Unavailable("too many compactions at a time".into()))
             }
         }
+    }
+
+    fn opened(&self, key: &str, stored: Bytes) -> Bytes {
+        self.shared.options.opened(key, stored)
     }
 
     fn disk_bytes(&self) -> u64 {

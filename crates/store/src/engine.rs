@@ -83,6 +83,10 @@ pub(crate) trait Engine: Send + Sync + 'static {
     async fn reseal(&self) -> Result<bool> {
         Ok(false)
     }
+    /// A value as it was stored, made plain where it can be.
+    fn opened(&self, _key: &str, stored: Bytes) -> Bytes {
+        stored
+    }
     fn disk_bytes(&self) -> u64;
     async fn shutdown(&self);
 }
@@ -127,6 +131,9 @@ impl<E: Engine> Store for E {
     }
     async fn reseal(&self) -> Result<bool> {
         Engine::reseal(self).await
+    }
+    fn reopen(&self) -> usize {
+        self.index().reopen(|key, stored| self.opened(key, stored))
     }
     fn disk_bytes(&self) -> u64 {
         Engine::disk_bytes(self)

@@ -108,7 +108,7 @@ impl Etcd {
     }
 
     /// A key's value as it came from etcd, made plain.
-    fn opened(&self, kv: &mut proto::KeyValue) {
+    fn made_plain(&self, kv: &mut proto::KeyValue) {
         if let (Some(t), Ok(key)) = (&self.options.transformer, std::str::from_utf8(&kv.key)) {
             kv.value = t.open(key, std::mem::take(&mut kv.value).into()).into();
         }
@@ -264,7 +264,7 @@ impl Engine for Etcd {
             _ => Vec::new(),
         };
         let told = kvs.pop().map(|mut kv| {
-            self.opened(&mut kv);
+            self.made_plain(&mut kv);
             mirror::entry_of(kv, key.into())
         });
         if !response.succeeded {
@@ -297,6 +297,13 @@ impl Engine for Etcd {
         }
         self.index.compact(Revision(to));
         Ok(())
+    }
+
+    fn opened(&self, key: &str, stored: Bytes) -> Bytes {
+        match &self.options.transformer {
+            Some(t) => t.open(&format!("{}{key}", self.options.prefix), stored),
+            None => stored,
+        }
     }
 
     /// etcd's disk isn't ours; etcd has its own metrics.

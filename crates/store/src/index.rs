@@ -13,6 +13,8 @@ mod cursor;
 mod table;
 
 use crate::contract::*;
+use crate::engine::entry;
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -43,6 +45,8 @@ struct Partition {
     /// Watched prefixes and keys. Locked only inside or without `state`, never around it.
     scopes: Mutex<Scopes>,
     scope_count: AtomicUsize,
+    /// How often values here became readable that had not been, see [`Index::reopen`].
+    reopened: AtomicU64,
 }
 
 /// With the number of watchers.
@@ -208,6 +212,16 @@ impl Index {
     pub fn load(&self, entry: Entry) {
         let partition = self.partition_or_new(partition_name(&entry.key));
         partition.state.write().table.push(Version::Put(entry));
+    }
+
+    /// See [`Store::reopen`].
+    pub fn reopen(&self, open: impl Fn(&str, Bytes) -> Bytes) -> usize {
+        let partitions: Vec<_> = self.partitions.read().values().cloned().collect();
+        let opened: usize = partitions.iter().map(|partition| partition.reopen(&open)).sum();
+        if opened > 0 {
+            self.progress.notify_waiters();
+        }
+        opened
     }
 
     /// Adds changes in revision order and makes everything up to `visible` visible at once, then tells watchers.
@@ -391,6 +405,55 @@ fn push_once(scopes: &mut Vec<Arc<Scope>>, scope: &Arc<Scope>) {
 }
 
 impl Partition {
+    fn reopen(&self, open: impl Fn(&str, Bytes) -> Bytes) -> usize {
+        let mut sealed: Vec<Entry> = Vec::new();
+        let mut after: Option<Arc<str>> = None;
+        loop {
+            let state = self.state.read();
+            let mut last = None;
+            for slot in state.table.range("", after.as_deref()).take(VISITS_MAX) {
+                last = Some(slot.named().key.clone());
+                sealed.extend(slot.latest().filter(|e| e.is_sealed()).cloned());
+            }
+            match last {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+        }
+        // Without the lock, since whoever opens may ask others.
+        let opened = sealed.into_iter().filter_map(|old| {
+            let value = open(&old.key, old.value.clone());
+            let new = entry(old.key.clone(), value, old.create_revision, old.mod_revision);
+            (!new.is_sealed()).then_some((old, new))
+        });
+        let mut opened: Vec<(Entry, Entry)> = opened.collect();
+        let mut state = self.state.write();
+        let State { table, log, .. } = &mut *state;
+        // One that was written meanwhile has a newer version, which was opened when it came.
+        opened.retain(|(old, new)| table.replace(old, new));
+        if opened.is_empty() {
+            return 0;
+        }
+        let by_old: HashMap<*const KeyValue, &Entry> =
+            opened.iter().map(|(old, new)| (Arc::as_ptr(old), new)).collect();
+        let replace = |entry: &mut Entry| {
+            if let Some(new) = by_old.get(&Arc::as_ptr(entry)) {
+                *entry = Arc::clone(new);
+            }
+        };
+        for event in log {
+            match &mut event.change {
+                Change::Put { entry, prev } => [Some(entry), prev.as_mut()].into_iter().flatten().for_each(replace),
+                Change::Delete { prev } => replace(prev),
+            }
+        }
+        self.reopened.fetch_add(1, Ordering::AcqRel);
+        for (_, scope) in self.scopes.lock().values() {
+            scope.notify.notify_waiters();
+        }
+        opened.len()
+    }
+
     /// Marks and collects the scopes that a change of `key` concerns.
     fn concerned(&self, key: &str, revision: Revision, into: &mut Vec<Arc<Scope>>) {
         self.each_scope(key, |scope| {

@@ -1,4 +1,4 @@
-//! When encryption is turned on, what lay on disk before goes.
+//! When encryption is turned on, what lay on disk before goes; and what couldn't be opened at a start is opened later.
 
 use bytes::Bytes;
 use std::path::Path;
@@ -185,6 +185,67 @@ async fn writers_under_way_leave_nothing_of_the_old_form_behind() {
     store.shutdown().await;
     assert!((0..8).all(|number| !on_disk(dir.path(), &form(number))), "an old form is still there");
     let store = open(dir.path(), Some(numbered));
+    assert_eq!(listing(&*store), want);
+    store.shutdown().await;
+}
+
+/// As [`Turned`], but nothing is opened while the keys are away.
+#[derive(Debug, Default)]
+struct Away(AtomicBool);
+
+impl Transformer for Away {
+    fn seal(&self, key: &str, value: &Bytes) -> Result<Option<Bytes>, String> {
+        Turned.seal(key, value)
+    }
+
+    fn open(&self, key: &str, stored: Bytes) -> Bytes {
+        match self.0.load(Ordering::Acquire) {
+            true => stored,
+            false => Turned.open(key, stored),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_unreadable_at_a_start_is_read_when_the_keys_are_back() {
+    let dir = tempfile::tempdir().expect("dir");
+    let store = open(dir.path(), Some(Arc::new(Turned)));
+    put(&*store, "/registry/secrets/a/one", b"old").await;
+    put(&*store, "/registry/secrets/a/one", PLAIN).await;
+    put(&*store, "/registry/secrets/a/gone", PLAIN).await;
+    store.delete("/registry/secrets/a/gone", None).await.expect("delete");
+    put(&*store, "/registry/secrets/b/rewritten", PLAIN).await;
+    put(&*store, "/registry/secrets/b/two", PLAIN).await;
+    let before = listing(&*store);
+    store.shutdown().await;
+
+    let keys = Arc::new(Away(true.into()));
+    let store = open(dir.path(), Some(keys.clone()));
+    let sealed = |key: &str| store.get(&format!("/registry/secrets/{key}")).expect("there").is_sealed();
+    assert!(sealed("a/one") && sealed("b/two"));
+    let mut watcher = store.watch("/registry/secrets/", store.revision()).expect("watch");
+    assert_eq!(store.reopen(), 0);
+    // Neither does it get lost on the way to another file.
+    assert!(store.reseal().await.expect("reseal"));
+    put(&*store, "/registry/secrets/b/rewritten", b"new").await;
+    assert_eq!(watcher.changes(10).await.expect("changes").len(), 1);
+
+    keys.0.store(false, Ordering::Release);
+    let waiting = tokio::spawn(async move { watcher.changes(10).await });
+    tokio::task::yield_now().await;
+    assert_eq!((store.reopen(), store.reopen()), (2, 0), "once");
+    assert!(matches!(waiting.await.expect("task"), Err(Error::Compacted { .. })), "it begins anew");
+    let rewritten = |(key, revision, value): (String, u64, Bytes)| match key.ends_with("rewritten") {
+        true => (key, revision + 2, Bytes::from_static(b"new")),
+        false => (key, revision, value),
+    };
+    assert_eq!(listing(&*store), before.into_iter().map(rewritten).collect::<Vec<_>>());
+    // A write on top of it finds what it expects.
+    put(&*store, "/registry/secrets/a/one", b"newer").await;
+    let want = listing(&*store);
+    store.shutdown().await;
+    drop(store);
+    let store = open(dir.path(), Some(keys));
     assert_eq!(listing(&*store), want);
     store.shutdown().await;
 }

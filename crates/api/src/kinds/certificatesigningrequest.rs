@@ -4,12 +4,13 @@ use super::columns;
 use super::pod::update::difference;
 use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column, human_duration};
 use crate::validation::access::*;
-use crate::validation::{signer, values};
+use crate::validation::{proof, signer, values};
 use base64::Engine;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 use x509_parser::pem::{Pem, parse_x509_pem};
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
+use x509_parser::public_key::PublicKey;
 
 pub struct CertificateSigningRequest;
 
@@ -55,7 +56,15 @@ fn check_request(encoded: &str) -> Result<(), String> {
     }
     let malformed = |e: &dyn std::fmt::Display| format!("asn1: structure error: {e}");
     let (_, request) = X509CertificationRequest::from_der(&block.contents).map_err(|e| malformed(&e))?;
-    request.verify_signature().map_err(|e| format!("x509: {e}"))
+    if proof::request_is_signed(&request) {
+        return Ok(());
+    }
+    Err(match request.certification_request_info.subject_pki.parsed() {
+        Ok(PublicKey::RSA(_)) => "crypto/rsa: verification error",
+        Ok(PublicKey::EC(_)) => "x509: ECDSA verification failure",
+        _ => "x509: Ed25519 verification failure",
+    }
+    .to_string())
 }
 
 /// One or more certificates as PEM, in base64.
@@ -311,6 +320,29 @@ mod tests {
                 spec.expirationSeconds: Invalid value: 5: may not specify a duration less than 600 seconds (10 minutes)
             "#]],
         );
+    }
+
+    #[test]
+    fn requests_are_signed_by_their_keys_of_whatever_kind() {
+        let engine = base64::engine::general_purpose::STANDARD;
+        let keys: Value = serde_json::from_str(include_str!("checks/certs/keys.json")).unwrap();
+        let pem = |der: &[u8]| {
+            let text = engine.encode(der);
+            engine.encode(format!("-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n"))
+        };
+        for (kind, why) in [
+            ("Ed25519", "x509: Ed25519 verification failure"),
+            ("P256", "x509: ECDSA verification failure"),
+            ("P384", "x509: ECDSA verification failure"),
+            ("P521", "x509: ECDSA verification failure"),
+            ("Rsa", "crypto/rsa: verification error"),
+            ("Rsa2048", "crypto/rsa: verification error"),
+        ] {
+            let mut request = engine.decode(keys[kind]["stub"].as_str().unwrap()).unwrap();
+            assert_eq!(check_request(&pem(&request)), Ok(()), "{kind}");
+            *request.last_mut().unwrap() ^= 1;
+            assert_eq!(check_request(&pem(&request)), Err(why.to_string()), "{kind}");
+        }
     }
 
     #[test]

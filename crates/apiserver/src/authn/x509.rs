@@ -29,7 +29,7 @@ impl Verifier {
         for der in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
             roots.add(der.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(crate::pki::algorithms::provider());
         let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map_err(|e| e.to_string())?;
@@ -154,5 +154,19 @@ mod tests {
         let der = Arc::new(identity.cert_der().unwrap().to_vec());
         assert_eq!(v.user(&der, now).unwrap().groups, ["dev"]);
         assert!(v.user(&der, now + 366 * 24 * 3600).is_err());
+    }
+    /// Made with openssl: an authority and, after it, a user's certificate, both on P-521.
+    #[test]
+    fn authorities_may_sign_on_p521() {
+        const NOW: i64 = 1_800_000_000;
+        let pem = include_str!("../pki/p521.pem");
+        let user = CertificateDer::pem_slice_iter(pem.as_bytes()).nth(1).unwrap().unwrap();
+        let authority = pem.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap();
+        let v = Verifier::new(authority).unwrap();
+        let user_of = |der: &[u8]| v.user(&Arc::new(der.to_vec()), NOW);
+        assert_eq!(user_of(&user).unwrap().groups, ["dev"]);
+        let mut forged = user.to_vec();
+        *forged.last_mut().unwrap() ^= 1;
+        assert!(user_of(&forged).unwrap_err().contains("BadSignature"));
     }
 }

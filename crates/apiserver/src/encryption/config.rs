@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("encryption configuration is not valid YAML of an apiserver.config.k8s.io/v1 EncryptionConfiguration: {0}")]
+    #[error("encryption configuration: {0}")]
     Syntax(String),
     #[error("encryption configuration: {field}: {why}")]
     Content { field: String, why: String },
@@ -328,6 +328,33 @@ mod tests {
             assert_eq!(got, field);
             assert!(why.contains(part) && !why.contains("c2hvcnQ"), "{why}");
         }
-        assert!(parse("- {resources: [secrets], provider: []}\n").err().unwrap().to_string().contains("unknown field"));
+    }
+
+    #[test]
+    fn what_is_not_of_this_kind_is_told_once() {
+        let head = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\n";
+        for (text, expected) in [
+            ("{".to_string(), "encryption configuration: not valid YAML: "),
+            ("[]".into(), "encryption configuration: must be an object"),
+            (String::new(), "encryption configuration: must be an object"),
+            ("resources: []".into(), "encryption configuration: apiVersion: Required value: must be a string"),
+            (
+                head.replace("/v1", "/v1alpha1"),
+                "encryption configuration: no kind \"EncryptionConfiguration\" is registered for version \
+                 \"apiserver.config.k8s.io/v1alpha1\"; expected EncryptionConfiguration of apiserver.config.k8s.io/v1",
+            ),
+            (head.into(), "encryption configuration: resources: Required value: encryption config has no resources"),
+            (
+                format!("{head}resources:\n- {{resources: [secrets], provider: []}}\n"),
+                "encryption configuration: strict decoding error: resources[0].provider: unknown field `provider`",
+            ),
+            (
+                format!("{head}resource: []\n"),
+                "encryption configuration: strict decoding error: resource: unknown field `resource`",
+            ),
+        ] {
+            let got = Config::parse(&text).err().unwrap().to_string();
+            assert!(got.starts_with(expected), "{got}");
+        }
     }
 }

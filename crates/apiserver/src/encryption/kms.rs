@@ -13,7 +13,7 @@ use prost::Message;
 use ring::hkdf;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stdx::Shutdown;
 
 /// How often the plugin is asked how it is and which key it uses, and while it isn't well: what upstream's health check
@@ -25,6 +25,9 @@ const SEED: usize = 32;
 const INFO: usize = 32;
 /// Seeds that are remembered after reading.
 const SEEDS_MAX: usize = 1000;
+/// A seed that the plugin didn't open isn't asked for again before. Many values are under one seed, and each of them would
+/// wait for a plugin that is away.
+const REFUSED_FOR: Duration = Duration::from_secs(3);
 /// Annotations that a plugin may leave with a seed, bytes.
 const ANNOTATIONS_MAX: usize = 32 * 1024;
 
@@ -105,12 +108,23 @@ pub struct Kms {
     current: ArcSwapOption<Current>,
     /// Opened seeds by their sealed form.
     seeds: Mutex<HashMap<Vec<u8>, Arc<Vec<u8>>>>,
+    /// Those that couldn't be opened: when and why.
+    refused: Mutex<HashMap<Vec<u8>, (Instant, String)>>,
     health: Mutex<Result<(), String>>,
 }
 
 struct Current {
     seed: Vec<u8>,
     sealed: EncryptResponse,
+}
+
+/// What a look at a plugin has found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Look {
+    /// Its key is another one: what was sealed before is old now.
+    pub rotated: bool,
+    /// It is well again.
+    pub recovered: bool,
 }
 
 impl Kms {
@@ -124,6 +138,7 @@ impl Kms {
             timeout,
             current: ArcSwapOption::empty(),
             seeds: Mutex::default(),
+            refused: Mutex::default(),
             health: Mutex::new(Err("the plugin has not answered yet".into())),
         }
     }
@@ -154,7 +169,16 @@ impl Kms {
     }
 
     async fn look(&self) -> Result<bool, String> {
-        let status: StatusResponse = self.call("/v2.KeyManagementService/Status", StatusRequest {}).await?;
+        let status = self.call("/v2.KeyManagementService/Status", StatusRequest {}).await?;
+        let Some(key_id) = self.wanted(status)? else { return Ok(false) };
+        let seed = rand::random::<[u8; SEED]>().to_vec();
+        let request = EncryptRequest { plaintext: seed.clone(), uid: uuid::Uuid::new_v4().to_string() };
+        let sealed = self.call("/v2.KeyManagementService/Encrypt", request).await?;
+        self.adopt(&key_id, seed, sealed)
+    }
+
+    /// The key under which the plugin shall seal a new seed; `None`: the one that there is will do.
+    fn wanted(&self, status: StatusResponse) -> Result<Option<String>, String> {
         if !matches!(status.version.as_str(), "v2" | "v2beta1") {
             return Err(format!("KMS plugin {:?} speaks version {:?}, not v2", self.name, status.version));
         }
@@ -164,28 +188,31 @@ impl Kms {
         if status.key_id.is_empty() || status.key_id.len() > 1024 {
             return Err(format!("KMS plugin {:?} has a bad key id", self.name));
         }
-        let before = self.current.load_full();
-        if before.as_ref().is_some_and(|c| c.sealed.key_id == status.key_id) {
-            return Ok(false);
-        }
-        let seed = rand::random::<[u8; SEED]>().to_vec();
-        let uid = uuid::Uuid::new_v4().to_string();
-        let request = EncryptRequest { plaintext: seed.clone(), uid };
-        let sealed: EncryptResponse = self.call("/v2.KeyManagementService/Encrypt", request).await?;
+        let same = self.current.load().as_ref().is_some_and(|c| c.sealed.key_id == status.key_id);
+        Ok((!same).then_some(status.key_id))
+    }
+
+    /// Uses a seed that the plugin has sealed, if it did so under the key that it had named. Else the old seed stays: a
+    /// plugin whose answers contradict each other would have every value written anew at each look.
+    fn adopt(&self, key_id: &str, seed: Vec<u8>, sealed: EncryptResponse) -> Result<bool, String> {
         let annotations: usize = sealed.annotations.iter().map(|(k, v)| k.len() + v.len()).sum();
         if sealed.ciphertext.is_empty() || sealed.ciphertext.len() > 1024 || annotations > ANNOTATIONS_MAX {
             return Err(format!("KMS plugin {:?} gave a bad answer to Encrypt", self.name));
         }
-        // It names the key that it used, which may be newer already.
+        if sealed.key_id != key_id {
+            return Err(format!(
+                "KMS plugin {:?} encrypted under the key {:?}, but its status names {key_id:?}",
+                self.name, sealed.key_id
+            ));
+        }
         tracing::info!(plugin = self.name, key = sealed.key_id, "values are encrypted under a new key");
         self.remember(sealed.ciphertext.clone(), Arc::new(seed.clone()));
-        let rotated = before.is_some_and(|b| b.sealed.key_id != sealed.key_id);
-        self.current.store(Some(Arc::new(Current { seed, sealed })));
-        Ok(rotated)
+        let before = self.current.swap(Some(Arc::new(Current { seed, sealed })));
+        Ok(before.is_some())
     }
 
-    /// Looks again and again, until shutdown. Tells each time; true: the key is another one.
-    pub async fn keep(self: Arc<Self>, looked: tokio::sync::mpsc::Sender<bool>, shutdown: Shutdown) {
+    /// Looks again and again, until shutdown. Tells each time.
+    pub async fn keep(self: Arc<Self>, looked: tokio::sync::mpsc::Sender<Look>, shutdown: Shutdown) {
         loop {
             let pause = if self.health().is_ok() { STATUS_INTERVAL } else { STATUS_INTERVAL_UNWELL };
             tokio::select! {
@@ -193,22 +220,23 @@ impl Kms {
                 () = tokio::time::sleep(pause) => {}
             }
             let was_well = self.health().is_ok();
-            let rotated = match self.refresh().await {
+            let look = match self.refresh().await {
                 Ok(rotated) => {
                     if !was_well {
                         tracing::info!(plugin = self.name, "the KMS plugin is well again");
+                        self.refused.lock().clear();
                     }
-                    rotated
+                    Look { rotated, recovered: !was_well }
                 }
                 Err(error) => {
                     // Once, not every few seconds.
                     if was_well {
                         tracing::warn!(plugin = self.name, error, "the KMS plugin is not well");
                     }
-                    false
+                    Look { rotated: false, recovered: false }
                 }
             };
-            let _ = looked.send(rotated).await;
+            let _ = looked.send(look).await;
         }
     }
 
@@ -220,9 +248,21 @@ impl Kms {
         seeds.insert(sealed, seed);
     }
 
+    fn refuse(&self, sealed: &[u8], why: &str) {
+        let mut refused = self.refused.lock();
+        if refused.len() >= SEEDS_MAX {
+            refused.clear();
+        }
+        refused.insert(sealed.to_vec(), (Instant::now(), why.to_string()));
+    }
+
     fn seed(&self, object: &EncryptedObject) -> Result<Arc<Vec<u8>>, String> {
         if let Some(seed) = self.seeds.lock().get(&object.encrypted_dek_source) {
             return Ok(seed.clone());
+        }
+        let refused = self.refused.lock().get(&object.encrypted_dek_source).cloned();
+        if let Some((_, why)) = refused.filter(|(at, _)| at.elapsed() < REFUSED_FOR) {
+            return Err(why);
         }
         let request = DecryptRequest {
             ciphertext: object.encrypted_dek_source.clone(),
@@ -232,7 +272,8 @@ impl Kms {
         };
         // Stores read at start and when etcd tells of changes, and seeds are few: waiting here is fine.
         let asked = self.call::<_, DecryptResponse>("/v2.KeyManagementService/Decrypt", request);
-        let answer = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(asked))?;
+        let answer = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(asked));
+        let answer = answer.inspect_err(|why| self.refuse(&object.encrypted_dek_source, why))?;
         let seed = Arc::new(answer.plaintext);
         self.remember(object.encrypted_dek_source.clone(), seed.clone());
         Ok(seed)
@@ -304,6 +345,92 @@ mod tests {
         let info = hex::decode("f0f1f2f3f4f5f6f7f8f9").unwrap();
         let key = derive(&prk, &info).unwrap();
         assert_eq!(hex::encode(key), "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf");
+    }
+
+    #[tokio::test]
+    async fn a_new_seed_is_used_when_the_plugin_agrees_with_itself() {
+        let status = |version: &str, healthz: &str, key: &str| StatusResponse {
+            version: version.into(),
+            healthz: healthz.into(),
+            key_id: key.into(),
+        };
+        let sealed = |text: &[u8], key: &str| EncryptResponse {
+            ciphertext: text.to_vec(),
+            key_id: key.into(),
+            ..Default::default()
+        };
+        let kms = Kms::new("p", "unix:///nowhere", "/nowhere", Duration::from_millis(50));
+        let mut seeds = 0;
+        // The key in use before, the status, the answer to Encrypt, whether it is a rotation or what is wrong.
+        for (before, status, answer, expected) in [
+            (None, status("v2", "ok", "1"), sealed(b"s", "2"), Err("under the key \"2\", but its status names \"1\"")),
+            (None, status("v2", "ok", "1"), sealed(b"s", "1"), Ok(Some(false))),
+            (Some("1"), status("v2", "ok", "1"), sealed(b"unasked", "1"), Ok(None)),
+            (
+                Some("1"),
+                status("v2", "ok", "2"),
+                sealed(b"s", "1"),
+                Err("under the key \"1\", but its status names \"2\""),
+            ),
+            (
+                Some("1"),
+                status("v2", "ok", "2"),
+                sealed(b"s", ""),
+                Err("under the key \"\", but its status names \"2\""),
+            ),
+            (Some("1"), status("v2", "ok", "2"), sealed(b"", "2"), Err("bad answer to Encrypt")),
+            (Some("1"), status("v2", "ok", "2"), sealed(&[1; 1025], "2"), Err("bad answer to Encrypt")),
+            (Some("1"), status("v2", "ok", ""), sealed(b"s", "2"), Err("bad key id")),
+            (Some("1"), status("v1", "ok", "2"), sealed(b"s", "2"), Err("speaks version \"v1\"")),
+            (Some("1"), status("v2", "on fire", "2"), sealed(b"s", "2"), Err("says: on fire")),
+            (Some("1"), status("v2", "ok", "2"), sealed(b"s", "2"), Ok(Some(true))),
+        ] {
+            let used = || kms.current.load().as_ref().map(|c| (c.sealed.key_id.clone(), c.seed.clone()));
+            let was = used();
+            assert_eq!(was.as_ref().map(|(key, _)| key.as_str()), before);
+            seeds += 1;
+            let seed = vec![seeds; SEED];
+            let got = kms
+                .wanted(status.clone())
+                .and_then(|wanted| wanted.map(|key| kms.adopt(&key, seed.clone(), answer.clone())).transpose());
+            match expected {
+                Ok(rotated) => assert_eq!(got, Ok(rotated), "{status:?}"),
+                Err(part) => assert!(got.as_ref().is_err_and(|why| why.contains(part)), "{status:?}: {got:?}"),
+            }
+            let adopted = matches!(expected, Ok(Some(_)));
+            assert_eq!(used(), if adopted { Some((status.key_id, seed)) } else { was });
+        }
+    }
+
+    /// Many values are under one seed: they don't wait for it one by one.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_plugin_that_is_away_is_waited_for_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("kms.sock");
+        // Somebody takes connections, and says nothing.
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let silent = tokio::spawn(async move {
+            let mut taken = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                taken.push(stream);
+            }
+        });
+        let kms = Kms::new("p", "unix:///x", socket.to_str().unwrap(), Duration::from_millis(300));
+        let object = EncryptedObject {
+            encrypted_dek_source: b"one".to_vec(),
+            encrypted_dek_source_type: SEED_TYPE,
+            ..Default::default()
+        };
+        let stored = object.encode_to_vec();
+        let began = Instant::now();
+        for _ in 0..100 {
+            assert!(kms.open("/k", &stored).is_err());
+        }
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        kms.refused.lock().clear();
+        kms.remember(b"one".to_vec(), Arc::new(vec![1; SEED]));
+        assert!(kms.open("/k", &stored).unwrap_err().contains("too short"), "the seed is known now");
+        silent.abort();
     }
 
     #[tokio::test]

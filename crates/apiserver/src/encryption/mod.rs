@@ -3,7 +3,8 @@
 //! In: an EncryptionConfiguration ([`config`]) and the store's values. Out: values in upstream's stored form, such as
 //! `k8s:enc:aescbc:v1:key1:` and bytes, so that an etcd can be shared with or taken over from kube-apiserver. The first
 //! provider of a resource writes, any of them reads. A value that nobody can open stays as it is: reading the object
-//! fails, everything else goes on. Source: "Encrypting Confidential Data at Rest".
+//! fails, everything else goes on, and it is tried again ([`Encryption::reopen`]). Source: "Encrypting Confidential Data at
+//! Rest".
 //!
 //! The embedded store's files follow the configuration by themselves ([`Encryption::renew`]), at a start as after a
 //! reload, towards encryption as away from it. In etcd every value stays as it was written until it is written again.
@@ -45,6 +46,8 @@ pub struct Encryption {
     changed_at: AtomicU64,
     /// Something was found otherwise than it would be written now, be it an older version or deleted.
     outdated: AtomicBool,
+    /// Keys whose value nobody could open.
+    unreadable: Mutex<HashSet<Box<str>>>,
 }
 
 impl std::fmt::Debug for Encryption {
@@ -61,6 +64,7 @@ impl Encryption {
             stale: Mutex::default(),
             changed_at: AtomicU64::new(0),
             outdated: AtomicBool::new(false),
+            unreadable: Mutex::default(),
         }
     }
 
@@ -96,6 +100,23 @@ impl Encryption {
             return Ok(false);
         }
         store.reseal().await.inspect_err(|_| self.outdated.store(true, Ordering::Release))
+    }
+
+    /// Has the store try again to open what couldn't be opened. How many values couldn't be even now.
+    pub fn reopen(&self, store: &dyn store::Store) -> usize {
+        if self.unreadable.lock().is_empty() {
+            return 0;
+        }
+        let opened = store.reopen();
+        if opened > 0 {
+            tracing::info!(values = opened, "values that could not be decrypted can be now");
+        }
+        let keys: Vec<Box<str>> = self.unreadable.lock().iter().cloned().collect();
+        // An older version in a log is told of as well, and never again.
+        for key in keys.iter().filter(|key| !store.get(key).is_some_and(|e| e.is_sealed())) {
+            self.unreadable.lock().remove(key);
+        }
+        self.unreadable.lock().len()
     }
 
     /// A write of the object as it is makes sense: it would be stored in another form.
@@ -158,19 +179,24 @@ impl Transformer for Encryption {
                 Err(e) => why = e,
             }
         }
-        tracing::error!(
-            key,
-            why,
-            "a stored object can't be decrypted; is its key missing from the encryption configuration?"
-        );
+        // Once, however often it is tried again.
+        if self.unreadable.lock().insert(key.into()) {
+            tracing::error!(
+                key,
+                why,
+                "a stored object can't be decrypted; is its key missing from the encryption configuration?"
+            );
+        }
         stored
     }
 
     fn settled(&self, key: &str) {
-        let mut keys = self.stale.lock();
         // Told of every write, and mostly there is nothing to look for.
-        if !keys.is_empty() {
-            keys.remove(key);
+        for keys in [&self.stale, &self.unreadable] {
+            let mut keys = keys.lock();
+            if !keys.is_empty() {
+                keys.remove(key);
+            }
         }
     }
 }
@@ -178,12 +204,10 @@ impl Transformer for Encryption {
 impl Encryption {
     /// What was read of a key: in the form that would be written now, or not.
     fn mark(&self, key: &str, stale: bool) {
-        match stale {
-            true => {
-                self.stale.lock().insert(key.into());
-                self.outdated.store(true, Ordering::Release);
-            }
-            false => self.settled(key),
+        self.settled(key);
+        if stale {
+            self.stale.lock().insert(key.into());
+            self.outdated.store(true, Ordering::Release);
         }
     }
 }

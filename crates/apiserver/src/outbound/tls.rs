@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     static ONE: OnceLock<Arc<rustls::crypto::CryptoProvider>> = OnceLock::new();
-    ONE.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())).clone()
+    ONE.get_or_init(|| Arc::new(crate::pki::algorithms::provider())).clone()
 }
 
 /// TLS towards a target.

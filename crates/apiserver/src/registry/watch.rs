@@ -202,7 +202,7 @@ impl Stream {
             tokio::select! {
                 biased;
                 news = watcher.ready() => {
-                    if let Some((last, frames)) = self.others.as_ref().and_then(|o| o.find(self.told)) {
+                    if news.is_ok() && let Some((last, frames)) = self.others.as_ref().and_then(|o| o.find(self.told)) {
                         watcher.pass(last);
                         self.told = last;
                         if !frames.is_empty() {

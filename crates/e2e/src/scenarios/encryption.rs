@@ -45,9 +45,8 @@ fn stored() -> String {
 
 /// Secrets that are there, that were changed, that are gone: all of them lie in the store's files.
 fn past(c: &Cluster) -> Result<()> {
-    let literal = format!("--from-literal=a={PLAIN}");
     for name in ["kept", "changed", "gone"] {
-        c.kubectl(&["create", "secret", "generic", name, &literal])?;
+        create(c, name)?;
     }
     let other = format!("{{\"data\":{{\"a\":\"{}\"}}}}", STANDARD.encode("something-else"));
     c.kubectl(&["patch", "secret", "changed", "-p", &other])?;
@@ -60,11 +59,21 @@ fn nothing_plain(c: &Cluster) -> Result<()> {
     c.wait(PATIENCE, "the plain values to leave the disk", || Ok(!on_disk(c, stored().as_bytes())?))
 }
 
+fn create(c: &Cluster, name: &str) -> Result<String> {
+    c.kubectl(&["create", "secret", "generic", name, &format!("--from-literal=a={PLAIN}")])
+}
+
+/// Everything once more, as upstream's guide has it.
+fn rewrite(c: &Cluster) -> Result<String> {
+    let all = c.kubectl(&["get", "secrets", "-A", "-o", "json"])?;
+    c.kubectl_input(&["replace", "-f", "-"], &all)
+}
+
 fn read(c: &Cluster, name: &str) -> Result<String> {
     c.kubectl(&["get", "secret", name, "-o", "jsonpath={.data.a}"])
 }
 
-/// At a start, by a changed file while running, and after everything was written again as upstream's guide has it.
+/// At a start, by a changed file while running, off again, and after everything was written again.
 pub fn turned_on_later(c: &Cluster) -> Result<()> {
     c.serve(&["--disable-agent"])?;
     c.wait_api()?;
@@ -83,7 +92,7 @@ pub fn turned_on_later(c: &Cluster) -> Result<()> {
     c.wait_api()?;
     ensure!(read(c, "kept")? == stored() && !on_disk(c, stored().as_bytes())?, "after a crash");
 
-    // Off again, by the guide: identity first, everything written again.
+    // Off again: identity first.
     configure(c, &format!("  - identity: {{}}\n{}", keyed("aescbc", "one", 1)))?;
     let taken = |n: usize| {
         c.wait(PATIENCE, "the changed file to be taken over", || {
@@ -91,18 +100,16 @@ pub fn turned_on_later(c: &Cluster) -> Result<()> {
         })
     };
     taken(1)?;
-    let rewrite = || -> Result<String> {
-        let all = c.kubectl(&["get", "secrets", "-A", "-o", "json"])?;
-        c.kubectl_input(&["replace", "-f", "-"], &all)
-    };
-    rewrite()?;
-    ensure!(on_disk(c, stored().as_bytes())?, "as the administrator wishes");
+    c.wait(PATIENCE, "all to be plain, as the administrator wishes", || {
+        Ok(on_disk(c, stored().as_bytes())? && !on_disk(c, b"k8s:enc:")?)
+    })?;
+    ensure!(read(c, "kept")? == stored(), "plain and read");
     // And on with another key, while the server runs.
     configure(c, &(keyed("secretbox", "two", 2) + "  - identity: {}\n" + &keyed("aescbc", "one", 1)))?;
     taken(2)?;
     nothing_plain(c)?;
     ensure!(!on_disk(c, b"k8s:enc:aescbc:v1:one:")?, "nor under the old key");
-    rewrite()?;
+    rewrite(c)?;
     ensure!(read(c, "kept")? == stored() && !on_disk(c, stored().as_bytes())?, "after a rewrite");
     // The old key can go.
     c.stop_server(libc::SIGTERM)?;
@@ -136,8 +143,7 @@ pub fn a_kms_plugin_keeps_the_keys(c: &Cluster) -> Result<()> {
     std::thread::sleep(Duration::from_secs(2));
     plugin.start()?;
     c.wait_api()?;
-    let create = |name: &str| c.kubectl(&["create", "secret", "generic", name, &format!("--from-literal=a={PLAIN}")]);
-    create("first")?;
+    create(c, "first")?;
     ensure!(on_disk(c, b"k8s:enc:kms:v2:plug:")? && !on_disk(c, stored().as_bytes())?, "the stored form");
     ensure!(on_disk(c, b"key-one")?, "the key's id is stored beside it");
     ensure!(plugin.state().asked.get("Encrypt") == Some(&1), "one seed, not one per value: {:?}", plugin.state().asked);
@@ -151,14 +157,14 @@ pub fn a_kms_plugin_keeps_the_keys(c: &Cluster) -> Result<()> {
     plugin.state().healthz = "the HSM is on fire".into();
     sick(true)?;
     ensure!(failing(c, "livez")?.is_empty(), "a restart wouldn't help");
-    create("while-unwell")?;
+    create(c, "while-unwell")?;
     ensure!(read(c, "while-unwell")? == stored(), "served nevertheless");
     plugin.state().healthz = "ok".into();
     sick(false)?;
     // It dies and comes back.
     plugin.stop();
     sick(true)?;
-    create("while-away")?;
+    create(c, "while-away")?;
     ensure!(read(c, "first")? == stored() && read(c, "while-away")? == stored(), "served nevertheless");
     plugin.start()?;
     sick(false)?;
@@ -168,8 +174,7 @@ pub fn a_kms_plugin_keeps_the_keys(c: &Cluster) -> Result<()> {
     let before = version()?;
     plugin.add_key("key-two");
     c.wait(PATIENCE, "values under the new key", || Ok(on_disk(c, b"key-two")? && !on_disk(c, b"key-one")?))?;
-    let all = c.kubectl(&["get", "secrets", "-A", "-o", "json"])?;
-    c.kubectl_input(&["replace", "-f", "-"], &all)?;
+    rewrite(c)?;
     ensure!(version()? != before, "the rewrite wrote nothing");
     plugin.forget_key("key-one");
     c.stop_server(libc::SIGTERM)?;
@@ -184,6 +189,16 @@ pub fn a_kms_plugin_keeps_the_keys(c: &Cluster) -> Result<()> {
         ensure!(read(c, name)? == stored(), "{name} under the new key");
     }
     ensure!(!on_disk(c, stored().as_bytes())?, "something was plain");
+    // It is there at the start but opens nothing yet: all else goes on, and what it opens later is read later.
+    c.stop_server(libc::SIGTERM)?;
+    plugin.state().refuses = true;
+    c.serve(&flags)?;
+    c.wait_api()?;
+    let said = c.kubectl_fails(&["get", "secret", "first"])?;
+    ensure!(said.contains("unable to transform key"), "{said}");
+    plugin.state().refuses = false;
+    c.wait(PATIENCE, "the values to be read", || Ok(c.kubectl_run(&["get", "secret", "first"])?.ok))?;
+    ensure!(c.kubectl(&["get", "secrets", "-o", "name"])?.lines().count() == 3, "all of them");
     c.stop_server(libc::SIGTERM)
 }
 
@@ -201,8 +216,7 @@ pub fn etcd_holds_what_is_sealed(c: &Cluster) -> Result<()> {
     };
     c.serve(&endpoint)?;
     c.wait_api()?;
-    let create = |name: &str| c.kubectl(&["create", "secret", "generic", name, &format!("--from-literal=a={PLAIN}")]);
-    create("plain")?;
+    create(c, "plain")?;
     let contains = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
     ensure!(contains(&held("plain")?, &stored()), "not encrypted yet");
     c.stop_server(libc::SIGTERM)?;
@@ -211,16 +225,12 @@ pub fn etcd_holds_what_is_sealed(c: &Cluster) -> Result<()> {
     let flags = [&endpoint[..], &["--encryption-provider-config", file.to_str().context("path")?]].concat();
     c.serve(&flags)?;
     c.wait_api()?;
-    create("sealed")?;
+    create(c, "sealed")?;
     let sealed = held("sealed")?;
     ensure!(sealed.starts_with(b"k8s:enc:aesgcm:v1:one:") && !contains(&sealed, &stored()), "a new one is sealed");
     ensure!(contains(&held("plain")?, &stored()), "an old one stays until it is written");
     ensure!(read(c, "plain")? == stored() && read(c, "sealed")? == stored(), "both are read");
-    let rewrite = || -> Result<String> {
-        let all = c.kubectl(&["get", "secrets", "-A", "-o", "json"])?;
-        c.kubectl_input(&["replace", "-f", "-"], &all)
-    };
-    rewrite()?;
+    rewrite(c)?;
     ensure!(held("plain")?.starts_with(b"k8s:enc:aesgcm:v1:one:"), "the rewrite sealed it");
     c.stop_server(libc::SIGTERM)?;
 
@@ -232,14 +242,14 @@ pub fn etcd_holds_what_is_sealed(c: &Cluster) -> Result<()> {
     configure(c, &(kms.clone() + &keyed("aesgcm", "one", 1)))?;
     c.serve(&flags)?;
     c.wait_api()?;
-    rewrite()?;
+    rewrite(c)?;
     for name in ["plain", "sealed"] {
         ensure!(held(name)?.starts_with(b"k8s:enc:kms:v2:plug:"), "{name} isn't the plugin's");
     }
     plugin.add_key("key-two");
     c.wait(PATIENCE, "the new key to be taken", || Ok(std::fs::read_to_string(c.log())?.contains("key-two")))?;
     c.wait(PATIENCE, "a rewrite under the new key", || {
-        rewrite()?;
+        rewrite(c)?;
         Ok(contains(&held("plain")?, "key-two"))
     })?;
     c.stop_server(libc::SIGTERM)?;

@@ -169,7 +169,12 @@ pub fn a_pod_is_known_by_its_certificate(c: &Cluster) -> Result<()> {
         json!([{"podCertificate": source}])
     };
     let files = json!({"keyPath": "key.pem", "certificateChainPath": "chain.pem", "maxExpirationSeconds": 3600});
-    let kinds = [("ed", "ED25519", files), ("ec", "ECDSAP384", json!({})), ("rsa", "RSA3072", json!({}))];
+    let kinds = [
+        ("ed", "ED25519", files),
+        ("ec", "ECDSAP384", json!({})),
+        ("large", "ECDSAP521", json!({})),
+        ("rsa", "RSA3072", json!({})),
+    ];
     for (pod_name, kind, more) in &kinds {
         create(&ns, &pod(pod_name, certificate(kind, more.clone())))?;
     }
@@ -202,14 +207,14 @@ pub fn a_pod_is_known_by_its_certificate(c: &Cluster) -> Result<()> {
     let requests = c.json(&["get", "podcertificaterequests", "-n", &name])?;
     let issued = |r: &Value| r["status"]["conditions"][0]["type"] == "Issued";
     let items = requests["items"].as_array().context("items")?;
-    ensure!(items.len() == 3 && items.iter().all(issued), "{requests}");
+    ensure!(items.len() == kinds.len() && items.iter().all(issued), "{requests}");
     ensure!(items[0]["metadata"]["ownerReferences"][0]["kind"] == "Pod", "{requests}");
 
     // A signer's no is final, and the pod says why.
-    create(&ns, &pod("refused", certificate("ECDSAP521", json!({}))))?;
+    create(&ns, &pod("refused", certificate("ECDSAP256", json!({"userAnnotations": {"e2e.example.com/a": "b"}}))))?;
     c.wait(PATIENCE, "the refusal to be told", || {
         let events = ns.must("get events --field-selector involvedObject.name=refused,reason=FailedMount -o jsonpath={.items[*].message}")?;
-        Ok(events.contains("PodCertificateRequest was permanently denied: reason=\"UnsupportedKeyType\""))
+        Ok(events.contains("PodCertificateRequest was permanently denied: reason=\"InvalidUnverifiedUserAnnotations\""))
     })?;
 
     // A node asks for its own pods alone, and in their own name.

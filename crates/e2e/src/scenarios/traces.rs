@@ -8,11 +8,14 @@ use crate::wire::Who;
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const FAILING: &str = "7bf92f3577b34da6a3ce929d0e0e4736";
+const CREATION: &str = "POST /api/v1/namespaces/{:namespace}/configmaps";
 
 fn parent(trace: &str, flags: &str) -> String {
     format!("00-{trace}-00f067aa0ba902b7-{flags}")
@@ -52,6 +55,9 @@ pub fn requests_are_traced(c: &Cluster) -> Result<()> {
             if let Ok(mut all) = headers.lock() {
                 all.push(context);
             }
+            if review["request"]["name"] == "refused" {
+                return (500, json!({}));
+            }
             let answer = json!({"uid": review["request"]["uid"], "allowed": true});
             (200, json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer}))
         }),
@@ -84,6 +90,13 @@ pub fn requests_are_traced(c: &Cluster) -> Result<()> {
         let told = [json, ("traceparent", sampled.as_str()), ("audit-id", "traced-one")];
         let r = api.send("POST", &format!("{maps}?pretty=false"), &told, map.to_string()).await?;
         ensure!(r.code == 201, "{}", r.text());
+        // One that fails, and with it the call to the webhook.
+        let sampled = parent(FAILING, "01");
+        let refused = json!({"metadata": {"name": "refused"}}).to_string();
+        ensure!(
+            api.send("POST", maps, &[json, ("traceparent", &sampled)], refused).await?.code == 500,
+            "the webhook broke"
+        );
         // Not sampled, as the client says; and somebody whose word doesn't count.
         let unsampled = parent(&TRACE.replace("4b", "5b"), "00");
         ensure!(api.send("GET", maps, &[("traceparent", &unsampled)], "").await?.code == 200, "get");
@@ -93,10 +106,16 @@ pub fn requests_are_traced(c: &Cluster) -> Result<()> {
         Ok(())
     })?;
     let of = |trace: &str| collector.spans().into_iter().filter(|s| s.trace == trace).collect::<Vec<Span>>();
-    c.wait(PATIENCE, "the spans", || Ok(of(TRACE).iter().any(|s| s.kind == 2)))?;
+    c.wait(PATIENCE, "the spans", || Ok([TRACE, FAILING].iter().all(|t| of(t).iter().any(|s| s.kind == 2))))?;
+    let failed: BTreeMap<String, bool> = of(FAILING).into_iter().map(|s| (s.name, s.failed)).collect();
+    for (name, fails) in [(CREATION, true), ("HTTP POST", true), ("Create", false)] {
+        ensure!(failed.get(name) == Some(&fails), "{name}: {failed:#?}");
+    }
     let spans = of(TRACE);
     let one = |name: &str| spans.iter().find(|s| s.name == name).with_context(|| format!("no {name:?} in {spans:#?}"));
-    let root = one("POST /api/v1/namespaces/{:namespace}/configmaps")?;
+    ensure!(spans.iter().all(|s| !s.failed), "{spans:#?}");
+    let root = one(CREATION)?;
+    ensure!(root.scope == "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp", "{root:#?}");
     ensure!(root.parent == "00f067aa0ba902b7" && root.service == "apiserver" && root.nanoseconds > 0, "{root:#?}");
     for (key, value) in [
         ("http.request.method", "POST"),
@@ -107,6 +126,7 @@ pub fn requests_are_traced(c: &Cluster) -> Result<()> {
         ensure!(root.attributes.get(key).map(String::as_str) == Some(value), "{key}: {root:#?}");
     }
     let verb = one("Create")?;
+    ensure!(verb.scope == "k8s.io/component-base/tracing", "{verb:#?}");
     ensure!(verb.parent == root.id && verb.attributes["resource"] == "configmaps", "{verb:#?}");
     ensure!(verb.attributes["namespace"] == "default" && verb.attributes["verb"] == "POST", "{verb:#?}");
     let store = one("Create etcd3")?;
@@ -124,8 +144,10 @@ pub fn requests_are_traced(c: &Cluster) -> Result<()> {
     ensure!(call.parent == hook.id && call.kind == 3, "{call:#?}");
     let carried = format!("00-{TRACE}-{}-01", call.id);
     ensure!(asked.lock().is_ok_and(|a| a.contains(&carried)), "the webhook wasn't told: {carried}");
-    ensure!(collector.spans().iter().all(|s| s.trace == TRACE), "something else was traced: {:#?}", collector.spans());
     c.stop_server(libc::SIGTERM)?;
+    // Only now has everything been sent.
+    let all = collector.spans();
+    ensure!(all.iter().all(|s| [TRACE, FAILING].contains(&s.trace.as_str())), "something else was traced: {all:#?}");
     drop(collector);
 
     // All requests, to a socket; what ends with the server is sent before it ends.

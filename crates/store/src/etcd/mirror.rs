@@ -87,7 +87,7 @@ async fn follow(etcd: Arc<Etcd>, weak: &Weak<Etcd>) -> std::result::Result<std::
             match event.kv.as_mut() {
                 // Has no value to open.
                 Some(kv) if deleted => etcd.gone(kv),
-                Some(kv) => etcd.opened(kv),
+                Some(kv) => etcd.made_plain(kv),
                 None => {}
             }
         }
@@ -227,7 +227,7 @@ async fn list(etcd: &Etcd) -> Result<(Vec<KeyValue>, Revision)> {
         }
         let more = page.more;
         kvs.extend(page.kvs.into_iter().map(|mut kv| {
-            etcd.opened(&mut kv);
+            etcd.made_plain(&mut kv);
             kv
         }));
         match kvs.last() {

@@ -25,6 +25,8 @@ struct Cursor {
     /// `None` above the resources; such a cursor merges all partitions and wakes on every change.
     scoped: Option<(Arc<Partition>, Arc<Scope>)>,
     position: Revision,
+    /// How often values had become readable when it began: once more, and what it told is not what is there.
+    reopened: u64,
     /// The position that the caller last got to know by an answer.
     told: Revision,
     told_at: Option<Instant>,
@@ -59,7 +61,8 @@ impl Index {
         let index = self.clone();
         let prefix = prefix.into();
         let partition = scoped.as_ref().map(|(partition, _): &(Arc<Partition>, _)| partition.clone());
-        let cursor = Cursor { index, prefix, scoped, position: after, told: after, told_at: None };
+        let mut cursor = Cursor { index, prefix, scoped, position: after, reopened: 0, told: after, told_at: None };
+        cursor.reopened = cursor.reopened_now();
         // Only now, because compaction may have gone on meanwhile; from here on the cursor notices by itself.
         match partition {
             Some(p) => self.followable(after, p.state.read().trimmed)?,
@@ -93,8 +96,19 @@ impl Cursor {
         }
     }
 
+    fn reopened_now(&self) -> u64 {
+        let of = |p: &Partition| p.reopened.load(Ordering::Acquire);
+        match &self.scoped {
+            Some((partition, _)) => of(partition),
+            None => self.index.covering(&self.prefix).iter().map(|p| of(p)).sum(),
+        }
+    }
+
     /// Takes what is there. Moves the position; an empty answer means that it is now at the visible revision.
     fn collect(&mut self, max: usize, bytes_max: usize) -> Result<Vec<Event>> {
+        if self.reopened_now() != self.reopened {
+            return Err(self.overtaken());
+        }
         let Some((partition, scope)) = &self.scoped else {
             return self.collect_from_all(max);
         };
@@ -168,8 +182,11 @@ impl Cursor {
     }
 
     /// Whether there may be something to take.
-    fn is_behind(&self) -> bool {
-        self.position() < self.index.revision()
+    fn is_behind(&self) -> Result<bool> {
+        match self.reopened_now() == self.reopened {
+            true => Ok(self.position() < self.index.revision()),
+            false => Err(self.overtaken()),
+        }
     }
 
     fn overtaken(&self) -> Error {
@@ -231,7 +248,7 @@ impl Watcher for Cursor {
         let news = self.scoped.as_ref().map_or(&self.index.progress, |(_, scope)| &scope.notify);
         loop {
             // Whoever is behind needn't listen.
-            if self.is_behind() {
+            if self.is_behind()? {
                 return Ok(());
             }
             let change = news.notified();
@@ -239,7 +256,7 @@ impl Watcher for Cursor {
             change.as_mut().enable();
             // Once more, so that no change falls between look and wait.
             let closed = self.index.is_closed();
-            if self.is_behind() {
+            if self.is_behind()? {
                 return Ok(());
             }
             if closed {

@@ -5,6 +5,7 @@
 //! behind a page of a listing is exact and costs a step per chunk, not per key.
 
 use crate::contract::{Entry, Revision};
+use std::sync::Arc;
 
 const CHUNK_SLOTS_MAX: usize = 256;
 const CHUNK_SLOTS_MERGE: usize = 64;
@@ -176,6 +177,19 @@ impl Table {
         }
     }
 
+    /// Puts `new` in the place of `old`, where that is the latest version of its key. Both are of one revision.
+    pub(super) fn replace(&mut self, old: &Entry, new: &Entry) -> bool {
+        let (chunk, slot) = self.seek(|k| k < &*old.key);
+        let found = self.chunks.get_mut(chunk).and_then(|c| c.slots.get_mut(slot));
+        match found.map(|slot| &mut slot.latest) {
+            Some(Version::Put(latest)) if Arc::ptr_eq(latest, old) => {
+                *latest = new.clone();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Drops versions of `key` that no revision at or after `floor` shows.
     pub(super) fn prune(&mut self, key: &str, floor: Revision) {
         let (at, slot) = self.seek(|k| k < key);
@@ -251,7 +265,7 @@ mod tests {
     use super::*;
     use crate::contract::KeyValue;
     use std::collections::BTreeMap;
-    use std::sync::{Arc, OnceLock};
+    use std::sync::OnceLock;
 
     fn entry(key: &str, create: u64, modified: u64) -> Entry {
         Arc::new(KeyValue {

@@ -67,9 +67,10 @@ mod etcd {
     use crate::etcd_server::{Etcd, Proxy, options};
     use bytes::Bytes;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
     use store::etcd::EtcdOptions;
-    use store::{Cas, Change, Error, Event, Revision, Store};
+    use store::{Cas, Change, Error, Event, Revision, SEALED, Store, Transformer};
 
     macro_rules! each {
         ($name:ident) => {
@@ -199,6 +200,61 @@ mod etcd {
         expected.retain(|e| !e.contains("goes"));
         assert_eq!(seen, expected);
         assert!(matches!(cut_off.watch("/registry/pods/", Revision(start.0 + 1)), Err(Error::Compacted { .. })));
+    }
+
+    /// Opens nothing while the keys are away.
+    #[derive(Debug, Default)]
+    struct Keyed {
+        away: AtomicBool,
+    }
+
+    impl Transformer for Keyed {
+        fn seal(&self, _: &str, value: &Bytes) -> Result<Option<Bytes>, String> {
+            Ok(Some([SEALED, &value[..]].concat().into()))
+        }
+
+        fn open(&self, key: &str, stored: Bytes) -> Bytes {
+            assert!(key.starts_with("/shared/registry/"), "{key}");
+            match stored.strip_prefix(SEALED).filter(|_| !self.away.load(Ordering::Acquire)) {
+                Some(plain) => Bytes::copy_from_slice(plain),
+                None => stored,
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_came_while_the_keys_were_away_is_opened_later() {
+        let Some(etcd) = Etcd::start().await else { return };
+        let keyed = Arc::new(Keyed::default());
+        let open = |transformer: Arc<Keyed>| {
+            let options = options(etcd.port(), "/shared");
+            async move { store::etcd::open(EtcdOptions { transformer: Some(transformer), ..options }).await.expect("open") }
+        };
+        let writer = open(Arc::default()).await;
+        put(&writer, "/registry/pods/ns/before", "1").await;
+        let start = put(&writer, "/registry/services/ns/other", "1").await;
+        let store = open(keyed.clone()).await;
+        let watch = |resource: &str, after| store.watch(&format!("/registry/{resource}/"), after).expect("watch");
+        let (mut pods, mut services) = (watch("pods", start), watch("services", start));
+        keyed.away.store(true, Ordering::Release);
+        put(&writer, "/registry/pods/ns/before", "2").await;
+        let last = put(&writer, "/registry/pods/ns/new", "1").await;
+        store.barrier().await.expect("barrier");
+        let seen = pods.changes(10).await.expect("changes");
+        assert_eq!((seen.len(), store.reopen()), (2, 0), "still away");
+        let new = || store.get("/registry/pods/ns/new").expect("there");
+        assert!(new().is_sealed());
+
+        keyed.away.store(false, Ordering::Release);
+        assert_eq!((store.reopen(), store.reopen()), (2, 0), "once");
+        assert_eq!((&new().value[..], new().mod_revision), (&b"1"[..], last));
+        assert!(matches!(pods.changes(10).await, Err(Error::Compacted { .. })), "what it saw is another thing now");
+        let seen = watch("pods", start).changes(10).await.expect("changes");
+        let seen: Vec<String> = seen.iter().map(show).collect();
+        assert_eq!(seen, ["~ /registry/pods/ns/before b\"2\"", "+ /registry/pods/ns/new b\"1\""]);
+        // Of other resources nobody is told.
+        put(&writer, "/registry/services/ns/other", "2").await;
+        assert_eq!(services.changes(10).await.expect("changes").len(), 1);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
