@@ -429,6 +429,8 @@ fn go_port(p: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use expect_test::expect;
+    use serde_json::json;
 
     #[test]
     fn files_overlap_at_and_below_their_paths() {
@@ -441,5 +443,40 @@ mod tests {
         assert_eq!(pairs(&vec!["a"; 50_000]).len(), PAIRS_MAX);
         let deep = "a/".repeat(500_000);
         assert_eq!(pairs(&[&deep, &format!("{deep}b"), &format!("{deep}c")]), [(1, 0), (2, 0)]);
+    }
+
+    #[test]
+    fn ports_meet_by_number_protocol_host_and_address() {
+        let port =
+            |host: i64, ip: &str| json!({"containerPort": 80, "protocol": "TCP", "hostPort": host, "hostIP": ip});
+        let told = |ports: &[Value]| {
+            let mut out = Vec::new();
+            let spec = json!({"containers": [{"ports": ports}, {"ports": [{"containerPort": 80, "protocol": "UDP"}]}]});
+            super::ports(&spec, &Path::new("spec"), &mut out);
+            out.iter()
+                .map(|w| w.replace("spec.containers[0].ports", "").replace(" port definition with ", " "))
+                .collect::<Vec<_>>()
+        };
+        let all = [port(1, "a"), port(1, "b"), port(2, ""), port(1, ""), port(0, ""), port(1, "a"), port(0, "")];
+        expect![[r#"
+            [3]: dangerously ambiguous [0]
+            [3]: dangerously ambiguous [1]
+            [4]: overlapping [0]
+            [4]: overlapping [1]
+            [4]: overlapping [2]
+            [4]: overlapping [3]
+            [5]: duplicate [0]
+            [5]: dangerously ambiguous [3]
+            [5]: overlapping [4]
+            [6]: overlapping [0]
+            [6]: overlapping [1]
+            [6]: overlapping [2]
+            [6]: overlapping [3]
+            [6]: duplicate [4]
+            [6]: overlapping [5]"#]]
+        .assert_eq(&told(&all).join("\n"));
+        assert_eq!(told(&vec![port(0, ""); 30_000]).len(), PAIRS_MAX);
+        let apart: Vec<Value> = (0..30_000).map(|i| port(1, &i.to_string())).collect();
+        assert_eq!(told(&apart).len(), 0);
     }
 }
