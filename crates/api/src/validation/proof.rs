@@ -29,6 +29,8 @@ pub enum Refusal {
     Unsupported(Value, &'static str),
 }
 
+const ED25519_KEY: &str = "1.3.101.112";
+const EC_KEY: &str = "1.2.840.10045.2.1";
 const CURVES: [(&str, Kind); 3] =
     [("1.2.840.10045.3.1.7", Kind::P256), ("1.3.132.0.34", Kind::P384), ("1.3.132.0.35", Kind::P521)];
 /// Readable, but not taken.
@@ -49,8 +51,8 @@ pub fn parse(der: &[u8]) -> Option<SubjectPublicKeyInfo<'_>> {
 
 pub fn kind(key: &SubjectPublicKeyInfo<'_>) -> Result<Kind, Refusal> {
     match key.algorithm.algorithm.to_id_string().as_str() {
-        "1.3.101.112" => Ok(Kind::Ed25519),
-        "1.2.840.10045.2.1" => {
+        ED25519_KEY => Ok(Kind::Ed25519),
+        EC_KEY => {
             let curve = curve(key).ok_or(Refusal::Malformed)?;
             match CURVES.iter().find(|c| c.0 == curve) {
                 Some((_, kind)) => Ok(*kind),
@@ -130,13 +132,21 @@ pub fn request_signature(request: &X509CertificationRequest<'_>) -> Result<(), &
     if kind(&info.subject_pki) != Ok(Kind::P521) {
         return request.verify_signature().map_err(|e| match e {
             X509Error::SignatureUnsupportedAlgorithm => UNSUPPORTED,
-            _ => "x509: signature is not that of the request's key",
+            _ => failure(&info.subject_pki),
         });
     }
     let id = request.signature_algorithm.algorithm.to_id_string();
     let hash = ECDSA_HASHES.iter().find(|(known, _)| *known == id).ok_or(UNSUPPORTED)?.1;
     match p521_verifies(&info.subject_pki.subject_public_key.data, hash, info.raw, &request.signature_value.data) {
         true => Ok(()),
-        false => Err("x509: ECDSA verification failure"),
+        false => Err(failure(&info.subject_pki)),
+    }
+}
+
+fn failure(key: &SubjectPublicKeyInfo<'_>) -> &'static str {
+    match key.algorithm.algorithm.to_id_string().as_str() {
+        ED25519_KEY => "x509: Ed25519 verification failure",
+        EC_KEY => "x509: ECDSA verification failure",
+        _ => "crypto/rsa: verification error",
     }
 }

@@ -253,35 +253,34 @@ fn allocated(statuses: &[Value], containers: &[Value], path: &Path, errors: &mut
         "" => format!("claim:{}", text(c, "name")),
         request => format!("claim:{}/{request}", text(c, "name")),
     };
-    let containers = first_by_name(containers);
+    let claims = |c| list(field(c, "resources"), "claims").iter().map(claim).collect();
+    let asked: HashMap<&str, (&Value, Seen<String>)> =
+        first_by_name(containers).into_iter().map(|(name, c)| (name, (c, claims(c)))).collect();
     for (i, s) in statuses.iter().enumerate() {
-        let container = containers.get(text(s, "name"));
-        let claims: Seen<String> =
-            container.into_iter().flat_map(|c| list(field(c, "resources"), "claims")).map(claim).collect();
+        let container = asked.get(text(s, "name"));
         for (j, a) in list(s, "allocatedResourcesStatus").iter().enumerate() {
             let p = path.index(i).child("allocatedResourcesStatus").index(j);
             let name = text(a, "name");
-            if let Some(c) = container {
-                let resources = field(c, "resources");
+            if let Some((c, claims)) = container {
                 let (found, text) = if name.starts_with("claim:") {
                     (
                         claims.has(&name.to_string()),
                         "must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty",
                     )
                 } else {
-                    let requested = has(field(resources, "requests"), name);
+                    let requested = has(at(c, &["resources", "requests"]), name);
                     (requested, "must match one of the container's resource requests")
                 };
                 if !found {
                     errors.invalid(p.child("name"), name, text);
                 }
             }
-            let devices = list(a, "resources");
-            for (k, r) in devices.iter().enumerate() {
+            let mut devices = Seen::default();
+            for (k, r) in list(a, "resources").iter().enumerate() {
                 let p = p.child("resources").index(k);
                 values::one_of(text(r, "health"), HEALTH, p.child("health"), errors);
                 let id = text(r, "resourceID");
-                if devices.iter().take(k).any(|o| text(o, "resourceID") == id) {
+                if devices.again(id) {
                     errors.duplicate(p.child("resourceID"), id);
                 }
             }
