@@ -18,8 +18,6 @@ pub enum NameRule {
     Subdomain,
     /// RFC 1123 label, at most 63 (Namespace, and Service since relaxed validation).
     Label,
-    /// RFC 1035 label, at most 63: starts with a letter (Service).
-    Label1035,
     /// Anything that is one path segment: not `.` or `..`, no `/` or `%` (RBAC kinds).
     PathSegment,
 }

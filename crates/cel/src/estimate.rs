@@ -1,6 +1,6 @@
 //! What an expression can cost at most, before it ever runs: by the limits that a schema sets on its values.
 //!
-//! In: a checked [`Program`] and the [`Decl`] of `self`. Out: a [`Range`] of cost. The estimate decides which rules a
+//! In: a checked [`Program`] and the [`Decl`] of `self`, or whatever else knows how large values get. Out: a [`Range`] of cost. The estimate decides which rules a
 //! CustomResourceDefinition may have, so it follows upstream's (KEP-2876) step by step; what it can't know is
 //! unbounded.
 
@@ -49,9 +49,24 @@ impl Range {
 
 /// The worst and the best case of a rule whose `self` has this schema.
 pub fn estimate(program: &Program, root: &Decl) -> Range {
+    estimate_by(program, &|path| {
+        let (first, rest) = path.split_first()?;
+        if !matches!(&**first, "self" | "oldSelf") {
+            return None;
+        }
+        if rest.last().is_some_and(|l| &**l == "@keys") {
+            return Some(0);
+        }
+        root.at(rest).map(|decl| decl.elements_max.max(0) as u64)
+    })
+}
+
+/// As [`estimate`], for variables of other types: `size_max` says how large a value can be, told by the variable and
+/// the steps from there: names of fields, `@items`, `@keys`, `@values`.
+pub fn estimate_by(program: &Program, size_max: &dyn Fn(&[Arc<str>]) -> Option<u64>) -> Range {
     let mut e = Estimator {
         program,
-        root,
+        size_max,
         paths: HashMap::new(),
         sizes: HashMap::new(),
         entries: HashMap::new(),
@@ -85,7 +100,7 @@ struct Local {
 
 struct Estimator<'a> {
     program: &'a Program,
-    root: &'a Decl,
+    size_max: &'a dyn Fn(&[Arc<str>]) -> Option<u64>,
     /// Where in the schema a node's value comes from.
     paths: HashMap<Id, Path>,
     sizes: HashMap<Id, Range>,
@@ -438,14 +453,7 @@ impl Estimator<'_> {
 
     /// What the schema says.
     fn by_path(&self, path: &[Arc<str>]) -> Option<Range> {
-        let (first, rest) = path.split_first()?;
-        if !matches!(&**first, "self" | "oldSelf") {
-            return None;
-        }
-        if rest.last().is_some_and(|l| &**l == "@keys") {
-            return Some(Range::ZERO);
-        }
-        self.root.at(rest).map(|decl| Range { min: 0, max: decl.elements_max.max(0) as u64 })
+        (self.size_max)(path).map(|max| Range { min: 0, max })
     }
 
     fn size(&self, e: &Expr) -> Option<Range> {

@@ -14,7 +14,7 @@ use crate::types::{Objects, Type};
 use crate::value::Value;
 use meta::field::{Errors, Path};
 use serde_json::Value as Json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Of one rule.
@@ -208,11 +208,9 @@ fn unchanged(node: Option<&Node>, new: &Json, old: &Json) -> bool {
     match (new, old) {
         (Json::Array(new), Json::Array(old)) => {
             let Some(keys) = &node.keys else { return false };
+            let partners = ByKeys::of(old, keys);
             new.len() == old.len()
-                && new.iter().all(|n| {
-                    let partner = old.iter().find(|o| keys.iter().all(|k| o[k] == n[k]));
-                    partner.is_some_and(|o| unchanged(node.items.as_deref(), n, o))
-                })
+                && new.iter().all(|n| partners.find(n).is_some_and(|o| unchanged(node.items.as_deref(), n, o)))
         }
         (Json::Object(new), Json::Object(old)) => {
             let below = |name: &str| node.properties.get(name).or(node.additional.as_deref());
@@ -220,6 +218,30 @@ fn unchanged(node: Option<&Node>, new: &Json, old: &Json) -> bool {
                 && new.iter().all(|(name, n)| old.get(name).is_some_and(|o| unchanged(below(name), n, o)))
         }
         _ => false,
+    }
+}
+
+/// The items of a list by what its keys say of them; of several that are the same the first.
+struct ByKeys<'a> {
+    keys: &'a [String],
+    items: HashMap<Vec<&'a Json>, &'a Json>,
+}
+
+impl<'a> ByKeys<'a> {
+    fn of(items: &'a [Json], keys: &'a [String]) -> ByKeys<'a> {
+        let mut by_keys = ByKeys { keys, items: HashMap::with_capacity(items.len()) };
+        for item in items {
+            by_keys.items.entry(by_keys.key(item)).or_insert(item);
+        }
+        by_keys
+    }
+
+    fn key<'i>(&self, item: &'i Json) -> Vec<&'i Json> {
+        self.keys.iter().map(|k| &item[k]).collect()
+    }
+
+    fn find(&self, like: &Json) -> Option<&'a Json> {
+        self.items.get(&self.key(like)).copied()
     }
 }
 
@@ -256,11 +278,12 @@ impl Judge<'_> {
 
     fn list(&mut self, node: &Node, path: &Path, items: &[Json], old: Option<&Json>, c: Correlation) -> bool {
         let Some(below) = &node.items else { return true };
+        let before = match (&node.keys, old) {
+            (Some(keys), Some(Json::Array(old))) => Some(ByKeys::of(old, keys)),
+            _ => None,
+        };
         items.iter().enumerate().all(|(i, item)| {
-            let before = node.keys.as_ref().and_then(|keys| {
-                let same = |o: &&Json| keys.iter().all(|k| o[k] == item[k]);
-                old.and_then(Json::as_array).and_then(|all| all.iter().find(same))
-            });
+            let before = before.as_ref().and_then(|b| b.find(item));
             self.node(below, &path.index(i), item, before, c.below(Some(below), item, before))
         })
     }

@@ -3,6 +3,7 @@
 use cel::rules::Rules;
 use cel::schema::Decl;
 use cel::{Budget, Env, Type, Value, Vars, compile, estimate, eval};
+use meta::field::Errors;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use std::time::{Duration, Instant};
@@ -317,4 +318,23 @@ fn types_that_grow() {
         put_through(&format!("cel.bind(x, 1, {text})"));
         assert!(started.elapsed() < Duration::from_secs(10), "{body} took {:?}", started.elapsed());
     }
+}
+
+/// Items of a list with keys find their older selves without a search through all of them.
+#[test]
+fn long_lists_with_keys() {
+    let schema = json!({"type":"object","properties":{"l":{"type":"array",
+        "x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["k"],
+        "items":{"type":"object","properties":{"k":{"type":"string"},"v":{"type":"integer"}},
+            "x-kubernetes-validations":[{"rule":"self.v == oldSelf.v"}]}}}});
+    let list = |keys: &mut dyn Iterator<Item = i32>| -> Vec<Json> {
+        keys.map(|k| json!({"k": format!("a long enough name {k}"), "v": k})).collect()
+    };
+    let old = json!({"l": list(&mut (0..20_000))});
+    let new = json!({"l": list(&mut (0..20_000).rev())});
+    let started = Instant::now();
+    let mut errors = Errors::default();
+    Rules::new(&schema).unwrap().validate(&new, Some(&old), &mut errors);
+    assert!(errors.is_empty(), "{:?}", errors.0.first());
+    assert!(started.elapsed() < Duration::from_secs(20), "took {:?}", started.elapsed());
 }

@@ -8,6 +8,7 @@
 pub mod request;
 
 use crate::{Context, ownership};
+use api::validation::pem;
 use client::{Change, Client, Queue};
 use jiff::Timestamp;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -118,8 +119,9 @@ fn deadline(csr: &CertificateSigningRequest) -> Option<i64> {
         .then(|| seconds(&csr.metadata.creation_timestamp).map(|at| at + PENDING_SECONDS))
         .flatten();
     let issued = certificate(csr).and_then(|pem| {
-        let (_, block) = x509_parser::pem::parse_x509_pem(pem).ok()?;
-        let (_, cert) = X509Certificate::from_der(&block.contents).ok()?;
+        let text = String::from_utf8_lossy(pem);
+        let block = pem::blocks(&text).next()?;
+        let (_, cert) = X509Certificate::from_der(&block.der).ok()?;
         Some(cert.validity().not_after.timestamp())
     });
     let approved = certificate(csr).and_then(|_| answered("Approved"));

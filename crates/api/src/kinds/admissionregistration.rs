@@ -6,6 +6,7 @@ mod webhook;
 pub use webhook::client_config;
 
 use super::columns;
+use crate::custom::jsonpath::JsonPath;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
@@ -196,6 +197,17 @@ fn validate_audit_annotations(obj: &Value, compiler: &Compiler, errors: &mut Err
     }
 }
 
+/// Where in the policy a warning is about, as a JSONPath that may begin with a name: `spec.validations[0].expression`.
+fn validate_field_ref(at: &str, path: Path, errors: &mut Errors) {
+    let named = at.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    let rooted = if named { format!(".{at}") } else { at.to_string() };
+    if at.is_empty() {
+        errors.required(path, "");
+    } else if let Err(why) = JsonPath::parse(&rooted) {
+        errors.invalid(path, at, format!("invalid JSONPath: {why}"));
+    }
+}
+
 fn default_policy(obj: &mut Value) {
     if let Some(spec) = ensure_object(obj, "spec") {
         fill(spec, "failurePolicy", "Fail");
@@ -245,11 +257,10 @@ impl Strategy for ValidatingAdmissionPolicy {
         let (status, path) = (field(new, "status"), Path::new("status"));
         let at = path.child("typeChecking.expressionWarnings");
         for (i, w) in list_at(status, &["typeChecking", "expressionWarnings"]).iter().enumerate() {
-            for key in ["warning", "fieldRef"] {
-                if text(w, key).trim().is_empty() {
-                    errors.required(at.index(i).child(key), "");
-                }
+            if text(w, "warning").is_empty() {
+                errors.required(at.index(i).child("warning"), "");
             }
+            validate_field_ref(text(w, "fieldRef").trim(), at.index(i).child("fieldRef"), errors);
         }
         conditions::conditions(list(status, "conditions"), &path.child("conditions"), errors);
     }
@@ -312,9 +323,6 @@ fn mutating_policy(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
 impl Strategy for MutatingAdmissionPolicy {
     fn defaults(&self, obj: &mut Value) {
         default_policy(obj);
-        if let Some(spec) = object_mut(obj, "spec") {
-            fill(spec, "reinvocationPolicy", "Never");
-        }
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
@@ -414,9 +422,10 @@ impl Strategy for ValidatingAdmissionPolicyBinding {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         validate_binding(obj, false, errors);
         let (actions, path) = (texts(field(obj, "spec"), "validationActions"), Path::new("spec.validationActions"));
+        let mut seen = Seen::default();
         for (i, action) in actions.iter().enumerate() {
             values::one_of(action, &["Audit", "Deny", "Warn"], path.index(i), errors);
-            if actions[..i].contains(action) {
+            if seen.again(*action) {
                 errors.duplicate(path.index(i), *action);
             }
         }
@@ -481,9 +490,9 @@ impl Strategy for MutatingAdmissionPolicyBinding {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::kinds::checks::{check_create, created};
     use expect_test::expect;
-    use serde_json::json;
 
     fn webhook(extra: &str) -> String {
         format!(
@@ -491,6 +500,37 @@ mod tests {
             "webhooks":[{{"name":"a.example.com","sideEffects":"None","admissionReviewVersions":["v1"],
             "rules":[{{"apiGroups":["*"],"apiVersions":["*"],"operations":["*"],"resources":["pods"]}}]{extra}}}]}}"#
         )
+    }
+
+    #[test]
+    fn warnings_say_where() {
+        for (at, told) in [
+            ("spec.validations[0].expression", ""),
+            (" .spec['a'] ", ""),
+            ("", "status.typeChecking.expressionWarnings[0].fieldRef: Required value"),
+            ("  ", "status.typeChecking.expressionWarnings[0].fieldRef: Required value"),
+            (
+                "spec.validations[",
+                "status.typeChecking.expressionWarnings[0].fieldRef: Invalid value: \"spec.validations[\": invalid JSONPath: ",
+            ),
+        ] {
+            let warning = json!({"fieldRef": at, "warning": "w"});
+            let policy = json!({"status": {"typeChecking": {"expressionWarnings": [warning]}}});
+            let mut errors = Errors::default();
+            ValidatingAdmissionPolicy.validate_status_update(&policy, &policy, &mut errors);
+            let said = if errors.is_empty() { String::new() } else { errors.joined() };
+            assert!(said.starts_with(told) && said.is_empty() == told.is_empty(), "{at}: {said}");
+        }
+    }
+
+    #[test]
+    fn mutating_policies_say_whether_they_run_again() {
+        check_create(
+            r#"{"apiVersion":"admissionregistration.k8s.io/v1","kind":"MutatingAdmissionPolicy","metadata":{"name":"p"},"spec":{
+            "matchConstraints":{"resourceRules":[{"apiGroups":["*"],"apiVersions":["*"],"operations":["*"],"resources":["*"]}]},
+            "mutations":[{"patchType":"JSONPatch","jsonPatch":{"expression":"[JSONPatch{op: 'remove', path: '/a'}]"}}]}}"#,
+            expect![["spec.reinvocationPolicy: Required value\n"]],
+        );
     }
 
     #[test]

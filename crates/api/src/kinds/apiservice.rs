@@ -4,7 +4,7 @@ use super::columns;
 use super::configmap::decoded_len;
 use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column};
 use crate::validation::access::*;
-use crate::validation::values;
+use crate::validation::{conditions, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
@@ -125,7 +125,7 @@ impl Strategy for APIService {
         } else {
             "Local".to_string()
         };
-        let available = list_at(obj, &["status", "conditions"]).iter().find(|c| text(c, "type") == "Available");
+        let available = conditions::find(obj, "Available");
         let available = match available.map(|c| (text(c, "status"), text(c, "reason"))) {
             None => "Unknown".to_string(),
             Some(("True", _)) => "True".to_string(),

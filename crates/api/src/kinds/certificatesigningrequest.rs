@@ -4,13 +4,12 @@ use super::columns;
 use super::pod::update::difference;
 use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column, human_duration};
 use crate::validation::access::*;
-use crate::validation::{proof, signer, values};
+use crate::validation::seen::{Seen, repeats};
+use crate::validation::{conditions, pem, proof, signer, values};
 use base64::Engine;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
-use x509_parser::pem::{Pem, parse_x509_pem};
-use x509_parser::prelude::{FromDer, X509CertificationRequest};
-use x509_parser::public_key::PublicKey;
+use x509_parser::prelude::{FromDer, X509Certificate, X509CertificationRequest};
 
 pub struct CertificateSigningRequest;
 
@@ -48,35 +47,38 @@ fn decoded(encoded: &str) -> Vec<u8> {
 
 /// The request (base64 of PEM) is whole, and signed by the key that it brings.
 fn check_request(encoded: &str) -> Result<(), String> {
-    const PEM: &str = "PEM block type must be CERTIFICATE REQUEST";
     let bytes = decoded(encoded);
-    let (_, block) = parse_x509_pem(&bytes).map_err(|_| PEM.to_string())?;
-    if block.label != "CERTIFICATE REQUEST" {
-        return Err(PEM.to_string());
+    let text = String::from_utf8_lossy(&bytes);
+    let block = pem::blocks(&text).next().filter(|b| b.label == "CERTIFICATE REQUEST");
+    let block = block.ok_or("PEM block type must be CERTIFICATE REQUEST")?;
+    let (rest, request) =
+        X509CertificationRequest::from_der(&block.der).map_err(|e| format!("asn1: structure error: {e}"))?;
+    if !rest.is_empty() {
+        return Err("asn1: syntax error: trailing data".to_string());
     }
-    let malformed = |e: &dyn std::fmt::Display| format!("asn1: structure error: {e}");
-    let (_, request) = X509CertificationRequest::from_der(&block.contents).map_err(|e| malformed(&e))?;
-    if proof::request_is_signed(&request) {
-        return Ok(());
-    }
-    Err(match request.certification_request_info.subject_pki.parsed() {
-        Ok(PublicKey::RSA(_)) => "crypto/rsa: verification error",
-        Ok(PublicKey::EC(_)) => "x509: ECDSA verification failure",
-        _ => "x509: Ed25519 verification failure",
-    }
-    .to_string())
+    Ok(proof::request_signature(&request)?)
 }
 
 /// One or more certificates as PEM, in base64.
 fn check_certificate(encoded: &str) -> Result<(), String> {
     let bytes = decoded(encoded);
+    let text = String::from_utf8_lossy(&bytes);
     let mut blocks = 0;
-    for block in Pem::iter_from_buffer(&bytes) {
-        let Ok(block) = block else { break };
+    for block in pem::blocks(&text) {
         if block.label != "CERTIFICATE" {
             return Err(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
         }
-        block.parse_x509().map_err(|e| format!("x509: malformed certificate: {e}"))?;
+        if block.has_headers {
+            return Err("no PEM block headers are permitted".to_string());
+        }
+        if block.der.is_empty() {
+            return Err("found CERTIFICATE PEM block containing 0 certificates".to_string());
+        }
+        // A block may hold several.
+        let mut rest = &block.der[..];
+        while !rest.is_empty() {
+            (rest, _) = X509Certificate::from_der(rest).map_err(|e| format!("x509: malformed certificate: {e}"))?;
+        }
         blocks += 1;
     }
     if blocks == 0 {
@@ -118,10 +120,6 @@ fn decisions(new: &Value, old: &Value, decides: bool, signs: bool, errors: &mut 
     }
 }
 
-fn condition<'a>(obj: &'a Value, kind: &str) -> Option<&'a Value> {
-    list_at(obj, &["status", "conditions"]).iter().find(|c| text(c, "type") == kind)
-}
-
 /// The whole object. What `old` has already may stay, though new requests may not have it.
 fn validate(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
     let (spec, path) = (field(obj, "spec"), Path::new("spec"));
@@ -137,8 +135,9 @@ fn validate(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
     for (i, usage) in usages.iter().enumerate().filter(|_| !unknown) {
         values::one_of(usage, USAGES, at.index(i), errors);
     }
-    if !repeats(&texts(was, "usages")) {
-        for (i, usage) in usages.iter().enumerate().filter(|(i, u)| usages[..*i].contains(u)) {
+    if !repeats(texts(was, "usages")) {
+        let mut seen = Seen::default();
+        for (i, usage) in usages.iter().enumerate().filter(|(_, u)| seen.again(**u)) {
             errors.duplicate(at.index(i), *usage);
         }
     }
@@ -152,7 +151,7 @@ fn validate(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
         let text = "may not specify a duration less than 600 seconds (10 minutes)";
         errors.invalid(path.child("expirationSeconds"), seconds, text);
     }
-    conditions(obj, old.unwrap_or(&Value::Null), errors);
+    check_conditions(obj, old.unwrap_or(&Value::Null), errors);
     let certificate = |v| text_at(v, &["status", "certificate"]);
     let (is, was) = (certificate(obj), old.map_or("", certificate));
     if !is.is_empty()
@@ -164,18 +163,15 @@ fn validate(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
     }
 }
 
-fn repeats(all: &[&str]) -> bool {
-    (0..all.len()).any(|i| all[..i].contains(&all[i]))
-}
-
-fn conditions(obj: &Value, old: &Value, errors: &mut Errors) {
+fn check_conditions(obj: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("status.conditions");
     let kinds = |v| -> Vec<&str> { list_at(v, &["status", "conditions"]).iter().map(|c| text(c, "type")).collect() };
     let (is, was) = (kinds(obj), kinds(old));
     let (both, twice) = (was.contains(&"Approved") && was.contains(&"Denied"), repeats(&was));
+    let (unnamed, mut before) = (was.contains(&""), Seen::default());
     for (i, c) in list_at(obj, &["status", "conditions"]).iter().enumerate() {
-        let (path, kind, before) = (path.index(i), is[i], &is[..i]);
-        if kind.is_empty() && !was.contains(&"") {
+        let (path, kind) = (path.index(i), is[i]);
+        if kind.is_empty() && !unnamed {
             errors.required(path.child("type"), "");
         }
         let allowed: &[&str] = match kind {
@@ -188,11 +184,11 @@ fn conditions(obj: &Value, old: &Value, errors: &mut Errors) {
             "Denied" => "Approved",
             _ => "no other",
         };
-        if !both && before.contains(&opposite) {
+        if !both && before.has(&opposite) {
             let text = "Approved and Denied conditions are mutually exclusive";
             errors.invalid(Path::new("status.conditions"), kind, text);
         }
-        if !twice && before.contains(&kind) {
+        if before.again(kind) && !twice {
             errors.duplicate(path.child("type"), kind);
         }
     }
@@ -264,13 +260,13 @@ impl Strategy for CertificateSigningRequest {
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
         let spec = field(obj, "spec");
         let duration = int(spec, "expirationSeconds").map(human_duration).unwrap_or_default();
-        let mut shown = match (condition(obj, "Approved"), condition(obj, "Denied")) {
+        let mut shown = match (conditions::find(obj, "Approved"), conditions::find(obj, "Denied")) {
             (_, Some(_)) => "Denied",
             (Some(_), None) => "Approved",
             (None, None) => "Pending",
         }
         .to_string();
-        if condition(obj, "Failed").is_some() {
+        if conditions::find(obj, "Failed").is_some() {
             shown.push_str(",Failed");
         }
         if !text_at(obj, &["status", "certificate"]).is_empty() {
@@ -306,6 +302,17 @@ mod tests {
         let client = r#""signerName":"kubernetes.io/kube-apiserver-client""#;
         check_create(&csr(good, &format!(r#"{client},"usages":["client auth"]"#)), expect![[""]]);
         check_create(&csr(good, client), expect![["spec.usages: Required value\n"]]);
+        // Go knows this curve with any hash, and headers of a request don't bother it.
+        for good in [include_str!("checks/certs/p521.csr"), include_str!("checks/certs/p521-sha512.csr")] {
+            let headed = good.replacen("REQUEST-----\n", "REQUEST-----\nAbout: me\n\n", 1);
+            for good in [good, &headed, &format!("A request:\n{good}")] {
+                check_create(&csr(good, &format!(r#"{client},"usages":["client auth"]"#)), expect![[""]]);
+            }
+            let (head, tail) = good.split_at(good.find("\n-----END").unwrap() - 3);
+            let forged = format!("{head}{}{}", if tail.starts_with('A') { 'B' } else { 'A' }, &tail[1..]);
+            let why = check_request(&base64::engine::general_purpose::STANDARD.encode(forged)).unwrap_err();
+            assert_eq!(why, "x509: ECDSA verification failure");
+        }
         // A request that somebody else's key signed asks for what isn't theirs.
         let (head, tail) = good.split_at(good.len() - 60);
         let forged = format!("{head}{}", tail.replacen('A', "B", 1).replacen('Z', "Y", 1));
@@ -343,6 +350,31 @@ mod tests {
             *request.last_mut().unwrap() ^= 1;
             assert_eq!(check_request(&pem(&request)), Err(why.to_string()), "{kind}");
         }
+    }
+
+    #[test]
+    fn certificates_are_plain_blocks() {
+        let leaf = include_str!("checks/certs/leaf.pem");
+        let check = |text: &str| check_certificate(&base64::engine::general_purpose::STANDARD.encode(text));
+        for good in [leaf.to_string(), format!("{leaf}and\n{leaf}")] {
+            assert_eq!(check(&good), Ok(()));
+        }
+        for (bad, why) in [
+            (
+                leaf.replacen("CERTIFICATE-----\n", "CERTIFICATE-----\nA: b\n\n", 1),
+                "no PEM block headers are permitted",
+            ),
+            (leaf.replace("CERTIFICATE", "KEY"), "only CERTIFICATE PEM blocks are allowed, found \"KEY\""),
+            (leaf.replace('-', ""), "must contain at least one CERTIFICATE PEM block"),
+            (
+                "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----".to_string(),
+                "found CERTIFICATE PEM block containing 0 certificates",
+            ),
+        ] {
+            assert_eq!(check(&bad).unwrap_err(), why);
+        }
+        let junk = "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----";
+        assert!(check(junk).unwrap_err().starts_with("x509: malformed certificate"));
     }
 
     #[test]

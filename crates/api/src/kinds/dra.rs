@@ -12,26 +12,44 @@ use crate::validation::{objectmeta, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
+pub use slice::date_taints;
+
 pub struct DeviceClass;
 pub struct ResourceClaim;
 pub struct ResourceClaimTemplate;
 pub struct ResourceSlice;
 
+/// What namespaces are labelled with, as `true`, whose claims may ask for devices that others use already.
+pub const ADMIN_ACCESS_LABEL: &str = "resource.k8s.io/admin-access";
+
+/// The first field by which a write asks for administrative access, if any does (upstream: `AuthorizedForAdmin` and
+/// `AuthorizedForAdminStatus`). What an older version of the object has was allowed then, and doesn't change.
+pub fn asks_for_admin_access(kind: &str, new: &Value, old: Option<&Value>) -> Option<Path> {
+    let results = |v| list_at(v, &["status", "allocation", "devices", "results"]);
+    let granted = |v| results(v).iter().position(|r| flag(r, "adminAccess"));
+    if let Some(old) = old {
+        let at = (kind == "ResourceClaim" && granted(old).is_none()).then(|| granted(new))??;
+        return Some(Path::new("status.allocation.devices.results").index(at).child("adminAccess"));
+    }
+    let spec: &[&str] = match kind {
+        "ResourceClaim" => &["spec", "devices", "requests"],
+        "ResourceClaimTemplate" => &["spec", "spec", "devices", "requests"],
+        _ => return None,
+    };
+    let at = list_at(new, spec).iter().position(|r| flag(field(r, "exactly"), "adminAccess"))?;
+    // Upstream names this field for templates, too.
+    Some(Path::new("spec.devices.requests").index(at).child("adminAccess"))
+}
+
 const NAME_AND_AGE: &[Column] = &[NAME, column("Age", "string", 0)];
 
 impl Strategy for DeviceClass {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let (spec, path) = (field(obj, "spec"), Path::new("spec"));
-        claim::selectors(spec, &path, errors);
-        let configs = list(spec, "config");
-        common::each(configs, claim::CONFIGS_MAX, &path.child("config"), errors, common::configuration);
-        if let Some(name) = field(spec, "extendedResourceName").as_str() {
-            claim::extended_resource(name, &path.child("extendedResourceName"), errors);
-        }
+        claim::class_spec(field(obj, "spec"), &Value::Null, errors);
     }
 
-    fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        self.validate_create(new, errors);
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        claim::class_spec(field(new, "spec"), field(old, "spec"), errors);
     }
 
     fn has_generation(&self) -> bool {
@@ -51,6 +69,9 @@ impl Strategy for ResourceClaim {
     fn defaults(&self, obj: &mut Value) {
         if let Some(spec) = object_mut(obj, "spec") {
             claim::defaults(spec);
+        }
+        if let Some(devices) = object_at_mut(obj, &["status", "allocation", "devices"]) {
+            items_mut(devices, "results").for_each(claim::tolerations);
         }
     }
 
@@ -121,10 +142,6 @@ impl Strategy for ResourceClaimTemplate {
 }
 
 impl Strategy for ResourceSlice {
-    fn defaults(&self, obj: &mut Value) {
-        slice::defaults(obj);
-    }
-
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         slice::spec(field(obj, "spec"), &Value::Null, errors);
     }
@@ -193,6 +210,21 @@ mod tests {
             obj["spec"]["devices"]["requests"][0]["exactly"],
             json!({"deviceClassName":"gpu.example.com","allocationMode":"ExactCount","count":1})
         );
+        let tolerant = created(
+            r#"{"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaimTemplate","metadata":{"name":"c"},"spec":{"spec":{"devices":{"requests":[
+            {"name":"a","exactly":{"deviceClassName":"c","tolerations":[{"key":"k"},{"operator":"Exists"}]}},
+            {"name":"b","firstAvailable":[{"name":"x","deviceClassName":"c","tolerations":[{"key":"k"}]}]}]}}}}"#,
+        );
+        let requests = &tolerant["spec"]["spec"]["devices"]["requests"];
+        assert_eq!(
+            requests[0]["exactly"]["tolerations"],
+            json!([{"key":"k","operator":"Equal"},{"operator":"Exists"}])
+        );
+        assert_eq!(requests[1]["firstAvailable"][0]["tolerations"], json!([{"key":"k","operator":"Equal"}]));
+        let mut allocated = json!({"status":{"allocation":{"devices":{"results":[{"tolerations":[{"key":"k"}]}]}}}});
+        ResourceClaim.defaults(&mut allocated);
+        let tolerations = &allocated["status"]["allocation"]["devices"]["results"][0]["tolerations"];
+        assert_eq!(*tolerations, json!([{"key":"k","operator":"Equal"}]));
         check_create(
             r#"{"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaim","metadata":{"name":"c"},
             "spec":{"devices":{"requests":[{"name":"gpu"},{"name":"gpu","exactly":{"allocationMode":"All","count":2}}],
@@ -230,7 +262,6 @@ mod tests {
                 spec.devices.requests[0].firstAvailable[0].tolerations[0].value: Invalid value: "v": must be empty for operator `Exists`
                 spec.devices.requests[0].firstAvailable[0].tolerations[1].operator: Unsupported value: "Like": supported values: "Equal", "Exists"
                 spec.devices.requests[0].firstAvailable[0].tolerations[1].effect: Unsupported value: "No": supported values: "NoExecute", "NoSchedule", "None"
-                spec.devices.requests[0].firstAvailable[0].tolerations[2].operator: Required value
                 spec.devices.requests[0].firstAvailable[1].deviceClassName: Invalid value: "A_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
                 spec.devices.requests[0].firstAvailable[1]: Duplicate value: "x"
                 spec.devices.constraints[0].requests[2]: Invalid value: "a/y": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'
@@ -266,6 +297,74 @@ mod tests {
                 spec.spec.devices.requests[0].name: Invalid value: "": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
                 spec.spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required
             "#]],
+        );
+    }
+
+    /// Upstream's own examples of what is cheap enough and what isn't.
+    #[test]
+    fn selectors_cost_no_more_than_a_million() {
+        let told = |expression: &str| {
+            let class = json!({"spec": {"selectors": [{"cel": {"expression": expression}}]}});
+            let mut errors = Errors::default();
+            DeviceClass.validate_create(&class, &mut errors);
+            let said = if errors.is_empty() { String::new() } else { errors.joined() };
+            // A class that is there already may keep it.
+            DeviceClass.validate_update(&class, &class, &mut errors);
+            assert!(errors.0.len() <= 1);
+            said
+        };
+        let nested = |levels: usize| {
+            let mut text = "int('1'.find('[0-9]*')) < 100".to_string();
+            for level in 0..levels {
+                text = format!("[1, 2, 3, 4, 5, 6, 7, 8, 9, 10].all(x{level}, {text})");
+            }
+            text
+        };
+        const TOO_MUCH: &str = "spec.selectors[0].cel.expression: Forbidden: too complex, exceeds cost limit";
+        for good in [
+            r#"device.attributes["dra.example.com"].name == "fish""#,
+            r#"device.attributes["dra.example.com"].name.matches("^a.*b$") && device.driver.startsWith("x")"#,
+            r#"device.attributes.all(d, device.attributes[d].all(n, device.attributes[d][n] == "a"))"#,
+            r#"cel.bind(dra, device.attributes["dra.example.com"], dra.a && dra.b)"#,
+            "device.capacity['a'].c.compareTo(quantity('1Gi')) > 0 && device.allowMultipleAllocations",
+            &nested(3),
+        ] {
+            assert_eq!(told(good), "", "{good}");
+        }
+        assert_eq!(told(&nested(7)), TOO_MUCH);
+        let all = |text: &str| {
+            format!(
+                "device.attributes.all(a, device.attributes.all(b, device.attributes.all(c, device.attributes.all(d, {text}))))"
+            )
+        };
+        assert_eq!(told(&all("a == b && c == d")), TOO_MUCH);
+    }
+
+    #[test]
+    fn administrative_access_is_asked_for_by_requests_and_results() {
+        let asks = |kind: &str, new: Value, old: Option<Value>| {
+            asks_for_admin_access(kind, &new, old.as_ref()).map(|p| p.to_string())
+        };
+        let wanted = json!({"devices": {"requests": [{"firstAvailable": [{}]}, {"exactly": {"adminAccess": false}}, {"exactly": {"adminAccess": true}}]}});
+        let path = Some("spec.devices.requests[2].adminAccess".to_string());
+        assert_eq!(asks("ResourceClaim", json!({"spec": wanted}), None), path);
+        assert_eq!(asks("ResourceClaimTemplate", json!({"spec": {"spec": wanted}}), None), path);
+        assert_eq!(asks("DeviceClass", json!({"spec": wanted}), None), None);
+        let result = |access: bool| json!({"spec": wanted, "status": {"allocation": {"devices": {"results": [{"adminAccess": access}]}}}});
+        let path = Some("status.allocation.devices.results[0].adminAccess".to_string());
+        assert_eq!(asks("ResourceClaim", result(true), Some(json!({"spec": wanted}))), path);
+        assert_eq!(asks("ResourceClaim", result(true), Some(result(true))), None);
+        assert_eq!(asks("ResourceClaim", result(false), Some(json!({}))), None);
+    }
+
+    #[test]
+    fn taints_are_dated_once() {
+        let mut slice = json!({"spec": {"devices": [{"taints": [{"key": "a"}, {"key": "b", "timeAdded": "2026-01-01T00:00:00Z"}]}, {}]}});
+        date_taints(&mut slice, "2026-02-02T00:00:00Z");
+        let taints = &slice["spec"]["devices"][0]["taints"];
+        assert_eq!(
+            (&taints[0]["timeAdded"], &taints[1]["timeAdded"]),
+            (&json!("2026-02-02T00:00:00Z"), &json!("2026-01-01T00:00:00Z"))
         );
     }
 

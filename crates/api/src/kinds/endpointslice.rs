@@ -3,6 +3,7 @@
 use super::columns;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::{labels, values};
 use meta::field::{Errors, Path};
 use meta::names;
@@ -108,13 +109,14 @@ fn frame(obj: &Value, errors: &mut Errors) {
         errors.too_many(Path::new("ports"), ports.len(), PORTS_MAX);
         return;
     }
+    let mut seen = Seen::default();
     for (i, port) in ports.iter().enumerate() {
         let p = Path::new("ports").index(i);
         let name = text(port, "name");
         if !name.is_empty() {
             values::dns_label(name, &p.child("name"), errors);
         }
-        if ports.iter().take(i).any(|o| text(o, "name") == name) {
+        if seen.again(name) {
             errors.duplicate(p.child("name"), name);
         }
         let protocols = ["SCTP", "TCP", "UDP"];
@@ -191,9 +193,10 @@ fn endpoint(e: &Value, kind: &str, path: &Path, errors: &mut Errors) {
             errors.too_many(p, hints.len(), HINTS_MAX);
             return;
         }
+        let mut seen = Seen::default();
         for (i, h) in hints.iter().enumerate() {
             let (name, p) = (text(h, "name"), p.index(i).child("name"));
-            if hints.iter().take(i).any(|o| text(o, "name") == name) {
+            if seen.again(name) {
                 errors.duplicate(p.clone(), name);
             }
             values::each(errors, &p, name, rule(name));

@@ -189,9 +189,7 @@ impl Strategy for Job {
 }
 
 fn state(job: &Value) -> &'static str {
-    let has_condition = |kind: &str| {
-        list_at(job, &["status", "conditions"]).iter().any(|c| text(c, "type") == kind && text(c, "status") == "True")
-    };
+    let has_condition = |kind: &str| status::is_true(field(job, "status"), kind);
     if has_condition("Complete") {
         "Complete"
     } else if has_condition("Failed") {

@@ -202,17 +202,8 @@ impl Strategy for PersistentVolume {
             let p = path.child("nodeAffinity.required.nodeSelectorTerms").index(i);
             pod::warnings::node_selector_term(t, false, &p, &mut out);
         }
-        for (kind, shown, why) in [
-            ("cephfs", "cephfs", "deprecated in v1.28, non-functional in v1.31+"),
-            ("photonPersistentDisk", "photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
-            ("scaleIO", "scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
-            ("storageos", "storageOS", "deprecated in v1.22, non-functional in v1.25+"),
-            ("glusterfs", "glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
-            ("rbd", "rbd", "deprecated in v1.28, non-functional in v1.31+"),
-        ] {
-            if has(spec, kind) {
-                out.push(format!("{}: {why}", path.child(shown)));
-            }
+        for kind in ["cephfs", "photonPersistentDisk", "scaleIO", "storageos", "glusterfs", "rbd"] {
+            pod::warnings::dead_volume(spec, kind, &path, &mut out);
         }
         out
     }

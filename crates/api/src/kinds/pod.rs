@@ -10,6 +10,7 @@ pub mod warnings;
 use crate::strategy::{Column, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::podspec;
+use crate::validation::seen::Seen;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
 
@@ -175,8 +176,9 @@ fn merge_match_label_keys(obj: &mut Value) {
             }
         }
         if let Some(selector) = object_mut(t, "labelSelector") {
+            let mut told: Seen<Value> = list(selector, "matchExpressions").iter().cloned().collect();
             for f in found {
-                if !list(selector, "matchExpressions").contains(&f) {
+                if !told.again(f.clone()) {
                     fill(selector, "matchExpressions", json!([]));
                     if let Some(l) = selector.get_mut("matchExpressions").and_then(Value::as_array_mut) {
                         l.push(f);

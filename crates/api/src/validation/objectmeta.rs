@@ -1,6 +1,7 @@
 //! `metadata` of every object (upstream: `ValidateObjectMeta` and `ValidateObjectMetaUpdate`).
 
 use super::access::{at, field, flag, has, list, text, texts};
+use super::seen::Seen;
 use super::{labels, values};
 use crate::strategy::NameRule;
 use meta::field::{Errors, Path};
@@ -41,8 +42,8 @@ pub fn object_meta_update(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("metadata");
     finalizers(n, &path.child("finalizers"), errors);
     if has(o, "deletionTimestamp") {
-        let before = texts(o, "finalizers");
-        let added: Vec<&str> = texts(n, "finalizers").into_iter().filter(|f| !before.contains(f)).collect();
+        let before: Seen<&str> = texts(o, "finalizers").into_iter().collect();
+        let added: Vec<&str> = texts(n, "finalizers").into_iter().filter(|f| !before.has(f)).collect();
         if !added.is_empty() {
             let quoted: Vec<String> = added.iter().map(|f| format!("{f:?}")).collect();
             errors.forbidden(
@@ -160,7 +161,6 @@ fn rule_fn(rule: NameRule) -> fn(&str) -> Vec<String> {
     match rule {
         NameRule::Subdomain => names::dns1123_subdomain,
         NameRule::Label => names::dns1123_label,
-        NameRule::Label1035 => names::dns1035_label,
         NameRule::PathSegment => names::path_segment,
     }
 }

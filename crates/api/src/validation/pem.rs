@@ -2,6 +2,7 @@
 //! broken is text, too. Source: RFC 1421, RFC 7468.
 
 use base64::Engine;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block<'a> {
@@ -13,55 +14,47 @@ pub struct Block<'a> {
 }
 
 const BEGIN: &str = "-----BEGIN ";
+const END: &str = "\n-----END ";
 const DASHES: &str = "-----";
+/// Go minds padding, but not what the last bits say.
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
-/// All blocks of a text, in order.
+/// All blocks of a text, in order. A block begins at the last `BEGIN` before an `END`, so each part of the text is
+/// looked at once, however many of either it has.
 pub fn blocks(text: &str) -> impl Iterator<Item = Block<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        while let Some(at) = begin(rest) {
-            let after = &rest[at + BEGIN.len()..];
-            match block(after) {
-                Some((block, end)) => {
-                    rest = &after[end..];
-                    return Some(block);
-                }
-                None => rest = after,
+        while let Some(end) = rest.find(END) {
+            let (before, after) = (&rest[..=end], &rest[end + END.len()..]);
+            rest = after;
+            let begin = before.rfind(BEGIN).filter(|at| *at == 0 || before[..*at].ends_with('\n'));
+            if let Some(block) = begin.and_then(|at| block(&before[at + BEGIN.len()..], after)) {
+                return Some(block);
             }
         }
         None
     })
 }
 
-/// Where the next block may begin: at a line's start.
-fn begin(text: &str) -> Option<usize> {
-    if text.starts_with(BEGIN) {
-        return Some(0);
-    }
-    text.find(&format!("\n{BEGIN}")).map(|i| i + 1)
-}
-
-/// The block whose first line goes on with this text, and where the text goes on after it.
-fn block(text: &str) -> Option<(Block<'_>, usize)> {
-    let (line, _) = text.split_once('\n')?;
+/// The block whose first line goes on with `inside`, and whose last one with `after`.
+fn block<'a>(inside: &'a str, after: &str) -> Option<Block<'a>> {
+    let (line, body) = inside.split_once('\n')?;
     let label = line.trim_end().strip_suffix(DASHES)?;
-    let start = line.len() + 1;
-    let ending = format!("-----END {label}-----");
-    let body_end = start + text[start..].find(&ending)?;
-    if body_end > start && !text[..body_end].ends_with('\n') {
+    let behind = after.strip_prefix(label)?.strip_prefix(DASHES)?;
+    if !behind.lines().next().unwrap_or_default().trim_end().is_empty() {
         return None;
     }
     let (mut has_headers, mut data) = (false, String::new());
-    for line in text[start..body_end].lines().map(str::trim) {
+    for line in body.lines() {
         if data.is_empty() && line.contains(':') {
             has_headers = true;
         } else {
-            data.push_str(line);
+            data.extend(line.split([' ', '\t', '\r']));
         }
     }
-    let der = base64::engine::general_purpose::STANDARD.decode(data).ok()?;
-    let end = body_end + ending.len();
-    Some((Block { label, has_headers, der }, end))
+    let der = BASE64.decode(data).ok()?;
+    Some(Block { label, has_headers, der })
 }
 
 #[cfg(test)]
@@ -83,6 +76,8 @@ mod tests {
         check(&block.replace('\n', "\r\n"), &[("A", false, &[0, 1, 2, 3, 4])]);
         check("-----BEGIN B-----\nProc-Type: 4\n\nAAEC\n-----END B-----", &[("B", true, &[0, 1, 2])]);
         check("-----BEGIN E-----\n-----END E-----", &[("E", false, &[])]);
+        check(&format!("-----BEGIN C-----\nAA\n{block}"), &[one]);
+        check("-----BEGIN A-----\nAA EC\tAx==\n-----END A-----", &[("A", false, &[0, 1, 2, 3])]);
     }
 
     #[test]
@@ -96,9 +91,20 @@ mod tests {
             "-----BEGIN A-----\nAAEC\n-----END B-----",
             "-----BEGIN A\nAAEC\n-----END A-----",
             "-----BEGIN ",
+            "-----BEGIN A-----\nAAEC\n-----END A----- x",
+            "-----BEGIN A-----\nAAEC-----END A-----",
+            "\n-----END A-----\n-----END A-----",
         ] {
             check(broken, &[]);
             check(&format!("{broken}{good}"), &[("A", false, &[0, 1, 2])]);
+        }
+    }
+
+    #[test]
+    fn beginnings_without_ends_are_passed_once() {
+        for line in ["-----BEGIN A-----\n", "-----BEGIN A-----\nAAEC\n-----END B-----\n", "\n-----END A-----"] {
+            let text = line.repeat(3 << 20 / line.len());
+            assert_eq!(blocks(&text).count(), 0, "{line}");
         }
     }
 }

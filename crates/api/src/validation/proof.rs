@@ -3,9 +3,10 @@
 //! In: keys and signatures as DER. Out: whether a key is of a kind that the API takes, and whether a signature is its.
 //! Source: upstream's rules for PodCertificateRequests; RFC 5280, 8017, 8032, SEC 1.
 
+use ring::digest::{Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA384, SHA512, digest};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ED25519, UnparsedPublicKey};
 use serde_json::Value;
-use x509_parser::prelude::{FromDer, X509CertificationRequest};
+use x509_parser::prelude::{FromDer, X509CertificationRequest, X509Error};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
@@ -28,11 +29,19 @@ pub enum Refusal {
     Unsupported(Value, &'static str),
 }
 
+const ED25519_KEY: &str = "1.3.101.112";
+const EC_KEY: &str = "1.2.840.10045.2.1";
 const CURVES: [(&str, Kind); 3] =
     [("1.2.840.10045.3.1.7", Kind::P256), ("1.3.132.0.34", Kind::P384), ("1.3.132.0.35", Kind::P521)];
 /// Readable, but not taken.
 const P224: &str = "1.3.132.0.33";
-const ECDSA_WITH_SHA512: &str = "1.2.840.10045.4.3.4";
+/// Of signatures, which may use another hash than the curve's own.
+const ECDSA_HASHES: [(&str, &Algorithm); 4] = [
+    ("1.2.840.10045.4.1", &SHA1_FOR_LEGACY_USE_ONLY),
+    ("1.2.840.10045.4.3.2", &SHA256),
+    ("1.2.840.10045.4.3.3", &SHA384),
+    ("1.2.840.10045.4.3.4", &SHA512),
+];
 const RSA_BITS: [usize; 2] = [3072, 4096];
 
 /// A `SubjectPublicKeyInfo`, whole.
@@ -42,8 +51,8 @@ pub fn parse(der: &[u8]) -> Option<SubjectPublicKeyInfo<'_>> {
 
 pub fn kind(key: &SubjectPublicKeyInfo<'_>) -> Result<Kind, Refusal> {
     match key.algorithm.algorithm.to_id_string().as_str() {
-        "1.3.101.112" => Ok(Kind::Ed25519),
-        "1.2.840.10045.2.1" => {
+        ED25519_KEY => Ok(Kind::Ed25519),
+        EC_KEY => {
             let curve = curve(key).ok_or(Refusal::Malformed)?;
             match CURVES.iter().find(|c| c.0 == curve) {
                 Some((_, kind)) => Ok(*kind),
@@ -92,28 +101,20 @@ pub fn verifies(key: &SubjectPublicKeyInfo<'_>, kind: Kind, message: &[u8], sign
         Kind::Ed25519 => UnparsedPublicKey::new(&ED25519, bits).verify(message, signature).is_ok(),
         Kind::P256 => UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, bits).verify(message, signature).is_ok(),
         Kind::P384 => UnparsedPublicKey::new(&ECDSA_P384_SHA256_ASN1, bits).verify(message, signature).is_ok(),
-        Kind::P521 => {
-            // The digest is a number; the library takes none that is short by half of the curve's.
-            let mut padded = [0u8; 66];
-            padded[66 - 32..].copy_from_slice(&sha256(message));
-            p521_verifies(bits, &padded, signature)
-        }
+        Kind::P521 => p521_verifies(bits, &SHA256, message, signature),
         Kind::Rsa => rsa_verifies(key, message, signature),
     }
 }
 
-fn sha256(message: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, message).as_ref());
-    out
-}
-
-fn p521_verifies(point: &[u8], digest: &[u8], signature: &[u8]) -> bool {
+/// The digest is a number; the library takes none that is short by half of the curve's.
+fn p521_verifies(point: &[u8], hash: &'static Algorithm, message: &[u8], signature: &[u8]) -> bool {
     use p521::ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier};
     let (Ok(key), Ok(signature)) = (VerifyingKey::from_sec1_bytes(point), Signature::from_der(signature)) else {
         return false;
     };
-    key.verify_prehash(digest, &signature).is_ok()
+    let (digest, mut padded) = (digest(hash, message), [0u8; 66]);
+    padded[66 - digest.as_ref().len()..].copy_from_slice(digest.as_ref());
+    key.verify_prehash(&padded, &signature).is_ok()
 }
 
 fn rsa_verifies(key: &SubjectPublicKeyInfo<'_>, message: &[u8], signature: &[u8]) -> bool {
@@ -121,19 +122,31 @@ fn rsa_verifies(key: &SubjectPublicKeyInfo<'_>, message: &[u8], signature: &[u8]
     let number = rsa::BoxedUint::from_be_slice_vartime;
     let Ok(key) = rsa::PublicKey::new(number(parts.modulus), number(parts.exponent)) else { return false };
     let scheme = rsa::Pss::<rsa::sha2::Sha256> { salt_len: None, ..rsa::Pss::new() };
-    key.verify(scheme, &sha256(message), signature).is_ok()
+    key.verify(scheme, digest(&SHA256, message).as_ref(), signature).is_ok()
 }
 
-/// Whether a PKCS #10 request is signed by the key that it brings.
-pub fn request_is_signed(request: &X509CertificationRequest<'_>) -> bool {
+/// Whether a PKCS #10 request is signed by the key that it brings; if not, in Go's words.
+pub fn request_signature(request: &X509CertificationRequest<'_>) -> Result<(), &'static str> {
+    const UNSUPPORTED: &str = "x509: cannot verify signature: algorithm unimplemented";
     let info = &request.certification_request_info;
     if kind(&info.subject_pki) != Ok(Kind::P521) {
-        return request.verify_signature().is_ok();
+        return request.verify_signature().map_err(|e| match e {
+            X509Error::SignatureUnsupportedAlgorithm => UNSUPPORTED,
+            _ => failure(&info.subject_pki),
+        });
     }
-    request.signature_algorithm.algorithm.to_id_string() == ECDSA_WITH_SHA512
-        && p521_verifies(
-            &info.subject_pki.subject_public_key.data,
-            ring::digest::digest(&ring::digest::SHA512, info.raw).as_ref(),
-            &request.signature_value.data,
-        )
+    let id = request.signature_algorithm.algorithm.to_id_string();
+    let hash = ECDSA_HASHES.iter().find(|(known, _)| *known == id).ok_or(UNSUPPORTED)?.1;
+    match p521_verifies(&info.subject_pki.subject_public_key.data, hash, info.raw, &request.signature_value.data) {
+        true => Ok(()),
+        false => Err(failure(&info.subject_pki)),
+    }
+}
+
+fn failure(key: &SubjectPublicKeyInfo<'_>) -> &'static str {
+    match key.algorithm.algorithm.to_id_string().as_str() {
+        ED25519_KEY => "x509: Ed25519 verification failure",
+        EC_KEY => "x509: ECDSA verification failure",
+        _ => "crypto/rsa: verification error",
+    }
 }

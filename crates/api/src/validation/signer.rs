@@ -12,8 +12,8 @@ const NAME_BYTES_MAX: usize = 571;
 /// Seconds that a pod's certificate lives at most: the least that may be asked for, the most of anybody, and the
 /// most of Kubernetes' own signers.
 pub const LIFE_SECONDS_MIN: i64 = 3600;
-pub const LIFE_SECONDS_MAX: i64 = 91 * 86400;
-pub const KUBERNETES_LIFE_SECONDS_MAX: i64 = 86400;
+const LIFE_SECONDS_MAX: i64 = 91 * 86400;
+const KUBERNETES_LIFE_SECONDS_MAX: i64 = 86400;
 
 /// Upstream's `ValidateSignerName`.
 pub fn name(signer: &str, path: &Path, errors: &mut Errors) {

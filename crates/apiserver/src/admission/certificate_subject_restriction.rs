@@ -3,6 +3,7 @@
 use super::certificate_approval::{GROUP, RESOURCE};
 use super::{Attributes, Operation, Plugin, forbidden};
 use crate::authn::MASTERS;
+use api::validation::pem;
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use meta::status::Status;
@@ -36,8 +37,9 @@ impl Plugin for CertificateSubjectRestriction {
 /// The organizations in the subject of a request (base64 of PEM).
 fn organizations(encoded: &str) -> Option<Vec<String>> {
     let pem = STANDARD.decode(encoded).ok()?;
-    let (_, block) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
-    let (_, request) = X509CertificationRequest::from_der(&block.contents).ok()?;
+    let text = String::from_utf8_lossy(&pem);
+    let block = pem::blocks(&text).next().filter(|b| b.label == "CERTIFICATE REQUEST")?;
+    let (_, request) = X509CertificationRequest::from_der(&block.der).ok()?;
     let subject = &request.certification_request_info.subject;
     Some(subject.iter_organization().filter_map(|o| o.as_str().ok().map(str::to_string)).collect())
 }

@@ -5,6 +5,7 @@
 //! else that the request asks for is. Source: RFC 5280, 2986.
 
 use super::{Authority, Facts};
+use api::validation::pem;
 use rcgen::SigningKey;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate, X509CertificationRequest};
@@ -52,8 +53,8 @@ const EXTENDED_KEY_USAGES: [(&str, &[u64]); 13] = [
 impl Authority {
     /// A certificate for the key and names of a request. The end is never later than the authority's own.
     pub fn sign_request(&self, request_pem: &str, grant: &Grant) -> Result<String, String> {
-        let (_, block) = x509_parser::pem::parse_x509_pem(request_pem.as_bytes()).map_err(|e| e.to_string())?;
-        let (_, request) = X509CertificationRequest::from_der(&block.contents).map_err(|e| e.to_string())?;
+        let block = pem::blocks(request_pem).next().ok_or("there is no PEM block")?;
+        let (_, request) = X509CertificationRequest::from_der(&block.der).map_err(|e| e.to_string())?;
         let info = &request.certification_request_info;
         let names = info.attributes().iter().find_map(|a| match a.parsed_attribute() {
             x509_parser::cri_attributes::ParsedCriAttribute::ExtensionRequest(asked) => asked

@@ -1,6 +1,6 @@
 //! CREATE.
 
-use super::{Answer, Call, managed, store_error};
+use super::{Answer, Call, devices, managed, store_error};
 use crate::admission::Operation;
 use crate::options::Write;
 use crate::traces;
@@ -55,6 +55,7 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
         call.admit(Operation::Create, "", &name, &mut new, None, &options).await?;
         dedup_owners(&mut new, &mut call.warnings, true);
         row.strategy.defaults(&mut new);
+        devices::date_taints(call, &mut new);
         // Webhooks may have changed anything. What the server owns stays; a new name is taken.
         let meta = metadata(&mut new);
         meta.insert("uid".into(), uid);
@@ -82,6 +83,7 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
         let mut errors = Errors::default();
         let rule: NameRule = row.strategy.name_rule();
         objectmeta::object_meta(&new, row.namespaced, rule, &mut errors);
+        devices::check_admin_access(call, &new, None, &mut errors);
         row.strategy.validate_create(&new, &mut errors);
         if !errors.is_empty() {
             return Err(Status::invalid(&row.group, &row.kind, &name, &errors));

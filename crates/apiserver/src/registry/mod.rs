@@ -5,6 +5,7 @@
 
 pub mod create;
 pub mod delete;
+mod devices;
 pub mod get;
 pub mod in_step;
 pub mod list;

@@ -1,6 +1,6 @@
 //! UPDATE: every write to an existing object, whichever verb it came with.
 
-use super::{Answer, Call, create, give_way, managed, parse_version, store_error};
+use super::{Answer, Call, create, devices, give_way, managed, parse_version, store_error};
 use crate::admission::Operation;
 use crate::options::Write;
 use crate::subresources::scale;
@@ -71,11 +71,13 @@ pub async fn write(
         admit(call, subresource, name, &mut new, &old, &options).await?;
         create::dedup_owners(&mut new, &mut call.warnings, true);
         row.strategy.defaults(&mut new);
+        devices::date_taints(call, &mut new);
 
         let mut errors = Errors::default();
         if subresource == "status" {
             row.strategy.prepare_status_update(&mut new, &old);
             objectmeta::object_meta_update(&new, &old, &mut errors);
+            devices::check_admin_access(call, &new, Some(&old), &mut errors);
             row.strategy.validate_status_update(&new, &old, &mut errors);
         } else {
             if subresource.is_empty() {

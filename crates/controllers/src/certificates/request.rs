@@ -1,6 +1,7 @@
 //! What a signing request asks for, and whether one of the built-in signers may give it. Pure.
 //! Source: "Certificates and Certificate Signing Requests", Kubernetes signers.
 
+use api::validation::pem;
 use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509CertificationRequest};
 
@@ -26,11 +27,10 @@ pub struct Request {
 
 impl Request {
     pub fn parse(pem: &[u8]) -> Result<Request, String> {
-        let (_, block) = x509_parser::pem::parse_x509_pem(pem).map_err(|e| e.to_string())?;
-        if block.label != "CERTIFICATE REQUEST" {
-            return Err("PEM block type must be CERTIFICATE REQUEST".to_string());
-        }
-        let (_, parsed) = X509CertificationRequest::from_der(&block.contents).map_err(|e| e.to_string())?;
+        let text = String::from_utf8_lossy(pem);
+        let block = pem::blocks(&text).next().filter(|b| b.label == "CERTIFICATE REQUEST");
+        let block = block.ok_or("PEM block type must be CERTIFICATE REQUEST")?;
+        let (_, parsed) = X509CertificationRequest::from_der(&block.der).map_err(|e| e.to_string())?;
         let info = &parsed.certification_request_info;
         let mut request = Request {
             common_name: info

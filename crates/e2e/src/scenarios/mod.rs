@@ -501,6 +501,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "semantics/deletions and preconditions", on: On::Shared, run: semantics::deletion::deletes },
     Scenario { name: "semantics/garbage goes, orphans stay", on: On::Shared, run: semantics::deletion::garbage },
     Scenario { name: "semantics/namespaces live and end", on: On::Shared, run: semantics::deletion::namespaces },
+    Scenario { name: "semantics/devices of administrators", on: On::Shared, run: semantics::devices::admin_access },
     Scenario { name: "semantics/discovery", on: On::Shared, run: semantics::discovery::discovery },
     Scenario {
         name: "guarding/priority and fairness limits who asks too much",

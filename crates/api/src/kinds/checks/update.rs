@@ -173,6 +173,23 @@ fn resize_changes_only_cpu_and_memory() {
     ] {
         assert!(refused(change).contains(text), "{text}: {}", refused(change));
     }
+    // What the whole pod has stays as it is; its containers may change.
+    let whole = created(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: d}\nspec: {resources: {requests: {cpu: 2}, limits: {cpu: 4}}, containers: [{name: c, image: i, resources: {requests: {cpu: 500m}}}]}",
+    );
+    for (at, text) in [
+        ("/spec/containers/0/resources/requests/cpu", "[]"),
+        (
+            "/spec/resources/requests/cpu",
+            "[]: Forbidden: resize of pods with pod-level resources is forbidden when InPlacePodLevelResourcesVerticalScalingEnabled feature gate is disabled",
+        ),
+    ] {
+        let mut new = whole.clone();
+        *new.pointer_mut(at).unwrap() = json!("1");
+        let mut errors = Errors::default();
+        strategy_of(&whole).validate_subresource_update("resize", &new, &whole, &mut errors);
+        assert_eq!(errors.joined(), text, "{at}");
+    }
     // A lone container with equal requests and limits would become Guaranteed.
     let old = created(
         "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: d}\nspec: {containers: [{name: c, image: i, resources: {limits: {cpu: 1, memory: 1Gi}, requests: {cpu: 500m, memory: 1Gi}}}]}",

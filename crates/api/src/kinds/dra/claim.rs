@@ -1,11 +1,14 @@
 //! What a claim asks for: requests, their constraints, their configuration.
 
-use super::common;
+use super::{common, slice};
 use crate::validation::access::*;
+use crate::validation::seen::Seen;
 use crate::validation::{podspec, values};
+use cel::estimate::estimate_by;
 use cel::types::{Objects, Type};
 use meta::field::{Errors, Path};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 pub const REQUESTS_MAX: usize = 32;
@@ -13,7 +16,9 @@ pub const CONFIGS_MAX: usize = 32;
 const CONSTRAINTS_MAX: usize = 32;
 const SELECTORS_MAX: usize = 32;
 const ALTERNATIVES_MAX: usize = 8;
+const DRIVER_BYTES_MAX: u64 = 63;
 const EXPRESSION_BYTES_MAX: usize = 10 * 1024;
+const EXPRESSION_COST_MAX: u64 = 1_000_000;
 
 /// One device unless a request says otherwise.
 pub fn defaults(spec: &mut Value) {
@@ -22,6 +27,7 @@ pub fn defaults(spec: &mut Value) {
         if text(request, "allocationMode") == "ExactCount" {
             fill_zero(request, "count", 1);
         }
+        tolerations(request);
     }
     let Some(devices) = object_mut(spec, "devices") else {
         return;
@@ -36,13 +42,20 @@ pub fn defaults(spec: &mut Value) {
     }
 }
 
+/// Those of a request, and of a result, which has a copy of them.
+pub fn tolerations(owner: &mut Value) {
+    for toleration in items_mut(owner, "tolerations") {
+        fill_zero(toleration, "operator", "Equal");
+    }
+}
+
 pub fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
     let (devices, path) = (field(spec, "devices"), path.child("devices"));
-    let requests = list(devices, "requests");
+    let (requests, names) = (list(devices, "requests"), names(devices));
     common::set(requests, REQUESTS_MAX, common::name_of, &path.child("requests"), errors, request);
     let at = path.child("constraints");
     common::each(list(devices, "constraints"), CONSTRAINTS_MAX, &at, errors, |c, path, errors| {
-        request_names(c, devices, path, errors);
+        request_names(c, &names, path, errors);
         match (field(c, "matchAttribute").as_str(), field(c, "distinctAttribute").as_str()) {
             (Some(name), _) => common::fully_qualified_name(name, &path.child("matchAttribute"), errors),
             (_, Some(name)) => common::fully_qualified_name(name, &path.child("distinctAttribute"), errors),
@@ -53,21 +66,41 @@ pub fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
         }
     });
     common::each(list(devices, "config"), CONFIGS_MAX, &path.child("config"), errors, |c, path, errors| {
-        request_names(c, devices, path, errors);
+        request_names(c, &names, path, errors);
         common::configuration(c, path, errors);
     });
 }
 
+/// A DeviceClass. Selectors that stay as they were aren't judged again, however much they cost by today's estimate.
+pub fn class_spec(spec: &Value, old: &Value, errors: &mut Errors) {
+    let path = Path::new("spec");
+    if old.is_null() || !same(field(spec, "selectors"), field(old, "selectors")) {
+        selectors(spec, &path, errors);
+    }
+    common::each(list(spec, "config"), CONFIGS_MAX, &path.child("config"), errors, common::configuration);
+    if let Some(name) = field(spec, "extendedResourceName").as_str() {
+        extended_resource(name, &path.child("extendedResourceName"), errors);
+    }
+}
+
+/// Requests of a claim, and their alternatives.
+pub type Names<'a> = HashMap<&'a str, Seen<&'a str>>;
+
+pub fn names(devices: &Value) -> Names<'_> {
+    let alternatives = |r| list(r, "firstAvailable").iter().map(|s| text(s, "name")).collect();
+    list(devices, "requests").iter().map(|r| (text(r, "name"), alternatives(r))).collect()
+}
+
 /// `owner.requests` name requests of the claim.
-pub fn request_names(owner: &Value, devices: &Value, path: &Path, errors: &mut Errors) {
+pub fn request_names(owner: &Value, names: &Names<'_>, path: &Path, errors: &mut Errors) {
     let at = path.child("requests");
     common::set(list(owner, "requests"), REQUESTS_MAX, common::itself, &at, errors, |name, path, errors| {
-        request_name(name.as_str().unwrap_or_default(), devices, path, errors);
+        request_name(name.as_str().unwrap_or_default(), names, path, errors);
     });
 }
 
 /// A request, or one of its alternatives: `request/alternative`.
-pub fn request_name(name: &str, devices: &Value, path: &Path, errors: &mut Errors) {
+pub fn request_name(name: &str, names: &Names<'_>, path: &Path, errors: &mut Errors) {
     const TEXT: &str =
         "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
     let parts: Vec<&str> = name.split('/').collect();
@@ -77,10 +110,7 @@ pub fn request_name(name: &str, devices: &Value, path: &Path, errors: &mut Error
     for part in &parts {
         values::dns_label(part, path, errors);
     }
-    let request = list(devices, "requests").iter().find(|r| text(r, "name") == parts[0]);
-    let known = request.is_some_and(|r| {
-        parts.get(1).is_none_or(|sub| list(r, "firstAvailable").iter().any(|s| text(s, "name") == *sub))
-    });
+    let known = names.get(parts[0]).is_some_and(|alternatives| parts.get(1).is_none_or(|a| alternatives.has(a)));
     if !known {
         errors.invalid(path.clone(), name, TEXT);
     }
@@ -120,12 +150,10 @@ fn exact(request: &Value, path: &Path, errors: &mut Errors) {
         "All" => {}
         mode => errors.not_supported(path.child("allocationMode"), mode, &["All", "ExactCount"]),
     }
-    for (i, t) in list(request, "tolerations").iter().enumerate() {
-        common::toleration(t, &path.child("tolerations").index(i), errors);
-    }
+    common::tolerations(request, path, errors);
 }
 
-pub fn selectors(owner: &Value, path: &Path, errors: &mut Errors) {
+fn selectors(owner: &Value, path: &Path, errors: &mut Errors) {
     let all = list(owner, "selectors");
     common::each(all, SELECTORS_MAX, &path.child("selectors"), errors, |s, path, errors| {
         let path = path.child("cel");
@@ -138,7 +166,11 @@ pub fn selectors(owner: &Value, path: &Path, errors: &mut Errors) {
         }
         match cel::compile(expression, &DEVICE, &[]) {
             Err(e) => errors.invalid(at, expression, e.to_string()),
-            Ok(p) if matches!(p.result_type(), Type::Bool | Type::Dyn) => {}
+            Ok(p) if matches!(p.result_type(), Type::Bool | Type::Dyn) => {
+                if estimate_by(&p, &size_max).max > EXPRESSION_COST_MAX {
+                    errors.forbidden(at, "too complex, exceeds cost limit");
+                }
+            }
             Ok(p) => {
                 let text = format!("must evaluate to bool or the unknown type, not {}", p.result_type());
                 errors.invalid(at, expression, text);
@@ -163,8 +195,28 @@ static DEVICE: LazyLock<cel::Env> = LazyLock::new(|| {
     cel::Env::new().with_types(Arc::new(types)).with("device", Type::named(NAME))
 });
 
+/// The largest value that a path from `device` can lead to.
+fn size_max(path: &[Arc<str>]) -> Option<u64> {
+    let path: Vec<&str> = path.iter().map(|step| &**step).collect();
+    match path.as_slice() {
+        ["device"] => Some(0),
+        ["device", "driver"] => Some(DRIVER_BYTES_MAX),
+        ["device", "allowMultipleAllocations"] => Some(1),
+        ["device", "attributes" | "capacity", below @ ..] => match below {
+            // By domain, then by name.
+            [] | ["@values"] => Some(slice::ATTRIBUTES_AND_CAPACITIES_MAX as u64),
+            ["@keys"] => Some(slice::DOMAIN_BYTES_MAX as u64),
+            ["@values", "@keys"] => Some(common::IDENTIFIER_BYTES_MAX as u64),
+            ["@values", "@values"] if path[1] == "capacity" => Some(0),
+            ["@values", _] if path[1] == "attributes" => Some(slice::VALUE_BYTES_MAX as u64),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// A name by which pods may ask for devices as for any other resource.
-pub fn extended_resource(name: &str, path: &Path, errors: &mut Errors) {
+fn extended_resource(name: &str, path: &Path, errors: &mut Errors) {
     if !podspec::is_extended(name) {
         errors.invalid(path.clone(), name, "must be a valid extended resource name");
     }

@@ -7,7 +7,7 @@ use meta::field::{Errors, Path};
 use serde_json::Value;
 
 const POOL_NAME_BYTES_MAX: usize = 253;
-const IDENTIFIER_BYTES_MAX: usize = 32;
+pub const IDENTIFIER_BYTES_MAX: usize = 32;
 const OPAQUE_BYTES_MAX: usize = 10 * 1024;
 const BINDING_CONDITIONS_MAX: usize = 4;
 const EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "None"];
@@ -168,7 +168,13 @@ pub fn taint(taint: &Value, path: &Path, errors: &mut Errors) {
     values::required_one_of(text(taint, "effect"), EFFECTS, path.child("effect"), errors);
 }
 
-pub fn toleration(toleration: &Value, path: &Path, errors: &mut Errors) {
+pub fn tolerations(owner: &Value, path: &Path, errors: &mut Errors) {
+    for (i, t) in list(owner, "tolerations").iter().enumerate() {
+        toleration(t, &path.child("tolerations").index(i), errors);
+    }
+}
+
+fn toleration(toleration: &Value, path: &Path, errors: &mut Errors) {
     if !text(toleration, "key").is_empty() {
         podspec::label_key(text(toleration, "key"), &path.child("key"), errors);
     }

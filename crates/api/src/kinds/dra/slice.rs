@@ -15,23 +15,23 @@ const COMPLEX_DEVICES_MAX: usize = 64;
 const COUNTER_SETS_MAX: usize = 8;
 const COUNTERS_MAX: usize = 32;
 const CONSUMPTIONS_MAX: usize = 2;
-const ATTRIBUTES_AND_CAPACITIES_MAX: usize = 32;
+pub const ATTRIBUTES_AND_CAPACITIES_MAX: usize = 32;
+pub const DOMAIN_BYTES_MAX: usize = 63;
 /// A domain, a slash, an identifier.
-const QUALIFIED_NAME_BYTES_MAX: usize = 63 + 1 + 32;
+const QUALIFIED_NAME_BYTES_MAX: usize = DOMAIN_BYTES_MAX + 1 + common::IDENTIFIER_BYTES_MAX;
 const LABEL_BYTES_MAX: usize = 63;
-const VALUE_BYTES_MAX: usize = 64;
+pub const VALUE_BYTES_MAX: usize = 64;
 const TAINTS_MAX: usize = 16;
 const OPTIONS_MAX: usize = 10;
 
 /// Taints count from when they were first told of.
-pub fn defaults(slice: &mut Value) {
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default().to_string();
+pub fn date_taints(slice: &mut Value, now: &str) {
     let Some(spec) = object_mut(slice, "spec") else {
         return;
     };
     for device in items_mut(spec, "devices") {
         for taint in items_mut(device, "taints") {
-            fill(taint, "timeAdded", now.as_str());
+            fill(taint, "timeAdded", now);
         }
     }
 }

@@ -74,15 +74,11 @@ pub fn update(new: &Value, old: &Value, errors: &mut Errors) {
     if !before.is_null() && !allocation.is_null() {
         values::immutable(allocation, before, at, errors);
     } else if !allocation.is_null() {
-        result(allocation, at_devices(new), &at, errors);
+        result(allocation, &claim::names(field(field(new, "spec"), "devices")), &at, errors);
     }
 }
 
-fn at_devices(claim: &Value) -> &Value {
-    at(claim, &["spec", "devices"])
-}
-
-fn result(allocation: &Value, asked: &Value, path: &Path, errors: &mut Errors) {
+fn result(allocation: &Value, asked: &claim::Names<'_>, path: &Path, errors: &mut Errors) {
     let (devices, at) = (field(allocation, "devices"), path.child("devices"));
     common::each(list(devices, "results"), RESULTS_MAX, &at.child("results"), errors, |r, path, errors| {
         claim::request_name(text(r, "request"), asked, &path.child("request"), errors);
@@ -90,6 +86,7 @@ fn result(allocation: &Value, asked: &Value, path: &Path, errors: &mut Errors) {
         common::pool_name(text(r, "pool"), &path.child("pool"), errors);
         values::dns_label(text(r, "device"), &path.child("device"), errors);
         common::binding_conditions(r, path, errors);
+        common::tolerations(r, path, errors);
         if let Some(share) = field(r, "shareID").as_str() {
             common::uid(share, &path.child("shareID"), errors);
         }

@@ -2,6 +2,7 @@
 //! on its promises. Only what a write changes is looked at, so that statuses from older rules can still be updated.
 
 use crate::validation::access::*;
+use crate::validation::conditions::states;
 use crate::validation::seen::Seen;
 use crate::validation::workload;
 use meta::field::{Errors, Path};
@@ -104,7 +105,7 @@ fn transitions(new: &Value, n: &Value, o: &Value, p: &Path, errors: &mut Errors)
         let value = field(n, "completionTime").clone();
         errors.invalid(p.child("completionTime"), value, "field is immutable");
     }
-    let resumes = is_true(o, "Suspended") && condition(n, "Suspended") == Some("False");
+    let resumes = is_true(o, "Suspended") && states(n).get("Suspended") == Some(&"False");
     if moved("startTime") && !resumes && !flag(spec, "suspend") {
         errors.required(p.child("startTime"), "startTime cannot be removed for unsuspended job");
     }
@@ -204,11 +205,7 @@ fn overlap(a: &str, b: &str) -> Option<i64> {
     None
 }
 
-fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a str> {
-    list(status, "conditions").iter().find(|c| text(c, "type") == kind).map(|c| text(c, "status"))
-}
-
-fn is_true(status: &Value, kind: &str) -> bool {
+pub fn is_true(status: &Value, kind: &str) -> bool {
     list(status, "conditions").iter().any(|c| text(c, "type") == kind && text(c, "status") == "True")
 }
 

@@ -6,7 +6,7 @@ use crate::validation::seen::Seen;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 /// What a status write may not undo, or leaves out because its writer is old.
 pub fn prepare(new: &mut Value, old: &Value) {
@@ -25,12 +25,14 @@ pub fn prepare(new: &mut Value, old: &Value) {
         copy_field(status, was, "observedGeneration");
     }
     // Conditions of one type may repeat: each takes over the generation of the next old one.
-    let mut old_conditions: Vec<&Value> = list(was, "conditions").iter().collect();
+    let mut old_conditions: HashMap<&str, VecDeque<&Value>> = HashMap::new();
+    for c in list(was, "conditions") {
+        old_conditions.entry(text(c, "type")).or_default().push_back(c);
+    }
     for c in items_mut(status, "conditions") {
-        let Some(i) = old_conditions.iter().position(|o| text(o, "type") == text(c, "type")) else {
+        let Some(before) = old_conditions.get_mut(text(c, "type")).and_then(VecDeque::pop_front) else {
             continue;
         };
-        let before = old_conditions.remove(i);
         if int(c, "observedGeneration").unwrap_or(0) == 0 {
             copy_field(c, before, "observedGeneration");
         }
@@ -118,19 +120,20 @@ fn transitions(old: &Value, n: &Value, o: &Value, path: &Path, errors: &mut Erro
         .iter()
         .flat_map(|l| list(spec, l))
         .any(|c| list(c, "restartPolicyRules").iter().any(|r| text(r, "action") == "RestartAllContainers"));
-    let find = |lists: &str, name: &str| list(spec, lists).iter().find(|c| text(c, "name") == name);
+    let (containers, inits) = (first_by_name(list(spec, "containers")), first_by_name(list(spec, "initContainers")));
     for key in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
+        let now = first_by_name(list(n, key));
         for (i, was) in list(o, key).iter().enumerate() {
             let ended = at(was, &["state", "terminated"]);
             let name = text(was, "name");
-            let is = list(n, key).iter().find(|s| text(s, "name") == name);
+            let is = now.get(name);
             if ended.is_null() || is.is_none_or(|is| has(field(is, "state"), "terminated")) {
                 continue;
             }
             let code = int(ended, "exitCode").unwrap_or(0);
             let allowed = match key {
-                "containerStatuses" => find("containers", name).is_some_and(|c| restarts(c, policy, code)),
-                "initContainerStatuses" => find("initContainers", name).is_some_and(|c| restarts(c, policy, code)),
+                "containerStatuses" => containers.get(name).is_some_and(|c| restarts(c, policy, code)),
+                "initContainerStatuses" => inits.get(name).is_some_and(|c| restarts(c, policy, code)),
                 _ => false,
             };
             if !allowed && !(all_restart && key != "ephemeralContainerStatuses") {
@@ -246,36 +249,38 @@ fn users(new: &Value, statuses: &[Value], path: &Path, errors: &mut Errors) {
 /// Health of devices: of resources that the container asked for, each device once.
 fn allocated(statuses: &[Value], containers: &[Value], path: &Path, errors: &mut Errors) {
     const HEALTH: &[&str] = &["Healthy", "Unhealthy", "Unknown"];
+    let claim = |c: &Value| match text(c, "request") {
+        "" => format!("claim:{}", text(c, "name")),
+        request => format!("claim:{}/{request}", text(c, "name")),
+    };
+    let claims = |c| list(field(c, "resources"), "claims").iter().map(claim).collect();
+    let asked: HashMap<&str, (&Value, Seen<String>)> =
+        first_by_name(containers).into_iter().map(|(name, c)| (name, (c, claims(c)))).collect();
     for (i, s) in statuses.iter().enumerate() {
-        let container = containers.iter().find(|c| text(c, "name") == text(s, "name"));
+        let container = asked.get(text(s, "name"));
         for (j, a) in list(s, "allocatedResourcesStatus").iter().enumerate() {
             let p = path.index(i).child("allocatedResourcesStatus").index(j);
             let name = text(a, "name");
-            if let Some(c) = container {
-                let resources = field(c, "resources");
+            if let Some((c, claims)) = container {
                 let (found, text) = if name.starts_with("claim:") {
-                    let shown = |c: &Value| match text(c, "request") {
-                        "" => format!("claim:{}", text(c, "name")),
-                        request => format!("claim:{}/{request}", text(c, "name")),
-                    };
                     (
-                        list(resources, "claims").iter().any(|c| shown(c) == name),
+                        claims.has(&name.to_string()),
                         "must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty",
                     )
                 } else {
-                    let requested = has(field(resources, "requests"), name);
+                    let requested = has(at(c, &["resources", "requests"]), name);
                     (requested, "must match one of the container's resource requests")
                 };
                 if !found {
                     errors.invalid(p.child("name"), name, text);
                 }
             }
-            let devices = list(a, "resources");
-            for (k, r) in devices.iter().enumerate() {
+            let mut devices = Seen::default();
+            for (k, r) in list(a, "resources").iter().enumerate() {
                 let p = p.child("resources").index(k);
                 values::one_of(text(r, "health"), HEALTH, p.child("health"), errors);
                 let id = text(r, "resourceID");
-                if devices.iter().take(k).any(|o| text(o, "resourceID") == id) {
+                if devices.again(id) {
                     errors.duplicate(p.child("resourceID"), id);
                 }
             }

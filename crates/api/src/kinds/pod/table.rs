@@ -2,6 +2,8 @@
 
 use crate::strategy::{Now, age, since};
 use crate::validation::access::*;
+use crate::validation::conditions::states;
+use crate::validation::seen::Seen;
 use serde_json::{Value, json};
 
 pub fn row(pod: &Value, now: Now) -> Vec<Value> {
@@ -16,7 +18,8 @@ pub fn row(pod: &Value, now: Now) -> Vec<Value> {
     };
     let ip = list(status, "podIPs").first().map_or(text(status, "podIP"), |i| text(i, "ip"));
     let gates = list(spec, "readinessGates");
-    let passed = gates.iter().filter(|g| condition(status, text(g, "conditionType")) == Some("True")).count();
+    let states = states(status);
+    let passed = gates.iter().filter(|g| states.get(text(g, "conditionType")) == Some(&"True")).count();
     vec![
         json!(text_at(pod, &["metadata", "name"])),
         json!(format!("{}/{}", s.ready, s.total)),
@@ -47,10 +50,6 @@ struct Summary {
     reason: String,
     restarts: i64,
     last_restart: Option<String>,
-}
-
-fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a str> {
-    list(status, "conditions").iter().find(|c| text(c, "type") == kind).map(|c| text(c, "status"))
 }
 
 /// Later of the two RFC 3339 instants; both are in UTC and whole seconds, so that text order is time order.
@@ -98,7 +97,8 @@ fn summary(pod: &Value) -> Summary {
         }
     }
     let inits = list(spec, "initContainers");
-    let is_sidecar = |name: &str| inits.iter().any(|c| text(c, "name") == name && text(c, "restartPolicy") == "Always");
+    let sidecars: Seen<&str> =
+        inits.iter().filter(|c| text(c, "restartPolicy") == "Always").map(|c| text(c, "name")).collect();
     s.total += inits.iter().filter(|c| text(c, "restartPolicy") == "Always").count();
 
     let (mut sidecar_restarts, mut sidecar_last) = (0, None);
@@ -107,7 +107,7 @@ fn summary(pod: &Value) -> Summary {
         let restarts = int(c, "restartCount").unwrap_or(0);
         s.restarts += restarts;
         s.last_restart = later(s.last_restart.take(), last_finished(c));
-        let sidecar = is_sidecar(text(c, "name"));
+        let sidecar = sidecars.has(&text(c, "name"));
         if sidecar {
             sidecar_restarts += restarts;
             sidecar_last = later(sidecar_last.take(), last_finished(c));
@@ -132,7 +132,7 @@ fn summary(pod: &Value) -> Summary {
         break;
     }
 
-    if !initializing || condition(status, "Initialized") == Some("True") {
+    if !initializing || states(status).get("Initialized") == Some(&"True") {
         s.restarts = sidecar_restarts;
         s.last_restart = sidecar_last;
         let mut has_running = false;
@@ -156,7 +156,7 @@ fn summary(pod: &Value) -> Summary {
         }
         if s.reason == "Completed" {
             s.reason = match failed {
-                _ if has_running && condition(status, "Ready") == Some("True") => "Running".to_string(),
+                _ if has_running && states(status).get("Ready") == Some(&"True") => "Running".to_string(),
                 Some(reason) => reason,
                 None if has_running => "NotReady".to_string(),
                 None => s.reason,

@@ -2,6 +2,7 @@
 
 use crate::validation::access::*;
 use crate::validation::podspec::{self, annotations};
+use crate::validation::seen::Seen;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -34,9 +35,9 @@ pub fn pod(new: &Value, old: &Value, errors: &mut Errors) {
         return;
     }
     podspec::added_tolerations_only(list(n, "tolerations"), list(o, "tolerations"), &path.child("tolerations"), errors);
-    let old_gates: Vec<&str> = list(o, "schedulingGates").iter().map(|g| text(g, "name")).collect();
+    let old_gates: Seen<&str> = list(o, "schedulingGates").iter().map(|g| text(g, "name")).collect();
     for (i, gate) in list(n, "schedulingGates").iter().map(|g| text(g, "name")).enumerate() {
-        if !old_gates.contains(&gate) {
+        if !old_gates.has(&gate) {
             let text = format!("only deletion is allowed, but found new scheduling gate '{gate}'");
             errors.forbidden(path.child("schedulingGates").index(i).child("name"), text);
         }
@@ -58,7 +59,7 @@ pub fn pod(new: &Value, old: &Value, errors: &mut Errors) {
     if negative && int(n, "terminationGracePeriodSeconds") == Some(1) {
         copy_field(&mut munged, o, "terminationGracePeriodSeconds");
     }
-    if !old_gates.is_empty() {
+    if !list(o, "schedulingGates").is_empty() {
         gated(n, o, &mut munged, &path, errors);
     }
     if !same(&munged, o) {
@@ -206,9 +207,8 @@ pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
 pub fn resize(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("spec");
     let (n, o) = (field(new, "spec"), field(old, "spec"));
-    let of_pod = |s| ["requests", "limits"].iter().any(|k| !is_zero(at(s, &["resources", k])));
     // Differs from upstream, where a newer gate lets pod-level amounts change: the kubelet here sizes containers.
-    let refusal = if of_pod(n) || of_pod(o) {
+    let refusal = if !same(field(n, "resources"), field(o, "resources")) {
         "resize of pods with pod-level resources is forbidden when InPlacePodLevelResourcesVerticalScalingEnabled feature gate is disabled"
     } else if annotations::is_mirror(field(old, "metadata")) {
         "static pods cannot be resized"

@@ -3,9 +3,12 @@
 
 use crate::kinds::persistentvolumeclaim;
 use crate::validation::access::*;
-use crate::validation::{podspec, values};
+use crate::validation::podspec::{self, LISTS};
+use crate::validation::seen::Seen;
+use crate::validation::values;
 use meta::field::Path;
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// What upstream says about labels of nodes that have had their time.
 pub fn deprecated_node_label(key: &str) -> Option<&'static str> {
@@ -54,7 +57,7 @@ const DEAD_ANNOTATIONS: &[(&str, &str)] = &[
     ("security.alpha.kubernetes.io/unsafe-sysctls", "non-functional in v1.11+; use the \"sysctls\" field instead"),
 ];
 
-pub const DEAD_VOLUMES: &[(&str, &str)] = &[
+const DEAD_VOLUMES: &[(&str, &str)] = &[
     ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
     ("gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
     ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
@@ -66,7 +69,8 @@ pub const DEAD_VOLUMES: &[(&str, &str)] = &[
     ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
 ];
 
-const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+/// Of one pair with another, of which a hostile pod has thousands of millions: more than headers can carry.
+const PAIRS_MAX: usize = 1000;
 
 /// Of a pod (an empty path) or of a template at `path`.
 pub fn of(pod: &Value, path: &Path) -> Vec<String> {
@@ -184,16 +188,23 @@ fn affinity(spec: &Value, path: &Path, out: &mut Vec<String>) {
     }
 }
 
+/// Of a volume source that has had its time, if `owner` has it.
+pub fn dead_volume(owner: &Value, kind: &str, path: &Path, out: &mut Vec<String>) {
+    if has(owner, kind)
+        && let Some((_, why)) = DEAD_VOLUMES.iter().find(|(k, _)| *k == kind)
+    {
+        // The one whose field is spelt otherwise here.
+        let shown = if kind == "storageos" { "storageOS" } else { kind };
+        out.push(format!("{}: {why}", path.child(shown)));
+    }
+}
+
 fn volumes(spec: &Value, path: &Path, out: &mut Vec<String>) {
     let all = list(spec, "volumes");
     for (i, v) in all.iter().enumerate() {
         let p = path.child("volumes").index(i);
-        for (kind, why) in DEAD_VOLUMES {
-            if has(v, kind) {
-                // The one whose field is spelt otherwise here.
-                let shown = if *kind == "storageos" { "storageOS" } else { kind };
-                out.push(format!("{}: {why}", p.child(shown)));
-            }
+        for (kind, _) in DEAD_VOLUMES {
+            dead_volume(v, kind, &p, out);
         }
         let claim = at(v, &["ephemeral", "volumeClaimTemplate", "spec"]);
         if claim.is_object() {
@@ -204,7 +215,6 @@ fn volumes(spec: &Value, path: &Path, out: &mut Vec<String>) {
 }
 
 /// A file and what made it.
-#[derive(PartialEq)]
 struct File {
     path: String,
     source: String,
@@ -218,14 +228,28 @@ impl File {
     fn shown(&self) -> String {
         if self.source.is_empty() { format!("{:?}", self.path) } else { format!("{:?} ({})", self.path, self.source) }
     }
+}
 
-    /// One lies at or below the other.
-    fn overlaps(&self, other: &File) -> bool {
-        let below = |a: &str, b: &str| format!("{a}/").starts_with(&format!("{b}/"));
-        !self.path.is_empty()
-            && !other.path.is_empty()
-            && (below(&self.path, &other.path) || below(&other.path, &self.path))
+/// Places of files of which one lies at or below the other, the later one first.
+fn overlapping(files: &[File]) -> Vec<(usize, usize)> {
+    let named = files.iter().enumerate().filter(|(_, f)| !f.path.is_empty());
+    let mut order: Vec<(String, usize)> = named.map(|(i, f)| (format!("{}/", f.path), i)).collect();
+    // So that all that lies below a file comes right after it.
+    order.sort();
+    let (mut above, mut pairs): (Vec<&(String, usize)>, Vec<(usize, usize)>) = (Vec::new(), Vec::new());
+    for file in &order {
+        while above.last().is_some_and(|a| !file.0.starts_with(&a.0)) {
+            above.pop();
+        }
+        pairs.extend(above.iter().map(|a| (file.1.max(a.1), file.1.min(a.1))));
+        if pairs.len() >= PAIRS_MAX {
+            break;
+        }
+        above.push(file);
     }
+    pairs.truncate(PAIRS_MAX);
+    pairs.sort_unstable();
+    pairs
 }
 
 /// Files of one volume that lie in each other's way.
@@ -236,11 +260,9 @@ fn overlaps(volumes: &[Value], out: &mut Vec<String>) {
     for v in volumes {
         let name = text(v, "name");
         let mut check = |all: Vec<File>, what: &str| {
-            for (i, file) in all.iter().enumerate() {
-                for other in all[..i].iter().filter(|o| file.overlaps(o)) {
-                    let (a, b) = (file.shown(), other.shown());
-                    out.push(format!("volume {name:?} ({what}): overlapping paths: {a} with {b}"));
-                }
+            for (file, other) in overlapping(&all) {
+                let (a, b) = (all[file].shown(), all[other].shown());
+                out.push(format!("volume {name:?} ({what}): overlapping paths: {a} with {b}"));
             }
         };
         let (map, secret) = (field(v, "configMap"), field(v, "secret"));
@@ -286,10 +308,10 @@ fn overlaps(volumes: &[Value], out: &mut Vec<String>) {
 
 fn repeats(spec: &Value, path: &Path, out: &mut Vec<String>) {
     for (key, name) in [("hostAliases", "ip"), ("imagePullSecrets", "name")] {
-        let all = list(spec, key);
-        for (i, item) in all.iter().enumerate() {
+        let mut seen = Seen::default();
+        for (i, item) in list(spec, key).iter().enumerate() {
             let value = text(item, name);
-            if all.iter().take(i).any(|o| text(o, name) == value) {
+            if seen.again(value) {
                 out.push(format!("{}: duplicate {name} {value:?}", path.child(key).index(i).child(name)));
             }
         }
@@ -310,10 +332,10 @@ pub fn fractional(q: &Value, path: &Path, out: &mut Vec<String>) {
 }
 
 fn env(c: &Value, path: &Path, out: &mut Vec<String>) {
-    let all = list(c, "env");
-    for (i, e) in all.iter().enumerate() {
+    let mut seen = Seen::default();
+    for (i, e) in list(c, "env").iter().enumerate() {
         let name = text(e, "name");
-        if !all.iter().take(i).any(|o| text(o, "name") == name) {
+        if !seen.again(name) {
             continue;
         }
         // Only a value that builds on the earlier one keeps it.
@@ -327,30 +349,44 @@ fn env(c: &Value, path: &Path, out: &mut Vec<String>) {
 
 /// Over all containers, since they share one network namespace.
 fn ports(spec: &Value, path: &Path, out: &mut Vec<String>) {
-    let mut seen: Vec<(Path, &Value)> = Vec::new();
+    let mut all: Vec<(Path, &Value)> = Vec::new();
+    // Places of earlier ports by number and protocol, and then by port and by address of the host, or any.
+    let mut earlier: HashMap<(Option<i64>, &str, Option<i64>, Option<&str>), Vec<usize>> = HashMap::new();
+    let mut told = 0;
     for lists in LISTS {
         for (i, c) in list(spec, lists).iter().enumerate() {
             for (j, port) in list(c, "ports").iter().enumerate() {
                 let p = path.child(lists).index(i).child("ports").index(j);
-                let host = |v: &Value| int(v, "hostPort").unwrap_or(0);
-                if !text(port, "hostIP").is_empty() && host(port) == 0 {
+                let (host, ip) = (int(port, "hostPort").unwrap_or(0), text(port, "hostIP"));
+                if !ip.is_empty() && host == 0 {
                     out.push(format!("{p}: hostIP set without hostPort: {}", go_port(port)));
                 }
-                let key = |v: &Value| (int(v, "containerPort"), text(v, "protocol").to_string());
-                for (other_path, other) in seen.iter().filter(|(_, o)| key(o) == key(port)) {
-                    let (a, b) = (text(port, "hostIP"), text(other, "hostIP"));
-                    let how = if a == b && host(port) == host(other) {
+                let key = |host, ip| (int(port, "containerPort"), text(port, "protocol"), host, ip);
+                let near = match (host, ip) {
+                    (0, _) => vec![key(None, None)],
+                    (_, "") => vec![key(Some(0), None), key(Some(host), None)],
+                    _ => vec![key(Some(0), None), key(Some(host), Some(ip)), key(Some(host), Some(""))],
+                };
+                let room = PAIRS_MAX - told;
+                let mut others: Vec<usize> =
+                    near.iter().filter_map(|k| earlier.get(k)).flatten().copied().take(room).collect();
+                others.sort_unstable();
+                told += others.len();
+                for (other_path, other) in others.into_iter().map(|i| &all[i]) {
+                    let (other_host, other_ip) = (int(other, "hostPort").unwrap_or(0), text(other, "hostIP"));
+                    let how = if ip == other_ip && host == other_host {
                         "duplicate"
-                    } else if host(port) == 0 || host(other) == 0 {
+                    } else if host == 0 || other_host == 0 {
                         "overlapping"
-                    } else if host(port) == host(other) && a.is_empty() != b.is_empty() {
-                        "dangerously ambiguous"
                     } else {
-                        continue;
+                        "dangerously ambiguous"
                     };
                     out.push(format!("{p}: {how} port definition with {other_path}"));
                 }
-                seen.push((p, port));
+                for key in [key(None, None), key(Some(host), None), key(Some(host), Some(ip))] {
+                    earlier.entry(key).or_default().push(all.len());
+                }
+                all.push((p, port));
             }
         }
     }
@@ -358,17 +394,19 @@ fn ports(spec: &Value, path: &Path, out: &mut Vec<String>) {
 
 /// Over all containers, since Services and probes may pick a port by name.
 fn port_names(spec: &Value, path: &Path, out: &mut Vec<String>) {
-    let mut seen: Vec<(&str, Path)> = Vec::new();
+    let mut seen: HashMap<&str, Path> = HashMap::new();
     for lists in LISTS {
         for (i, c) in list(spec, lists).iter().enumerate() {
             for (j, port) in list(c, "ports").iter().enumerate() {
                 let (name, p) = (text(port, "name"), path.child(lists).index(i).child("ports").index(j));
-                match seen.iter().find(|s| s.0 == name) {
+                match seen.get(name) {
                     _ if name.is_empty() => {}
-                    Some((_, first)) => out.push(format!(
+                    Some(first) => out.push(format!(
                         "{p}: duplicate port name {name:?} with {first}, services and probes that select ports by name will use {first}"
                     )),
-                    None => seen.push((name, p)),
+                    None => {
+                        seen.insert(name, p);
+                    }
                 }
             }
         }
@@ -386,4 +424,59 @@ fn go_port(p: &Value) -> String {
         text(p, "protocol"),
         text(p, "hostIP")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use serde_json::json;
+
+    #[test]
+    fn files_overlap_at_and_below_their_paths() {
+        let pairs = |paths: &[&str]| {
+            let files: Vec<File> = paths.iter().map(|p| File::of(p, "")).collect();
+            overlapping(&files)
+        };
+        assert_eq!(pairs(&["a", "ab", "a-b", "b/a", ""]), []);
+        assert_eq!(pairs(&["a/b/c", "a", "a/b", "c", "a/", ""]), [(1, 0), (2, 0), (2, 1), (4, 0), (4, 1), (4, 2)]);
+        assert_eq!(pairs(&vec!["a"; 50_000]).len(), PAIRS_MAX);
+        let deep = "a/".repeat(500_000);
+        assert_eq!(pairs(&[&deep, &format!("{deep}b"), &format!("{deep}c")]), [(1, 0), (2, 0)]);
+    }
+
+    #[test]
+    fn ports_meet_by_number_protocol_host_and_address() {
+        let port =
+            |host: i64, ip: &str| json!({"containerPort": 80, "protocol": "TCP", "hostPort": host, "hostIP": ip});
+        let told = |ports: &[Value]| {
+            let mut out = Vec::new();
+            let spec = json!({"containers": [{"ports": ports}, {"ports": [{"containerPort": 80, "protocol": "UDP"}]}]});
+            super::ports(&spec, &Path::new("spec"), &mut out);
+            out.iter()
+                .map(|w| w.replace("spec.containers[0].ports", "").replace(" port definition with ", " "))
+                .collect::<Vec<_>>()
+        };
+        let all = [port(1, "a"), port(1, "b"), port(2, ""), port(1, ""), port(0, ""), port(1, "a"), port(0, "")];
+        expect![[r#"
+            [3]: dangerously ambiguous [0]
+            [3]: dangerously ambiguous [1]
+            [4]: overlapping [0]
+            [4]: overlapping [1]
+            [4]: overlapping [2]
+            [4]: overlapping [3]
+            [5]: duplicate [0]
+            [5]: dangerously ambiguous [3]
+            [5]: overlapping [4]
+            [6]: overlapping [0]
+            [6]: overlapping [1]
+            [6]: overlapping [2]
+            [6]: overlapping [3]
+            [6]: duplicate [4]
+            [6]: overlapping [5]"#]]
+        .assert_eq(&told(&all).join("\n"));
+        assert_eq!(told(&vec![port(0, ""); 30_000]).len(), PAIRS_MAX);
+        let apart: Vec<Value> = (0..30_000).map(|i| port(1, &i.to_string())).collect();
+        assert_eq!(told(&apart).len(), 0);
+    }
 }

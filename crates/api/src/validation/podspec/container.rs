@@ -381,6 +381,7 @@ pub fn field_ref(f: &Value, supported: &[&str], p: &Path, errors: &mut Errors) {
     }
     if let Some((base, rest)) = path.split_once("['")
         && let Some(key) = rest.strip_suffix("']")
+        && !base.is_empty()
     {
         match base {
             "metadata.annotations" => values::qualified_name(&key.to_lowercase(), p, errors),

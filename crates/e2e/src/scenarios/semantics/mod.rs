@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod deletion;
+pub mod devices;
 pub mod discovery;
 pub mod fields;
 pub mod patches;
