@@ -8,7 +8,12 @@ use regex::{Regex, RegexBuilder};
 const SIZE_MAX: usize = 1 << 20;
 
 pub fn compile(pattern: &str) -> Result<Regex, String> {
-    RegexBuilder::new(&ascii_classes(pattern)).size_limit(SIZE_MAX).build().map_err(|e| match e {
+    compile_sized(pattern, SIZE_MAX)
+}
+
+/// As [`compile`], for patterns of somebody who is trusted with more memory.
+pub fn compile_sized(pattern: &str, bytes_max: usize) -> Result<Regex, String> {
+    RegexBuilder::new(&ascii_classes(pattern)).size_limit(bytes_max).build().map_err(|e| match e {
         regex::Error::Syntax(text) => {
             let why = text.lines().last().unwrap_or("").trim_start_matches("error: ").to_string();
             format!("{why}: `{pattern}`")
@@ -48,6 +53,11 @@ fn ascii_classes(pattern: &str) -> String {
                             literal.push(c);
                         }
                         out.push_str(&regex::escape(&literal));
+                        continue;
+                    }
+                    // The regex crate takes these for the ends of words.
+                    Some(c @ ('<' | '>')) => {
+                        out.push(c);
                         continue;
                     }
                     Some(other) => {
@@ -97,6 +107,8 @@ fn ascii_classes(pattern: &str) -> String {
                 in_class = false;
                 out.push(c);
             }
+            // A brace that begins no repetition is a brace.
+            '{' if !in_class && !is_repetition(chars.clone()) => out.push_str("\\{"),
             // The regex crate has set operations that Go hasn't.
             '&' | '~' if in_class => {
                 out.push('\\');
@@ -106,6 +118,13 @@ fn ascii_classes(pattern: &str) -> String {
         }
     }
     out
+}
+
+/// Whether `2}`, `2,}` or `2,3}` follows.
+fn is_repetition(rest: impl Iterator<Item = char>) -> bool {
+    let inside: String = rest.take_while(|c| *c != '}').take(16).collect();
+    let (from, to) = inside.split_once(',').unwrap_or((&inside, ""));
+    !from.is_empty() && [from, to].iter().all(|n| n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -127,6 +146,9 @@ mod tests {
             (r"^[a&&b]+$", "&", true),
             (r"^\Qa.b\E$", "a.b", true),
             (r"^a{2}$", "aa", true),
+            (r"^{{[a-z]+}}$", "{{a}}", true),
+            (r"^a{,2}$", "a{,2}", true),
+            (r"^\<a\>$", "<a>", true),
             (r"(?i)ABC", "xabc", true),
         ] {
             assert_eq!(compile(pattern).unwrap().is_match(text), matches, "{pattern} {text}");

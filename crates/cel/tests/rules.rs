@@ -1,6 +1,6 @@
 //! Rules of custom resources: what they say about objects, and what is said about them.
 
-use cel::rules::{Rules, check};
+use cel::rules::{Rules, check, check_form};
 use expect_test::{Expect, expect};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
@@ -18,8 +18,11 @@ fn schema(properties: Value, rules: Value) -> Value {
 }
 
 fn checked(schema: &Value) -> String {
+    let path = Path::new("spec.validation.openAPIV3Schema");
     let mut errors = Errors::default();
-    check(schema, &Path::new("spec.validation.openAPIV3Schema"), &mut errors);
+    check_form(&schema["properties"]["spec"], &path.child("properties").key("spec"), &mut errors);
+    let sound = errors.is_empty();
+    check(schema, &path, &|_| sound, false, &mut errors);
     errors.0.iter().map(|e| format!("{}: {}\n", e.path.as_str(), e.body())).collect()
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 fn check(schema: Value, object: Value, old: Option<Value>, expect: expect_test::Expect) {
     let schema = Schema::compile(&schema);
     let mut errors = Errors::default();
-    validate::validate(&schema, &object, old.as_ref(), "", &mut errors);
+    validate::validate(&schema, &object, old.as_ref(), &Path::root(), &mut errors);
     validate::keyed_lists(&schema, &object, &Path::root(), &mut errors);
     embedded::validate(&schema, &object, &mut errors);
     let text: String = errors.0.iter().map(|e| format!("{e}\n")).collect();
@@ -207,8 +207,8 @@ fn bodies_are_pruned_and_told_of() {
         got.problems,
         [
             "duplicate field \"metadata.name\"",
-            "unknown field \"spec.x\"",
             "unknown field \"metadata.what\"",
+            "unknown field \"spec.x\"",
             "unknown field \"spec.t.metadata.sub\""
         ]
     );
@@ -220,9 +220,9 @@ fn bodies_are_pruned_and_told_of() {
     assert!(version.decode(br#"{"metadata":{"labels":{"a":1}}}"#, false).is_err());
     assert!(version.decode(b"[1]", false).is_err());
     let mut stored =
-        json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"labels":{"a":1,"b":"c"}},"gone":1});
+        json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"labels":{"a":1,"b":"c"},"annotations":{"x":"y"}},"gone":1});
     version.read(&mut stored);
-    assert_eq!(stored, json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"labels":{"b":"c"}}}));
+    assert_eq!(stored, json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"annotations":{"x":"y"}}}));
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn pruning_and_defaulting_are_idempotent() {
         assert_eq!(object, defaulted, "defaulting twice: {text}");
         // Nothing panics on values of any shape.
         let mut errors = Errors::default();
-        validate::validate(&schema, &object, Some(&pruned), "", &mut errors);
+        validate::validate(&schema, &object, Some(&pruned), &Path::root(), &mut errors);
         let _ = types::types(&schema);
     }
 }
