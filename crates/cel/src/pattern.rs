@@ -7,6 +7,16 @@ use regex::{Regex, RegexBuilder};
 /// Bytes that a compiled pattern may take. Go bounds the pattern's repetition instead.
 const SIZE_MAX: usize = 1 << 20;
 
+/// What the regex crate finds, in Go's words.
+const GO_WORDS: &[(&str, &str)] = &[
+    ("unclosed group", "missing closing )"),
+    ("unopened group", "unexpected )"),
+    ("unclosed character class", "missing closing ]"),
+    ("repetition operator missing expression", "missing argument to repetition operator"),
+    ("look-around", "invalid or unsupported Perl syntax"),
+    ("backreferences", "invalid escape sequence"),
+];
+
 pub fn compile(pattern: &str) -> Result<Regex, String> {
     compile_sized(pattern, SIZE_MAX)
 }
@@ -15,8 +25,9 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
 pub fn compile_sized(pattern: &str, bytes_max: usize) -> Result<Regex, String> {
     RegexBuilder::new(&ascii_classes(pattern)).size_limit(bytes_max).build().map_err(|e| match e {
         regex::Error::Syntax(text) => {
-            let why = text.lines().last().unwrap_or("").trim_start_matches("error: ").to_string();
-            format!("{why}: `{pattern}`")
+            let why = text.lines().last().unwrap_or("").trim_start_matches("error: ");
+            let told = GO_WORDS.iter().find(|(ours, _)| why.starts_with(ours)).map_or(why, |(_, go)| go);
+            format!("{told}: `{pattern}`")
         }
         _ => format!("expression too large: `{pattern}`"),
     })

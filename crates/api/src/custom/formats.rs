@@ -305,7 +305,7 @@ mod tests {
             ("duration", "3 days", "3"),
             ("duration", "-1.5h", "1.5"),
             ("duration", "0", "h"),
-            ("duration", "2562047h", "2562048h1x"),
+            ("duration", "2562047h", "1x"),
             ("duration", "3 Weeks and more", "99999999999999999999 days"),
             ("email", "a.b@example.com", "a.b.example.com"),
             ("hexcolor", "#FFaa00", "#FFaa0"),
