@@ -74,9 +74,8 @@ static SSN: Pattern = LazyLock::new(|| Regex::new(r"^[0-9]{3}[- ]?[0-9]{2}[- ]?[
 static CREDIT_CARD: Pattern = LazyLock::new(|| {
     Regex::new("^(?:4[0-9]{12}(?:[0-9]{3})?|5[1-5][0-9]{14}|6(?:011|5[0-9][0-9])[0-9]{12}|3[47][0-9]{13}|3(?:0[0-5]|[68][0-9])[0-9]{11}|(?:2131|1800|35[0-9]{3})[0-9]{11})$").ok()
 });
-static CLOCK: Pattern = LazyLock::new(|| {
-    Regex::new("^([0-9]{2}):([0-9]{2}):([0-9]{2})(?:.[0-9]+)?(?:z|[+-][0-9]{2}:[0-9]{2})$").ok()
-});
+static CLOCK: Pattern =
+    LazyLock::new(|| Regex::new("^([0-9]{2}):([0-9]{2}):([0-9]{2})(?:.[0-9]+)?(?:z|[+-][0-9]{2}:[0-9]{2})$").ok());
 static DURATION_PART: Pattern = LazyLock::new(|| Regex::new(r"([0-9]+)\s*([A-Za-zµ]+)").ok());
 /// A letter, digit or symbol of a host name; a letter of its last part.
 static HOST_CHARACTER: Pattern = LazyLock::new(|| Regex::new(r"^[a-zA-Z0-9\p{S}\p{L}]$").ok());
@@ -152,7 +151,8 @@ fn scala_duration(s: &str) -> bool {
             return false;
         }
         let unit = c[2].to_lowercase();
-        known |= UNITS.iter().any(|u| u.contains(&unit.as_str()) || u.last().is_some_and(|long| unit.starts_with(long)));
+        known |=
+            UNITS.iter().any(|u| u.contains(&unit.as_str()) || u.last().is_some_and(|long| unit.starts_with(long)));
     }
     known
 }
@@ -187,9 +187,9 @@ fn hostname(s: &str) -> bool {
     };
     (2..=63).contains(&last.chars().count())
         && last.chars().all(|c| is(&HOST_LETTER, c))
-        && front.split('.').all(|part| {
-            part.starts_with(word) && part.ends_with(word) && part.chars().all(|c| c == '-' || word(c))
-        })
+        && front
+            .split('.')
+            .all(|part| part.starts_with(word) && part.ends_with(word) && part.chars().all(|c| c == '-' || word(c)))
 }
 
 fn digits(s: &str) -> String {
@@ -275,9 +275,10 @@ fn uri(s: &str) -> bool {
     };
     let host = authority.rsplit('@').next().unwrap_or("");
     let port = host.rsplit_once(':').filter(|(h, _)| !h.contains('[') || h.ends_with(']')).map_or("", |(_, p)| p);
-    let host_ok = host.chars().all(|c| !c.is_ascii() || c.is_ascii_alphanumeric() || "-_.~!$&'()*+,;=:[]<>\"".contains(c))
-        && host.starts_with('[') == host.contains(']')
-        && port.bytes().all(|b| b.is_ascii_digit());
+    let host_ok =
+        host.chars().all(|c| !c.is_ascii() || c.is_ascii_alphanumeric() || "-_.~!$&'()*+,;=:[]<>\"".contains(c))
+            && host.starts_with('[') == host.contains(']')
+            && port.bytes().all(|b| b.is_ascii_digit());
     let escapes_ok = path.split('%').skip(1).all(|p| p.len() >= 2 && p.bytes().take(2).all(|b| b.is_ascii_hexdigit()));
     host_ok && escapes_ok
 }

@@ -191,9 +191,7 @@ pub fn approval(crd: &Value) -> (Approval, String) {
         "" => (Approval::Missing, format!("{needed}, {see}")),
         n if n.starts_with("unapproved") => (Approval::Bypassed, format!("not approved: {n:?}")),
         n if is_url => (Approval::Given, format!("approved in {n}")),
-        _ => {
-            (Approval::Invalid, format!("{needed} with either a URL or a reason starting with \"unapproved\", {see}"))
-        }
+        _ => (Approval::Invalid, format!("{needed} with either a URL or a reason starting with \"unapproved\", {see}")),
     }
 }
 

@@ -136,7 +136,12 @@ mod tests {
                 &["m.apiVersion", "m.kind", "m.metadata"],
             ),
         ] {
-            check(json!({"type":"object","properties":{"m":schema}}), json!({"m":object}), json!({"m":expected}), dropped);
+            check(
+                json!({"type":"object","properties":{"m":schema}}),
+                json!({"m":object}),
+                json!({"m":expected}),
+                dropped,
+            );
         }
     }
 

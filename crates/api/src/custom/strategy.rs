@@ -176,12 +176,7 @@ fn replicas(obj: &Value, path: &str, errors: &mut Errors) {
 }
 
 /// A field by its path (upstream's `unstructured.Nested…`); `None` where there is none.
-fn nested<'v>(
-    obj: &'v Value,
-    path: &str,
-    wanted: &str,
-    fits: fn(&Value) -> bool,
-) -> Result<Option<&'v Value>, String> {
+fn nested<'v>(obj: &'v Value, path: &str, wanted: &str, fits: fn(&Value) -> bool) -> Result<Option<&'v Value>, String> {
     if path.is_empty() {
         return Ok(None);
     }

@@ -154,14 +154,26 @@ fn keywords_at_their_limits() {
     };
     for (schema, value, want) in [
         // Types with a format are called by it; strings aren't.
-        (int(json!({"format":"int32"})), json!(true), &[r#"v: Invalid value: "": v in body must be of type int32: """#][..]),
-        (int(json!({"format":"int64"})), json!("1"), &[r#"v: Invalid value: "string": v in body must be of type integer: "string""#]),
+        (
+            int(json!({"format":"int32"})),
+            json!(true),
+            &[r#"v: Invalid value: "": v in body must be of type int32: """#][..],
+        ),
+        (
+            int(json!({"format":"int64"})),
+            json!("1"),
+            &[r#"v: Invalid value: "string": v in body must be of type integer: "string""#],
+        ),
         (
             json!({"type":"string","format":"date"}),
             json!(1),
             &[r#"v: Invalid value: "int64": v in body must be of type date: "int64""#],
         ),
-        (json!({"type":"string","format":"phone"}), json!(1), &[r#"v: Invalid value: "integer": v in body must be of type string: "integer""#]),
+        (
+            json!({"type":"string","format":"phone"}),
+            json!(1),
+            &[r#"v: Invalid value: "integer": v in body must be of type string: "integer""#],
+        ),
         (json!({"anyOf":[{"format":"ipv4"},{"format":"ipv6"}]}), json!("::1"), &[]),
         (json!({"x-kubernetes-int-or-string":true,"format":"int32"}), json!("50%"), &[]),
         // Whole numbers are integers however they are written.
@@ -179,7 +191,11 @@ fn keywords_at_their_limits() {
             json!(2147483648i64),
             &[r#"<nil>: Invalid value: "": Checked value must be of type integer with format int32 in v"#],
         ),
-        (number(json!({"format":"float"})), json!(1e39), &[r#"<nil>: Invalid value: "": Checked value must be of type number with format float in v"#]),
+        (
+            number(json!({"format":"float"})),
+            json!(1e39),
+            &[r#"<nil>: Invalid value: "": Checked value must be of type number with format float in v"#],
+        ),
         (number(json!({"format":"double"})), json!(1e39), &[]),
         // Limits are told before others in one order, and cut for integers.
         (
@@ -192,9 +208,17 @@ fn keywords_at_their_limits() {
             ],
         ),
         (number(json!({"minimum":0.5})), json!(0), &[]),
-        (number(json!({"maximum":1000000})), json!(2000000.5), &["v: Invalid value: 2.0000005e+06: v in body should be less than or equal to 1e+06"]),
+        (
+            number(json!({"maximum":1000000})),
+            json!(2000000.5),
+            &["v: Invalid value: 2.0000005e+06: v in body should be less than or equal to 1e+06"],
+        ),
         (number(json!({"multipleOf":0.1})), json!(0.3), &[]),
-        (number(json!({"multipleOf":0.5})), json!(3), &["v: Invalid value: 0: factor MultipleOf declared for v must be positive: 0"]),
+        (
+            number(json!({"multipleOf":0.5})),
+            json!(3),
+            &["v: Invalid value: 0: factor MultipleOf declared for v must be positive: 0"],
+        ),
         (
             int(json!({"maximum":1.5})),
             json!(2),
@@ -204,7 +228,11 @@ fn keywords_at_their_limits() {
             ],
         ),
         // Null is never among the values.
-        (json!({"type":"string","nullable":true,"enum":["a",null]}), json!(null), &[r#"v: Unsupported value: null: supported values: "a", "null""#]),
+        (
+            json!({"type":"string","nullable":true,"enum":["a",null]}),
+            json!(null),
+            &[r#"v: Unsupported value: null: supported values: "a", "null""#],
+        ),
         (number(json!({"enum":[1,2.5]})), json!(1.0), &[]),
         (
             json!({"type":"object","additionalProperties":{"type":"string"},"maxProperties":1,"minProperties":3}),
@@ -215,11 +243,23 @@ fn keywords_at_their_limits() {
                 r#"v.a: Invalid value: "integer": v.a in body must be of type string: "integer""#,
             ],
         ),
-        (json!({"type":"array","items":{"type":"string"},"maxItems":1}), json!(["a", "b"]), &["v: Too many: 2: must have at most 1 item"]),
+        (
+            json!({"type":"array","items":{"type":"string"},"maxItems":1}),
+            json!(["a", "b"]),
+            &["v: Too many: 2: must have at most 1 item"],
+        ),
         (json!({"type":"string","maxLength":1}), json!("äö"), &["v: Too long: may not be more than 1 byte"]),
-        (json!({"type":"object","additionalProperties":false}), json!({"a":1}), &[r#"v: Invalid value: "a": v.a in body is a forbidden property"#]),
+        (
+            json!({"type":"object","additionalProperties":false}),
+            json!({"a":1}),
+            &[r#"v: Invalid value: "a": v.a in body is a forbidden property"#],
+        ),
         // Of several equal items the second is told; numbers of other kinds differ.
-        (json!({"type":"array","x-kubernetes-list-type":"set","items":{"type":"number"}}), json!([1, 1, 1, 1.0]), &["v[1]: Duplicate value: 1"]),
+        (
+            json!({"type":"array","x-kubernetes-list-type":"set","items":{"type":"number"}}),
+            json!([1, 1, 1, 1.0]),
+            &["v[1]: Duplicate value: 1"],
+        ),
         (
             json!({"type":"array","x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["a"],"items":{"type":"object","nullable":true,"properties":{"a":{"type":"string"}}}}),
             json!([{}, null]),
@@ -238,7 +278,9 @@ fn keywords_at_their_limits() {
 #[test]
 fn what_the_schema_does_not_know_cannot_be_told_to_be_the_same() {
     let schema = |known: Value| {
-        spec(json!({"o":{"type":"object","minProperties":3,"x-kubernetes-preserve-unknown-fields":true,"properties":known}}))
+        spec(
+            json!({"o":{"type":"object","minProperties":3,"x-kubernetes-preserve-unknown-fields":true,"properties":known}}),
+        )
     };
     let told = |known: Value| {
         let schema = Schema::compile(&schema(known));
@@ -313,7 +355,9 @@ fn finalizers_have_any_name_and_are_warned_of() {
         warned(json!(["resources-finalizer.argocd.argoproj.io", "mine", "orphan", "a.b/c"]), None),
         [
             format!("metadata.finalizers: \"mine\": prefer a domain-qualified finalizer name {tail}"),
-            format!("metadata.finalizers: \"resources-finalizer.argocd.argoproj.io\": prefer a domain-qualified finalizer name including a path (/) {tail}"),
+            format!(
+                "metadata.finalizers: \"resources-finalizer.argocd.argoproj.io\": prefer a domain-qualified finalizer name including a path (/) {tail}"
+            ),
         ]
     );
     assert_eq!(warned(json!(["mine"]), Some(json!(["mine"]))), [""; 0]);
@@ -408,8 +452,7 @@ fn bodies_are_pruned_and_told_of() {
     );
     assert!(version.decode(br#"{"metadata":{"labels":{"a":1}}}"#, false).is_err());
     assert!(version.decode(b"[1]", false).is_err());
-    let mut stored =
-        json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"labels":{"a":1,"b":"c"},"annotations":{"x":"y"}},"gone":1});
+    let mut stored = json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"labels":{"a":1,"b":"c"},"annotations":{"x":"y"}},"gone":1});
     version.read(&mut stored);
     assert_eq!(stored, json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"annotations":{"x":"y"}}}));
 }

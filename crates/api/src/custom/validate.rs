@@ -239,20 +239,21 @@ fn number(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
             out.invalid(path, value.clone(), format!("{path} in body should be a multiple of {shown}"));
         }
     }
-    let mut limit = |limit: Option<f64>, what: &str, words: &str, crossed: fn(f64, f64) -> bool, int: fn(i64, i64) -> bool| {
-        let Some(limit) = limit else { return };
-        let wrong = out_of_range(s, limit, what, path);
-        let (shown, crossed) = match whole.filter(|_| wrong.is_none()) {
-            Some(i) => ((limit as i64).to_string(), int(i, limit as i64)),
-            None => (go_float(limit), crossed(n, limit)),
+    let mut limit =
+        |limit: Option<f64>, what: &str, words: &str, crossed: fn(f64, f64) -> bool, int: fn(i64, i64) -> bool| {
+            let Some(limit) = limit else { return };
+            let wrong = out_of_range(s, limit, what, path);
+            let (shown, crossed) = match whole.filter(|_| wrong.is_none()) {
+                Some(i) => ((limit as i64).to_string(), int(i, limit as i64)),
+                None => (go_float(limit), crossed(n, limit)),
+            };
+            if let Some(why) = wrong {
+                out.composite(why);
+            }
+            if crossed {
+                out.invalid(path, value.clone(), format!("{path} in body should be {words} {shown}"));
+            }
         };
-        if let Some(why) = wrong {
-            out.composite(why);
-        }
-        if crossed {
-            out.invalid(path, value.clone(), format!("{path} in body should be {words} {shown}"));
-        }
-    };
     match s.exclusive_minimum {
         true => limit(s.minimum, "Minimum boundary", "greater than", |n, min| n <= min, |n, min| n <= min),
         false => limit(s.minimum, "Minimum boundary", "greater than or equal to", |n, min| n < min, |n, min| n < min),

@@ -40,7 +40,9 @@ pub fn object_meta(obj: &Value, namespaced: bool, rule: NameRule, errors: &mut E
 
 /// Rules for the metadata of an object inside another: what is there must be sound, whatever kind it is of.
 pub fn embedded_meta(m: &Value, path: &Path, errors: &mut Errors) {
-    for (key, segment) in [("generateName", names::path_segment_prefix as fn(&str) -> Vec<String>), ("name", names::path_segment)] {
+    for (key, segment) in
+        [("generateName", names::path_segment_prefix as fn(&str) -> Vec<String>), ("name", names::path_segment)]
+    {
         let name = text(m, key);
         if !name.is_empty() {
             values::each(errors, &path.child(key), name, segment(name));

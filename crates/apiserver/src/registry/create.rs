@@ -188,7 +188,11 @@ pub fn check_identity(call: &Call<'_>, object: &Value) -> Result<()> {
 /// told as a field's fault.
 pub fn check_body(row: &Resource, object: &Value) -> Result<()> {
     let kind = object["kind"].as_str().unwrap_or("");
-    if row.custom.is_some() && !kind.is_empty() && kind != row.kind && object["apiVersion"] == row.api_version().as_str() {
+    if row.custom.is_some()
+        && !kind.is_empty()
+        && kind != row.kind
+        && object["apiVersion"] == row.api_version().as_str()
+    {
         let mut errors = Errors::default();
         errors.invalid(Path::new("kind"), kind, format!("must be {}", row.kind));
         return Err(Status::invalid(&row.group, kind, &text(object, "name"), &errors));

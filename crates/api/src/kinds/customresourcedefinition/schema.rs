@@ -85,7 +85,8 @@ fn status_root(schema: &Value, path: &Path, errors: &mut Errors) {
     if ["id", "$schema", "$ref"].iter().find(given).is_some() {
         errors.invalid(path.clone(), schema.clone(), AT_THE_ROOT);
     } else if !kind.is_empty() && kind != "object" {
-        let text = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        let text =
+            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
         errors.invalid(path.child("type"), kind, text);
     } else if NOT_AT_THE_ROOT.iter().find(given).is_some() {
         errors.invalid(path.clone(), schema.clone(), AT_THE_ROOT);

@@ -83,8 +83,7 @@ fn node(s: &Value, level: Level, path: &Path, errors: &mut Errors) {
     if additional.is_object() {
         node(additional, Level::Property, &path.child("additionalProperties"), errors);
     }
-    for (key, set) in
-        [("x-kubernetes-preserve-unknown-fields", preserve), ("x-kubernetes-embedded-resource", embedded)]
+    for (key, set) in [("x-kubernetes-preserve-unknown-fields", preserve), ("x-kubernetes-embedded-resource", embedded)]
     {
         if int_or_string && set {
             errors.invalid(path.child(key), true, "must be false if x-kubernetes-int-or-string is true");

@@ -68,12 +68,14 @@ fn schemas_are_structural() {
         ),
         // What restricts says nothing new, and speaks of what is there.
         (
-            object(json!({"anyOf":[{"items":{"type":"object","additionalProperties":{},"title":"t","description":"d","nullable":true,"default":1}}],
+            object(
+                json!({"anyOf":[{"items":{"type":"object","additionalProperties":{},"title":"t","description":"d","nullable":true,"default":1}}],
                 "not":{"type":"object","properties":{"metadata":{},"a":{}}},
                 "allOf":[{"x-kubernetes-validations":[{"rule":"true"}]}],
                 "oneOf":[{"x-kubernetes-preserve-unknown-fields":true,"x-kubernetes-embedded-resource":true,
                     "x-kubernetes-int-or-string":true,"x-kubernetes-list-type":"set","x-kubernetes-list-map-keys":["a"],
-                    "x-kubernetes-map-type":"atomic"}]})),
+                    "x-kubernetes-map-type":"atomic"}]}),
+            ),
             &[
                 ".allOf[0].x-kubernetes-validations: Forbidden: must be empty to be structural",
                 ".anyOf[0].items.additionalProperties: Forbidden: must be undefined to be structural",
@@ -114,15 +116,21 @@ fn schemas_are_structural() {
         ),
         (
             property(json!({"x-kubernetes-int-or-string":true,"x-kubernetes-preserve-unknown-fields":true})),
-            &[".x-kubernetes-preserve-unknown-fields: Invalid value: true: must be false if x-kubernetes-int-or-string is true"],
+            &[
+                ".x-kubernetes-preserve-unknown-fields: Invalid value: true: must be false if x-kubernetes-int-or-string is true",
+            ],
         ),
         // Whole objects inside.
         (
             property(json!({"type":"object","x-kubernetes-embedded-resource":true})),
-            &[".properties: Required value: must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields"],
+            &[
+                ".properties: Required value: must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields",
+            ],
         ),
         (
-            property(json!({"type":"array","items":{"type":"string"},"x-kubernetes-embedded-resource":true,"x-kubernetes-preserve-unknown-fields":true})),
+            property(
+                json!({"type":"array","items":{"type":"string"},"x-kubernetes-embedded-resource":true,"x-kubernetes-preserve-unknown-fields":true}),
+            ),
             &[r#".type: Invalid value: "array": must be object if x-kubernetes-embedded-resource is true"#],
         ),
         (
@@ -135,12 +143,16 @@ fn schemas_are_structural() {
             ],
         ),
         (
-            object(json!({"properties":{"metadata":{"type":"object","properties":{"name":{"type":"string","pattern":"^a"}}}}})),
+            object(
+                json!({"properties":{"metadata":{"type":"object","properties":{"name":{"type":"string","pattern":"^a"}}}}}),
+            ),
             &[],
         ),
         (
             object(json!({"properties":{"metadata":{"type":"object","minProperties":1}}})),
-            &[".properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified"],
+            &[
+                ".properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified",
+            ],
         ),
         // What goes with anything that isn't structural is told besides.
         (
@@ -191,7 +203,10 @@ fn lists_say_how_items_are_told_apart() {
             ],
         ),
         (
-            keyed(json!(["k"]), json!({"type":"object","nullable":true,"properties":{"k":{"type":"string","default":"","nullable":true}}})),
+            keyed(
+                json!(["k"]),
+                json!({"type":"object","nullable":true,"properties":{"k":{"type":"string","default":"","nullable":true}}}),
+            ),
             &[
                 ".items.nullable: Forbidden: cannot be nullable when x-kubernetes-list-type is map",
                 ".items.properties[k].nullable: Forbidden: this property is in x-kubernetes-list-map-keys, so it cannot be nullable",
@@ -209,12 +224,20 @@ fn lists_say_how_items_are_told_apart() {
             &[".x-kubernetes-list-type: Required value: must be map if x-kubernetes-list-map-keys is non-empty"],
         ),
         (
-            property(json!({"type":"array","x-kubernetes-list-type":"set","items":{"type":"object","properties":{"a":{"type":"string"}}}})),
-            &[".items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set"],
+            property(
+                json!({"type":"array","x-kubernetes-list-type":"set","items":{"type":"object","properties":{"a":{"type":"string"}}}}),
+            ),
+            &[
+                ".items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set",
+            ],
         ),
         (
-            property(json!({"type":"array","x-kubernetes-list-type":"set","items":{"type":"array","x-kubernetes-list-type":"set","items":{"type":"string"}}})),
-            &[r#".items.x-kubernetes-list-type: Invalid value: "set": must be atomic as item of a list with x-kubernetes-list-type=set"#],
+            property(
+                json!({"type":"array","x-kubernetes-list-type":"set","items":{"type":"array","x-kubernetes-list-type":"set","items":{"type":"string"}}}),
+            ),
+            &[
+                r#".items.x-kubernetes-list-type: Invalid value: "set": must be atomic as item of a list with x-kubernetes-list-type=set"#,
+            ],
         ),
         (
             property(json!({"type":"string","x-kubernetes-list-type":"bag","x-kubernetes-map-type":"odd"})),
@@ -232,9 +255,7 @@ fn lists_say_how_items_are_told_apart() {
 
 #[test]
 fn defaults_are_values_of_their_schema() {
-    let embedded = |default: Value, properties: Value| {
-        json!({"type":"object","x-kubernetes-embedded-resource":true,"default":default,"properties":properties})
-    };
+    let embedded = |default: Value, properties: Value| json!({"type":"object","x-kubernetes-embedded-resource":true,"default":default,"properties":properties});
     for (schema, want) in [
         (property(json!({"type":"object","default":{"a":1},"properties":{"a":{"type":"integer"}}})), &[][..]),
         (
@@ -246,7 +267,9 @@ fn defaults_are_values_of_their_schema() {
         ),
         // A default is taken as it is: nested ones don't complete it.
         (
-            property(json!({"type":"object","default":{},"required":["a"],"properties":{"a":{"type":"string","default":"x"}}})),
+            property(
+                json!({"type":"object","default":{},"required":["a"],"properties":{"a":{"type":"string","default":"x"}}}),
+            ),
             &[".default.a: Required value"],
         ),
         (
@@ -255,7 +278,10 @@ fn defaults_are_values_of_their_schema() {
         ),
         (property(embedded(json!({"apiVersion":"v1","kind":"Pod"}), json!({"spec":{"type":"object"}}))), &[]),
         (
-            property(embedded(json!({"apiVersion":"a/b/c","kind":"","metadata":{"name":".."}}), json!({"spec":{"type":"object"}}))),
+            property(embedded(
+                json!({"apiVersion":"a/b/c","kind":"","metadata":{"name":".."}}),
+                json!({"spec":{"type":"object"}}),
+            )),
             &[
                 r#".default.apiVersion: Invalid value: "a/b/c": unexpected GroupVersion string: a/b/c"#,
                 r#".default.kind: Invalid value: "": must not be empty"#,
@@ -265,7 +291,9 @@ fn defaults_are_values_of_their_schema() {
         (
             property(json!({"type":"object","x-kubernetes-embedded-resource":true,"properties":{
                 "metadata":{"type":"object","properties":{"name":{"type":"string","default":"a/b"}}}}})),
-            &[r#".properties[metadata].properties[name].default: Invalid value: "a/b": must result in valid metadata: metadata.name: Invalid value: "a/b": may not contain '/'"#],
+            &[
+                r#".properties[metadata].properties[name].default: Invalid value: "a/b": must result in valid metadata: metadata.name: Invalid value: "a/b": may not contain '/'"#,
+            ],
         ),
         // Rules hold for defaults, too, also for an object that is new.
         (
@@ -284,11 +312,16 @@ fn defaults_are_values_of_their_schema() {
 
 #[test]
 fn with_a_status_the_root_is_plain() {
-    let of = |schema: Value| definition(&json!({"schema":{"openAPIV3Schema":schema},"subresources":{"status":{}}}), json!({}));
+    let of = |schema: Value| {
+        definition(&json!({"schema":{"openAPIV3Schema":schema},"subresources":{"status":{}}}), json!({}))
+    };
     assert_eq!(told(&of(json!({"type":"object","required":["spec"],"description":"d"}))), [""; 0]);
     let found = told(&of(json!({"type":"object","minProperties":1})));
     assert_eq!(found.len(), 1);
-    assert!(found[0].contains("XValidations] fields are allowed at the root of the schema if the status subresource"), "{found:?}");
+    assert!(
+        found[0].contains("XValidations] fields are allowed at the root of the schema if the status subresource"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -321,7 +354,9 @@ fn rules_are_checked_where_nothing_else_is_wrong() {
         ),
         (
             property(json!({"x-kubernetes-preserve-unknown-fields":true,"x-kubernetes-validations":[{"rule":"true"}]})),
-            &[".x-kubernetes-validations: Internal error: internal error: failed to construct type information for x-kubernetes-validations rules: unable to convert structural schema to CEL declarations"],
+            &[
+                ".x-kubernetes-validations: Internal error: internal error: failed to construct type information for x-kubernetes-validations rules: unable to convert structural schema to CEL declarations",
+            ],
         ),
         // Members of an atomic map are found again in the old object.
         (
@@ -336,7 +371,9 @@ fn rules_are_checked_where_nothing_else_is_wrong() {
 
 #[test]
 fn old_definitions_may_stay_as_they_are() {
-    let costly = property(json!({"type":"array","items":{"type":"string"},"x-kubernetes-validations":[{"rule":"self.all(x, x.contains('a'))"}]}));
+    let costly = property(
+        json!({"type":"array","items":{"type":"string"},"x-kubernetes-validations":[{"rule":"self.all(x, x.contains('a'))"}]}),
+    );
     let cost = |found: Vec<String>| found.iter().filter(|f| f.contains("estimated rule cost exceeds")).count();
     let mut other = costly.clone();
     other["description"] = "changed".into();
@@ -381,7 +418,8 @@ fn old_definitions_may_stay_as_they_are() {
     assert_eq!(told_on_update(&webhook("", ours.clone()), &webhook("Cg==", ours.clone()), false), [""; 0]);
     assert_eq!(told_on_update(&webhook("", ours.clone()), &webhook("Cg==", ours.clone()), true), [bad]);
     assert_eq!(told_on_update(&webhook("Cg==", ours.clone()), &webhook("Cg==", ours.clone()), true), [""; 0]);
-    let unknown = r#"spec.conversion.conversionReviewVersions: Invalid value: ["v9"]: must include at least one of v1, v1beta1"#;
+    let unknown =
+        r#"spec.conversion.conversionReviewVersions: Invalid value: ["v9"]: must include at least one of v1, v1beta1"#;
     assert_eq!(told_on_update(&webhook("", ours), &webhook("", theirs.clone()), true), [unknown]);
     assert_eq!(told_on_update(&webhook("", theirs.clone()), &webhook("", theirs), true), [""; 0]);
 }
