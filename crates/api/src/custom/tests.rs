@@ -49,7 +49,7 @@ fn faults_are_worded_as_upstreams() {
         None,
         expect_test::expect![[r#"
             spec.a: Invalid value: 1: spec.a in body should have at least 2 items
-            spec.b: Too many: must have at most 1 items
+            spec.b: Too many: 2: must have at most 1 item
             spec.e: Unsupported value: "C": supported values: "A", "B"
             <nil>: Invalid value: "": Checked value must be of type integer with format int32 in spec.i
             spec.l: Too long: may not be more than 2 bytes
@@ -124,7 +124,7 @@ fn what_stays_as_it_was_is_not_judged_anew() {
         json!({"spec":{"a":"changed","m":[{"name":"x","v":2}]}}),
         Some(old),
         expect_test::expect![[r#"
-            spec.a: Too long: may not be more than 1 bytes
+            spec.a: Too long: may not be more than 1 byte
             spec.m[0].v: Invalid value: 2: spec.m[0].v in body should be greater than or equal to 5
         "#]],
     );
@@ -372,7 +372,7 @@ fn embedded_objects_say_what_they_are() {
         json!({"spec":{"pod":{"kind":"Po d","metadata":{"labels":{"a b":"c"}}}}}),
         None,
         expect_test::expect![[r#"
-            spec.pod.apiVersion: Required value: must not be empty
+            spec.pod.apiVersion: Required value
             spec.pod.kind: Invalid value: "Po d": may have mixed case, but should otherwise match: a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
             spec.pod.metadata.labels: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
         "#]],
