@@ -271,7 +271,7 @@ mod tests {
         e.not_supported(Path::new("c"), json!(1), &["A", "B"]);
         assert_eq!(
             e.joined(),
-            r#"[spec.containers[0].ports[a]: Invalid value: "XX Unsupported value: 1: supported values: "A", "B"]"#
+            r#"[spec.containers[0].ports[a]: Invalid value: "x\"y": no, b: Required value, d: Too many: 2: must have at most 1 item, d: Too long: may not be more than 1 byte, d: Duplicate value, c: Unsupported value: 1: supported values: "A", "B"]"#
         );
     }
 }
