@@ -138,6 +138,11 @@ pub trait Strategy: Send + Sync + 'static {
         NameRule::Subdomain
     }
 
+    /// Whether finalizers need no prefix: upstream asks for one of all kinds but custom resources and what defines them.
+    fn free_finalizers(&self) -> bool {
+        false
+    }
+
     /// PUT of a missing object creates it (for example Lease, Endpoints, RBAC kinds, Node? no).
     fn allow_create_on_update(&self) -> bool {
         false

@@ -7,11 +7,27 @@ use regex::{Regex, RegexBuilder};
 /// Bytes that a compiled pattern may take. Go bounds the pattern's repetition instead.
 const SIZE_MAX: usize = 1 << 20;
 
+/// What the regex crate finds, in Go's words.
+const GO_WORDS: &[(&str, &str)] = &[
+    ("unclosed group", "missing closing )"),
+    ("unopened group", "unexpected )"),
+    ("unclosed character class", "missing closing ]"),
+    ("repetition operator missing expression", "missing argument to repetition operator"),
+    ("look-around", "invalid or unsupported Perl syntax"),
+    ("backreferences", "invalid escape sequence"),
+];
+
 pub fn compile(pattern: &str) -> Result<Regex, String> {
-    RegexBuilder::new(&ascii_classes(pattern)).size_limit(SIZE_MAX).build().map_err(|e| match e {
+    compile_sized(pattern, SIZE_MAX)
+}
+
+/// As [`compile`], for patterns of somebody who is trusted with more memory.
+pub fn compile_sized(pattern: &str, bytes_max: usize) -> Result<Regex, String> {
+    RegexBuilder::new(&ascii_classes(pattern)).size_limit(bytes_max).build().map_err(|e| match e {
         regex::Error::Syntax(text) => {
-            let why = text.lines().last().unwrap_or("").trim_start_matches("error: ").to_string();
-            format!("{why}: `{pattern}`")
+            let why = text.lines().last().unwrap_or("").trim_start_matches("error: ");
+            let told = GO_WORDS.iter().find(|(ours, _)| why.starts_with(ours)).map_or(why, |(_, go)| go);
+            format!("{told}: `{pattern}`")
         }
         _ => format!("expression too large: `{pattern}`"),
     })
@@ -48,6 +64,11 @@ fn ascii_classes(pattern: &str) -> String {
                             literal.push(c);
                         }
                         out.push_str(&regex::escape(&literal));
+                        continue;
+                    }
+                    // The regex crate takes these for the ends of words.
+                    Some(c @ ('<' | '>')) => {
+                        out.push(c);
                         continue;
                     }
                     Some(other) => {
@@ -97,6 +118,8 @@ fn ascii_classes(pattern: &str) -> String {
                 in_class = false;
                 out.push(c);
             }
+            // A brace that begins no repetition is a brace.
+            '{' if !in_class && !is_repetition(chars.clone()) => out.push_str("\\{"),
             // The regex crate has set operations that Go hasn't.
             '&' | '~' if in_class => {
                 out.push('\\');
@@ -106,6 +129,13 @@ fn ascii_classes(pattern: &str) -> String {
         }
     }
     out
+}
+
+/// Whether `2}`, `2,}` or `2,3}` follows.
+fn is_repetition(rest: impl Iterator<Item = char>) -> bool {
+    let inside: String = rest.take_while(|c| *c != '}').take(16).collect();
+    let (from, to) = inside.split_once(',').unwrap_or((&inside, ""));
+    !from.is_empty() && [from, to].iter().all(|n| n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -127,6 +157,9 @@ mod tests {
             (r"^[a&&b]+$", "&", true),
             (r"^\Qa.b\E$", "a.b", true),
             (r"^a{2}$", "aa", true),
+            (r"^{{[a-z]+}}$", "{{a}}", true),
+            (r"^a{,2}$", "a{,2}", true),
+            (r"^\<a\>$", "<a>", true),
             (r"(?i)ABC", "xabc", true),
         ] {
             assert_eq!(compile(pattern).unwrap().is_match(text), matches, "{pattern} {text}");

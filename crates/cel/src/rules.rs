@@ -42,7 +42,6 @@ struct Node {
     properties: BTreeMap<String, Node>,
     additional: Option<Box<Node>>,
     all_of: Vec<Node>,
-    map_atomic: bool,
     /// Keys of a list of type `map`, whose items are found again by them.
     keys: Option<Vec<String>>,
 }
@@ -102,7 +101,18 @@ fn is_root(schema: &Json) -> bool {
 impl Rules {
     /// None where the schema has no rules.
     pub fn new(schema: &Json) -> Option<Rules> {
-        Node::new(schema, schema, true).map(|root| Rules { root })
+        Rules::of_value(schema, true)
+    }
+
+    /// Rules on a part of a schema; `resource`: its values are whole objects.
+    pub fn of_value(schema: &Json, resource: bool) -> Option<Rules> {
+        Node::new(schema, schema, resource).map(|root| Rules { root })
+    }
+
+    /// Judges a value somewhere in an object, whatever it was before: nothing is let be because it is old.
+    pub fn judge(&self, path: &Path, new: &Json, old: Option<&Json>, errors: &mut Errors) {
+        let mut judge = Judge { budget: Budget::new(RULES_BUDGET), errors };
+        judge.node(&self.root, path, new, old, Correlation::None { parent_same: false });
     }
 
     /// Judges an object whose structure is sound. `old`: on an update.
@@ -141,7 +151,6 @@ impl Node {
             additional: below("additionalProperties"),
             properties,
             all_of: all_of.collect(),
-            map_atomic: schema["x-kubernetes-map-type"] == "atomic",
             keys: (schema["x-kubernetes-list-type"] == "map").then(|| {
                 let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
                 keys.filter_map(|k| k.as_str().map(String::from)).collect()
@@ -159,7 +168,7 @@ impl Node {
                     .and_then(Result::ok)
                     .map(|p| (text(rule, "messageExpression").to_string(), p)),
                 reason: text(rule, "reason").to_string(),
-                field: field_path(text(rule, "fieldPath"), schema).unwrap_or_default(),
+                field: field_path(text(rule, "fieldPath"), schema, true).map(|(shown, _)| shown).unwrap_or_default(),
                 optional_old,
             });
         }
@@ -296,7 +305,7 @@ impl Judge<'_> {
         old: Option<&Json>,
         c: Correlation,
     ) -> bool {
-        let before = |name: &str| if node.map_atomic { None } else { old.and_then(|o| o.get(name)) };
+        let before = |name: &str| old.and_then(|o| o.get(name));
         let below = |n: &Node, name: &str, v: &Json| match c {
             // Both were made of one version, so that changes of these can't be seen.
             Correlation::Known { root: true, .. } if matches!(name, "apiVersion" | "kind") => {
@@ -383,11 +392,15 @@ impl Judge<'_> {
                 }
             };
             let at = if rule.field.is_empty() { path.clone() } else { path.child(&rule.field) };
+            // Scalars are shown; objects and lists would be too long.
+            let omitted = matches!(node.type_name.as_str(), "object" | "array");
             match rule.reason.as_str() {
                 "FieldValueForbidden" => self.errors.forbidden(at, detail),
                 "FieldValueRequired" => self.errors.required(at, detail),
-                "FieldValueDuplicate" => self.errors.duplicate(at, told.as_str()),
-                _ => self.errors.invalid(at, told.as_str(), detail),
+                "FieldValueDuplicate" if omitted => self.errors.duplicate_omitted(at),
+                "FieldValueDuplicate" => self.errors.duplicate(at, new.clone()),
+                _ if omitted => self.errors.invalid_omitted(at, detail),
+                _ => self.errors.invalid(at, new.clone(), detail),
             }
         }
         true
@@ -418,12 +431,16 @@ impl Judge<'_> {
     }
 }
 
-/// Tells what is wrong with the rules of a schema that is sound otherwise. `path`: where the schema is.
-pub fn check(schema: &Json, path: &Path, errors: &mut Errors) {
-    let mut checker = Checker { errors, total: 0, expensive: Vec::new(), depth: 0 };
+/// Tells what is wrong with the expressions of a schema's rules. `path`: where the schema is. `is_sound`: whether nothing
+/// else is wrong at a node or below; rules on others aren't looked at. `lenient`: a single rule may cost any amount, as
+/// the schema was taken before.
+pub fn check(schema: &Json, path: &Path, is_sound: &dyn Fn(&Path) -> bool, lenient: bool, errors: &mut Errors) {
+    let mut checker = Checker { errors, is_sound, lenient, total: 0, expensive: Vec::new(), depth: 0 };
     checker.node(schema, path, true, Some(1), None);
     let Checker { total, mut expensive, .. } = checker;
     if total > TOTAL_COST_MAX {
+        // Cheap ones don't matter.
+        expensive.retain(|(cost, _)| *cost >= TOTAL_COST_MAX / 100);
         expensive.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
         for (_, at) in expensive.into_iter().take(NAMED_MAX) {
             errors.forbidden(
@@ -433,6 +450,13 @@ pub fn check(schema: &Json, path: &Path, errors: &mut Errors) {
         }
         let name = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
         errors.forbidden(path.clone(), too_much(name, total, TOTAL_COST_MAX));
+    }
+}
+
+/// Tells what is wrong with the rules of one node, but for their expressions.
+pub fn check_form(schema: &Json, path: &Path, errors: &mut Errors) {
+    for (i, rule) in rules_of(schema).iter().enumerate() {
+        form(rule, schema, &path.child("x-kubernetes-validations").index(i), errors);
     }
 }
 
@@ -450,6 +474,8 @@ fn too_much(what: &str, cost: u64, limit: u64) -> String {
 
 struct Checker<'e> {
     errors: &'e mut Errors,
+    is_sound: &'e dyn Fn(&Path) -> bool,
+    lenient: bool,
     total: u64,
     expensive: Vec<(u64, Path)>,
     depth: usize,
@@ -470,15 +496,13 @@ impl Checker<'_> {
 
     fn below(&mut self, schema: &Json, path: &Path, times: Option<u64>, uncorrelated: Option<&Path>) {
         let limited = |key: &str| schema[key].as_u64().and_then(|n| times.map(|t| t.saturating_mul(n)));
-        let atomic = schema["x-kubernetes-map-type"] == "atomic";
-        let own = (atomic && uncorrelated.is_none()).then_some(path);
         for (name, p) in schema["properties"].as_object().into_iter().flatten() {
-            self.node(p, &path.child("properties").key(name), is_root(p), times, uncorrelated.or(own));
+            self.node(p, &path.child("properties").key(name), is_root(p), times, uncorrelated);
         }
         let additional = &schema["additionalProperties"];
         if additional.is_object() {
             let at = path.child("additionalProperties");
-            self.node(additional, &at, is_root(additional), limited("maxProperties"), uncorrelated.or(own));
+            self.node(additional, &at, is_root(additional), limited("maxProperties"), uncorrelated);
         }
         let items = &schema["items"];
         if items.is_object() {
@@ -488,43 +512,26 @@ impl Checker<'_> {
     }
 
     fn rules(&mut self, schema: &Json, path: &Path, root: bool, times: Option<u64>, uncorrelated: Option<&Path>) {
+        if rules_of(schema).is_empty() || !(self.is_sound)(path) {
+            return;
+        }
         for (i, rule) in rules_of(schema).iter().enumerate() {
             let at = path.child("x-kubernetes-validations").index(i);
-            let before = self.errors.0.len();
-            self.form(rule, schema, &at);
-            if self.errors.0.len() > before {
-                continue;
-            }
             let optional_old = rule["optionalOldSelf"].as_bool() == Some(true);
             let Some((decl, env)) = environment(schema, root, optional_old) else {
-                let keeps = schema["x-kubernetes-preserve-unknown-fields"].as_bool() == Some(true);
-                let text = format!(
-                    "rule declared on schema that does not support validation rules type: '{}' x-kubernetes-preserve-unknown-fields: '{keeps}'",
-                    text(schema, "type")
-                );
-                self.errors.invalid(at.child("rule"), rule.clone(), text);
-                continue;
+                let text = "internal error: failed to construct type information for x-kubernetes-validations rules: unable to convert structural schema to CEL declarations";
+                return self.errors.internal(path.child("x-kubernetes-validations"), text);
             };
             let times = times.unwrap_or(REQUEST_BYTES_MAX / (decl.size_min.max(0) as u64 + 1));
-            match compile_rule(rule, &env) {
-                Ok(program) => {
-                    let cost = estimate::estimate(&program, &decl).max.saturating_mul(times);
-                    self.charge("estimated rule cost", cost, at.child("rule"));
-                    let transition = program.uses("oldSelf");
-                    if let (true, Some(within)) = (transition, uncorrelated) {
-                        let text = format!(
-                            "oldSelf cannot be used on the uncorrelatable portion of the schema within {}",
-                            within.as_str()
-                        );
-                        self.errors.invalid(at.child("rule"), self::text(rule, "rule"), text);
-                    }
-                    if !transition && let Some(given) = rule.get("optionalOldSelf").filter(|v| !v.is_null()) {
-                        let text = "may not be set if oldSelf is not used in rule";
-                        self.errors.invalid(at.child("optionalOldSelf"), given.clone(), text);
-                    }
+            let program = match compile_rule(rule, &env) {
+                Ok(program) => program,
+                Err(why) => {
+                    self.errors.invalid(at.child("rule"), rule.clone(), why);
+                    continue;
                 }
-                Err(why) => self.errors.invalid(at.child("rule"), rule.clone(), why),
-            }
+            };
+            let cost = estimate::estimate(&program, &decl).max.saturating_mul(times);
+            self.charge("estimated rule cost", cost, at.child("rule"));
             match compile_message(rule, &env) {
                 None => {}
                 Some(Err(why)) => self.errors.invalid(at.child("messageExpression"), rule.clone(), why),
@@ -533,65 +540,88 @@ impl Checker<'_> {
                     self.charge("estimated messageExpression cost", max, at.child("messageExpression"));
                 }
             }
+            let transition = program.uses("oldSelf");
+            if let (true, Some(within)) = (transition, uncorrelated) {
+                let text = format!(
+                    "oldSelf cannot be used on the uncorrelatable portion of the schema within {}",
+                    within.as_str()
+                );
+                self.errors.invalid(at.child("rule"), self::text(rule, "rule"), text);
+            }
+            if !transition && let Some(given) = rule.get("optionalOldSelf").filter(|v| !v.is_null()) {
+                let text = "may not be set if oldSelf is not used in rule";
+                self.errors.invalid(at.child("optionalOldSelf"), given.clone(), text);
+            }
         }
     }
 
     fn charge(&mut self, what: &str, cost: u64, at: Path) {
-        if cost > COST_MAX {
+        if cost > COST_MAX && !self.lenient {
             self.errors.forbidden(at.clone(), too_much(what, cost, COST_MAX));
         }
         self.total = self.total.saturating_add(cost);
         self.expensive.push((cost, at));
     }
+}
 
-    /// Everything but the expressions.
-    fn form(&mut self, rule: &Json, schema: &Json, at: &Path) {
-        let has_newlines = |t: &str| t.contains(['\n', '\r']);
-        let (expression, message) = (text(rule, "rule").trim(), text(rule, "message"));
-        if expression.is_empty() {
-            self.errors.required(at.child("rule"), "rule is not specified");
-        } else if !message.is_empty() && message.trim().is_empty() {
-            self.errors.invalid(at.child("message"), message, "message must be non-empty if specified");
-        } else if has_newlines(message.trim()) {
-            self.errors.invalid(at.child("message"), message, "message must not contain line breaks");
-        } else if has_newlines(expression) && message.trim().is_empty() {
-            self.errors.required(at.child("message"), "message must be specified if rule contains line breaks");
-        }
-        let shown = text(rule, "messageExpression");
-        if !shown.is_empty() && shown.trim().is_empty() {
-            self.errors.required(at.child("messageExpression"), "messageExpression must be non-empty if specified");
-        }
-        if let Some(reason) = rule["reason"].as_str()
-            && !REASONS.contains(&reason)
-        {
-            self.errors.not_supported(at.child("reason"), reason, REASONS);
-        }
-        let field = text(rule, "fieldPath");
-        if !field.is_empty() && field.trim().is_empty() {
-            self.errors.invalid(at.child("fieldPath"), field, "fieldPath must be non-empty if specified");
-        } else if has_newlines(field) {
-            self.errors.invalid(at.child("fieldPath"), field, "fieldPath must not contain line breaks");
-        } else if !field.is_empty() && field_path(field, schema).is_none() {
-            self.errors.invalid(at.child("fieldPath"), field, "fieldPath must be a valid path");
-        }
+/// Everything but the expressions.
+fn form(rule: &Json, schema: &Json, at: &Path, errors: &mut Errors) {
+    let has_newlines = |t: &str| t.contains(['\n', '\r']);
+    let (expression, message) = (text(rule, "rule").trim(), text(rule, "message"));
+    if expression.is_empty() {
+        errors.required(at.child("rule"), "rule is not specified");
+    } else if !message.is_empty() && message.trim().is_empty() {
+        errors.invalid(at.child("message"), message, "must be non-empty if specified");
+    } else if has_newlines(message.trim()) {
+        errors.invalid(at.child("message"), message, "must not contain line breaks");
+    } else if has_newlines(expression) && message.trim().is_empty() {
+        errors.required(at.child("message"), "message must be specified if rule contains line breaks");
+    }
+    let shown = text(rule, "messageExpression");
+    if !shown.is_empty() && shown.trim().is_empty() {
+        errors.required(at.child("messageExpression"), "messageExpression must be non-empty if specified");
+    }
+    if let Some(reason) = rule["reason"].as_str()
+        && !REASONS.contains(&reason)
+    {
+        errors.not_supported(at.child("reason"), reason, REASONS);
+    }
+    let field = text(rule, "fieldPath");
+    if field.is_empty() {
+        return;
+    }
+    if field.trim().is_empty() {
+        errors.invalid(at.child("fieldPath"), field, "must be non-empty if specified");
+    }
+    if has_newlines(field) {
+        errors.invalid(at.child("fieldPath"), field, "must not contain line breaks");
+    }
+    if field_path(field, schema, true).is_err() {
+        errors.invalid(at.child("fieldPath"), field, "must be a valid path");
     }
 }
 
-/// `.spec['a.b'].c` as errors show it, when it leads somewhere in the schema.
-fn field_path(given: &str, schema: &Json) -> Option<String> {
-    let (mut out, mut schema, mut rest) = (String::new(), schema, given);
-    while !rest.is_empty() {
-        let (name, after) = if let Some(r) = rest.strip_prefix('.') {
-            let end = r.find(['.', '[', ']']).unwrap_or(r.len());
-            (r[..end].to_string(), &r[end..])
-        } else {
-            quoted(rest.strip_prefix("['")?)?
+/// A field path of a rule or of a selectable field: as errors show it, and the schema that it leads to. `arrays`: whether
+/// `['name']` may be written. The error is upstream's.
+pub fn field_path<'s>(given: &str, schema: &'s Json, arrays: bool) -> Result<(String, &'s Json), String> {
+    const NOWHERE: &str = "does not refer to a valid field";
+    let (mut out, mut schema) = (String::new(), schema);
+    let mut tokens = tokens(given).into_iter();
+    while let Some(token) = tokens.next() {
+        let name = match token {
+            "[" if !arrays => return Err("array notation is not allowed".into()),
+            "[" | "." => tokens.next().ok_or("unexpected end of JSON path")?,
+            other => return Err(format!("expected [ or . but got: {other}")),
         };
-        if name.is_empty() {
-            return None;
-        }
+        let name = match token {
+            "[" if name.len() < 2 || !name.starts_with('\'') || !name.ends_with('\'') => {
+                return Err(format!("expected single quoted string but got {name}"));
+            }
+            "[" => unescape(&name[1..name.len() - 1]).map_err(|e| format!("invalid string literal: {e}"))?,
+            _ => name.to_string(),
+        };
         if let Some(properties) = schema["properties"].as_object() {
-            schema = properties.get(&name)?;
+            schema = properties.get(&name).ok_or(NOWHERE)?;
             if !out.is_empty() {
                 out.push('.');
             }
@@ -600,29 +630,53 @@ fn field_path(given: &str, schema: &Json) -> Option<String> {
             schema = &schema["additionalProperties"];
             out.push_str(&format!("[{name}]"));
         } else {
-            return None;
+            return Err(NOWHERE.into());
         }
-        rest = after;
+        if token == "[" {
+            match tokens.next() {
+                Some("]") => {}
+                Some(other) => return Err(format!("expected ] but got {other}")),
+                None => return Err("unexpected end of JSON path".into()),
+            }
+        }
     }
-    Some(out)
+    Ok((out, schema))
 }
 
-/// The name of `name']rest`, and the rest.
-fn quoted(text: &str) -> Option<(String, &str)> {
-    let mut name = String::new();
-    let mut chars = text.char_indices();
-    while let Some((i, c)) = chars.next() {
-        match c {
-            '\'' => return Some((name, text[i + 1..].strip_prefix(']')?)),
-            '\\' => name.push(match chars.next()?.1 {
-                'n' => '\n',
-                'r' => '\r',
-                't' => '\t',
-                c @ ('\'' | '\\') => c,
-                _ => return None,
-            }),
-            c => name.push(c),
-        }
+/// Splits at `.`, `[` and `]`, which are tokens of their own; quoted text is one.
+fn tokens(path: &str) -> Vec<&str> {
+    let (mut out, mut rest) = (Vec::new(), path);
+    while !rest.is_empty() {
+        let end = if rest.starts_with('\'') {
+            let bytes = rest.as_bytes();
+            (1..bytes.len()).find(|i| bytes[*i] == b'\'' && bytes[i - 1] != b'\\').map_or(rest.len(), |i| i + 1)
+        } else {
+            rest.find(['.', '[', ']']).map_or(rest.len(), |i| i.max(1))
+        };
+        out.push(&rest[..end]);
+        rest = &rest[end..];
     }
-    None
+    out
+}
+
+fn unescape(text: &str) -> Result<String, String> {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        out.push(match c {
+            '\\' => match chars.next() {
+                Some('a') => '\u{7}',
+                Some('b') => '\u{8}',
+                Some('f') => '\u{c}',
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some('t') => '\t',
+                Some('v') => '\u{b}',
+                Some(c @ ('\'' | '\\')) => c,
+                other => return Err(format!("invalid escape char \\{}", other.map(String::from).unwrap_or_default())),
+            },
+            c => c,
+        });
+    }
+    Ok(out)
 }

@@ -59,6 +59,8 @@ pub enum Reason {
     TypeInvalid,
     /// `Invalid` whose value is not shown (Go's `OmitValueType`).
     InvalidOmitted,
+    /// `Duplicate` whose value is not shown.
+    DuplicateOmitted,
 }
 
 impl Reason {
@@ -67,7 +69,7 @@ impl Reason {
         match self {
             Reason::NotFound => "FieldValueNotFound",
             Reason::Required => "FieldValueRequired",
-            Reason::Duplicate => "FieldValueDuplicate",
+            Reason::Duplicate | Reason::DuplicateOmitted => "FieldValueDuplicate",
             Reason::Invalid | Reason::InvalidOmitted => "FieldValueInvalid",
             Reason::NotSupported => "FieldValueNotSupported",
             Reason::Forbidden => "FieldValueForbidden",
@@ -82,7 +84,7 @@ impl Reason {
         match self {
             Reason::NotFound => "Not found",
             Reason::Required => "Required value",
-            Reason::Duplicate => "Duplicate value",
+            Reason::Duplicate | Reason::DuplicateOmitted => "Duplicate value",
             Reason::Invalid | Reason::TypeInvalid | Reason::InvalidOmitted => "Invalid value",
             Reason::NotSupported => "Unsupported value",
             Reason::Forbidden => "Forbidden",
@@ -111,9 +113,9 @@ impl Error {
             Reason::Required
             | Reason::Forbidden
             | Reason::TooLong
-            | Reason::TooMany
             | Reason::Internal
-            | Reason::InvalidOmitted => words.to_string(),
+            | Reason::InvalidOmitted
+            | Reason::DuplicateOmitted => words.to_string(),
             _ => format!("{words}: {}", shown(&self.value)),
         };
         if self.detail.is_empty() { head } else { format!("{head}: {}", self.detail) }
@@ -126,12 +128,29 @@ impl fmt::Display for Error {
     }
 }
 
+/// `1 item`, `2 items`
+fn plural(n: usize, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Go prints strings quoted, scalars bare, the rest as JSON; null as "null".
 fn shown(v: &Value) -> String {
     match v {
         Value::Null => "null".to_string(),
         Value::String(s) => format!("{s:?}"),
+        Value::Number(n) if n.is_f64() => go_float(n.as_f64().unwrap_or_default()),
         other => other.to_string(),
+    }
+}
+
+/// A float as Go's `%v` prints it: `1.5`, `1e+06`.
+pub fn go_float(n: f64) -> String {
+    let scientific = format!("{n:e}");
+    match scientific.split_once('e').and_then(|(digits, e)| Some((digits, e.parse::<i32>().ok()?))) {
+        Some((digits, e)) if !(-4..6).contains(&e) => {
+            format!("{digits}e{}{:02}", if e < 0 { '-' } else { '+' }, e.abs())
+        }
+        _ => n.to_string(),
     }
 }
 
@@ -175,6 +194,15 @@ impl Errors {
         self.push(Reason::Duplicate, path, value.into(), "");
     }
 
+    /// As `duplicate`, for values that are too big to show.
+    pub fn duplicate_omitted(&mut self, path: Path) {
+        self.push(Reason::DuplicateOmitted, path, Value::Null, "");
+    }
+
+    pub fn internal(&mut self, path: Path, detail: impl Into<String>) {
+        self.push(Reason::Internal, path, Value::Null, detail);
+    }
+
     pub fn not_found(&mut self, path: Path, value: impl Into<Value>) {
         self.push(Reason::NotFound, path, value.into(), "");
     }
@@ -184,11 +212,11 @@ impl Errors {
     }
 
     pub fn too_long(&mut self, path: Path, bytes_max: usize) {
-        self.push(Reason::TooLong, path, Value::Null, format!("may not be more than {bytes_max} bytes"));
+        self.push(Reason::TooLong, path, Value::Null, format!("may not be more than {}", plural(bytes_max, "byte")));
     }
 
     pub fn too_many(&mut self, path: Path, actual: usize, max: usize) {
-        self.push(Reason::TooMany, path, Value::from(actual), format!("must have at most {max} items"));
+        self.push(Reason::TooMany, path, Value::from(actual), format!("must have at most {}", plural(max, "item")));
     }
 
     /// The text after `is invalid: `: one error bare, several in brackets, as Go's aggregate prints them.
@@ -212,6 +240,23 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn floats_print_as_in_go() {
+        for (n, text) in [
+            (0.0, "0"),
+            (3.0, "3"),
+            (0.5, "0.5"),
+            (123456.0, "123456"),
+            (1e6, "1e+06"),
+            (-1234567.5, "-1.2345675e+06"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (1e100, "1e+100"),
+        ] {
+            assert_eq!(go_float(n), text);
+        }
+    }
+
+    #[test]
     fn faults_read_as_upstreams() {
         let at = Path::new("spec").child("containers").index(0).child("ports").key("a");
         assert_eq!(at.as_str(), "spec.containers[0].ports[a]");
@@ -220,10 +265,13 @@ mod tests {
         assert_eq!(e.joined(), r#"spec.containers[0].ports[a]: Invalid value: "x\"y": no"#);
         e.required(Path::new("b"), "");
         e.required(Path::new("b"), "");
+        e.too_many(Path::new("d"), 2, 1);
+        e.too_long(Path::new("d"), 1);
+        e.duplicate_omitted(Path::new("d"));
         e.not_supported(Path::new("c"), json!(1), &["A", "B"]);
         assert_eq!(
             e.joined(),
-            r#"[spec.containers[0].ports[a]: Invalid value: "x\"y": no, b: Required value, c: Unsupported value: 1: supported values: "A", "B"]"#
+            r#"[spec.containers[0].ports[a]: Invalid value: "x\"y": no, b: Required value, d: Too many: 2: must have at most 1 item, d: Too long: may not be more than 1 byte, d: Duplicate value, c: Unsupported value: 1: supported values: "A", "B"]"#
         );
     }
 }

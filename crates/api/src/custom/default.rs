@@ -20,6 +20,10 @@ pub fn default(value: &mut Value, schema: &Schema) {
                     _ => {}
                 }
             }
+            if let Additional::Schema(s) = &schema.additional {
+                let null_without_value = |v: &Value| v.is_null() && !s.nullable && s.default.is_none();
+                map.retain(|name, v| schema.properties.contains_key(name) || !null_without_value(v));
+            }
             for (name, child) in map.iter_mut() {
                 if let Some(property) = schema.properties.get(name) {
                     default(child, property);
@@ -63,6 +67,9 @@ mod tests {
             "n":{"type":"string","default":"N","nullable":true},
             "gone":{"type":"string"},
             "kept":{"type":"string","nullable":true},
+            "bare":{"type":"object","additionalProperties":{"type":"string"}},
+            "null":{"type":"object","additionalProperties":{"type":"string","nullable":true}},
+            "strings":{"type":"array","items":{"type":"string"}},
             "list":{"type":"array","items":{"type":"object","properties":{"port":{"type":"integer","default":80}}}},
             "map":{"type":"object","additionalProperties":{"type":"object","default":{"x":1},"properties":{"x":{"type":"integer","default":2}}}}}}}}),
         );
@@ -71,6 +78,11 @@ mod tests {
             (
                 json!({"spec":{"a":null,"n":null,"gone":null,"kept":null}}),
                 json!({"spec":{"a":"A","n":null,"kept":null}}),
+            ),
+            // Values of maps are treated alike; items of lists stay, for validation to tell of.
+            (
+                json!({"spec":{"a":"b","n":"","bare":{"x":null,"y":"z"},"null":{"x":null},"strings":[null,"s"]}}),
+                json!({"spec":{"a":"b","n":"","bare":{"y":"z"},"null":{"x":null},"strings":[null,"s"]}}),
             ),
             (
                 json!({"spec":{"a":"b","list":[{},{"port":1}],"map":{"m":{},"n":null}}}),

@@ -6,10 +6,11 @@
 use super::schema::{Additional, Schema};
 use crate::codec::json::decode_value;
 use crate::facts;
-use crate::validation::{labels, values};
-use meta::field::{Errors, Path};
+use crate::validation::objectmeta;
+use meta::field::{Error, Errors, Path, Reason};
 use meta::names;
 use serde_json::{Map, Value};
+use std::fmt;
 
 /// What to do with metadata that doesn't fit its type.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,12 +21,31 @@ pub enum Malformed {
     Refuse,
 }
 
-/// Brings the metadata of a whole object, and of all that are embedded, to their type.
-/// `unknown`: paths of dropped fields. The error is the first misfit, as `metadata.labels: why`.
-pub fn coerce(object: &mut Value, schema: &Schema, how: Malformed, unknown: &mut Vec<String>) -> Result<(), String> {
-    if let Some(m) = object.get_mut("metadata") {
-        metadata(m, "metadata", how, unknown)?;
+/// What doesn't fit its type.
+#[derive(Debug, PartialEq)]
+pub struct Misfit {
+    pub path: String,
+    pub value: Value,
+    pub why: String,
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, value, detail) = (Path::new(&self.path), self.value.clone(), self.why.clone());
+        write!(f, "{}", Error { reason: Reason::Invalid, path, value, detail })
     }
+}
+
+/// Brings the metadata of a whole object to its type. `unknown`: paths of dropped fields.
+pub fn coerce_root(object: &mut Value, how: Malformed, unknown: &mut Vec<String>) -> Result<(), Misfit> {
+    match object.get_mut("metadata") {
+        Some(m) => metadata(m, "metadata", how, unknown),
+        None => Ok(()),
+    }
+}
+
+/// Brings the metadata of all objects inside another to their type. The error is the first misfit.
+pub fn coerce(object: &mut Value, schema: &Schema, how: Malformed, unknown: &mut Vec<String>) -> Result<(), Misfit> {
     if !schema.has_embedded {
         return Ok(());
     }
@@ -40,22 +60,29 @@ pub fn coerce(object: &mut Value, schema: &Schema, how: Malformed, unknown: &mut
     Ok(())
 }
 
-fn walk(value: &mut Value, s: &Schema, path: &str, how: Malformed, unknown: &mut Vec<String>) -> Result<(), String> {
+/// As [`coerce`], of a value somewhere in an object.
+pub fn coerce_value(value: &mut Value, s: &Schema, how: Malformed) -> Result<(), Misfit> {
+    walk(value, s, "", how, &mut Vec::new())
+}
+
+fn walk(value: &mut Value, s: &Schema, path: &str, how: Malformed, unknown: &mut Vec<String>) -> Result<(), Misfit> {
     if !s.has_embedded {
         return Ok(());
     }
-    if s.embedded_resource {
-        if let Some(m) = value.get_mut("metadata") {
-            metadata(m, &format!("{path}.metadata"), how, unknown)?;
-        }
-        if how == Malformed::Drop
-            && let Some(o) = value.as_object_mut()
-        {
-            for key in ["apiVersion", "kind"] {
-                if o.get(key).is_some_and(|v| !v.is_string()) {
-                    o.remove(key);
+    let below = |name: &str| if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
+    if s.embedded_resource
+        && let Some(o) = value.as_object_mut()
+    {
+        for key in ["apiVersion", "kind"] {
+            if let Some(wrong) = o.get(key).filter(|v| !v.is_string()) {
+                if how == Malformed::Refuse {
+                    return Err(Misfit { path: below(key), value: wrong.clone(), why: "must be a string".into() });
                 }
+                o.remove(key);
             }
+        }
+        if let Some(m) = o.get_mut("metadata") {
+            metadata(m, &below("metadata"), how, unknown)?;
         }
     }
     match value {
@@ -64,8 +91,8 @@ fn walk(value: &mut Value, s: &Schema, path: &str, how: Malformed, unknown: &mut
                 if s.embedded_resource && super::prune::META_FIELDS.contains(&name.as_str()) {
                     continue;
                 }
-                if let Some(below) = s.member(name) {
-                    walk(child, below, &format!("{path}.{name}"), how, unknown)?;
+                if let Some(member) = s.member(name) {
+                    walk(child, member, &below(name), how, unknown)?;
                 }
             }
         }
@@ -81,7 +108,7 @@ fn walk(value: &mut Value, s: &Schema, path: &str, how: Malformed, unknown: &mut
     Ok(())
 }
 
-fn metadata(value: &mut Value, path: &str, how: Malformed, unknown: &mut Vec<String>) -> Result<(), String> {
+fn metadata(value: &mut Value, path: &str, how: Malformed, unknown: &mut Vec<String>) -> Result<(), Misfit> {
     let types = facts::types();
     let Some(ty) = types.named(facts::OBJECT_META) else { return Ok(()) };
     match decode_value(types, ty, value) {
@@ -90,19 +117,14 @@ fn metadata(value: &mut Value, path: &str, how: Malformed, unknown: &mut Vec<Str
             *value = decoded.value;
             Ok(())
         }
-        Err(e) if how == Malformed::Refuse => Err(format!("{path}: {e}")),
+        Err(e) if how == Malformed::Refuse => {
+            Err(Misfit { path: path.to_string(), value: value.clone(), why: e.to_string() })
+        }
         Err(_) => {
-            // Field by field, so that one broken label costs no more than itself.
+            // Field by field: one that is broken goes as a whole.
             let mut kept = Map::new();
             for (key, v) in value.as_object().into_iter().flatten() {
-                let mut one = Map::new();
-                let candidate = match (key.as_str(), v) {
-                    ("labels" | "annotations", Value::Object(pairs)) => Value::Object(
-                        pairs.iter().filter(|p| p.1.is_string()).map(|(k, v)| (k.clone(), v.clone())).collect(),
-                    ),
-                    _ => v.clone(),
-                };
-                one.insert(key.clone(), candidate);
+                let one = Map::from_iter([(key.clone(), v.clone())]);
                 if let Ok(d) = decode_value(types, ty, &Value::Object(one))
                     && let Value::Object(fields) = d.value
                 {
@@ -117,27 +139,25 @@ fn metadata(value: &mut Value, path: &str, how: Malformed, unknown: &mut Vec<Str
 
 /// Rules for embedded objects: they say what they are, and their metadata is sound.
 pub fn validate(schema: &Schema, object: &Value, errors: &mut Errors) {
-    if schema.has_embedded {
-        check(schema, object, true, &Path::root(), errors);
-    }
+    validate_value(schema, object, false, &Path::root(), errors);
 }
 
-fn check(s: &Schema, value: &Value, root: bool, path: &Path, errors: &mut Errors) {
-    if !s.has_embedded {
+/// As [`validate`], of a value that is a whole object itself where `resource`.
+pub fn validate_value(s: &Schema, value: &Value, resource: bool, path: &Path, errors: &mut Errors) {
+    if !resource && !s.has_embedded {
         return;
-    }
-    if s.embedded_resource && !root && value.is_object() {
-        embedded(value, path, errors);
     }
     match value {
         Value::Object(map) => {
+            if resource {
+                embedded(map, path, errors);
+            }
             for (name, child) in map {
-                if (root || s.embedded_resource) && super::prune::META_FIELDS.contains(&name.as_str()) {
-                    continue;
-                }
                 match (s.properties.get(name), &s.additional) {
-                    (Some(p), _) => check(p, child, false, &path.child(name), errors),
-                    (None, Additional::Schema(p)) => check(p, child, false, &path.key(name), errors),
+                    (Some(p), _) => validate_value(p, child, p.embedded_resource, &path.child(name), errors),
+                    (None, Additional::Schema(p)) => {
+                        validate_value(p, child, p.embedded_resource, &path.key(name), errors);
+                    }
                     _ => {}
                 }
             }
@@ -145,7 +165,7 @@ fn check(s: &Schema, value: &Value, root: bool, path: &Path, errors: &mut Errors
         Value::Array(items) => {
             if let Some(below) = &s.items {
                 for (i, item) in items.iter().enumerate() {
-                    check(below, item, false, &path.index(i), errors);
+                    validate_value(below, item, below.embedded_resource, &path.index(i), errors);
                 }
             }
         }
@@ -153,33 +173,26 @@ fn check(s: &Schema, value: &Value, root: bool, path: &Path, errors: &mut Errors
     }
 }
 
-fn embedded(value: &Value, path: &Path, errors: &mut Errors) {
-    let version = value["apiVersion"].as_str().unwrap_or("");
-    if version.is_empty() {
-        errors.required(path.child("apiVersion"), "must not be empty");
-    } else {
-        let (group, v) = facts::split_api_version(version);
-        if version.matches('/').count() > 1 {
-            errors.invalid(path.child("apiVersion"), version, format!("unexpected GroupVersion string: {version}"));
-        } else if !group.is_empty() {
-            values::each(errors, &path.child("apiVersion"), version, names::dns1123_subdomain(group));
-            values::each(errors, &path.child("apiVersion"), version, names::dns1035_label(v));
+fn embedded(object: &Map<String, Value>, path: &Path, errors: &mut Errors) {
+    let mut said = |key: &str, faults: fn(&str) -> Option<String>| {
+        let at = path.child(key);
+        match object.get(key) {
+            None => errors.required(at, ""),
+            Some(Value::String(text)) if text.is_empty() => errors.invalid(at, "", "must not be empty"),
+            Some(Value::String(text)) => {
+                if let Some(why) = faults(text) {
+                    errors.invalid(at, text.as_str(), why);
+                }
+            }
+            Some(other) => errors.invalid(at, other.clone(), "must be a string"),
         }
+    };
+    said("apiVersion", |v| (v.matches('/').count() > 1).then(|| format!("unexpected GroupVersion string: {v}")));
+    said("kind", |kind| {
+        let why = names::dns1035_label(&kind.to_lowercase());
+        (!why.is_empty()).then(|| format!("may have mixed case, but should otherwise match: {}", why.join(",")))
+    });
+    if let Some(m) = object.get("metadata") {
+        objectmeta::embedded_meta(m, &path.child("metadata"), errors);
     }
-    let kind = value["kind"].as_str().unwrap_or("");
-    if kind.is_empty() {
-        errors.required(path.child("kind"), "must not be empty");
-    } else {
-        let why: Vec<String> = names::dns1035_label(&kind.to_lowercase())
-            .into_iter()
-            .map(|m| format!("may have mixed case, but should otherwise match: {m}"))
-            .collect();
-        values::each(errors, &path.child("kind"), kind, why);
-    }
-    let (m, path) = (&value["metadata"], path.child("metadata"));
-    if let Some(name) = m["name"].as_str().filter(|n| !n.is_empty()) {
-        values::each(errors, &path.child("name"), name, names::path_segment(name));
-    }
-    labels::labels(&m["labels"], &path.child("labels"), errors);
-    labels::annotations(&m["annotations"], &path.child("annotations"), errors);
 }

@@ -294,10 +294,15 @@ impl Version {
                 return Err(DecodeError::Type(format!("{key} must be a string")));
             }
         }
-        let mut unknown = Vec::new();
-        prune::prune(&mut raw.value, &self.schema, &mut unknown);
-        embedded::coerce(&mut raw.value, &self.schema, embedded::Malformed::Refuse, &mut unknown)
-            .map_err(DecodeError::Type)?;
+        let (mut unknown, mut pruned, mut embedded) = (Vec::new(), Vec::new(), Vec::new());
+        embedded::coerce_root(&mut raw.value, embedded::Malformed::Refuse, &mut unknown)
+            .map_err(|misfit| DecodeError::Type(misfit.why))?;
+        prune::prune(&mut raw.value, &self.schema, &mut pruned);
+        embedded::coerce(&mut raw.value, &self.schema, embedded::Malformed::Refuse, &mut embedded)
+            .map_err(|misfit| DecodeError::Type(misfit.to_string()))?;
+        pruned.sort();
+        embedded.sort();
+        unknown.extend(pruned.into_iter().chain(embedded));
         raw.problems.extend(unknown.iter().map(|u| format!("unknown field {u:?}")));
         raw.unknown = unknown;
         Ok(raw)
@@ -313,6 +318,7 @@ impl Version {
     pub fn prune(&self, object: &mut Value) {
         let mut dropped = Vec::new();
         prune::prune(object, &self.schema, &mut dropped);
+        let _ = embedded::coerce_root(object, embedded::Malformed::Drop, &mut dropped);
         let _ = embedded::coerce(object, &self.schema, embedded::Malformed::Drop, &mut dropped);
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! In: a CRD and what else has names in its group. Out: its new `status`.
 
+use crate::kinds::customresourcedefinition::structural_errors;
 use crate::validation::access::*;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -53,10 +54,11 @@ pub fn status(crd: &Value, taken: &Taken, now: &str) -> Value {
         ("listKind", &taken.kinds, "ListKindConflict"),
     ] {
         if key == "shortNames" {
-            let bad: Vec<String> = texts(&wanted, key).into_iter().filter(|n| !free(all, n)).map(in_use).collect();
-            match bad.is_empty() {
-                true => copy(&mut accepted, &wanted, key),
-                false => conflicts.push((reason, bad.join(", "))),
+            let mut bad: Vec<String> = texts(&wanted, key).into_iter().filter(|n| !free(all, n)).map(in_use).collect();
+            match bad.len() {
+                0 => copy(&mut accepted, &wanted, key),
+                1 => conflicts.push((reason, bad.remove(0))),
+                _ => conflicts.push((reason, format!("[{}]", bad.join(", ")))),
             }
             continue;
         }
@@ -102,11 +104,12 @@ pub fn status(crd: &Value, taken: &Taken, now: &str) -> Value {
             false => put(&mut conditions, "Established", "False", "NotAccepted", "not all names are accepted", now),
         }
     }
-    approval(crd, &mut conditions, now);
-    let violations = non_structural(crd);
-    match violations.is_empty() {
-        true => conditions.retain(|c| c["type"] != "NonStructuralSchema"),
-        false => put(&mut conditions, "NonStructuralSchema", "True", "Violations", &violations, now),
+    conform(crd, &mut conditions, now);
+    const KIND: &str = "NonStructuralSchema";
+    match structural_errors(crd) {
+        Ok(faults) if faults.is_empty() => conditions.retain(|c| c["type"] != KIND),
+        Ok(faults) => put(&mut conditions, KIND, "True", "Violations", &faults.joined(), now),
+        Err(why) => put(&mut conditions, KIND, "Unknown", "StructuralError", &why, now),
     }
     out["conditions"] = conditions.into();
     out["acceptedNames"] = accepted;
@@ -156,43 +159,54 @@ fn put(conditions: &mut Vec<Value>, kind: &str, status: &str, reason: &str, mess
     }
 }
 
-/// `KubernetesAPIApprovalPolicyConformant`: groups of Kubernetes' own need an approval.
-fn approval(crd: &Value, conditions: &mut Vec<Value>, now: &str) {
-    const KIND: &str = "KubernetesAPIApprovalPolicyConformant";
-    const ANNOTATION: &str = "api-approved.kubernetes.io";
+/// Points to the approval of a definition in one of [`PROTECTED`] groups.
+pub const APPROVED_ANNOTATION: &str = "api-approved.kubernetes.io";
+/// Groups that only upstream may add to, and all below them.
+const PROTECTED: [&str; 2] = ["k8s.io", "kubernetes.io"];
+
+pub fn is_protected(crd: &Value) -> bool {
     let group = text_at(crd, &["spec", "group"]);
-    let protected = ["k8s.io", "kubernetes.io"].iter().any(|p| group == *p || group.ends_with(&format!(".{p}")));
-    if !protected {
-        conditions.retain(|c| c["type"] != KIND);
-        return;
-    }
-    let value = text(at(crd, &["metadata", "annotations"]), ANNOTATION);
-    let (status, reason, message) = match value {
-        "" => (
-            "False",
-            "MissingAnnotation",
-            format!(
-                "protected groups must have approval annotation {ANNOTATION:?}, see https://github.com/kubernetes/enhancements/pull/1111"
-            ),
-        ),
-        v if v.starts_with("unapproved") => ("False", "UnapprovedAnnotation", format!("not approved: {v:?}")),
-        v if v.starts_with("https://") || v.starts_with("http://") => {
-            ("True", "ApprovedAnnotation", format!("approved in {v}"))
-        }
-        v => (
-            "False",
-            "InvalidAnnotation",
-            format!(
-                "protected groups must have approval annotation {ANNOTATION:?} with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111 (it is {v:?})"
-            ),
-        ),
-    };
-    put(conditions, KIND, status, reason, &message, now);
+    PROTECTED.iter().any(|p| group.strip_suffix(p).is_some_and(|below| below.is_empty() || below.ends_with('.')))
 }
 
-/// What isn't structural about a CRD that an older server let in.
-fn non_structural(crd: &Value) -> String {
-    let mut errors = meta::field::Errors::default();
-    crate::kinds::customresourcedefinition::structural_errors(crd, &mut errors);
-    errors.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+/// Whether a definition's annotation says that upstream agreed to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Approval {
+    Missing,
+    Invalid,
+    Given,
+    Bypassed,
+}
+
+/// The state, and what to say of it.
+pub fn approval(crd: &Value) -> (Approval, String) {
+    let note = text(at(crd, &["metadata", "annotations"]), APPROVED_ANNOTATION);
+    let is_url = note.split_once("://").is_some_and(|(scheme, rest)| {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or("");
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !host.is_empty() && !note.contains(' ')
+    });
+    let needed = format!("protected groups must have approval annotation {APPROVED_ANNOTATION:?}");
+    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    match note {
+        "" => (Approval::Missing, format!("{needed}, {see}")),
+        n if n.starts_with("unapproved") => (Approval::Bypassed, format!("not approved: {n:?}")),
+        n if is_url => (Approval::Given, format!("approved in {n}")),
+        _ => (Approval::Invalid, format!("{needed} with either a URL or a reason starting with \"unapproved\", {see}")),
+    }
+}
+
+/// `KubernetesAPIApprovalPolicyConformant`
+fn conform(crd: &Value, conditions: &mut Vec<Value>, now: &str) {
+    const KIND: &str = "KubernetesAPIApprovalPolicyConformant";
+    if !is_protected(crd) {
+        return conditions.retain(|c| c["type"] != KIND);
+    }
+    let (state, message) = approval(crd);
+    let (status, reason) = match state {
+        Approval::Missing => ("False", "MissingAnnotation"),
+        Approval::Invalid => ("False", "InvalidAnnotation"),
+        Approval::Bypassed => ("False", "UnapprovedAnnotation"),
+        Approval::Given => ("True", "ApprovedAnnotation"),
+    };
+    put(conditions, KIND, status, reason, &message, now);
 }

@@ -9,16 +9,24 @@ pub const META_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 /// Drops unknown fields from a whole object. Paths of the dropped ones are added to `unknown`, as
 /// `spec.list[0].field`.
 pub fn prune(object: &mut Value, schema: &Schema, unknown: &mut Vec<String>) {
-    walk(object, Some(schema), true, &mut String::new(), unknown);
+    walk(object, Some(schema), true, false, &mut String::new(), unknown);
 }
 
 /// As [`prune`], of a value somewhere inside an object (a default).
 pub fn prune_value(value: &mut Value, schema: &Schema, resource_root: bool, unknown: &mut Vec<String>) {
-    walk(value, Some(schema), resource_root, &mut String::new(), unknown);
+    walk(value, Some(schema), resource_root, false, &mut String::new(), unknown);
 }
 
-fn walk(value: &mut Value, schema: Option<&Schema>, resource: bool, path: &mut String, unknown: &mut Vec<String>) {
-    let preserve = schema.is_some_and(|s| s.preserve_unknown);
+/// `keep`: what is around these items keeps what it doesn't know.
+fn walk(
+    value: &mut Value,
+    schema: Option<&Schema>,
+    resource: bool,
+    keep: bool,
+    path: &mut String,
+    unknown: &mut Vec<String>,
+) {
+    let preserve = keep || schema.is_some_and(|s| s.preserve_unknown);
     let resource = resource || schema.is_some_and(|s| s.embedded_resource);
     match value {
         Value::Object(map) => {
@@ -32,19 +40,17 @@ fn walk(value: &mut Value, schema: Option<&Schema>, resource: bool, path: &mut S
                     Some(s) => match (s.properties.get(key), &s.additional) {
                         (Some(p), _) => Some(Some(p)),
                         (None, Additional::Schema(a)) => Some(Some(a.as_ref())),
-                        (None, Additional::Allowed(true)) => Some(None),
+                        (None, Additional::Allowed(_)) => Some(None),
                         _ => None,
                     },
                 };
                 match known {
+                    // `additionalProperties: true` knows the member, but nothing inside.
                     Some(below) => {
-                        // `additionalProperties: true` says nothing of what is inside: it stays.
-                        if let Some(below) = below {
-                            let before = path.len();
-                            push_name(path, key);
-                            walk(child, Some(below), false, path, unknown);
-                            path.truncate(before);
-                        }
+                        let before = path.len();
+                        push_name(path, key);
+                        walk(child, below, false, false, path, unknown);
+                        path.truncate(before);
                     }
                     None if preserve => {}
                     None => drop.push(key.clone()),
@@ -66,7 +72,7 @@ fn walk(value: &mut Value, schema: Option<&Schema>, resource: bool, path: &mut S
             for (i, item) in items.iter_mut().enumerate() {
                 let before = path.len();
                 path.push_str(&format!("[{i}]"));
-                walk(item, below, false, path, unknown);
+                walk(item, below, false, preserve, path, unknown);
                 path.truncate(before);
             }
         }
@@ -94,6 +100,49 @@ mod tests {
         let mut again = Vec::new();
         prune(&mut got, &schema, &mut again);
         assert_eq!(again, Vec::<String>::new(), "pruning twice drops nothing more");
+    }
+
+    #[test]
+    fn corners() {
+        for (schema, object, expected, dropped) in [
+            // Without a schema for its values a map keeps scalars alone.
+            (
+                json!({"type":"object","additionalProperties":true}),
+                json!({"a":1,"c":{"a":1,"c":{"a":1}},"l":[{"x":1},2]}),
+                json!({"a":1,"c":{},"l":[{},2]}),
+                &["m.c.a", "m.c.c", "m.l[0].x"][..],
+            ),
+            // What a list keeps, its items keep, but not what is below them.
+            (
+                json!({"type":"array","x-kubernetes-preserve-unknown-fields":true,"items":{"type":"object","properties":{
+                    "a":{"type":"object","properties":{"b":{"type":"string"}}}}}}),
+                json!([{"x":1,"a":{"b":"","y":1}}]),
+                json!([{"x":1,"a":{"b":""}}]),
+                &["m[0].a.y"],
+            ),
+            // What a map keeps, its values don't.
+            (
+                json!({"type":"object","x-kubernetes-preserve-unknown-fields":true,
+                    "additionalProperties":{"type":"object","properties":{"a":{"type":"string"}}}}),
+                json!({"k":{"a":"","x":1}}),
+                json!({"k":{"a":""}}),
+                &["m.k.x"],
+            ),
+            // apiVersion and kind are known in whole objects alone.
+            (
+                json!({"type":"object","properties":{}}),
+                json!({"apiVersion":"v1","kind":"K","metadata":{}}),
+                json!({}),
+                &["m.apiVersion", "m.kind", "m.metadata"],
+            ),
+        ] {
+            check(
+                json!({"type":"object","properties":{"m":schema}}),
+                json!({"m":object}),
+                json!({"m":expected}),
+                dropped,
+            );
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! [`meta::schema::Types`] of server-side apply all go by. Nothing here fails: what the CRD's own validation let pass
 //! is taken, anything odd in an old object says nothing.
 
+use super::formats;
 use regex::Regex;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -77,6 +78,7 @@ pub struct Schema {
     pub list_type: ListType,
     pub map_atomic: bool,
 
+    /// Only one that values of this type are checked for.
     pub format: String,
     pub pattern: Option<(String, Regex)>,
     pub values: Vec<Value>,
@@ -104,6 +106,12 @@ pub struct Schema {
     pub has_embedded: bool,
     /// Anything below is a list of type set or map.
     pub has_keyed_lists: bool,
+}
+
+/// Compiles a `pattern` as Go's RE2 would.
+pub fn pattern(text: &str) -> Result<Regex, String> {
+    const BYTES_MAX: usize = 10 << 20;
+    cel::pattern::compile_sized(text, BYTES_MAX)
 }
 
 impl Schema {
@@ -140,11 +148,15 @@ impl Schema {
                 _ => ListType::Atomic,
             },
             map_atomic: schema["x-kubernetes-map-type"] == "atomic",
-            format: schema["format"].as_str().unwrap_or("").to_string(),
+            format: schema["format"]
+                .as_str()
+                .filter(|f| formats::known(schema["type"].as_str().unwrap_or(""), f))
+                .unwrap_or("")
+                .to_string(),
             pattern: schema["pattern"]
                 .as_str()
                 .filter(|p| !p.is_empty())
-                .and_then(|p| Regex::new(p).ok().map(|r| (p.to_string(), r))),
+                .and_then(|p| pattern(p).ok().map(|r| (p.to_string(), r))),
             values: schema["enum"].as_array().cloned().unwrap_or_default(),
             minimum: schema["minimum"].as_f64(),
             exclusive_minimum: flag("exclusiveMinimum"),

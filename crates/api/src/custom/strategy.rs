@@ -3,7 +3,8 @@
 use super::jsonpath::JsonPath;
 use super::{Version, default, embedded, validate};
 use crate::strategy::{Column, NAME, Now, ScalePaths, Strategy, since};
-use meta::field::{Errors, Path, Reason};
+use crate::validation::objectmeta;
+use meta::field::{Errors, Path, Reason, go_float};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -29,12 +30,21 @@ impl Strategy for Version {
         self.validate(new, Some(old), errors);
     }
 
+    /// Of the schema only what it says of `status` is asked, and embedded objects aren't looked at.
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        self.validate(new, Some(old), errors);
+        if let (Some(schema), Some(status)) = (self.schema.properties.get("status"), new.get("status")) {
+            validate::validate(schema, status, old.get("status"), &Path::new("status"), errors);
+        }
+        self.validate_scale_status(new, errors);
+        self.validate_lists_and_rules(new, Some(old), errors);
     }
 
     fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value, errors: &mut Errors) {
         self.validate(new, Some(old), errors);
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        objectmeta::finalizer_warnings(new, old)
     }
 
     fn deprecation(&self) -> Option<&str> {
@@ -67,6 +77,10 @@ impl Strategy for Version {
     /// A client that doesn't say which version it saw would overwrite blindly.
     fn allow_unconditional_update(&self) -> bool {
         false
+    }
+
+    fn free_finalizers(&self) -> bool {
+        true
     }
 
     fn has_generation(&self) -> bool {
@@ -102,10 +116,16 @@ fn set(target: &mut Value, key: &str, value: Option<Value>) {
 
 impl Version {
     fn validate(&self, new: &Value, old: Option<&Value>, errors: &mut Errors) {
-        let before = errors.0.len();
-        validate::validate(&self.schema, new, old, "", errors);
-        self.validate_scale(new, errors);
+        validate::validate(&self.schema, new, old, &Path::root(), errors);
+        if let Some(scale) = &self.scale {
+            replicas(new, &scale.spec_replicas, errors);
+        }
+        self.validate_scale_status(new, errors);
         embedded::validate(&self.schema, new, errors);
+        self.validate_lists_and_rules(new, old, errors);
+    }
+
+    fn validate_lists_and_rules(&self, new: &Value, old: Option<&Value>, errors: &mut Errors) {
         // What was ambiguous already may stay so.
         let sound_before = old.is_none_or(|o| {
             let mut found = Errors::default();
@@ -116,10 +136,10 @@ impl Version {
             validate::keyed_lists(&self.schema, new, &Path::root(), errors);
         }
         let Some(rules) = &self.rules else { return };
-        let blocking = errors.0[before..].iter().any(|e| {
+        let blocking = errors.0.iter().any(|e| {
             matches!(
                 e.reason,
-                Reason::Required | Reason::TypeInvalid | Reason::TooLong | Reason::TooMany | Reason::Duplicate
+                Reason::NotSupported | Reason::Required | Reason::TooLong | Reason::TooMany | Reason::TypeInvalid
             )
         });
         if blocking {
@@ -133,16 +153,68 @@ impl Version {
         }
     }
 
-    fn validate_scale(&self, obj: &Value, errors: &mut Errors) {
+    fn validate_scale_status(&self, obj: &Value, errors: &mut Errors) {
         let Some(scale) = &self.scale else { return };
-        for path in [&scale.spec_replicas, &scale.status_replicas] {
-            let value = path.split('.').fold(obj, |v, p| &v[p]);
-            let Some(n) = value.as_i64() else { continue };
-            if n < 0 {
-                errors.invalid(Path::new(path), n, "should be a non-negative integer");
-            } else if n > i64::from(i32::MAX) {
-                errors.invalid(Path::new(path), n, format!("should be less than or equal to {}", i32::MAX));
-            }
+        replicas(obj, &scale.status_replicas, errors);
+        if let Err(why) = nested(obj, &scale.selector, "string", Value::is_string) {
+            errors.invalid(Path::new(&format!(".{}", scale.selector)), "", why);
+        }
+    }
+}
+
+/// A count of replicas, where one is given. Paths are told as the definition has them, with a dot first.
+fn replicas(obj: &Value, path: &str, errors: &mut Errors) {
+    let at = Path::new(&format!(".{path}"));
+    match nested(obj, path, "int64", Value::is_i64).map(|v| v.and_then(Value::as_i64)) {
+        Err(why) => errors.invalid(at, 0, why),
+        Ok(Some(n)) if n < 0 => errors.invalid(at, n, "should be a non-negative integer"),
+        Ok(Some(n)) if n > i64::from(i32::MAX) => {
+            errors.invalid(at, n, format!("should be less than or equal to {}", i32::MAX));
+        }
+        Ok(_) => {}
+    }
+}
+
+/// A field by its path (upstream's `unstructured.Nested…`); `None` where there is none.
+fn nested<'v>(obj: &'v Value, path: &str, wanted: &str, fits: fn(&Value) -> bool) -> Result<Option<&'v Value>, String> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |at: &str, v: &Value, wanted: &str| {
+        let (shown, kind) = go_value(v);
+        format!(".{at} accessor error: {shown} is of the type {kind}, expected {wanted}")
+    };
+    let (mut value, mut walked) = (obj, 0);
+    for step in path.split('.') {
+        walked += step.len();
+        value = match value {
+            Value::Null => return Ok(None),
+            Value::Object(map) => match map.get(step) {
+                Some(v) => v,
+                None => return Ok(None),
+            },
+            other => return Err(wrong(&path[..walked], other, "map[string]interface {}")),
+        };
+        walked += 1;
+    }
+    if fits(value) { Ok(Some(value)) } else { Err(wrong(path, value, wanted)) }
+}
+
+/// A value and its type as Go prints them.
+fn go_value(v: &Value) -> (String, &'static str) {
+    match v {
+        Value::Null => ("<nil>".into(), "<nil>"),
+        Value::Bool(b) => (b.to_string(), "bool"),
+        Value::Number(n) if n.is_i64() => (n.to_string(), "int64"),
+        Value::Number(n) => (go_float(n.as_f64().unwrap_or_default()), "float64"),
+        Value::String(s) => (s.clone(), "string"),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(|i| go_value(i).0).collect();
+            (format!("[{}]", items.join(" ")), "[]interface {}")
+        }
+        Value::Object(map) => {
+            let pairs: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_value(v).0)).collect();
+            (format!("map[{}]", pairs.join(" ")), "map[string]interface {}")
         }
     }
 }
@@ -163,14 +235,19 @@ pub(super) fn columns(declared: &Value) -> (Vec<Column>, Vec<Option<JsonPath>>) 
     }
     for c in declared {
         let text = |key: &str| Cow::Owned(c[key].as_str().unwrap_or("").to_string());
+        let path = c["jsonPath"].as_str().unwrap_or("");
+        let description = match c["description"].as_str().unwrap_or("") {
+            "" => format!("Custom resource definition column (in JSONPath format): {path}"),
+            given => given.to_string(),
+        };
         columns.push(Column {
             name: text("name"),
             kind: text("type"),
             format: text("format"),
-            description: text("description"),
+            description: Cow::Owned(description),
             priority: c["priority"].as_i64().unwrap_or(0) as i32,
         });
-        cells.push(JsonPath::parse(&text("jsonPath")).ok());
+        cells.push(JsonPath::parse(path).ok());
     }
     (columns, cells)
 }
@@ -182,6 +259,7 @@ fn cell(kind: &str, value: &Value, now: Now) -> Value {
         ("integer", Value::Number(n)) => n.as_i64().or(n.as_f64().map(|f| f as i64)).into(),
         ("number", Value::Number(n)) => n.as_f64().into(),
         ("boolean", Value::Bool(b)) => (*b).into(),
+        ("date", Value::String(s)) if s.is_empty() => "<unknown>".into(),
         ("date", Value::String(s)) => match s.parse::<jiff::Timestamp>() {
             Ok(_) => since(value, now).into(),
             Err(_) => "<invalid>".into(),
@@ -193,6 +271,7 @@ fn cell(kind: &str, value: &Value, now: Now) -> Value {
 fn text(v: &Value) -> String {
     match v {
         Value::String(s) => s.clone(),
+        Value::Number(n) if n.is_f64() => go_float(n.as_f64().unwrap_or_default()),
         other => other.to_string(),
     }
 }

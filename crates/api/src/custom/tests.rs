@@ -7,7 +7,7 @@ use serde_json::json;
 fn check(schema: Value, object: Value, old: Option<Value>, expect: expect_test::Expect) {
     let schema = Schema::compile(&schema);
     let mut errors = Errors::default();
-    validate::validate(&schema, &object, old.as_ref(), "", &mut errors);
+    validate::validate(&schema, &object, old.as_ref(), &Path::root(), &mut errors);
     validate::keyed_lists(&schema, &object, &Path::root(), &mut errors);
     embedded::validate(&schema, &object, &mut errors);
     let text: String = errors.0.iter().map(|e| format!("{e}\n")).collect();
@@ -49,7 +49,7 @@ fn faults_are_worded_as_upstreams() {
         None,
         expect_test::expect![[r#"
             spec.a: Invalid value: 1: spec.a in body should have at least 2 items
-            spec.b: Too many: must have at most 1 items
+            spec.b: Too many: 2: must have at most 1 item
             spec.e: Unsupported value: "C": supported values: "A", "B"
             <nil>: Invalid value: "": Checked value must be of type integer with format int32 in spec.i
             spec.l: Too long: may not be more than 2 bytes
@@ -124,10 +124,243 @@ fn what_stays_as_it_was_is_not_judged_anew() {
         json!({"spec":{"a":"changed","m":[{"name":"x","v":2}]}}),
         Some(old),
         expect_test::expect![[r#"
-            spec.a: Too long: may not be more than 1 bytes
+            spec.a: Too long: may not be more than 1 byte
             spec.m[0].v: Invalid value: 2: spec.m[0].v in body should be greater than or equal to 5
         "#]],
     );
+}
+
+/// Faults of one value in `spec.v`, without the path that all have.
+fn faults(schema: Value, value: Value) -> Vec<String> {
+    let schema = Schema::compile(&spec(json!({"v":schema})));
+    let object = json!({"spec":{"v":value}});
+    let mut errors = Errors::default();
+    validate::validate(&schema, &object, None, &Path::root(), &mut errors);
+    validate::keyed_lists(&schema, &object, &Path::root(), &mut errors);
+    errors.0.iter().map(|e| e.to_string().replace("spec.v", "v")).collect()
+}
+
+#[test]
+fn keywords_at_their_limits() {
+    let int = |more: Value| {
+        let mut s = json!({"type":"integer"});
+        s.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        s
+    };
+    let number = |more: Value| {
+        let mut s = int(more);
+        s["type"] = "number".into();
+        s
+    };
+    for (schema, value, want) in [
+        // Types with a format are called by it; strings aren't.
+        (
+            int(json!({"format":"int32"})),
+            json!(true),
+            &[r#"v: Invalid value: "": v in body must be of type int32: """#][..],
+        ),
+        (
+            int(json!({"format":"int64"})),
+            json!("1"),
+            &[r#"v: Invalid value: "string": v in body must be of type integer: "string""#],
+        ),
+        (
+            json!({"type":"string","format":"date"}),
+            json!(1),
+            &[r#"v: Invalid value: "int64": v in body must be of type date: "int64""#],
+        ),
+        (
+            json!({"type":"string","format":"phone"}),
+            json!(1),
+            &[r#"v: Invalid value: "integer": v in body must be of type string: "integer""#],
+        ),
+        (json!({"anyOf":[{"format":"ipv4"},{"format":"ipv6"}]}), json!("::1"), &[]),
+        (json!({"x-kubernetes-int-or-string":true,"format":"int32"}), json!("50%"), &[]),
+        // Whole numbers are integers however they are written.
+        (int(json!({})), json!(2.0), &[]),
+        (
+            int(json!({})),
+            json!(1.5),
+            &[
+                r#"v: Invalid value: "number": v in body must be of type integer: "number""#,
+                r#"<nil>: Invalid value: "": Checked value must be of type integer (default format) in v"#,
+            ],
+        ),
+        (
+            int(json!({"format":"int32"})),
+            json!(2147483648i64),
+            &[r#"<nil>: Invalid value: "": Checked value must be of type integer with format int32 in v"#],
+        ),
+        (
+            number(json!({"format":"float"})),
+            json!(1e39),
+            &[r#"<nil>: Invalid value: "": Checked value must be of type number with format float in v"#],
+        ),
+        (number(json!({"format":"double"})), json!(1e39), &[]),
+        // Limits are told before others in one order, and cut for integers.
+        (
+            int(json!({"minimum":5,"exclusiveMinimum":true,"maximum":4,"multipleOf":2})),
+            json!(5),
+            &[
+                "v: Invalid value: 5: v in body should be a multiple of 2",
+                "v: Invalid value: 5: v in body should be greater than 5",
+                "v: Invalid value: 5: v in body should be less than or equal to 4",
+            ],
+        ),
+        (number(json!({"minimum":0.5})), json!(0), &[]),
+        (
+            number(json!({"maximum":1000000})),
+            json!(2000000.5),
+            &["v: Invalid value: 2.0000005e+06: v in body should be less than or equal to 1e+06"],
+        ),
+        (number(json!({"multipleOf":0.1})), json!(0.3), &[]),
+        (
+            number(json!({"multipleOf":0.5})),
+            json!(3),
+            &["v: Invalid value: 0: factor MultipleOf declared for v must be positive: 0"],
+        ),
+        (
+            int(json!({"maximum":1.5})),
+            json!(2),
+            &[
+                r#"<nil>: Invalid value: "": Maximum boundary value must be of type integer (default format) in v"#,
+                "v: Invalid value: 2: v in body should be less than or equal to 1.5",
+            ],
+        ),
+        // Null is never among the values.
+        (
+            json!({"type":"string","nullable":true,"enum":["a",null]}),
+            json!(null),
+            &[r#"v: Unsupported value: null: supported values: "a", "null""#],
+        ),
+        (number(json!({"enum":[1,2.5]})), json!(1.0), &[]),
+        (
+            json!({"type":"object","additionalProperties":{"type":"string"},"maxProperties":1,"minProperties":3}),
+            json!({"a":1,"b":""}),
+            &[
+                "v: Invalid value: 2: v in body should have at least 3 properties",
+                "v: Too many: 2: must have at most 1 item",
+                r#"v.a: Invalid value: "integer": v.a in body must be of type string: "integer""#,
+            ],
+        ),
+        (
+            json!({"type":"array","items":{"type":"string"},"maxItems":1}),
+            json!(["a", "b"]),
+            &["v: Too many: 2: must have at most 1 item"],
+        ),
+        (json!({"type":"string","maxLength":1}), json!("äö"), &["v: Too long: may not be more than 1 byte"]),
+        (
+            json!({"type":"object","additionalProperties":false}),
+            json!({"a":1}),
+            &[r#"v: Invalid value: "a": v.a in body is a forbidden property"#],
+        ),
+        // Of several equal items the second is told; numbers of other kinds differ.
+        (
+            json!({"type":"array","x-kubernetes-list-type":"set","items":{"type":"number"}}),
+            json!([1, 1, 1, 1.0]),
+            &["v[1]: Duplicate value: 1"],
+        ),
+        (
+            json!({"type":"array","x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["a"],"items":{"type":"object","nullable":true,"properties":{"a":{"type":"string"}}}}),
+            json!([{}, null]),
+            &["v[1]: Duplicate value: {}"],
+        ),
+        (
+            json!({"type":"array","x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["a"],"items":{"x-kubernetes-preserve-unknown-fields":true}}),
+            json!([1, 2]),
+            &["v[0]: Invalid value: 1: must be an object for an array of list-type map"],
+        ),
+    ] {
+        assert_eq!(faults(schema.clone(), value.clone()), want, "{schema} {value}");
+    }
+}
+
+#[test]
+fn what_the_schema_does_not_know_cannot_be_told_to_be_the_same() {
+    let schema = |known: Value| {
+        spec(
+            json!({"o":{"type":"object","minProperties":3,"x-kubernetes-preserve-unknown-fields":true,"properties":known}}),
+        )
+    };
+    let told = |known: Value| {
+        let schema = Schema::compile(&schema(known));
+        let old = json!({"spec":{"o":{"a":1}}});
+        let mut errors = Errors::default();
+        validate::validate(&schema, &old, Some(&old), &Path::root(), &mut errors);
+        errors.0.len()
+    };
+    assert_eq!((told(json!({"a":{"type":"integer"}})), told(json!({}))), (0, 1));
+}
+
+#[test]
+fn writes_of_status_and_scale() {
+    let rows = rows(
+        &crd(json!([{"name":"v1","served":true,"storage":true,
+            "schema":{"openAPIV3Schema":{"type":"object","required":["spec"],"properties":{
+                "spec":{"type":"object","required":["needed"],"properties":{"n":{"x-kubernetes-preserve-unknown-fields":true}}},
+                "status":{"type":"object","required":["at"],"properties":{"num":{"type":"integer","maximum":10},
+                    "n":{"x-kubernetes-preserve-unknown-fields":true},"sel":{"x-kubernetes-preserve-unknown-fields":true}}}}}},
+            "subresources":{"status":{},"scale":{"specReplicasPath":".spec.n","statusReplicasPath":".status.n","labelSelectorPath":".status.sel"}}}])),
+        &|_| None,
+    );
+    let strategy = &rows[0].strategy;
+    let lines = |e: Errors| e.0.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let status = |new: Value| {
+        let mut errors = Errors::default();
+        strategy.validate_status_update(&new, &json!({"spec":{}}), &mut errors);
+        lines(errors)
+    };
+    // Only status is judged, and named from there on.
+    assert_eq!(status(json!({"spec":{}})), [""; 0]);
+    assert_eq!(
+        status(json!({"spec":{},"status":{"num":15}})),
+        ["status.num: Invalid value: 15: num in body should be less than or equal to 10", "status.at: Required value"]
+    );
+    assert_eq!(
+        status(json!({"status":{"at":1,"n":-1,"sel":{"a":[1,true,null]}}})),
+        [
+            ".status.n: Invalid value: -1: should be a non-negative integer",
+            r#".status.sel: Invalid value: "": .status.sel accessor error: map[a:[1 true <nil>]] is of the type map[string]interface {}, expected string"#
+        ]
+    );
+    let all = |new: Value| {
+        let mut errors = Errors::default();
+        strategy.validate_create(&new, &mut errors);
+        lines(errors)
+    };
+    assert_eq!(
+        all(json!({"spec":{"needed":1,"n":"3"}})),
+        [r#".spec.n: Invalid value: 0: .spec.n accessor error: 3 is of the type string, expected int64"#]
+    );
+    assert_eq!(
+        all(json!({"spec":{"needed":1,"n":2147483648i64},"status":{"at":1,"n":1.5}})),
+        [
+            ".spec.n: Invalid value: 2147483648: should be less than or equal to 2147483647",
+            ".status.n: Invalid value: 0: .status.n accessor error: 1.5 is of the type float64, expected int64"
+        ]
+    );
+}
+
+#[test]
+fn finalizers_have_any_name_and_are_warned_of() {
+    let rows = rows(
+        &crd(json!([{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object"}}}])),
+        &|_| None,
+    );
+    let with = |f: Value| json!({"metadata":{"finalizers":f}});
+    let warned = |new: Value, old: Option<Value>| rows[0].strategy.warnings(&with(new), old.map(with).as_ref());
+    let tail = "to avoid accidental conflicts with other finalizer writers";
+    assert!(rows[0].strategy.free_finalizers());
+    assert_eq!(
+        warned(json!(["resources-finalizer.argocd.argoproj.io", "mine", "orphan", "a.b/c"]), None),
+        [
+            format!("metadata.finalizers: \"mine\": prefer a domain-qualified finalizer name {tail}"),
+            format!(
+                "metadata.finalizers: \"resources-finalizer.argocd.argoproj.io\": prefer a domain-qualified finalizer name including a path (/) {tail}"
+            ),
+        ]
+    );
+    assert_eq!(warned(json!(["mine"]), Some(json!(["mine"]))), [""; 0]);
 }
 
 #[test]
@@ -139,7 +372,7 @@ fn embedded_objects_say_what_they_are() {
         json!({"spec":{"pod":{"kind":"Po d","metadata":{"labels":{"a b":"c"}}}}}),
         None,
         expect_test::expect![[r#"
-            spec.pod.apiVersion: Required value: must not be empty
+            spec.pod.apiVersion: Required value
             spec.pod.kind: Invalid value: "Po d": may have mixed case, but should otherwise match: a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
             spec.pod.metadata.labels: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
         "#]],
@@ -207,8 +440,8 @@ fn bodies_are_pruned_and_told_of() {
         got.problems,
         [
             "duplicate field \"metadata.name\"",
-            "unknown field \"spec.x\"",
             "unknown field \"metadata.what\"",
+            "unknown field \"spec.x\"",
             "unknown field \"spec.t.metadata.sub\""
         ]
     );
@@ -219,10 +452,9 @@ fn bodies_are_pruned_and_told_of() {
     );
     assert!(version.decode(br#"{"metadata":{"labels":{"a":1}}}"#, false).is_err());
     assert!(version.decode(b"[1]", false).is_err());
-    let mut stored =
-        json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"labels":{"a":1,"b":"c"}},"gone":1});
+    let mut stored = json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"labels":{"a":1,"b":"c"},"annotations":{"x":"y"}},"gone":1});
     version.read(&mut stored);
-    assert_eq!(stored, json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"labels":{"b":"c"}}}));
+    assert_eq!(stored, json!({"apiVersion":"example.com/v1","kind":"Widget","metadata":{"annotations":{"x":"y"}}}));
 }
 
 /// Their bodies have no types when they are decoded: a whole float is stored as an integer, and fits where one belongs.
@@ -379,7 +611,7 @@ fn pruning_and_defaulting_are_idempotent() {
         assert_eq!(object, defaulted, "defaulting twice: {text}");
         // Nothing panics on values of any shape.
         let mut errors = Errors::default();
-        validate::validate(&schema, &object, Some(&pruned), "", &mut errors);
+        validate::validate(&schema, &object, Some(&pruned), &Path::root(), &mut errors);
         let _ = types::types(&schema);
     }
 }

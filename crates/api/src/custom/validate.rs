@@ -6,19 +6,30 @@
 use super::formats;
 use super::schema::{Additional, Kind, ListType, Schema};
 use crate::validation::seen::repeats;
-use meta::field::{Error, Errors, Path, Reason};
+use meta::field::{Error, Errors, Path, Reason, go_float};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// Checks a value. Field paths begin at `path`, which is empty for a whole object.
-pub fn validate(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, errors: &mut Errors) {
-    errors.0.extend(check(schema, value, old, path).errors);
+/// Checks a value that is at `at`. Texts name fields from there on, as upstream's do.
+pub fn validate(schema: &Schema, value: &Value, old: Option<&Value>, at: &Path, errors: &mut Errors) {
+    let mut told = HashSet::new();
+    for mut e in check(schema, value, old, "").errors {
+        if !told.insert(e.to_string()) {
+            continue;
+        }
+        e.path = match (at.as_str(), e.path.as_str()) {
+            (_, "") => at.clone(),
+            (_, below) => at.child(below),
+        };
+        errors.0.push(e);
+    }
 }
 
 /// What one node found, and how far it got, by which the best of several alternatives is told.
 #[derive(Default)]
 struct Outcome {
     errors: Vec<Error>,
+    /// Upstream's count of what was tried, not of what fitted; all that matters is that ours is the same.
     matched: usize,
 }
 
@@ -29,12 +40,16 @@ impl Outcome {
     }
 
     fn push(&mut self, reason: Reason, path: &str, value: Value, detail: String) {
-        let path = if path.is_empty() { Path::root() } else { Path::new(path.trim_start_matches('.')) };
-        self.errors.push(Error { reason, path, value, detail });
+        self.errors.push(Error { reason, path: Path::new(path.trim_start_matches('.')), value, detail });
     }
 
     fn invalid(&mut self, path: &str, value: Value, detail: String) {
         self.push(Reason::Invalid, path, value, detail);
+    }
+
+    fn too_many(&mut self, path: &str, size: u64, max: u64) {
+        let unit = if max == 1 { "item" } else { "items" };
+        self.push(Reason::TooMany, path, size.into(), format!("must have at most {max} {unit}"));
     }
 
     /// Faults of `anyOf` and its like belong to no field.
@@ -43,16 +58,16 @@ impl Outcome {
     }
 }
 
-/// The name of a value's JSON type as the validator prints it.
-fn type_of(value: &Value) -> &'static str {
+/// The name of a value's JSON type, and of its format, as the validator prints them.
+fn type_of(value: &Value) -> (&'static str, &'static str) {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(n) if n.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
+        Value::Null => ("null", ""),
+        Value::Bool(_) => ("boolean", ""),
+        Value::Number(n) if n.is_i64() => ("integer", "int64"),
+        Value::Number(_) => ("number", "float64"),
+        Value::String(_) => ("string", ""),
+        Value::Array(_) => ("array", ""),
+        Value::Object(_) => ("object", ""),
     }
 }
 
@@ -61,12 +76,16 @@ fn check(s: &Schema, value: &Value, old: Option<&Value>, path: &str) -> Outcome 
     if old.is_some_and(|o| unchanged(s, value, o)) {
         return out;
     }
-    out.matched += 1;
-    type_matches(s, value, path, &mut out);
     if value.is_null() {
+        type_matches(s, value, path, &mut out);
         one_of_values(s, value, path, &mut out);
         return out;
     }
+    if s.kind.is_some() || s.int_or_string || !s.format.is_empty() {
+        out.matched += 1;
+        type_matches(s, value, path, &mut out);
+    }
+    out.matched += 2;
     alternatives(s, value, path, &mut out);
     match value {
         Value::String(text) => string(s, text, path, &mut out),
@@ -78,64 +97,71 @@ fn check(s: &Schema, value: &Value, old: Option<&Value>, path: &str) -> Outcome 
     if value.is_object() {
         object(s, value, old, path, &mut out);
     }
+    // Values that are allowed, and the node as such.
+    out.matched += 2;
     out
 }
 
-/// Whether a value is what it was. Items of a list of type map may have changed places.
+/// Whether a value is what it was, as far as the schema says which part of it is which (upstream's
+/// `CorrelatedObject`): items of a list of type map may have changed places; what the schema doesn't know can't be told
+/// to be the same.
 fn unchanged(s: &Schema, new: &Value, old: &Value) -> bool {
-    if new == old {
-        return true;
-    }
     match (new, old) {
         (Value::Array(items), Value::Array(others)) => {
-            let (ListType::Map(_), Some(item)) = (&s.list_type, &s.items) else { return false };
+            let (ListType::Map(_), Some(item)) = (&s.list_type, &s.items) else { return new == old };
             let before = OldItems::of(s, Some(old));
             items.len() == others.len()
                 && items.iter().all(|v| before.partner(v).is_some_and(|o| unchanged(item, v, o)))
         }
         (Value::Object(new), Value::Object(old)) => {
-            let same = |name: &str, n, o| s.member(name).is_some_and(|m| unchanged(m, n, o));
             new.len() == old.len()
-                && new.iter().all(|(name, n)| old.get(name).is_some_and(|o| n == o || same(name, n, o)))
+                && new.iter().all(|(name, n)| {
+                    s.member(name).zip(old.get(name)).is_some_and(|(member, o)| unchanged(member, n, o))
+                })
         }
-        _ => false,
+        _ => new == old,
     }
 }
 
 fn type_matches(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
-    let got = type_of(value);
-    if value.is_null() {
-        if !s.nullable && (s.kind.is_some() || s.int_or_string) {
-            let detail = format!("{path} in body must be of type {}: \"null\"", shown_type(s));
-            out.push(Reason::TypeInvalid, path, "null".into(), detail);
-        }
+    let (got, got_format) = type_of(value);
+    let is = |name: &str| match s.kind {
+        Some(kind) => kind.as_str() == name,
+        None => s.int_or_string && matches!(name, "integer" | "string"),
+    };
+    let fits = match got {
+        "null" => s.nullable || !(s.kind.is_some() || s.int_or_string),
+        "integer" => is("integer") || is("number"),
+        "number" => is("number") || is("integer") && value.as_f64().is_some_and(is_whole),
+        // Differs from upstream: there a list passes for a string, too, where a format is given.
+        "array" if s.kind.is_none() && !s.int_or_string => true,
+        "string" if !s.format.is_empty() => is("string") || !(is("integer") || is("number")),
+        other => is(other),
+    };
+    if fits {
+        out.matched += 1;
         return;
     }
-    let fits = match s.kind {
-        None if s.int_or_string => matches!(got, "integer" | "string") || is_whole(value),
-        None => true,
-        Some(Kind::Integer) => got == "integer" || is_whole(value),
-        Some(Kind::Number) => matches!(got, "integer" | "number"),
-        Some(kind) => kind.as_str() == got,
-    };
-    if !fits {
-        let detail = format!("{path} in body must be of type {}: {got:?}", shown_type(s));
+    let mut wrong = |wanted: &str, got: &str| {
+        let detail = format!("{path} in body must be of type {wanted}: {got:?}");
         out.push(Reason::TypeInvalid, path, got.into(), detail);
+    };
+    match got {
+        "null" | "string" | "array" => wrong(shown_type(s), got),
+        _ if s.format.is_empty() => wrong(shown_type(s), got),
+        // Where a format is given, that is what upstream tells of.
+        _ => wrong(&s.format, got_format),
     }
 }
 
 fn shown_type(s: &Schema) -> &'static str {
-    s.kind.map_or("integer,string", Kind::as_str)
+    s.kind.map_or(if s.int_or_string { "integer,string" } else { "" }, Kind::as_str)
 }
 
-/// `3.0` counts as an integer.
-fn is_whole(value: &Value) -> bool {
-    value.as_f64().is_some_and(|f| f.fract() == 0.0 && f.abs() <= 9_007_199_254_740_991.0)
-}
-
-/// A number as Go's `%v` prints it.
-fn go_number(n: f64) -> String {
-    if n.fract() == 0.0 && n.abs() < 1e21 { format!("{n:.0}") } else { n.to_string() }
+/// `3.0` counts as an integer, and so does what is that but for rounding.
+fn is_whole(n: f64) -> bool {
+    const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
+    n.abs() <= EXACT_MAX && (n.fract() == 0.0 || n.fract().abs() / (n.abs() * 2.0) < 1e-9)
 }
 
 fn string(s: &Schema, text: &str, path: &str, out: &mut Outcome) {
@@ -144,7 +170,8 @@ fn string(s: &Schema, text: &str, path: &str, out: &mut Outcome) {
     if let Some(max) = s.max_length
         && length > max
     {
-        out.push(Reason::TooLong, path, text.into(), format!("may not be more than {max} bytes"));
+        let unit = if max == 1 { "byte" } else { "bytes" };
+        out.push(Reason::TooLong, path, text.into(), format!("may not be more than {max} {unit}"));
     } else if let Some(min) = s.min_length
         && length < min
     {
@@ -154,51 +181,91 @@ fn string(s: &Schema, text: &str, path: &str, out: &mut Outcome) {
     {
         out.invalid(path, text.into(), format!("{path} in body should match '{pattern}'"));
     }
-    if formats::check(&s.format, text) == Some(false) {
-        let detail = format!("{path} in body must be of type {}: {}", s.format, Value::from(text));
+    let Some(fits) = formats::check(&s.format, text) else { return };
+    out.matched += 1;
+    if !fits {
+        let detail = format!("{path} in body must be of type {}: {text:?}", s.format);
         out.push(Reason::TypeInvalid, path, text.into(), detail);
     }
 }
 
-fn number(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
-    out.matched += 1;
-    let Some(n) = value.as_f64() else { return };
-    let range = match s.format.as_str() {
-        "int32" => Some((f64::from(i32::MIN), f64::from(i32::MAX))),
-        "uint32" => Some((0.0, f64::from(u32::MAX))),
-        "uint64" => Some((0.0, u64::MAX as f64)),
-        "float" | "float32" => Some((f64::from(f32::MIN), f64::from(f32::MAX))),
-        _ => None,
+/// Whether a type and format can hold a number.
+fn out_of_range(s: &Schema, n: f64, what: &str, path: &str) -> Option<String> {
+    let (kind, fits) = match s.kind {
+        Some(Kind::Integer) if s.format == "int32" => {
+            ("integer", n.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&n))
+        }
+        Some(Kind::Integer) => ("integer", n.fract() == 0.0 && n >= i64::MIN as f64 && n < i64::MAX as f64),
+        Some(Kind::Number) if s.format == "float" => ("number", n.abs() <= f64::from(f32::MAX)),
+        _ => return None,
     };
-    if let Some((min, max)) = range
-        && (n < min || n > max)
+    let format = match s.format.as_str() {
+        "" => "(default format)".to_string(),
+        format => format!("with format {format}"),
+    };
+    (!fits).then(|| format!("{what} value must be of type {kind} {format} in {path}"))
+}
+
+/// Integers are compared with limits as integers, whatever the schema calls itself: upstream cuts `0.5` to `0`.
+fn number(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
+    out.matched += 2;
+    let Some(n) = value.as_f64() else { return };
+    let whole = value.as_i64();
+    if (whole.is_none() || s.format == "int32")
+        && let Some(why) = out_of_range(s, n, "Checked", path)
     {
-        let kind = s.kind.map_or("number", Kind::as_str);
-        out.composite(format!("Checked value must be of type {kind} with format {} in {path}", s.format));
+        out.composite(why);
     }
-    if let Some(factor) = s.multiple_of.filter(|f| *f > 0.0) {
-        let quotient = n / factor;
-        if (quotient - quotient.round()).abs() > 1e-9 * quotient.abs().max(1.0) {
-            let detail = format!("{path} in body should be a multiple of {}", go_number(factor));
-            out.invalid(path, value.clone(), detail);
+    if let Some(factor) = s.multiple_of {
+        let wrong = out_of_range(s, factor, "MultipleOf", path);
+        let as_integer = whole.filter(|_| wrong.is_none());
+        if let Some(why) = wrong {
+            out.composite(why);
+        }
+        let (shown, positive, is_multiple) = match as_integer {
+            Some(i) => {
+                let factor = factor as i64;
+                (factor.to_string(), factor > 0, factor > 0 && i % factor == 0)
+            }
+            None => {
+                let quotient = if factor < 1.0 { 1.0 / factor * n } else { n / factor };
+                (go_float(factor), factor > 0.0, is_whole(quotient))
+            }
+        };
+        if !positive {
+            let given = if as_integer.is_some() { Value::from(factor as i64) } else { Value::from(factor) };
+            out.invalid(path, given, format!("factor MultipleOf declared for {path} must be positive: {shown}"));
+        } else if !is_multiple {
+            out.invalid(path, value.clone(), format!("{path} in body should be a multiple of {shown}"));
         }
     }
-    if let Some(max) = s.maximum
-        && (n > max || (s.exclusive_maximum && n == max))
-    {
-        let words = if s.exclusive_maximum { "less than" } else { "less than or equal to" };
-        out.invalid(path, value.clone(), format!("{path} in body should be {words} {}", go_number(max)));
+    let mut limit =
+        |limit: Option<f64>, what: &str, words: &str, crossed: fn(f64, f64) -> bool, int: fn(i64, i64) -> bool| {
+            let Some(limit) = limit else { return };
+            let wrong = out_of_range(s, limit, what, path);
+            let (shown, crossed) = match whole.filter(|_| wrong.is_none()) {
+                Some(i) => ((limit as i64).to_string(), int(i, limit as i64)),
+                None => (go_float(limit), crossed(n, limit)),
+            };
+            if let Some(why) = wrong {
+                out.composite(why);
+            }
+            if crossed {
+                out.invalid(path, value.clone(), format!("{path} in body should be {words} {shown}"));
+            }
+        };
+    match s.exclusive_minimum {
+        true => limit(s.minimum, "Minimum boundary", "greater than", |n, min| n <= min, |n, min| n <= min),
+        false => limit(s.minimum, "Minimum boundary", "greater than or equal to", |n, min| n < min, |n, min| n < min),
     }
-    if let Some(min) = s.minimum
-        && (n < min || (s.exclusive_minimum && n == min))
-    {
-        let words = if s.exclusive_minimum { "greater than" } else { "greater than or equal to" };
-        out.invalid(path, value.clone(), format!("{path} in body should be {words} {}", go_number(min)));
+    match s.exclusive_maximum {
+        true => limit(s.maximum, "Maximum boundary", "less than", |n, max| n >= max, |n, max| n >= max),
+        false => limit(s.maximum, "Maximum boundary", "less than or equal to", |n, max| n > max, |n, max| n > max),
     }
 }
 
 fn list(s: &Schema, items: &[Value], old: Option<&Value>, path: &str, out: &mut Outcome) {
-    out.matched += 1;
+    out.matched += 2;
     if let Some(item) = &s.items {
         let before = OldItems::of(s, old);
         for (i, value) in items.iter().enumerate() {
@@ -214,7 +281,7 @@ fn list(s: &Schema, items: &[Value], old: Option<&Value>, path: &str, out: &mut 
     if let Some(max) = s.max_items
         && size > max
     {
-        out.push(Reason::TooMany, path, size.into(), format!("must have at most {max} items"));
+        out.too_many(path, size, max);
     }
     if s.unique_items && repeats(items) {
         out.invalid(path, "".into(), format!("{path} in body shouldn't contain duplicates"));
@@ -245,8 +312,10 @@ fn identity(item: &Value, keys: &[String]) -> Value {
     Value::Object(keys.iter().filter_map(|k| item.get(k).map(|v| (k.clone(), v.clone()))).collect())
 }
 
+/// Upstream never finds null among the values, even where it is one of them.
 fn one_of_values(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
-    if s.values.is_empty() || s.values.contains(value) {
+    let same = |v: &Value| v == value || value.as_f64().is_some_and(|n| v.as_f64() == Some(n));
+    if s.values.is_empty() || !value.is_null() && s.values.iter().any(same) {
         return;
     }
     let texts: Vec<String> = s
@@ -267,43 +336,48 @@ fn object(s: &Schema, value: &Value, old: Option<&Value>, path: &str, out: &mut 
     if let Some(min) = s.min_properties
         && size < min
     {
-        return out.invalid(path, size.into(), format!("{path} in body should have at least {min} properties"));
+        out.invalid(path, size.into(), format!("{path} in body should have at least {min} properties"));
     }
     if let Some(max) = s.max_properties
         && size > max
     {
-        return out.invalid(path, size.into(), format!("{path} in body should have at most {max} properties"));
+        out.too_many(path, size, max);
     }
-    let below = |name: &str| if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
     for (name, child) in map {
-        match s.member(name) {
-            Some(p) => out.merge(check(p, child, old.and_then(|o| o.get(name)), &below(name))),
-            None if matches!(s.additional, Additional::Allowed(false)) => {
-                out.invalid(path, "".into(), format!("{} in body is a forbidden property", below(name)));
+        let Some(member) = s.member(name) else {
+            if matches!(s.additional, Additional::Allowed(false)) {
+                out.invalid(path, name.as_str().into(), format!("{path}.{name} in body is a forbidden property"));
             }
-            None => {}
-        }
+            continue;
+        };
+        // A member that the schema names has no dot before it at the root.
+        let below = match path {
+            "" if s.properties.contains_key(name) => name.clone(),
+            _ => format!("{path}.{name}"),
+        };
+        // Both were made of one version, so that changes of these can't be seen.
+        let visible = !(path.is_empty() && matches!(name.as_str(), "apiVersion" | "kind"));
+        let before = old.filter(|_| visible).and_then(|o| o.get(name));
+        out.merge(check(member, child, before, &below));
     }
     for name in &s.required {
         if !map.contains_key(name) {
-            out.push(Reason::Required, &below(name), Value::Null, String::new());
+            out.push(Reason::Required, &format!("{path}.{name}"), Value::Null, String::new());
         }
     }
 }
 
 fn alternatives(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
     if !s.any_of.is_empty() {
-        match best(&s.any_of, value, path) {
-            (0, failure) => {
-                out.composite(format!("{path:?} must validate at least one schema (anyOf)"));
-                out.merge(failure);
-            }
-            _ => out.matched += 1,
+        let (valid, kept) = best(&s.any_of, value, path, true);
+        if valid == 0 {
+            out.composite(format!("{path:?} must validate at least one schema (anyOf)"));
         }
+        out.merge(kept);
     }
     if !s.one_of.is_empty() {
-        match best(&s.one_of, value, path) {
-            (1, _) => out.matched += 1,
+        match best(&s.one_of, value, path, false) {
+            (1, kept) => out.merge(kept),
             (0, failure) => {
                 out.composite(format!("{path:?} must validate one and only one schema (oneOf). Found none valid"));
                 out.merge(failure);
@@ -315,15 +389,12 @@ fn alternatives(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
     }
     if !s.all_of.is_empty() {
         let mut valid = 0;
-        let mut found = Outcome::default();
         for sub in &s.all_of {
             let one = check(sub, value, None, path);
             valid += usize::from(one.errors.is_empty());
-            found.merge(one);
+            out.merge(one);
         }
-        let all = valid == s.all_of.len();
-        out.merge(found);
-        if !all {
+        if valid != s.all_of.len() {
             let none = if valid == 0 { ". None validated" } else { "" };
             out.composite(format!("{path:?} must validate all the schemas (allOf){none}"));
         }
@@ -335,22 +406,29 @@ fn alternatives(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
     }
 }
 
-/// How many alternatives fit, and of the failures that which got furthest.
-fn best(schemas: &[Schema], value: &Value, path: &str) -> (usize, Outcome) {
+/// How many alternatives fit, and the first that does or of the failures that which got furthest. `one`: more than one
+/// needn't be found.
+fn best(schemas: &[Schema], value: &Value, path: &str, one: bool) -> (usize, Outcome) {
     let mut valid = 0;
-    let mut best: Option<Outcome> = None;
+    let mut kept: Option<Outcome> = None;
     for s in schemas {
-        let one = check(s, value, None, path);
-        if one.errors.is_empty() {
+        let outcome = check(s, value, None, path);
+        if outcome.errors.is_empty() {
             valid += 1;
-        } else if best.as_ref().is_none_or(|b| one.matched > b.matched) {
-            best = Some(one);
+            if valid == 1 {
+                kept = Some(outcome);
+            }
+            if one {
+                break;
+            }
+        } else if valid == 0 && kept.as_ref().is_none_or(|b| outcome.matched > b.matched) {
+            kept = Some(outcome);
         }
     }
-    (valid, best.unwrap_or_default())
+    (valid, kept.unwrap_or_default())
 }
 
-/// Items of lists of type `set` and `map` are unique.
+/// Items of lists of type `set` and `map` are unique. Of those that are there several times the second is told.
 pub fn keyed_lists(s: &Schema, value: &Value, path: &Path, errors: &mut Errors) {
     if !s.has_keyed_lists {
         return;
@@ -366,26 +444,17 @@ pub fn keyed_lists(s: &Schema, value: &Value, path: &Path, errors: &mut Errors) 
             }
         }
         Value::Array(items) => {
-            let mut seen = std::collections::HashSet::new();
-            for (i, item) in items.iter().enumerate() {
-                let id = match &s.list_type {
-                    ListType::Atomic => break,
-                    ListType::Set => item.clone(),
-                    ListType::Map(keys) => {
-                        if !item.is_object() {
-                            errors.invalid(
-                                path.index(i),
-                                item.clone(),
-                                "must be an object for an array of list-type map",
-                            );
-                            continue;
-                        }
-                        identity(item, keys)
-                    }
-                };
-                if !seen.insert(id.to_string()) {
-                    errors.duplicate(path.index(i), id);
-                }
+            match &s.list_type {
+                ListType::Atomic => {}
+                ListType::Set => unique(items.iter().cloned(), path, errors),
+                ListType::Map(keys) => match items.iter().position(|i| !i.is_object() && !i.is_null()) {
+                    Some(i) => errors.invalid(
+                        path.index(i),
+                        items[i].clone(),
+                        "must be an object for an array of list-type map",
+                    ),
+                    None => unique(items.iter().map(|i| identity(i, keys)), path, errors),
+                },
             }
             if let Some(s) = &s.items {
                 for (i, item) in items.iter().enumerate() {
@@ -394,5 +463,16 @@ pub fn keyed_lists(s: &Schema, value: &Value, path: &Path, errors: &mut Errors) 
             }
         }
         _ => {}
+    }
+}
+
+fn unique(items: impl Iterator<Item = Value>, path: &Path, errors: &mut Errors) {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for (i, item) in items.enumerate() {
+        let times = seen.entry(item.to_string()).or_default();
+        *times += 1;
+        if *times == 2 {
+            errors.duplicate(path.index(i), item);
+        }
     }
 }

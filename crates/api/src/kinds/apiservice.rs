@@ -112,6 +112,10 @@ impl Strategy for APIService {
         false
     }
 
+    fn free_finalizers(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] =
             &[NAME, column("Service", "string", 0), column("Available", "string", 0), column("Age", "string", 0)];

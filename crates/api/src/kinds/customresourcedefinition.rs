@@ -1,25 +1,27 @@
 //! CustomResourceDefinition (apiextensions.k8s.io): names, versions, and what makes a schema structural.
 
 mod consistency;
+mod defaults;
+mod required;
+mod schema;
 mod structural;
-
-pub use structural::structural_errors;
+#[cfg(test)]
+mod tests;
 
 use super::admissionregistration::client_config;
 use super::columns;
-use crate::custom::names;
+use crate::custom::formats;
+use crate::custom::names::{self, Approval};
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::seen::{Seen, repeats};
 use crate::validation::values;
 use meta::field::{Errors, Path};
+use required::Required;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 pub struct CustomResourceDefinition;
-
-/// Groups that only upstream may add to, unless an annotation points to the approval.
-const PROTECTED: [&str; 2] = [".k8s.io", ".kubernetes.io"];
-const APPROVED_ANNOTATION: &str = "api-approved.kubernetes.io";
 
 /// Every storage version that there ever was, until a migration takes it out of `status`.
 fn remember_storage_version(obj: &mut Value) {
@@ -99,15 +101,7 @@ impl Strategy for CustomResourceDefinition {
             fixed.extend::<[&[&str]; 2]>([&["scope"], &["names", "kind"]]);
         }
         fixed.extend::<[&[&str]; 2]>([&["group"], &["names", "plural"]]);
-        validate_spec(field(new, "spec"), errors);
-        // One that was broken may stay so, or nothing else could be changed.
-        if names::has_sound_ca_bundle(old) && !names::has_sound_ca_bundle(new) {
-            errors.invalid(
-                Path::new("spec.conversion.webhookClientConfig.caBundle"),
-                text_at(new, &["spec", "conversion", "webhook", "clientConfig", "caBundle"]),
-                "unable to load root certificates: unable to parse bytes as PEM block",
-            );
-        }
+        validate_spec(new, Required::of(new, old), errors);
         for keys in fixed {
             let of = |v| at(field(v, "spec"), keys);
             values::immutable(of(new), of(old), Path::new("spec").child(&keys.join(".")), errors);
@@ -122,6 +116,16 @@ impl Strategy for CustomResourceDefinition {
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
         validate_names(at(new, &["status", "acceptedNames"]), &Path::new("status.acceptedNames"), errors);
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let before: BTreeSet<String> = old.map(unrecognized_formats).unwrap_or_default().into_iter().collect();
+        let now = unrecognized_formats(new).into_iter().filter(|f| !before.contains(f));
+        now.map(|f| format!("unrecognized format {f:?}")).collect()
+    }
+
+    fn free_finalizers(&self) -> bool {
+        true
     }
 
     fn has_generation(&self) -> bool {
@@ -149,7 +153,7 @@ fn validate(obj: &Value, errors: &mut Errors) {
     if name != format!("{plural}.{group}") {
         errors.invalid(Path::new("metadata.name"), name, "must be spec.names.plural+\".\"+spec.group");
     }
-    validate_spec(spec, errors);
+    validate_spec(obj, Required::all(), errors);
     stored_versions(obj, errors);
 }
 
@@ -175,45 +179,18 @@ fn stored_versions(obj: &Value, errors: &mut Errors) {
     }
 }
 
-#[derive(PartialEq)]
-enum Approval {
-    Missing,
-    Invalid,
-    Given,
-    Bypassed,
-}
-
-fn approval_of(obj: &Value) -> Approval {
-    let note = text(at(obj, &["metadata", "annotations"]), APPROVED_ANNOTATION);
-    let is_url = note.split_once("://").is_some_and(|(scheme, rest)| {
-        let host = rest.split(['/', '?', '#']).next().unwrap_or("");
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !host.is_empty() && !note.contains(' ')
-    });
-    match note {
-        "" => Approval::Missing,
-        n if n.starts_with("unapproved") => Approval::Bypassed,
-        _ if is_url => Approval::Given,
-        _ => Approval::Invalid,
-    }
-}
-
 /// Groups of the community are added to by its consent alone.
 fn approval(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
-    let group = text_at(obj, &["spec", "group"]);
-    let protected = PROTECTED.iter().any(|p| group.ends_with(p)) || group == "k8s.io" || group == "kubernetes.io";
-    let state = approval_of(obj);
-    if !protected || old.is_some_and(|o| approval_of(o) == state) {
+    let (state, reason) = names::approval(obj);
+    if !names::is_protected(obj) || old.is_some_and(|o| names::approval(o).0 == state) {
         return;
     }
-    let path = Path::new("metadata.annotations").key(APPROVED_ANNOTATION);
-    let needed = format!("protected groups must have approval annotation {APPROVED_ANNOTATION:?}");
-    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    let path = Path::new("metadata.annotations").key(names::APPROVED_ANNOTATION);
     match state {
-        Approval::Missing => errors.required(path, format!("{needed}, {see}")),
+        Approval::Missing => errors.required(path, reason),
         Approval::Invalid => {
-            let note = text(at(obj, &["metadata", "annotations"]), APPROVED_ANNOTATION);
-            let text = format!("{needed} with either a URL or a reason starting with \"unapproved\", {see}");
-            errors.invalid(path, note, text);
+            let note = text(at(obj, &["metadata", "annotations"]), names::APPROVED_ANNOTATION);
+            errors.invalid(path, note, reason);
         }
         Approval::Given | Approval::Bypassed => {}
     }
@@ -234,8 +211,8 @@ fn is_shared(versions: &[Value], keys: &[&str]) -> bool {
     versions.iter().all(|v| at(v, keys) == at(&versions[0], keys))
 }
 
-fn validate_spec(spec: &Value, errors: &mut Errors) {
-    let path = Path::new("spec");
+fn validate_spec(crd: &Value, mut required: Required, errors: &mut Errors) {
+    let (spec, path) = (field(crd, "spec"), Path::new("spec"));
     let (group, faults) = (text(spec, "group"), meta::names::dns1123_subdomain(text(spec, "group")));
     if group.is_empty() {
         errors.required(path.child("group"), "");
@@ -247,16 +224,34 @@ fn validate_spec(spec: &Value, errors: &mut Errors) {
     values::required_one_of(text(spec, "scope"), &["Cluster", "Namespaced"], path.child("scope"), errors);
 
     let (versions, at_versions) = (list(spec, "versions"), path.child("versions"));
+    let preserves = flag(spec, "preserveUnknownFields");
     for (i, v) in versions.iter().enumerate() {
-        if !at(v, SCHEMA).is_object() {
-            errors.required(at_versions.index(i).child(&SCHEMA.join(".")), "");
+        let at_schema = at_versions.index(i).child(&SCHEMA.join("."));
+        match at(v, SCHEMA).is_object() {
+            true => {}
+            false if required.schemas => errors.required(at_schema, ""),
+            false if !preserves && flag(v, "served") => {
+                errors.required(at_schema, "because otherwise all fields are pruned");
+            }
+            false => {}
         }
     }
+    let anywhere = |holds: &dyn Fn(&Value) -> bool| versions.iter().any(|v| required::anywhere(at(v, SCHEMA), holds));
+    let has_defaults = anywhere(&|s| has(s, "default"));
+    if has_defaults && preserves {
+        let text = "must be false in order to use defaults in the schema";
+        errors.invalid(path.child("preserveUnknownFields"), true, text);
+    }
+    // Pruning, defaults and extensions go by structure.
+    required.structural |= !preserves || has_defaults || anywhere(&is_extended);
+
     let shared = Shared {
         schema: is_shared(versions, SCHEMA),
         subresources: is_shared(versions, &["subresources"]),
         columns: is_shared(versions, &["additionalPrinterColumns"]),
         selectable: is_shared(versions, &["selectableFields"]),
+        any_status: versions.iter().any(has_status),
+        required: &required,
     };
     for (i, v) in versions.iter().enumerate() {
         let path = at_versions.index(i);
@@ -273,6 +268,9 @@ fn validate_spec(spec: &Value, errors: &mut Errors) {
         let text = "must have exactly one version marked as storage version";
         errors.invalid(at_versions, json!(versions), text);
     }
+    if let Some(first) = versions.first() {
+        label(text(first, "name"), "", &path.child("version"), errors);
+    }
     for key in ["plural", "singular", "kind", "listKind"] {
         if text_at(spec, &["names", key]).is_empty() {
             errors.required(path.child("names").child(key), "");
@@ -282,27 +280,47 @@ fn validate_spec(spec: &Value, errors: &mut Errors) {
     if let Some(v) = versions.first() {
         shared.told(v, true, &path, &path.child("validation.openAPIV3Schema"), errors);
     }
-    validate_conversion(field(spec, "conversion"), &path.child("conversion"), errors);
+    let (conversion, at_conversion) = (field(spec, "conversion"), path.child("conversion"));
+    if preserves && !conversion.is_null() && text(conversion, "strategy") != "None" {
+        let text = "must be None if spec.preserveUnknownFields is true";
+        errors.invalid(at_conversion.child("strategy"), self::text(conversion, "strategy"), text);
+    }
+    validate_conversion(crd, &required, &at_conversion, errors);
 }
 
 const SCHEMA: &[&str] = &["schema", "openAPIV3Schema"];
 
+fn is_extended(s: &Value) -> bool {
+    ["x-kubernetes-embedded-resource", "x-kubernetes-int-or-string"].iter().any(|k| flag(s, k))
+        || ["x-kubernetes-preserve-unknown-fields", "x-kubernetes-list-type"].iter().any(|k| has(s, k))
+        || ["x-kubernetes-list-map-keys", "x-kubernetes-validations"].iter().any(|k| !list(s, k).is_empty())
+}
+
+fn has_status(version: &Value) -> bool {
+    at(version, &["subresources", "status"]).is_object()
+}
+
 /// Which parts are the same in all versions.
-struct Shared {
+struct Shared<'r> {
     schema: bool,
     subresources: bool,
     columns: bool,
     selectable: bool,
+    any_status: bool,
+    required: &'r Required,
 }
 
-impl Shared {
+impl Shared<'_> {
     /// Checks those parts of a version that are shared, or those that aren't.
     fn told(&self, v: &Value, shared: bool, path: &Path, schema_path: &Path, errors: &mut Errors) {
+        let name = text(v, "name");
         if self.schema == shared && at(v, SCHEMA).is_object() {
-            validate_schema(at(v, SCHEMA), schema_path, errors);
+            let has_status = if shared { self.any_status } else { has_status(v) };
+            let lenient_cost = self.required.same_schema.contains(name);
+            schema::validate(at(v, SCHEMA), schema_path, has_status, lenient_cost, self.required, errors);
         }
         if self.subresources == shared {
-            validate_scale(at(v, &["subresources", "scale"]), &path.child("subresources.scale"), errors);
+            consistency::scale(at(v, &["subresources", "scale"]), &path.child("subresources.scale"), errors);
         }
         if self.columns == shared {
             for (i, c) in list(v, "additionalPrinterColumns").iter().enumerate() {
@@ -310,9 +328,45 @@ impl Shared {
             }
         }
         if self.selectable == shared {
-            consistency::selectable_fields(v, path, errors);
+            consistency::selectable_fields(v, self.required.many_selectable.contains(name), path, errors);
         }
     }
+}
+
+/// What keeps the schemas of a definition from being structural, for its `NonStructuralSchema` condition: what it is
+/// about, and faults. An error where that can't be told.
+pub fn structural_errors(crd: &Value) -> Result<Errors, String> {
+    let mut errors = Errors::default();
+    if flag(field(crd, "spec"), "preserveUnknownFields") {
+        errors.invalid(Path::new("spec.preserveUnknownFields"), true, "must be false");
+    }
+    for (i, v) in list_at(crd, &["spec", "versions"]).iter().enumerate() {
+        let schema = at(v, SCHEMA);
+        if let Some(why) = structural::misfit(schema) {
+            return Err(format!("failed to check validation schema for version {}: {why}", text(v, "name")));
+        }
+        if schema.is_object() {
+            let path = Path::new("spec.versions").index(i).child(&SCHEMA.join("."));
+            errors.0.extend(structural::faults(schema, &path).0);
+        }
+    }
+    Ok(errors)
+}
+
+/// Formats that nothing checks, in the order in which they are met. Clients are told of new ones.
+fn unrecognized_formats(crd: &Value) -> Vec<String> {
+    fn collect(s: &Value, out: &mut Vec<String>) {
+        let format = text(s, "format");
+        if !format.is_empty() && !formats::known(text(s, "type"), format) {
+            out.push(format.to_string());
+        }
+        structural::parts(s).for_each(|below| collect(below, out));
+    }
+    let versions = list_at(crd, &["spec", "versions"]);
+    let own = if is_shared(versions, SCHEMA) { versions.get(..1).unwrap_or_default() } else { versions };
+    let mut out = Vec::new();
+    own.iter().for_each(|v| collect(at(v, SCHEMA), &mut out));
+    out
 }
 
 fn deprecation_faults(version: &Value) -> Vec<String> {
@@ -328,7 +382,8 @@ fn deprecation_faults(version: &Value) -> Vec<String> {
     if warning.is_empty() {
         faults.push("must not be an empty string".to_string());
     }
-    if let Some((i, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
+    let printable = |c: char| c == ' ' || !(c.is_control() || c.is_whitespace());
+    if let Some((i, _)) = warning.char_indices().find(|(_, c)| !printable(*c)) {
         faults
             .push(format!("must only contain printable UTF-8 characters; non-printable character found at index {i}"));
     }
@@ -364,41 +419,12 @@ fn validate_names(names: &Value, path: &Path, errors: &mut Errors) {
     labels("categories", errors);
 }
 
-fn validate_schema(schema: &Value, path: &Path, errors: &mut Errors) {
-    let before = errors.0.len();
-    if text(schema, "type") != "object" {
-        errors.invalid(path.child("type"), text(schema, "type"), "must be object at the root");
-    }
-    structural::root(schema, path, errors);
-    if errors.0.len() == before {
-        cel::rules::check(schema, path, errors);
-    }
+fn is_review_version(version: &str) -> bool {
+    matches!(version, "v1" | "v1beta1")
 }
 
-fn validate_scale(scale: &Value, path: &Path, errors: &mut Errors) {
-    if !scale.is_object() {
-        return;
-    }
-    let rows: [(&str, &[&str], &str); 3] = [
-        ("specReplicasPath", &[".spec."], "should be a json path under .spec"),
-        ("statusReplicasPath", &[".status."], "should be a json path under .status"),
-        ("labelSelectorPath", &[".spec.", ".status."], "should be a json path under either .spec or .status"),
-    ];
-    for (key, under, fault) in rows {
-        let (value, at) = (text(scale, key), path.child(key));
-        if value.is_empty() {
-            if key != "labelSelectorPath" {
-                errors.required(at, "");
-            }
-        } else if !value.starts_with('.') {
-            errors.invalid(at, value, "must be a simple json path starting with .");
-        } else if !under.iter().any(|u| value.starts_with(u)) {
-            errors.invalid(at, value, fault);
-        }
-    }
-}
-
-fn validate_conversion(conversion: &Value, path: &Path, errors: &mut Errors) {
+fn validate_conversion(crd: &Value, required: &Required, path: &Path, errors: &mut Errors) {
+    let conversion = at(crd, &["spec", "conversion"]);
     if conversion.is_null() {
         return;
     }
@@ -421,6 +447,10 @@ fn validate_conversion(conversion: &Value, path: &Path, errors: &mut Errors) {
         errors.required(at, "required when strategy is set to Webhook");
     } else {
         client_config(config, &at, errors);
+        if required.ca_bundle && !names::has_sound_ca_bundle(crd) {
+            let text = "unable to load root certificates: unable to parse bytes as PEM block";
+            errors.invalid(at.child("caBundle"), self::text(config, "caBundle"), text);
+        }
     }
     if versions.is_empty() {
         return errors.required(versions_at, "");
@@ -432,158 +462,7 @@ fn validate_conversion(conversion: &Value, path: &Path, errors: &mut Errors) {
             values::dns1035_label(v, &versions_at.index(i), errors);
         }
     }
-    if !versions.iter().any(|v| matches!(*v, "v1" | "v1beta1")) {
+    if required.review_versions && !versions.iter().any(|v| is_review_version(v)) {
         errors.invalid(versions_at, json!(versions), "must include at least one of v1, v1beta1");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kinds::checks::{check_create, check_update, created};
-    use expect_test::expect;
-
-    fn crd(schema: &str, extra: &str) -> String {
-        format!(
-            r#"{{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{{"name":"foos.example.com"}},
-            "spec":{{"group":"example.com","scope":"Namespaced","names":{{"plural":"foos","kind":"Foo"}}{extra},
-            "versions":[{{"name":"v1","served":true,"storage":true,"schema":{{"openAPIV3Schema":{schema}}}}}]}}}}"#
-        )
-    }
-
-    #[test]
-    fn names_and_storage_versions_are_filled_in() {
-        let mut obj = created(&crd(r#"{"type":"object"}"#, ""));
-        CustomResourceDefinition.prepare_create(&mut obj, true);
-        assert_eq!(obj["spec"]["names"]["singular"], "foo");
-        assert_eq!(obj["spec"]["names"]["listKind"], "FooList");
-        assert_eq!(obj["spec"]["conversion"]["strategy"], "None");
-        assert_eq!(obj["status"]["storedVersions"], json!(["v1"]));
-        let mut new = obj.clone();
-        new["spec"]["versions"][0]["name"] = "v2".into();
-        CustomResourceDefinition.prepare_update(&mut new, &obj, true);
-        assert_eq!(new["status"]["storedVersions"], json!(["v1", "v2"]));
-    }
-
-    #[test]
-    fn schemas_must_be_structural() {
-        check_create(
-            &crd(
-                r#"{"type":"object","properties":{"spec":{"x-kubernetes-preserve-unknown-fields":true},
-            "port":{"x-kubernetes-int-or-string":true,"anyOf":[{"type":"integer"},{"type":"string"}]}}}"#,
-                "",
-            ),
-            expect![[""]],
-        );
-        check_create(
-            &crd(
-                r#"{"type":"object","properties":{"a":{},"b":{"type":"array"},"c":{"type":"object","additionalProperties":{"type":"string"},
-                "properties":{"x":{"type":"string"}}},"d":{"type":"array","x-kubernetes-list-type":"map","items":{"type":"object"}},
-                "e":{"type":"string","pattern":"("},"f":{"type":"object","anyOf":[{"type":"object"}]}}}"#,
-                "",
-            ),
-            expect![[r#"
-                spec.validation.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields
-                spec.validation.openAPIV3Schema.properties[b].items: Required value: must be specified
-                spec.validation.openAPIV3Schema.properties[c].additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive
-                spec.validation.openAPIV3Schema.properties[d].x-kubernetes-list-map-keys: Required value: must not be empty if x-kubernetes-list-type is map
-                spec.validation.openAPIV3Schema.properties[e].pattern: Invalid value: "(": must be a valid regular expression, but isn't: unclosed group
-                spec.validation.openAPIV3Schema.properties[f].anyOf[0].type: Forbidden: must be empty to be structural
-            "#]],
-        );
-        check_create(
-            &crd(r#"{"type":"string"}"#, r#","preserveUnknownFields":true"#),
-            expect![[r#"
-                spec.validation.openAPIV3Schema.type: Invalid value: "string": must be object at the root
-                spec.preserveUnknownFields: Invalid value: true: cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead
-            "#]],
-        );
-    }
-
-    #[test]
-    fn parts_agree() {
-        check_create(
-            &crd(
-                r#"{"type":"object","default":{},"properties":{
-                "metadata":{"type":"object","properties":{"name":{"type":"string"},"labels":{"type":"object"}}},
-                "a":{"type":"string","default":1},"b":{"type":"object","default":{"x":1},"properties":{"y":{"type":"string"}}},
-                "good":{"type":"object","default":{},"required":["y"],"properties":{"y":{"type":"string","default":"z"}}},
-                "s":{"type":"array","x-kubernetes-list-type":"set","items":{"type":"object"}},
-                "m":{"type":"array","x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["k"],
-                    "items":{"type":"object","required":["k"],"properties":{"k":{"type":"array","items":{"type":"string"}}}}},
-                "o":{"type":"object","anyOf":[{"default":1,"nullable":true}]}}}"#,
-                "",
-            ),
-            expect![[r#"
-                spec.validation.openAPIV3Schema.default: Forbidden: must not be set at the root
-                spec.validation.openAPIV3Schema.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified
-                spec.validation.openAPIV3Schema.properties[a].default: Invalid value: "integer":  in body must be of type string: "integer"
-                spec.validation.openAPIV3Schema.properties[b].default: Invalid value: {"x":1}: must not have unknown fields
-                spec.validation.openAPIV3Schema.properties[m].items.properties[k].type: Invalid value: "array": must be a scalar type if parent array's x-kubernetes-list-type is map
-                spec.validation.openAPIV3Schema.properties[o].anyOf[0].default: Forbidden: must be undefined to be structural
-                spec.validation.openAPIV3Schema.properties[o].anyOf[0].nullable: Forbidden: must be false to be structural
-                spec.validation.openAPIV3Schema.properties[s].items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set
-            "#]],
-        );
-    }
-
-    #[test]
-    fn selectable_fields_are_scalars_of_the_schema() {
-        let version = serde_json::json!({"schema":{"openAPIV3Schema":{"type":"object","properties":{
-            "spec":{"type":"object","properties":{"a":{"type":"string"},"l":{"type":"array","items":{"type":"string"}}}}}}},
-            "selectableFields":[{"jsonPath":".spec.a"},{"jsonPath":".spec.a"},{"jsonPath":".spec.l"},{"jsonPath":".spec.no"},
-                {"jsonPath":"spec.a"},{"jsonPath":".metadata.name"}]});
-        let mut errors = Errors::default();
-        consistency::selectable_fields(&version, &Path::new("v"), &mut errors);
-        let text: String = errors.0.iter().map(|e| format!("{e}\n")).collect();
-        expect![[r#"
-            v.selectableFields[1].jsonPath: Duplicate value: ".spec.a"
-            v.selectableFields[2].jsonPath: Invalid value: ".spec.l": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.
-            v.selectableFields[3].jsonPath: Invalid value: ".spec.no": is an invalid path: does not refer to a valid field
-            v.selectableFields[4].jsonPath: Invalid value: "spec.a": must be a simple json path starting with .
-            v.selectableFields[5].jsonPath: Invalid value: ".metadata.name": must not point to fields in metadata
-        "#]]
-        .assert_eq(&text);
-    }
-
-    #[test]
-    fn a_sound_ca_bundle_stays_sound() {
-        let with = |bundle: &str| {
-            let webhook = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
-                "clientConfig": {"url": "https://h.test/", "caBundle": bundle}}});
-            let mut v: Value = serde_json::from_str(&crd(r#"{"type":"object"}"#, "")).unwrap();
-            v["spec"]["conversion"] = webhook;
-            v.to_string()
-        };
-        // A line feed, as operators' manifests have it until the real one is known.
-        check_create(&with("Cg=="), expect![""]);
-        check_update(&with("Cg=="), &with("Cg=="), expect![""]);
-        check_update(
-            &with(""),
-            &with("Cg=="),
-            expect![[r#"
-            spec.conversion.webhookClientConfig.caBundle: Invalid value: "Cg==": unable to load root certificates: unable to parse bytes as PEM block
-        "#]],
-        );
-    }
-
-    #[test]
-    fn identity_is_fixed() {
-        let old = crd(r#"{"type":"object"}"#, "");
-        check_update(
-            &old,
-            &old.replace("\"plural\":\"foos\"", "\"plural\":\"bars\""),
-            expect![[r#"
-                spec.names.plural: Invalid value: "bars": field is immutable
-            "#]],
-        );
-        check_create(
-            &old.replace("\"storage\":true", "\"storage\":false").replace("example.com", "k8s.io"),
-            expect![[r#"
-                spec.versions: Invalid value: [{"name":"v1","schema":{"openAPIV3Schema":{"type":"object"}},"served":true,"storage":false}]: must have exactly one version marked as storage version
-                status.storedVersions: Invalid value: null: must have at least one stored version
-                metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111
-            "#]],
-        );
     }
 }

@@ -7,6 +7,9 @@ use crate::strategy::NameRule;
 use meta::field::{Errors, Path};
 use meta::names;
 use serde_json::Value;
+use std::collections::BTreeSet;
+
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
 
 /// Rules for a new object. The name must be there already (made from `generateName` by the engine).
 pub fn object_meta(obj: &Value, namespaced: bool, rule: NameRule, errors: &mut Errors) {
@@ -33,6 +36,24 @@ pub fn object_meta(obj: &Value, namespaced: bool, rule: NameRule, errors: &mut E
         errors.forbidden(path.child("namespace"), "not allowed on this type");
     }
     shared(m, &path, errors);
+    finalizers(m, &path.child("finalizers"), errors);
+}
+
+/// Rules for the metadata of an object inside another: what is there must be sound, whatever kind it is of.
+pub fn embedded_meta(m: &Value, path: &Path, errors: &mut Errors) {
+    for (key, segment) in
+        [("generateName", names::path_segment_prefix as fn(&str) -> Vec<String>), ("name", names::path_segment)]
+    {
+        let name = text(m, key);
+        if !name.is_empty() {
+            values::each(errors, &path.child(key), name, segment(name));
+        }
+    }
+    let namespace = text(m, "namespace");
+    if !namespace.is_empty() {
+        values::dns_label(namespace, &path.child("namespace"), errors);
+    }
+    shared(m, path, errors);
     finalizers(m, &path.child("finalizers"), errors);
 }
 
@@ -117,19 +138,43 @@ fn owner_references(refs: &Value, path: &Path, errors: &mut Errors) {
 
 fn finalizers(m: &Value, path: &Path, errors: &mut Errors) {
     let all = texts(m, "finalizers");
-    for (i, f) in all.iter().enumerate() {
-        let messages = names::qualified_name(f);
-        let qualified = f.contains('/') || ["kubernetes", "orphan", "foregroundDeletion"].contains(f);
-        if messages.is_empty() && !qualified {
-            let text = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.invalid(path.index(i), *f, text);
-        }
-        values::each(errors, path, f, messages);
+    for f in &all {
+        values::each(errors, path, f, names::qualified_name(f));
     }
     if all.contains(&"orphan") && all.contains(&"foregroundDeletion") {
         let text = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.invalid(path.clone(), field(m, "finalizers").clone(), text);
     }
+}
+
+/// Finalizers without a prefix are for those that Kubernetes itself has. Asked of built-in kinds only: custom
+/// resources have others in the wild (Argo CD's `resources-finalizer.argocd.argoproj.io`).
+pub fn standard_finalizers(obj: &Value, errors: &mut Errors) {
+    for (i, f) in texts(field(obj, "metadata"), "finalizers").into_iter().enumerate() {
+        if names::qualified_name(f).is_empty() && !f.contains('/') && !STANDARD_FINALIZERS.contains(&f) {
+            let text = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.invalid(Path::new("metadata.finalizers").index(i), f, text);
+        }
+    }
+}
+
+/// What to tell of finalizers that this write adds, where any name may be given.
+pub fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let before = old.map(|o| texts(field(o, "metadata"), "finalizers")).unwrap_or_default();
+    let added: BTreeSet<&str> =
+        texts(field(new, "metadata"), "finalizers").into_iter().filter(|f| !before.contains(f)).collect();
+    let mut out = Vec::new();
+    for f in added {
+        let head = format!("metadata.finalizers: {f:?}");
+        out.extend(names::qualified_name(f).into_iter().map(|why| format!("{head}: {why}")));
+        if !f.contains('/') && !STANDARD_FINALIZERS.contains(&f) {
+            let path = if f.contains('.') { " including a path (/)" } else { "" };
+            out.push(format!(
+                "{head}: prefer a domain-qualified finalizer name{path} to avoid accidental conflicts with other finalizer writers"
+            ));
+        }
+    }
+    out
 }
 
 fn managed_fields(entries: &[Value], path: &Path, errors: &mut Errors) {

@@ -351,7 +351,11 @@ async fn finish(store: &dyn Store, crd_key: &str) -> Result<(), Status> {
             f.retain(|f| f != FINALIZER);
         }
         let now = meta::object::time(jiff::Timestamp::now());
-        names::terminating(&mut crd["status"], "False", "InstanceDeletionCompleted", "removed all instances", &now);
+        let (reason, message) = match names::condition(&crd, "Established") {
+            true => ("InstanceDeletionCompleted", "removed all instances"),
+            false => ("NeverEstablished", "resource was never established"),
+        };
+        names::terminating(&mut crd["status"], "False", reason, message, &now);
         track(&mut crd, &old);
         let free = crd["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
         let done = match free {

@@ -4,9 +4,10 @@ use super::{Answer, Call, devices, managed, store_error};
 use crate::admission::Operation;
 use crate::options::Write;
 use crate::traces;
+use api::catalogue::Resource;
 use api::strategy::NameRule;
 use api::validation::objectmeta;
-use meta::field::Errors;
+use meta::field::{Errors, Path};
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
 use store::Cas;
@@ -83,6 +84,9 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
         let mut errors = Errors::default();
         let rule: NameRule = row.strategy.name_rule();
         objectmeta::object_meta(&new, row.namespaced, rule, &mut errors);
+        if !row.strategy.free_finalizers() {
+            objectmeta::standard_finalizers(&new, &mut errors);
+        }
         devices::check_admin_access(call, &new, None, &mut errors);
         row.strategy.validate_create(&new, &mut errors);
         if !errors.is_empty() {
@@ -166,7 +170,7 @@ fn name_requester(request: &mut Value, user: &crate::authn::User) {
 /// The body must be of the kind, version, namespace and name that the path says.
 pub fn check_identity(call: &Call<'_>, object: &Value) -> Result<()> {
     let row = &call.row;
-    check_kind(object, &row.api_version(), &row.kind)?;
+    check_body(row, object)?;
     if !object["metadata"]["resourceVersion"].as_str().unwrap_or("").is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
@@ -180,6 +184,22 @@ pub fn check_identity(call: &Call<'_>, object: &Value) -> Result<()> {
         return Err(Status::bad_request("name or generateName is required").into_invalid_name(row));
     }
     Ok(())
+}
+
+/// A body must be of the row's kind. Custom resources are decoded whatever they call themselves; what is wrong is then
+/// told as a field's fault.
+pub fn check_body(row: &Resource, object: &Value) -> Result<()> {
+    let kind = object["kind"].as_str().unwrap_or("");
+    if row.custom.is_some()
+        && !kind.is_empty()
+        && kind != row.kind
+        && object["apiVersion"] == row.api_version().as_str()
+    {
+        let mut errors = Errors::default();
+        errors.invalid(Path::new("kind"), kind, format!("must be {}", row.kind));
+        return Err(Status::invalid(&row.group, kind, &text(object, "name"), &errors));
+    }
+    check_kind(object, &row.api_version(), &row.kind)
 }
 
 /// `apiVersion` and `kind` of a body, which may be absent.

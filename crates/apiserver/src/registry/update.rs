@@ -18,7 +18,7 @@ pub type Transform<'a> = dyn Fn(&Call<'_>, &Value) -> Result<Value> + Send + Syn
 /// PUT.
 pub async fn update(mut call: Call<'_>, subresource: &str, object: Value) -> Result<(Answer, Vec<String>)> {
     let row = call.row.clone();
-    create::check_kind(&object, &row.api_version(), &row.kind)?;
+    create::check_body(&row, &object)?;
     call.options.check_write(Write::Update)?;
     create::check_name(call.info, &object)?;
     let name = call.info.name.clone();
@@ -74,9 +74,15 @@ pub async fn write(
         devices::date_taints(call, &mut new);
 
         let mut errors = Errors::default();
+        let check_metadata = |new: &Value, errors: &mut Errors| {
+            objectmeta::object_meta_update(new, &old, errors);
+            if !row.strategy.free_finalizers() {
+                objectmeta::standard_finalizers(new, errors);
+            }
+        };
         if subresource == "status" {
             row.strategy.prepare_status_update(&mut new, &old);
-            objectmeta::object_meta_update(&new, &old, &mut errors);
+            check_metadata(&new, &mut errors);
             devices::check_admin_access(call, &new, Some(&old), &mut errors);
             row.strategy.validate_status_update(&new, &old, &mut errors);
         } else {
@@ -87,7 +93,7 @@ pub async fn write(
                 let g = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
                 metadata(&mut new).insert("generation".into(), g.into());
             }
-            objectmeta::object_meta_update(&new, &old, &mut errors);
+            check_metadata(&new, &mut errors);
             match subresource {
                 "" => row.strategy.validate_update(&new, &old, &mut errors),
                 other => row.strategy.validate_subresource_update(other, &new, &old, &mut errors),

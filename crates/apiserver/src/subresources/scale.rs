@@ -25,6 +25,10 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
     let entry = store.get(&call.key(&name)).ok_or_else(|| call.not_found(&name))?;
     let object = call.see(&entry).await?.object();
     if call.info.verb == "get" {
+        let path = &paths.spec_replicas;
+        if row.custom.is_some() && path.split('.').try_fold(&object, |v, p| v.get(p)).is_none() {
+            return Err(Status::internal(format!("the spec replicas field \".{path}\" does not exist")));
+        }
         return Ok((Answer::ok(of(&object, &paths)), std::mem::take(&mut call.warnings)));
     }
     let bytes = wire::read(request.into_body()).await?;

@@ -258,7 +258,7 @@ pub fn schemas_hold(c: &Cluster) -> Result<()> {
             "spec.at: Invalid value: \"now\": spec.at in body must be of type date-time: \"now\"",
             "spec.tags[1]: Duplicate value: \"x\"",
             "spec.port: Invalid value: \"boolean\": spec.port in body must be of type integer,string: \"boolean\"",
-            "spec.pod.kind: Required value: must not be empty",
+            "spec.pod.kind: Required value",
         ] {
             ensure!(message.contains(text), "{text:?} isn't in: {message}");
         }
@@ -576,7 +576,7 @@ pub fn takes_its_objects_along(c: &Cluster) -> Result<()> {
     with(c, "crd-end", async |crd, _| {
         crd.define(json!([version("v1", open())])).await?;
         crd.make("v1", "plain", json!({})).await?;
-        crd.make("v1", "held", json!({"metadata": {"finalizers": ["example.com/hold"]}})).await?;
+        crd.make("v1", "held", json!({"metadata": {"finalizers": ["hold.example.com"]}})).await?;
         let path = format!("{CRDS}/{}", crd.name());
         crd.must("DELETE", &path, JSON, Value::Null).await?;
         let objects = crd.objects("v1");

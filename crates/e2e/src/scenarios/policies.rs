@@ -355,7 +355,7 @@ pub fn custom_resource_rules(c: &Cluster) -> Result<()> {
         json!({"apiVersion": format!("{group}/v1"), "kind": "Range", "metadata": {"name": "r"}, "spec": {"min": min, "max": max, "name": name}}).to_string()
     };
     let args = ["-n", ns.name(), "apply", "-f", "-"];
-    contains(&refused(c, &args, &range(3, 2, "a"))?, "spec.min: Invalid value: \"object\": min 3 is above max 2")?;
+    contains(&refused(c, &args, &range(3, 2, "a"))?, "spec.min: Invalid value: min 3 is above max 2")?;
     c.kubectl_input(&args, &range(1, 2, "a"))?;
     let patch = |spec: &str| c.kubectl_run(&["-n", ns.name(), "patch", "range", "r", "--type=merge", "-p", spec]);
     contains(&patch(r#"{"spec":{"name":"b"}}"#)?.stderr, "spec.name: Invalid value: \"string\": name is immutable")?;

@@ -59,6 +59,9 @@ pub fn check_create(text: &str, expect: expect_test::Expect) {
     let s = strategy_of(&obj);
     let mut errors = Errors::default();
     objectmeta::object_meta(&obj, !obj["metadata"]["namespace"].is_null(), s.name_rule(), &mut errors);
+    if !s.free_finalizers() {
+        objectmeta::standard_finalizers(&obj, &mut errors);
+    }
     s.validate_create(&obj, &mut errors);
     expect.assert_eq(&lines(&errors));
 }
@@ -72,6 +75,9 @@ pub fn check_update(old: &str, new: &str, expect: expect_test::Expect) {
     s.prepare_update(&mut new, &old, true);
     let mut errors = Errors::default();
     objectmeta::object_meta_update(&new, &old, &mut errors);
+    if !s.free_finalizers() {
+        objectmeta::standard_finalizers(&new, &mut errors);
+    }
     s.validate_update(&new, &old, &mut errors);
     expect.assert_eq(&lines(&errors));
 }

@@ -1,14 +1,10 @@
-//! What makes a schema structural (KEP-1693).
+//! What makes a schema structural (KEP-1693): every value has one node that says what it is, and `allOf` and its like
+//! only restrict what is said already. Upstream: `ValidateStructural`.
 
-use super::consistency;
+use crate::custom::schema::pattern;
 use crate::validation::access::*;
-use crate::validation::values;
 use meta::field::{Errors, Path};
-use serde_json::{Value, json};
-
-/// Schemas nest; a JSON body can't nest deeper than this anyway.
-const DEPTH_MAX: usize = 128;
-const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
+use serde_json::Value;
 
 /// Where in a schema a node is, for the messages.
 #[derive(Clone, Copy, PartialEq)]
@@ -18,169 +14,232 @@ enum Level {
     Item,
 }
 
-/// What keeps the schemas of a CRD from being structural.
-pub fn structural_errors(crd: &Value, errors: &mut Errors) {
-    for (i, v) in list_at(crd, &["spec", "versions"]).iter().enumerate() {
-        let path = Path::new("spec.versions").index(i).child("schema.openAPIV3Schema");
-        root(at(v, &["schema", "openAPIV3Schema"]), &path, errors);
+/// What upstream's structural form has no place for, so that nothing else can be said of the schema. All of it is a
+/// fault on its own, too.
+pub(super) fn misfit(schema: &Value) -> Option<String> {
+    for (key, shown) in [
+        ("id", "id"),
+        ("$schema", "schema"),
+        ("$ref", "$ref"),
+        ("patternProperties", "patternProperties"),
+        ("dependencies", "dependencies"),
+        ("additionalItems", "additionalItems"),
+        ("definitions", "definitions"),
+    ] {
+        let v = field(schema, key);
+        if !v.is_null() && v != "" && !v.as_object().is_some_and(|o| o.is_empty() && key != "additionalItems") {
+            return Some(format!("OpenAPIV3Schema '{shown}' is not supported"));
+        }
     }
+    let own = if schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(false)) {
+        Some("internal error: 'x-kubernetes-preserve-unknown-fields' must be true or undefined".to_string())
+    } else if field(schema, "items").as_array().is_some_and(|i| !i.is_empty()) {
+        Some("OpenAPIV3Schema 'items' must be a schema, but is an array".to_string())
+    } else {
+        None
+    };
+    own.or_else(|| parts(schema).find_map(misfit))
 }
 
-/// A whole schema.
-pub(super) fn root(schema: &Value, path: &Path, errors: &mut Errors) {
-    structural(schema, Some(Level::Root), path, 0, errors);
+/// All schemas one step down.
+pub(super) fn parts(schema: &Value) -> impl Iterator<Item = &Value> {
+    let maps = ["properties", "patternProperties", "definitions", "dependencies"];
+    let lists = ["items", "allOf", "anyOf", "oneOf"];
+    let single = ["items", "not", "additionalProperties", "additionalItems"];
+    maps.into_iter()
+        .flat_map(|k| entries(schema, k).map(|(_, v)| v))
+        .chain(lists.into_iter().flat_map(|k| list(schema, k)))
+        .chain(single.into_iter().map(|k| field(schema, k)))
+        .filter(|v| v.is_object())
 }
 
-/// The rules of structural schemas (KEP-1693): every node says its type, and nothing is said twice.
-/// `level` is `None` below `anyOf` and its like, where nodes may only restrict.
-fn structural(schema: &Value, level: Option<Level>, path: &Path, depth: usize, errors: &mut Errors) {
-    if depth > DEPTH_MAX {
-        errors.invalid(path.clone(), Value::Null, "must not nest deeper");
-        return;
-    }
-    let kind = text(schema, "type");
-    let int_or_string = flag(schema, "x-kubernetes-int-or-string");
-    let preserve = flag(schema, "x-kubernetes-preserve-unknown-fields");
-    if !kind.is_empty() && !TYPES.contains(&kind) {
-        errors.not_supported(path.child("type"), kind, TYPES);
-    }
-    match level {
-        Some(level) if kind.is_empty() && !int_or_string && !preserve => errors.required(
-            path.child("type"),
-            match level {
-                Level::Root => "must not be empty at the root",
-                Level::Property => "must not be empty for specified object fields",
-                Level::Item => "must not be empty for specified array items",
-            },
-        ),
-        Some(_) if int_or_string && !kind.is_empty() => {
-            errors.invalid(path.child("type"), kind, "must be empty if x-kubernetes-int-or-string is true");
-        }
-        None if !kind.is_empty() && !int_or_string => {
-            errors.forbidden(path.child("type"), "must be empty to be structural")
-        }
-        _ => {}
-    }
-    for (key, allowed) in
-        [("$ref", false), ("definitions", false), ("dependencies", false), ("patternProperties", false)]
-    {
-        if has(schema, key) && !allowed {
-            errors.forbidden(path.child(key), format!("{key} is not supported"));
-        }
-    }
-    if flag(schema, "uniqueItems") {
-        errors.forbidden(
-            path.child("uniqueItems"),
-            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
-        );
-    }
-    match level {
-        Some(level) => consistency::node(schema, level == Level::Root, path, errors),
-        None => consistency::restriction(schema, int_or_string, path, errors),
-    }
-    let additional = field(schema, "additionalProperties");
-    if additional == &json!(false) {
-        errors.forbidden(path.child("additionalProperties"), "additionalProperties cannot be set to false");
-    }
-    if !additional.is_null() && entries(schema, "properties").next().is_some() {
-        errors
-            .forbidden(path.child("additionalProperties"), "additionalProperties and properties are mutual exclusive");
-    }
-    let items = field(schema, "items");
-    if items.is_array() {
-        errors.forbidden(path.child("items"), "items must be a schema object and not an array");
-    }
-    if kind == "array" && items.is_null() && level.is_some() {
+/// The faults of a schema that has no [`misfit`], in the order of their texts.
+pub(super) fn faults(schema: &Value, path: &Path) -> Errors {
+    let mut errors = Errors::default();
+    node(schema, Level::Root, path, &mut errors);
+    completeness(schema, Some(schema), path, path, &mut errors);
+    errors.0.sort_by_cached_key(ToString::to_string);
+    errors
+}
+
+fn node(s: &Value, level: Level, path: &Path, errors: &mut Errors) {
+    let kind = text(s, "type");
+    let (items, additional) = (field(s, "items"), field(s, "additionalProperties"));
+    let int_or_string = flag(s, "x-kubernetes-int-or-string");
+    let preserve = flag(s, "x-kubernetes-preserve-unknown-fields");
+    let embedded = flag(s, "x-kubernetes-embedded-resource");
+    if kind == "array" && !items.is_object() {
         errors.required(path.child("items"), "must be specified");
     }
-    if preserve && level.is_some() && !matches!(kind, "" | "object") {
-        errors.invalid(path.child("type"), kind, "must be object if x-kubernetes-preserve-unknown-fields is true");
+    if items.is_object() {
+        node(items, Level::Item, &path.child("items"), errors);
     }
-    if flag(schema, "x-kubernetes-embedded-resource") {
-        if kind != "object" {
-            errors.invalid(path.child("type"), kind, "must be object if x-kubernetes-embedded-resource is true");
-        }
-        if entries(schema, "properties").next().is_none() && !preserve {
-            errors.required(
-                path.child("properties"),
-                "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields",
-            );
-        }
+    for (name, p) in entries(s, "properties") {
+        node(p, Level::Property, &path.child("properties").key(name), errors);
     }
-    let pattern = text(schema, "pattern");
-    if !pattern.is_empty()
-        && let Err(e) = regex::Regex::new(pattern)
-    {
-        let why = e.to_string();
-        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        errors.invalid(path.child("pattern"), pattern, format!("must be a valid regular expression, but isn't: {why}"));
-    }
-    list_type(schema, kind, path, errors);
-
-    for (name, child) in entries(schema, "properties") {
-        let below = level.map(|_| Level::Property);
-        structural(child, below, &path.child("properties").key(name), depth + 1, errors);
+    if !additional.is_null() && level == Level::Root {
+        errors.forbidden(path.child("additionalProperties"), "must not be used at the root");
     }
     if additional.is_object() {
-        structural(additional, level.map(|_| Level::Property), &path.child("additionalProperties"), depth + 1, errors);
+        node(additional, Level::Property, &path.child("additionalProperties"), errors);
     }
-    if items.is_object() {
-        structural(items, level.map(|_| Level::Item), &path.child("items"), depth + 1, errors);
-    }
-    for key in ["allOf", "anyOf", "oneOf"] {
-        for (i, child) in list(schema, key).iter().enumerate() {
-            let path = path.child(key).index(i);
-            // The one place where a type is allowed there: both halves of an int-or-string.
-            let half = int_or_string && matches!(text(child, "type"), "integer" | "string");
-            if !half {
-                structural(child, None, &path, depth + 1, errors);
-            }
+    for (key, set) in [("x-kubernetes-preserve-unknown-fields", preserve), ("x-kubernetes-embedded-resource", embedded)]
+    {
+        if int_or_string && set {
+            errors.invalid(path.child(key), true, "must be false if x-kubernetes-int-or-string is true");
         }
     }
-    if field(schema, "not").is_object() {
-        structural(field(schema, "not"), None, &path.child("not"), depth + 1, errors);
+    // The two forms in which both halves of an int-or-string may be named.
+    let first_all_of = list(s, "allOf").first().is_some_and(is_int_or_string);
+    values(s, is_int_or_string(s), first_all_of, path, errors);
+
+    if embedded && kind != "object" {
+        let text = "must be object if x-kubernetes-embedded-resource is true";
+        match kind {
+            "" => errors.required(path.child("type"), text),
+            _ => errors.invalid(path.child("type"), kind, text),
+        }
+    } else if kind.is_empty() && !int_or_string && !preserve {
+        let text = match level {
+            Level::Root => "must not be empty at the root",
+            Level::Property => "must not be empty for specified object fields",
+            Level::Item => "must not be empty for specified array items",
+        };
+        errors.required(path.child("type"), text);
+    }
+    if embedded && !additional.is_null() {
+        let text = "must not be used if x-kubernetes-embedded-resource is set";
+        errors.forbidden(path.child("additionalProperties"), text);
+    }
+    if level == Level::Root && !kind.is_empty() && kind != "object" {
+        errors.invalid(path.child("type"), kind, "must be object at the root");
+    }
+    metadata(s, level == Level::Root, level == Level::Root || embedded, path, errors);
+    if embedded && !preserve && entries(s, "properties").next().is_none() {
+        errors.required(
+            path.child("properties"),
+            "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields",
+        );
     }
 }
 
-/// `x-kubernetes-list-type` and `x-kubernetes-map-type`, which server-side apply goes by.
-fn list_type(schema: &Value, kind: &str, path: &Path, errors: &mut Errors) {
-    let list_type = text(schema, "x-kubernetes-list-type");
-    let keys = texts(schema, "x-kubernetes-list-map-keys");
-    if !list_type.is_empty() {
-        if kind != "array" {
-            errors.invalid(path.child("type"), kind, "must be array if x-kubernetes-list-type is specified");
+fn is_int_or_string(s: &Value) -> bool {
+    let halves: Vec<&Value> = list(s, "anyOf").iter().collect();
+    let is = |v: &Value, kind: &str| v.as_object().is_some_and(|o| o.len() == 1) && text(v, "type") == kind;
+    matches!(halves.as_slice(), [a, b] if is(a, "integer") && is(b, "string"))
+}
+
+/// What a schema may say of fields that every object has: of `metadata` at the root the name alone. `resource`: the
+/// node describes whole objects.
+fn metadata(s: &Value, root: bool, resource: bool, path: &Path, errors: &mut Errors) {
+    let properties = field(s, "properties");
+    let at = path.child("properties");
+    for key in ["kind", "apiVersion"] {
+        if let Some(p) = properties.get(key).filter(|p| resource && text(p, "type") != "string") {
+            errors.invalid(at.key(key).child("type"), text(p, "type"), "must be string");
         }
-        values::one_of(list_type, &["atomic", "map", "set"], path.child("x-kubernetes-list-type"), errors);
     }
-    if list_type == "map" {
-        if keys.is_empty() {
-            errors.required(
-                path.child("x-kubernetes-list-map-keys"),
-                "must not be empty if x-kubernetes-list-type is map",
-            );
-        }
-        let item = field(schema, "items");
-        for (i, key) in keys.iter().enumerate() {
-            let property = at(item, &["properties", key]);
-            let at = path.child("x-kubernetes-list-map-keys").index(i);
-            if !property.is_object() {
-                errors.invalid(at, *key, "entries must all be names of item properties");
-            } else if !texts(item, "required").contains(key) && field(property, "default").is_null() {
-                errors.required(
-                    path.child("items.properties").key(key).child("default"),
-                    "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
-                );
-            }
-        }
-    } else if !keys.is_empty() {
-        errors
-            .forbidden(path.child("x-kubernetes-list-map-keys"), "must be empty if x-kubernetes-list-type is not map");
+    let Some(m) = properties.get("metadata") else { return };
+    if resource && text(m, "type") != "object" {
+        errors.invalid(at.key("metadata").child("type"), text(m, "type"), "must be object");
     }
-    let map_type = text(schema, "x-kubernetes-map-type");
-    if !map_type.is_empty() {
-        if kind != "object" {
-            errors.invalid(path.child("type"), kind, "must be object if x-kubernetes-map-type is specified");
+    let names_alone = entries(m, "properties").all(|(k, _)| matches!(k, "name" | "generateName"));
+    let more = m.as_object().into_iter().flatten().any(|(k, v)| {
+        !matches!(k.as_str(), "type" | "properties" | "default") && !v.is_null() && v != "" && v != &Value::Bool(false)
+    });
+    if root && (!names_alone || more) {
+        let text = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+        errors.forbidden(at.key("metadata"), text);
+    }
+}
+
+fn values(s: &Value, skip_any_of: bool, skip_first_all_of: bool, path: &Path, errors: &mut Errors) {
+    for key in ["anyOf", "allOf", "oneOf"] {
+        if key == "anyOf" && skip_any_of {
+            continue;
         }
-        values::one_of(map_type, &["atomic", "granular"], path.child("x-kubernetes-map-type"), errors);
+        for (i, v) in list(s, key).iter().enumerate() {
+            restriction(v, key == "allOf" && i == 0 && skip_first_all_of, &path.child(key).index(i), errors);
+        }
+    }
+    if field(s, "not").is_object() {
+        restriction(field(s, "not"), false, &path.child("not"), errors);
+    }
+    let given = text(s, "pattern");
+    if !given.is_empty()
+        && let Err(why) = pattern(given)
+    {
+        let text = format!("must be a valid regular expression, but isn't: error parsing regexp: {why}");
+        errors.invalid(path.child("pattern"), given, text);
+    }
+}
+
+/// A node below `anyOf` and its like.
+fn restriction(v: &Value, skip_any_of: bool, path: &Path, errors: &mut Errors) {
+    values(v, skip_any_of, false, path, errors);
+    if field(v, "items").is_object() {
+        restriction(field(v, "items"), false, &path.child("items"), errors);
+    }
+    for (name, p) in entries(v, "properties") {
+        restriction(p, false, &path.child("properties").key(name), errors);
+    }
+    for (key, state) in [
+        ("type", "empty"),
+        ("additionalProperties", "undefined"),
+        ("default", "undefined"),
+        ("title", "empty"),
+        ("description", "empty"),
+        ("nullable", "false"),
+        ("x-kubernetes-preserve-unknown-fields", "false"),
+        ("x-kubernetes-embedded-resource", "false"),
+        ("x-kubernetes-int-or-string", "false"),
+        ("x-kubernetes-list-map-keys", "empty"),
+        ("x-kubernetes-list-type", "undefined"),
+        ("x-kubernetes-map-type", "undefined"),
+        ("x-kubernetes-validations", "empty"),
+    ] {
+        let given = match field(v, key) {
+            Value::Null | Value::Bool(false) => false,
+            Value::String(t) => state == "undefined" || !t.is_empty(),
+            Value::Array(a) => state == "undefined" || !a.is_empty(),
+            _ => true,
+        };
+        if given || key == "default" && field(v, key) == &Value::Bool(false) {
+            errors.forbidden(path.child(key), format!("must be {state} to be structural"));
+        }
+    }
+    // It would restrict what is the server's.
+    if at(v, &["properties", "metadata"]).is_object() {
+        errors.forbidden(path.child("properties").key("metadata"), "must not be specified in a nested context");
+    }
+}
+
+/// What `allOf` and its like speak of must be there outside of them. `v`: what restricts; `s`: the node that it is
+/// about, at `s_path`.
+fn completeness(v: &Value, s: Option<&Value>, s_path: &Path, v_path: &Path, errors: &mut Errors) {
+    let mut one = |v: &Value, path: Path| restricted(v, s, s_path, &path, errors);
+    if field(v, "not").is_object() {
+        one(field(v, "not"), v_path.child("not"));
+    }
+    for key in ["allOf", "anyOf", "oneOf"] {
+        for (i, sub) in list(v, key).iter().enumerate() {
+            one(sub, v_path.child(key).index(i));
+        }
+    }
+}
+
+fn restricted(v: &Value, s: Option<&Value>, s_path: &Path, v_path: &Path, errors: &mut Errors) {
+    let Some(s) = s else {
+        return errors.required(s_path.clone(), format!("because it is defined in {v_path}"));
+    };
+    completeness(v, Some(s), s_path, v_path, errors);
+    let object = |v: &'_ Value, key: &str| v.get(key).is_some_and(Value::is_object);
+    if object(v, "items") {
+        let items = s.get("items").filter(|i| i.is_object());
+        restricted(field(v, "items"), items, &s_path.child("items"), &v_path.child("items"), errors);
+    }
+    for (name, p) in entries(v, "properties") {
+        let (s_path, v_path) = (s_path.child("properties").key(name), v_path.child("properties").key(name));
+        restricted(p, field(s, "properties").get(name), &s_path, &v_path, errors);
     }
 }
