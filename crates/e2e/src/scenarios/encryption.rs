@@ -200,7 +200,7 @@ pub fn a_migration_leaves_the_old_key(c: &Cluster) -> Result<()> {
         let question = format!("{{\"key\":\"{from}\",\"range_end\":\"{to}\"}}");
         let text = c.must(&["curl", "-sf", "-d", &question, &format!("{}/v3/kv/range", etcd::URL)])?;
         let answer: serde_json::Value = serde_json::from_str(&text)?;
-        let decoded = |v: &serde_json::Value| Ok(STANDARD.decode(v.as_str().context("no text")?)?);
+        let decoded = |v: &serde_json::Value| anyhow::Ok(STANDARD.decode(v.as_str().context("no text")?)?);
         answer["kvs"]
             .as_array()
             .with_context(|| format!("etcd has no Secrets: {text}"))?

@@ -329,6 +329,9 @@ mod tests {
         for (name, content) in files {
             let mut header = tar::Header::new_gnu();
             header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(1);
             header.set_size(content.len() as u64);
             builder.append_data(&mut header, name, *content).unwrap();
         }
