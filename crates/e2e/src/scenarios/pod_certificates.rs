@@ -264,7 +264,7 @@ pub fn certificates_of_a_running_pod_are_renewed(c: &Cluster) -> Result<()> {
     create(&ns, &pod("p", sources.into()))?;
     c.wait(Duration::from_secs(120), "the pod to have its certificates", || {
         sign()?;
-        Ok(ns.must("get pod p -o jsonpath={.status.conditions[?(@.type=='Ready')].status}")? == "True")
+        Ok(ns.kubectl(&["wait", "pod/p", "--for=condition=Ready", "--timeout=1s"])?.ok)
     })?;
     let bundles = || (0..SOURCES).map(|i| file(&ns, "p", &format!("{i}.pem"))).collect::<Result<Vec<_>>>();
     let first = bundles()?;
