@@ -322,7 +322,7 @@ impl Store {
     pub fn tag(&self, image: &str, name: &Reference) -> Result<()> {
         let mut record = self.find(image)?.ok_or_else(|| Error::NotFound(image.to_owned()))?;
         record.tags.extend(name.tagged());
-        self.change(Durability::Disk, |index| Ok(drop(index.insert(record))))
+        self.change(Durability::Disk, |index| Ok(index.insert(record))).map(drop)
     }
 
     /// Removes an image and all its names; given a name of several, only that name. Succeeds when it is absent.
