@@ -241,7 +241,7 @@ mod tests {
         make_room(&mut table, MEMORY, t, |at| *at);
         assert!(table.is_empty());
         // Those that are over go first.
-        let of = |i: usize| if i % 4 == 0 { t } else { t + MEMORY };
+        let of = |i: usize| if i.is_multiple_of(4) { t } else { t + MEMORY };
         let mut table: HashMap<String, Instant> = (0..ENTRIES_MAX).map(|i| (i.to_string(), of(i))).collect();
         make_room(&mut table, MEMORY, t + MEMORY, |at| *at);
         assert_eq!(table.len(), ENTRIES_MAX / 4 * 3);
