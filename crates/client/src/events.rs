@@ -37,6 +37,8 @@ const BURST: u32 = 25;
 const REFILL: Duration = Duration::from_secs(300);
 /// How long repeats are counted together.
 const MEMORY: Duration = Duration::from_secs(600);
+/// Objects, and events, that are remembered; upstream's `maxLruCacheEntries`.
+const ENTRIES_MAX: usize = 4096;
 
 impl Recorder {
     /// `component` is what the event's source says (`kubelet`, `deployment-controller`); `host` a node's name or empty.
@@ -47,7 +49,7 @@ impl Recorder {
             component: component.to_string(),
             host: host.to_string(),
             seen: HashMap::new(),
-            budget: HashMap::new(),
+            budget: Budget::default(),
         };
         tokio::spawn(writer.run(receive));
         Recorder { send }
@@ -101,35 +103,55 @@ struct Writer {
     component: String,
     host: String,
     seen: HashMap<String, Seen>,
-    /// Tokens left per object, and when they were counted.
-    budget: HashMap<String, (f64, Instant)>,
+    budget: Budget,
 }
 
-impl Writer {
-    async fn run(mut self, mut receive: mpsc::Receiver<Note>) {
-        while let Some(note) = receive.recv().await {
-            if self.spend(&note)
-                && let Err(e) = self.write(&note).await
-            {
-                tracing::debug!(reason = note.reason, error = %e, "event was not recorded");
-            }
-        }
-    }
+/// Tokens left per object, and when they were counted.
+#[derive(Default)]
+struct Budget(HashMap<String, (f64, Instant)>);
 
-    fn spend(&mut self, note: &Note) -> bool {
-        let object = format!("{:?}/{:?}/{:?}", note.about.kind, note.about.namespace, note.about.name);
-        let now = Instant::now();
-        if self.budget.len() > 4096 {
-            self.budget.retain(|_, (_, at)| at.elapsed() < REFILL * BURST);
-        }
-        let (tokens, at) = self.budget.entry(object).or_insert((f64::from(BURST), now));
-        *tokens = (*tokens + at.elapsed().as_secs_f64() / REFILL.as_secs_f64()).min(f64::from(BURST));
+impl Budget {
+    /// Whether one more event about the object may be written. One that was made anew is another object.
+    fn spend(&mut self, about: &ObjectReference, now: Instant) -> bool {
+        make_room(&mut self.0, REFILL * BURST, now, |(_, at)| *at);
+        let object =
+            format!("{:?}/{:?}/{:?}/{:?}/{:?}", about.api_version, about.kind, about.namespace, about.name, about.uid);
+        let (tokens, at) = self.0.entry(object).or_insert((f64::from(BURST), now));
+        let gained = now.saturating_duration_since(*at).as_secs_f64() / REFILL.as_secs_f64();
+        *tokens = (*tokens + gained).min(f64::from(BURST));
         *at = now;
         if *tokens < 1.0 {
             return false;
         }
         *tokens -= 1.0;
         true
+    }
+}
+
+/// For one more entry: what is older than `age_max` goes from a full table, and if that isn't enough, the older half.
+fn make_room<V>(table: &mut HashMap<String, V>, age_max: Duration, now: Instant, at: impl Fn(&V) -> Instant) {
+    if table.len() < ENTRIES_MAX {
+        return;
+    }
+    table.retain(|_, v| now.saturating_duration_since(at(v)) < age_max);
+    if table.len() < ENTRIES_MAX {
+        return;
+    }
+    let mut times: Vec<Instant> = table.values().map(&at).collect();
+    let middle = times.len() / 2;
+    let median = *times.select_nth_unstable(middle).1;
+    table.retain(|_, v| at(v) > median);
+}
+
+impl Writer {
+    async fn run(mut self, mut receive: mpsc::Receiver<Note>) {
+        while let Some(note) = receive.recv().await {
+            if self.budget.spend(&note.about, Instant::now())
+                && let Err(e) = self.write(&note).await
+            {
+                tracing::debug!(reason = note.reason, error = %e, "event was not recorded");
+            }
+        }
     }
 
     async fn write(&mut self, note: &Note) -> Result<(), kube::Error> {
@@ -139,9 +161,7 @@ impl Writer {
             a.kind, a.namespace, a.name, a.uid, a.field_path, note.kind, note.reason, note.message
         );
         let now = Time(k8s_openapi::jiff::Timestamp::now());
-        if self.seen.len() > 4096 {
-            self.seen.retain(|_, s| s.last.elapsed() < MEMORY);
-        }
+        make_room(&mut self.seen, MEMORY, Instant::now(), |s| s.last);
         if let Some(seen) = self.seen.get_mut(&id).filter(|s| s.last.elapsed() < MEMORY) {
             let api: Api<Event> = Api::namespaced(self.client.clone(), &seen.namespace);
             let patch = serde_json::json!({"count": seen.count + 1, "lastTimestamp": now});
@@ -183,5 +203,47 @@ impl Writer {
         api.create(&PostParams::default(), &event).await?;
         self.seen.insert(id, Seen { name, namespace, count: 1, last: Instant::now() });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str, uid: &str) -> ObjectReference {
+        ObjectReference { name: Some(name.into()), uid: Some(uid.into()), ..ObjectReference::default() }
+    }
+
+    #[test]
+    fn an_object_has_a_burst_and_then_one_event_in_five_minutes() {
+        let (mut budget, t) = (Budget::default(), Instant::now());
+        let spent =
+            |budget: &mut Budget, about: &ObjectReference, now| (0..100).filter(|_| budget.spend(about, now)).count();
+        let a = pod("a", "1");
+        assert_eq!(spent(&mut budget, &a, t), 25);
+        for (seconds, want) in [(299, 0), (301, 1), (302, 0), (301 + 600, 2), (1_000_000, 25)] {
+            assert_eq!(spent(&mut budget, &a, t + Duration::from_secs(seconds)), want, "after {seconds} s");
+        }
+        let later = t + Duration::from_secs(1_000_000);
+        assert_eq!(spent(&mut budget, &pod("a", "2"), later), 25, "made anew under its old name");
+    }
+
+    #[test]
+    fn tables_stay_small_however_many_objects_there_are() {
+        let (mut budget, t) = (Budget::default(), Instant::now());
+        for i in 0..3 * ENTRIES_MAX as u64 {
+            assert!(budget.spend(&pod("p", &i.to_string()), t + Duration::from_millis(i)));
+            assert!(budget.0.len() <= ENTRIES_MAX);
+        }
+        assert!(budget.0.len() > ENTRIES_MAX / 3, "what came last is remembered");
+        // All at the same time.
+        let mut table: HashMap<String, Instant> = (0..ENTRIES_MAX).map(|i| (i.to_string(), t)).collect();
+        make_room(&mut table, MEMORY, t, |at| *at);
+        assert!(table.is_empty());
+        // Those that are over go first.
+        let of = |i: usize| if i.is_multiple_of(4) { t } else { t + MEMORY };
+        let mut table: HashMap<String, Instant> = (0..ENTRIES_MAX).map(|i| (i.to_string(), of(i))).collect();
+        make_room(&mut table, MEMORY, t + MEMORY, |at| *at);
+        assert_eq!(table.len(), ENTRIES_MAX / 4 * 3);
     }
 }

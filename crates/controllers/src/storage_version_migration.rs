@@ -92,10 +92,21 @@ pub enum Outcome {
 pub fn outcome(result: &Result<(), kube::Error>) -> Outcome {
     let Err(e) = result else { return Outcome::Done };
     match ownership::code(e) {
-        Some(404 | 409) => Outcome::Done,
+        Some(404) if names_an_object(e) => Outcome::Done,
+        Some(409) => Outcome::Done,
         Some(429 | 500 | 503 | 504) | None => Outcome::TryAgain,
-        Some(_) => Outcome::Fail(format!("migration encountered unhandled error: {}", ownership::message(e))),
+        Some(_) => Outcome::Fail(unhandled(e)),
     }
+}
+
+/// Whether it is an object that isn't there, rather than its resource.
+fn names_an_object(e: &kube::Error) -> bool {
+    matches!(e, kube::Error::Api(s) if s.details.as_ref().is_some_and(|d| !d.name.is_empty()))
+}
+
+/// Upstream's text for what ends a migration.
+fn unhandled(e: &kube::Error) -> String {
+    format!("migration encountered unhandled error: {}", ownership::message(e))
 }
 
 pub async fn run(context: Context) {
@@ -120,6 +131,7 @@ pub async fn run(context: Context) {
                         // Another one may wait; or the resource, to be defined.
                         Ok(missing.then_some(Duration::from_secs(2)))
                     }
+                    // The migration itself; its resource's end is told in its status.
                     Err(e) if ownership::gone(&e) => Ok(None),
                     Err(e) => Err(e),
                 }
@@ -179,7 +191,12 @@ impl Worker {
         let definition = self.definition(what).await?;
         if !is_true(&migration, "Running") {
             let Some(objects) = self.objects(None) else { return Ok(None) };
-            let list = objects.list_metadata(&ListParams::default().limit(1)).await?;
+            let list = match objects.list_metadata(&ListParams::default().limit(1)).await {
+                Ok(list) => list,
+                // It went since it was found: as if it hadn't been.
+                Err(e) if ownership::gone(&e) => return Ok(None),
+                Err(e) => return Err(e),
+            };
             let mut new =
                 with_condition(&migration, "Running", "MigrationRunning", "The migration is running", Timestamp::now());
             let status = new.status.get_or_insert_default();
@@ -208,7 +225,11 @@ impl Worker {
         let began_at = migration.status.as_ref().and_then(|s| s.resource_version.as_deref()).unwrap_or_default();
         let mut page = ListParams::default().limit(PAGE);
         loop {
-            let list = all.list_metadata(&page).await?;
+            let list = match all.list_metadata(&page).await {
+                Ok(list) => list,
+                Err(e) if ownership::gone(&e) => return Ok(Err(unhandled(&e))),
+                Err(e) => return Err(e),
+            };
             for object in &list.items {
                 let (uid, version) = (object.uid(), object.resource_version().unwrap_or_default());
                 if is_newer(&version, began_at) {
@@ -268,7 +289,11 @@ impl Worker {
             observed_generation: definition.metadata.generation,
         });
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        api.replace_status(&definition.name_any(), &PostParams::default(), &new).await.map(drop)
+        match api.replace_status(&definition.name_any(), &PostParams::default(), &new).await {
+            // Nobody is there to be told.
+            Err(e) if ownership::gone(&e) => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     async fn finish(&self, definition: &CustomResourceDefinition, succeeded: bool) -> Result<(), kube::Error> {
@@ -335,14 +360,15 @@ mod tests {
 
     #[test]
     fn what_others_wrote_is_done_and_what_is_busy_is_tried_again() {
-        let failed = |code: u16| {
-            let status = kube::core::Status { code, message: "why".into(), ..Default::default() };
-            outcome(&Err(kube::Error::Api(Box::new(status))))
+        let failed = |code: u16, name: &str| {
+            let status = json!({"code": code, "message": "why", "details": {"name": name}});
+            outcome(&Err(kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))))
         };
         assert_eq!(outcome(&Ok(())), Outcome::Done);
-        assert_eq!([failed(404), failed(409)], [Outcome::Done, Outcome::Done]);
-        assert_eq!([failed(429), failed(503)], [Outcome::TryAgain, Outcome::TryAgain]);
-        assert_eq!(failed(422), Outcome::Fail("migration encountered unhandled error: why".into()));
+        assert_eq!([failed(404, "o"), failed(409, "o")], [Outcome::Done, Outcome::Done]);
+        assert_eq!([failed(429, "o"), failed(503, "")], [Outcome::TryAgain, Outcome::TryAgain]);
+        let end = Outcome::Fail("migration encountered unhandled error: why".into());
+        assert_eq!([&failed(422, "o"), &failed(404, "")], [&end, &end], "the second one's resource is gone");
         assert!(is_newer("12", "9") && !is_newer("9", "9") && !is_newer("x", "9"));
     }
 

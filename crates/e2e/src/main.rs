@@ -17,11 +17,12 @@ mod scenarios;
 mod signer;
 mod wire;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Parser;
 use cluster::{Cluster, Tools};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 #[derive(Parser)]
@@ -49,7 +50,7 @@ struct Args {
     /// An older helm, for that second time.
     #[arg(long)]
     older_helm: Option<PathBuf>,
-    /// Leave the cluster running after a failure and say how to enter it.
+    /// At the first failure leave its cluster running, say how to enter it, and begin nothing more.
     #[arg(long)]
     keep: bool,
     #[arg(long)]
@@ -66,6 +67,8 @@ pub enum On {
     Shared,
     /// One of its own.
     Own,
+    /// One of its own, beside all other scenarios: it waits for minutes.
+    Patient,
     /// Namespaces only: the scenario starts the server itself.
     Empty,
 }
@@ -141,10 +144,11 @@ fn main() -> std::process::ExitCode {
     }
     // Scenarios with clusters of their own wait most of the time: they run beside those that share one.
     let (together, apart): (Vec<_>, Vec<_>) = rounds.into_iter().partition(|(s, ..)| s.on == On::Shared);
-    let keep = args.keep;
+    let (patient, apart): (Vec<_>, Vec<_>) = apart.into_iter().partition(|(s, ..)| s.on == On::Patient);
+    let keep = &Keep { wanted: args.keep, kept: AtomicBool::new(false) };
     let (mut passed, mut failed) = (0, Vec::new());
     std::thread::scope(|threads| {
-        let lines = [together, apart].map(|line| threads.spawn(move || in_turn(line, keep)));
+        let lines = [together, apart, patient].map(|line| threads.spawn(move || in_turn(line, keep)));
         for line in lines {
             // Scenarios' panics are caught; this would be one of the runner itself.
             let (some, bad) = line.join().unwrap_or_else(|_| (0, vec!["the runner panicked".to_string()]));
@@ -159,14 +163,26 @@ fn main() -> std::process::ExitCode {
     if failed.is_empty() && passed > 0 { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }
 
+/// Whether the cluster of a failure stays, and whether one does: then every line ends after what it is at, and removes
+/// its own clusters.
+struct Keep {
+    wanted: bool,
+    kept: AtomicBool,
+}
+
 /// Runs scenarios one after another; gives how many passed, and which didn't.
-fn in_turn(line: Vec<(&Scenario, Tools, String)>, keep: bool) -> (usize, Vec<String>) {
+fn in_turn(line: Vec<(&Scenario, Tools, String)>, keep: &Keep) -> (usize, Vec<String>) {
     let (mut passed, mut failed) = (0, Vec::new());
     let mut shared: Option<Cluster> = None;
     for (s, tools, name) in line {
+        if keep.kept.load(Ordering::SeqCst) {
+            break;
+        }
         let started = Instant::now();
         let mut result = one(s, &tools, &mut shared, keep);
-        if let Err(e) = &result {
+        if let Err(e) = &result
+            && !keep.wanted
+        {
             // A shared machine stalls now and then. What fails twice, the second time in a fresh cluster, is a fault.
             println!("again, afresh: {name}\n{e:#}\n");
             let fresh = if s.on == On::Empty { Cluster::empty(&tools) } else { Cluster::start(&tools) };
@@ -194,34 +210,25 @@ fn in_turn(line: Vec<(&Scenario, Tools, String)>, keep: bool) -> (usize, Vec<Str
     (passed, failed)
 }
 
-fn one(s: &Scenario, tools: &Tools, shared: &mut Option<Cluster>, keep: bool) -> Result<()> {
-    let own;
+fn one(s: &Scenario, tools: &Tools, shared: &mut Option<Cluster>, keep: &Keep) -> Result<()> {
+    let mut own = None;
     let cluster = match s.on {
-        On::Own => {
-            own = Some(Cluster::start(tools)?);
-            own.as_ref()
-        }
-        On::Empty => {
-            own = Some(Cluster::empty(tools)?);
-            own.as_ref()
-        }
+        On::Own | On::Patient => own.insert(Cluster::start(tools)?),
+        On::Empty => own.insert(Cluster::empty(tools)?),
         On::Shared => {
-            if shared.is_none() {
-                *shared = Some(Cluster::start(tools)?);
-            }
-            own = None;
-            if let Some(c) = shared {
-                c.tools = tools.clone();
-            }
-            shared.as_ref()
+            let c = match shared.take() {
+                Some(c) => c,
+                None => Cluster::start(tools)?,
+            };
+            let c = shared.insert(c);
+            c.tools = tools.clone();
+            c
         }
     };
-    let Some(c) = cluster else { bail!("no cluster") };
-    let result = guarded(s, c);
-    if result.is_err() && keep {
-        println!("{}", c.how_to_enter());
-        std::mem::forget(own);
-        std::process::exit(1);
+    let result = guarded(s, cluster);
+    if result.is_err() && keep.wanted && !keep.kept.swap(true, Ordering::SeqCst) {
+        println!("{}", cluster.how_to_enter());
+        std::mem::forget(if s.on == On::Shared { shared.take() } else { own.take() });
     }
     if let Some(c) = own {
         c.finish();

@@ -98,6 +98,16 @@ fn waiting(pod: &Value, i: usize) -> String {
     pod["status"]["containerStatuses"][i]["state"]["waiting"]["reason"].as_str().unwrap_or_default().to_owned()
 }
 
+async fn eventually(what: &str, check: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if check() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("not so within ten seconds: {what}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn node_registers_and_renews_its_lease() {
     let w = World::new();
@@ -154,13 +164,7 @@ async fn a_pod_runs_and_is_deleted() {
     let file = format!("{}/k", host("/v"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "v1");
     w.api.put("/api/v1/namespaces/ns/configmaps", json!({"metadata": {"name": "cm"}, "data": {"k": "v2"}}));
-    for _ in 0..100 {
-        if std::fs::read_to_string(&file).is_ok_and(|t| t == "v2") {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "v2");
+    eventually("the changed file", || std::fs::read_to_string(&file).is_ok_and(|t| t == "v2")).await;
     for (reason, text) in [
         ("Pulled", "already present on machine"),
         ("Created", "Created container: c"),
@@ -173,13 +177,87 @@ async fn a_pod_runs_and_is_deleted() {
     assert_eq!(&w.runtime.calls()[1..], ["exec bye", "stop c"]);
     w.event("Killing", "Stopping container c").await;
     let uid = pod["metadata"]["uid"].as_str().unwrap();
-    for _ in 0..100 {
-        if !w.dir.path().join("kubelet/pods").join(uid).exists() {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    eventually("the pod's directory is gone", || !w.dir.path().join("kubelet/pods").join(uid).exists()).await;
+}
+
+/// Of a running pod: what its containers have of the volume that fails stays, and the others go on being refreshed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_fails_holds_up_no_other() {
+    let w = World::new();
+    let maps = "/api/v1/namespaces/ns/configmaps";
+    for name in ["a", "z"] {
+        w.api.put(maps, json!({"metadata": {"name": name}, "data": {"k": "v1"}}));
     }
-    panic!("the pod's directory is still there");
+    let path = w.pod(
+        "p",
+        json!({"containers": [{"name": "c", "volumeMounts": [{"name": "a", "mountPath": "/a"}, {"name": "z", "mountPath": "/z"}]}],
+            "volumes": [{"name": "a", "configMap": {"name": "a"}}, {"name": "z", "configMap": {"name": "z"}}]}),
+    );
+    w.phase(&path, "Running").await;
+    let config = w.runtime.config("c").unwrap();
+    let says = |path: &str, text: &str| {
+        let host = &config.mounts.iter().find(|m| m.container_path == path).unwrap().host_path;
+        std::fs::read_to_string(format!("{host}/k")).is_ok_and(|t| t == text)
+    };
+    assert!(says("/a", "v1") && says("/z", "v1"));
+    w.api.delete(&format!("{maps}/a"), 0);
+    w.event("FailedMount", "MountVolume.SetUp failed for volume \"a\" : configmap \"a\" not found").await;
+    w.api.put(maps, json!({"metadata": {"name": "z"}, "data": {"k": "v2"}}));
+    eventually("the other volume's new file", || says("/z", "v2")).await;
+    assert!(says("/a", "v1"));
+    w.api.put(maps, json!({"metadata": {"name": "a"}, "data": {"k": "v3"}}));
+    eventually("the volume is well again", || says("/a", "v3")).await;
+    assert_eq!(w.api.get(&path).unwrap()["status"]["containerStatuses"][0]["restartCount"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_of_a_running_pod_are_renewed() {
+    let w = World::new();
+    w.api.put("/api/v1/namespaces/ns/serviceaccounts", json!({"metadata": {"name": "default"}}));
+    w.api.wait("/api/v1/nodes/n1", "registered", |n| n.is_some()).await;
+    let path = w.pod(
+        "p",
+        json!({"containers": [{"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
+            "volumes": [{"name": "v", "projected": {"defaultMode": 0o400, "sources": [{"podCertificate":
+                {"signerName": "a.b/c", "keyType": "ED25519", "keyPath": "key", "certificateChainPath": "chain"}}]}}]}),
+    );
+    // A signer whose certificates are good for three seconds, each with its number in it.
+    let api = w.api.clone();
+    let signer = tokio::spawn(async move {
+        let mut signed = 0;
+        loop {
+            for mut request in api.list("/apis/certificates.k8s.io/v1beta1/podcertificaterequests") {
+                if request["status"].is_null() {
+                    signed += 1;
+                    let at = |s: i64| {
+                        jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_secs(s)).unwrap().to_string()
+                    };
+                    let block = ["AQ==", "Ag==", "Aw=="].get(signed - 1).unwrap_or(&"BA==");
+                    request["status"] = json!({"beginRefreshAt": at(1), "notBefore": at(0), "notAfter": at(3),
+                        "certificateChain": format!("-----BEGIN CERTIFICATE-----\n{block}\n-----END CERTIFICATE-----\n"),
+                        "conditions": [{"type": "Issued", "status": "True", "reason": "R", "message": "", "lastTransitionTime": at(0)}]});
+                    api.put("/apis/certificates.k8s.io/v1beta1/namespaces/ns/podcertificaterequests", request);
+                }
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+    w.phase(&path, "Running").await;
+    let config = w.runtime.config("c").unwrap();
+    let host = config.mounts.iter().find(|m| m.container_path == "/v").unwrap().host_path.clone();
+    let read = |name: &str| std::fs::read_to_string(format!("{host}/{name}")).unwrap_or_default();
+    assert!(read("chain").contains("\nAQ==\n"), "{}", read("chain"));
+    let key = read("key");
+    assert!(key.starts_with("-----BEGIN PRIVATE KEY-----"), "{key}");
+    for number in ["Ag==", "Aw=="] {
+        eventually("the next certificate", || read("chain").contains(number)).await;
+    }
+    assert_ne!(read("key"), key, "each certificate has a key of its own");
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(format!("{host}/key")).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o400);
+    assert_eq!(w.api.get(&path).unwrap()["status"]["containerStatuses"][0]["restartCount"], 0);
+    signer.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

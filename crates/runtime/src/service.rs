@@ -51,6 +51,8 @@ struct Shared {
     executable: Option<OwnedFd>,
     /// One pull of an image at a time.
     pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Whether the built-in image has been made, or could not be.
+    hello_tried: watch::Sender<bool>,
     _lock: Flock<fs::File>,
 }
 
@@ -113,6 +115,7 @@ impl Runtime {
             containers: RwLock::default(),
             events: Events::default(),
             pulls: Mutex::default(),
+            hello_tried: watch::Sender::new(false),
             _lock: lock,
         });
         shared.clone().recover().await?;
@@ -127,8 +130,9 @@ impl Runtime {
     /// Makes `skiff.local/hello:latest` of `exe`, if it isn't there already.
     pub async fn ensure_hello(&self, exe: &Path) -> Result<Image> {
         let (store, exe) = (self.shared.store.clone(), exe.to_owned());
-        let record = blocking(move || image::builtin::hello(&store, &exe)).await?.map_err(image_error)?;
-        Ok(image_of(&record))
+        let made = blocking(move || image::builtin::hello(&store, &exe)).await;
+        self.shared.hello_tried.send_replace(true);
+        Ok(image_of(&made?.map_err(image_error)?))
     }
 
     /// Imports an archive (OCI or `docker save`, also compressed) or an OCI layout directory.

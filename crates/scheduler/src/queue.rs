@@ -33,6 +33,12 @@ struct Waiting {
     place: Place,
 }
 
+impl Waiting {
+    fn backoff(&self) -> Duration {
+        BACKOFF_INITIAL.saturating_mul(1 << self.attempts.saturating_sub(1).min(8)).min(BACKOFF_MAX)
+    }
+}
+
 /// The queue, on keys. Pure: time comes in.
 #[derive(Debug, Default)]
 pub struct Queue {
@@ -92,9 +98,8 @@ impl Queue {
             Place::Working(seen) => std::mem::take(seen),
             _ => return,
         };
-        let delay = BACKOFF_INITIAL.saturating_mul(1 << w.attempts.saturating_sub(1).min(8)).min(BACKOFF_MAX);
         w.place = if seen.iter().any(|s| helps.contains(s)) {
-            Place::Backoff(now + delay)
+            Place::Backoff(now + w.backoff())
         } else {
             Place::Resting(now, helps)
         };
@@ -105,20 +110,18 @@ impl Queue {
         if let Some(w) = self.pods.get_mut(key)
             && matches!(w.place, Place::Working(_))
         {
-            let delay = BACKOFF_INITIAL.saturating_mul(1 << w.attempts.saturating_sub(1).min(8)).min(BACKOFF_MAX);
-            w.place = Place::Backoff(now + delay);
+            w.place = Place::Backoff(now + w.backoff());
         }
     }
 
     /// Something changed: pods that it may help come back, after their back-off.
     pub fn event(&mut self, change: WakeUp, now: Instant) {
         for w in self.pods.values_mut() {
+            let backoff = w.backoff();
             match &mut w.place {
                 Place::Working(seen) => seen.push(change),
                 Place::Resting(since, helps) if helps.contains(&change) => {
-                    let delay =
-                        BACKOFF_INITIAL.saturating_mul(1 << w.attempts.saturating_sub(1).min(8)).min(BACKOFF_MAX);
-                    w.place = Place::Backoff((*since + delay).max(now));
+                    w.place = Place::Backoff((*since + backoff).max(now));
                 }
                 _ => {}
             }

@@ -50,22 +50,16 @@ pub async fn start(
         .context("failed to set up the pod network")?;
 
     let exe = std::env::current_exe().context("failed to find the program's own file")?;
-    let images = layout.runtime();
-    let program = exe.clone();
+    let runtime = runtime::Runtime::open(runtime_options(args, layout, exe.clone(), Arc::new(bridge.clone()))?)
+        .await
+        .context("failed to start the container runtime")?;
     // The image that a cluster always has is made while everything else starts.
-    tasks.push(tokio::task::spawn_blocking(move || {
-        let made = runtime::image::Store::open(&images).and_then(|s| {
-            // Before its own lease keeps the sweep from doing anything.
-            s.sweep()?;
-            runtime::image::builtin::hello(&s, &program)
-        });
-        if let Err(e) = made {
+    let maker = runtime.clone();
+    tasks.push(tokio::spawn(async move {
+        if let Err(e) = maker.ensure_hello(&exe).await {
             error!(error = %e, "the image skiff.local/hello could not be made");
         }
     }));
-    let runtime = runtime::Runtime::open(runtime_options(args, layout, exe, Arc::new(bridge.clone()))?)
-        .await
-        .context("failed to start the container runtime")?;
 
     let pki = control_plane.pki();
     let mut options = KubeletOptions::new(&host.node_name, &layout.data_dir);

@@ -32,6 +32,12 @@ impl Users {
     }
 }
 
+/// Until the next look at the clock, but no less than `least`. Times are Unix seconds.
+fn wait(renew_at: i64, now: i64, least: Duration) -> Duration {
+    let left = u64::try_from(renew_at.saturating_sub(now)).unwrap_or(0);
+    Duration::from_secs(left).min(LOOK_EVERY).max(least)
+}
+
 /// Until shutdown. `renew` makes what is due at a time (Unix seconds), files and kubeconfig included.
 pub async fn run<F>(mut renew_at: i64, renew: F, users: Users, shutdown: Shutdown)
 where
@@ -40,11 +46,9 @@ where
     let renew = Arc::new(renew);
     let mut pause = Duration::ZERO;
     loop {
-        let left = renew_at - jiff::Timestamp::now().as_second();
-        let wait = Duration::from_secs(left.max(0).unsigned_abs()).min(LOOK_EVERY).max(pause);
         tokio::select! {
             _ = shutdown.cancelled() => return,
-            _ = tokio::time::sleep(wait) => {}
+            _ = tokio::time::sleep(wait(renew_at, jiff::Timestamp::now().as_second(), pause)) => {}
         }
         let now = jiff::Timestamp::now().as_second();
         if now < renew_at {
@@ -65,6 +69,30 @@ where
                     "the cluster's certificates could not be renewed; it is tried again"
                 );
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_when_something_is_due_and_often_enough_for_clocks_that_jump() {
+        // (due, now, least, wait)
+        for (renew_at, now, least, want) in [
+            (100, 90, 0, 10),
+            (100, 100, 0, 0),
+            (100, 5_000, 0, 0),
+            (100, 5_000, 30, 30),
+            (100, 95, 30, 30),
+            (1_000_000, 0, 0, 600),
+            (1_000_000, 0, 30, 600),
+            (i64::MAX, i64::MIN, 1, 600),
+            (i64::MIN, i64::MAX, 1, 1),
+        ] {
+            let got = wait(renew_at, now, Duration::from_secs(least));
+            assert_eq!(got, Duration::from_secs(want), "{renew_at} {now} {least}");
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A CA for one test, and what it signs.
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer, KeyPair};
 use std::path::Path;
+use std::time::Duration;
 
 pub struct Authority {
     pub cert_pem: String,
@@ -24,6 +25,15 @@ impl Authority {
         let key = KeyPair::generate()?;
         let params = CertificateParams::new(sans.iter().map(|s| s.to_string()).collect::<Vec<_>>())?;
         Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
+    }
+
+    /// A certificate (PEM) for the key of a PKCS #10 request, from and until times in Unix seconds.
+    pub fn sign(&self, request_der: &[u8], begin: u64, end: u64) -> Result<String> {
+        let mut request = CertificateSigningRequestParams::from_der(&request_der.into())?;
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        request.params.not_before = epoch + Duration::from_secs(begin);
+        request.params.not_after = epoch + Duration::from_secs(end);
+        Ok(request.signed_by(&self.issuer)?.pem())
     }
 
     /// As [`Authority::issue`], into `tls.crt` and `tls.key` of a directory.

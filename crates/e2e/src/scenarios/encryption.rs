@@ -3,6 +3,7 @@
 use crate::cluster::Cluster;
 use crate::kms::Plugin;
 use crate::scenarios::etcd;
+use crate::scenarios::storage_migration::migrate;
 use crate::wire::Who;
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -109,8 +110,8 @@ pub fn turned_on_later(c: &Cluster) -> Result<()> {
     taken(2)?;
     nothing_plain(c)?;
     ensure!(!on_disk(c, b"k8s:enc:aescbc:v1:one:")?, "nor under the old key");
-    rewrite(c)?;
-    ensure!(read(c, "kept")? == stored() && !on_disk(c, stored().as_bytes())?, "after a rewrite");
+    migrate(c, "onward", "secrets")?;
+    ensure!(read(c, "kept")? == stored() && !on_disk(c, stored().as_bytes())?, "after a migration");
     // The old key can go.
     c.stop_server(libc::SIGTERM)?;
     configure(c, &keyed("secretbox", "two", 2))?;
@@ -199,6 +200,62 @@ pub fn a_kms_plugin_keeps_the_keys(c: &Cluster) -> Result<()> {
     plugin.state().refuses = false;
     c.wait(PATIENCE, "the values to be read", || Ok(c.kubectl_run(&["get", "secret", "first"])?.ok))?;
     ensure!(c.kubectl(&["get", "secrets", "-o", "name"])?.lines().count() == 3, "all of them");
+    c.stop_server(libc::SIGTERM)
+}
+
+/// With a new key in front, a StorageVersionMigration takes every Secret from under the old one, which can go then.
+pub fn a_migration_leaves_the_old_key(c: &Cluster) -> Result<()> {
+    let Some(_etcd) = etcd::ready(c)? else { return Ok(()) };
+    let file = configure(c, &keyed("secretbox", "one", 1))?;
+    let flags = ["--disable-agent", "--datastore-endpoint", etcd::URL, "--encryption-provider-config"];
+    let flags = [&flags[..], &[file.to_str().context("path")?]].concat();
+    // Name and stored form of every Secret, asked of etcd itself.
+    let held = || -> Result<Vec<(String, Vec<u8>)>> {
+        let (from, to) = (STANDARD.encode("/registry/secrets/"), STANDARD.encode("/registry/secrets0"));
+        let question = format!("{{\"key\":\"{from}\",\"range_end\":\"{to}\"}}");
+        let text = c.must(&["curl", "-sf", "-d", &question, &format!("{}/v3/kv/range", etcd::URL)])?;
+        let answer: serde_json::Value = serde_json::from_str(&text)?;
+        let decoded = |v: &serde_json::Value| anyhow::Ok(STANDARD.decode(v.as_str().context("no text")?)?);
+        answer["kvs"]
+            .as_array()
+            .with_context(|| format!("etcd has no Secrets: {text}"))?
+            .iter()
+            .map(|kv| Ok((String::from_utf8(decoded(&kv["key"])?)?, decoded(&kv["value"])?)))
+            .collect()
+    };
+    let all_under = |key: &str| -> Result<usize> {
+        let all = held()?;
+        for (name, value) in &all {
+            let form = String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned();
+            ensure!(form.starts_with(&format!("k8s:enc:secretbox:v1:{key}:")), "{name} isn't under key {key}: {form}");
+        }
+        Ok(all.len())
+    };
+    c.serve(&flags)?;
+    c.wait_api()?;
+    c.kubectl(&["create", "namespace", "other"])?;
+    for (namespace, name) in [("default", "a"), ("default", "b"), ("other", "a")] {
+        let literal = format!("--from-literal=a={PLAIN}");
+        c.kubectl(&["create", "secret", "generic", name, "-n", namespace, &literal])?;
+    }
+    ensure!(all_under("one")? >= 3, "three Secrets were made");
+    c.stop_server(libc::SIGTERM)?;
+
+    configure(c, &(keyed("secretbox", "two", 2) + &keyed("secretbox", "one", 1)))?;
+    c.serve(&flags)?;
+    c.wait_api()?;
+    let of_a = ["get", "secret", "a", "-o", "jsonpath={.metadata.uid} {.metadata.managedFields} {.data}"];
+    let before = c.kubectl(&of_a)?;
+    ensure!(all_under("one")? >= 3, "what isn't written stays under its key");
+    migrate(c, "to-two", "secrets")?;
+    ensure!(all_under("two")? >= 3, "no Secret is gone");
+    ensure!(c.kubectl(&of_a)? == before, "the migration changed more than the key");
+    c.stop_server(libc::SIGTERM)?;
+
+    configure(c, &keyed("secretbox", "two", 2))?;
+    c.serve(&flags)?;
+    c.wait_api()?;
+    ensure!(read(c, "a")? == stored() && read(c, "b")? == stored(), "without the old key");
     c.stop_server(libc::SIGTERM)
 }
 

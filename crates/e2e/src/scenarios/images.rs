@@ -42,6 +42,7 @@ pub fn archives(c: &Cluster) -> Result<()> {
         (at("layout"), "docker.io/shop/backend:oci"),
         (at("oci.tar"), "docker.io/shop/backend:oci"),
         (at("oci.tar.gz"), "docker.io/shop/backend:oci"),
+        (at("oci.tgz"), "docker.io/shop/backend:oci"),
     ] {
         let d = images(c, &["import", &archive])?;
         ensure!(
@@ -56,6 +57,35 @@ pub fn archives(c: &Cluster) -> Result<()> {
         ensure!(d.ok && d.stdout == format!("removed {name}\n"), "rm {name}: {}{}", d.stdout, d.stderr);
         ensure!(!images(c, &["ls"])?.stdout.contains(name), "{name} is still listed");
     }
+
+    // Two images in one archive: both, or with a broken second one neither.
+    let other = c.tools.images.join("shop_backend_v2.tar").display().to_string();
+    let images_dir = c.data_dir().join("runtime/images");
+    let left = || -> Result<usize> {
+        let count = |dir: &str| anyhow::Ok(std::fs::read_dir(images_dir.join(dir))?.count());
+        Ok(count("layers")? + count("blobs/sha256")? + count("tmp")?)
+    };
+    ensure!(left()? == 0, "removed images have left something");
+    sh(&format!(
+        "mkdir -p one two both; tar -C one -xf $D; tar -C two -xf {other}; for i in one two; do mv $i/layer.tar both/$i.tar; \
+        rm $i/manifest.json; mv $i/*.json both/$i.config; done; cd both; \
+        echo '[{{\"Config\":\"one.config\",\"RepoTags\":[\"shop/backend:v1\"],\"Layers\":[\"one.tar\"]}},{{\"Config\":\"two.config\",\"RepoTags\":[\"shop/backend:v2\"],\"Layers\":[\"two.tar\"]}}]' > manifest.json; \
+        tar -cf ../both.tar *; printf Z | dd of=two.tar bs=1 seek=2000 conv=notrunc 2>/dev/null; tar -cf ../half.tar *"
+    ))?;
+    refused(c, &["import", &at("half.tar")], "expected sha256:")?;
+    ensure!(images(c, &["list"])?.stdout.lines().count() == 1 && left()? == 0, "half an archive was taken");
+    let d = images(c, &["import", &at("both.tar")])?;
+    ensure!(d.ok && d.stdout.lines().count() == 2, "both.tar: {}{}", d.stdout, d.stderr);
+    let listed = images(c, &["list"])?.stdout;
+    for name in ["docker.io/shop/backend:v1", "docker.io/shop/backend:v2"] {
+        ensure!(listed.contains(name), "{listed}");
+    }
+    ensure!(images(c, &["rm", "shop/backend:v2"])?.ok && left()? == 2, "rm of one of both");
+    // What is refused takes nothing of what is there.
+    refused(c, &["import", &at("half.tar")], "expected sha256:")?;
+    let listed = images(c, &["list"])?.stdout;
+    ensure!(listed.lines().count() == 2 && listed.contains("backend:v1") && left()? == 2, "{listed}");
+    ensure!(images(c, &["rm", "shop/backend:v1"])?.ok && left()? == 0, "rm of the other");
 
     std::fs::write(dir.join("empty.tar"), "")?;
     std::fs::write(dir.join("text.tar"), "this is no archive, whatever its name says\n".repeat(100))?;
@@ -94,6 +124,7 @@ pub fn archives(c: &Cluster) -> Result<()> {
         refused(c, &["import", &at(file)], want).with_context(|| file.to_string())?;
     }
     ensure!(images(c, &["list"])?.stdout.lines().count() == 1, "{}", images(c, &["list"])?.stdout);
+    ensure!(left()? == 0, "what was refused has left something");
     refused(c, &["rm", "shop/nobody:v1"], "there is no such image")?;
     refused(c, &["import"], "required")?;
     refused(c, &["rm"], "required")?;

@@ -120,6 +120,7 @@ pub fn imports_are_whole_or_absent(c: &Cluster) -> Result<()> {
     };
     let listed = || -> Result<bool> { Ok(images(&["list"])?.contains("shop/redis:v1")) };
     c.wait(PATIENCE, "the built-in image", || Ok(images(&["list"])?.contains("skiff.local/hello")))?;
+    let tmp = data.join("runtime/images/tmp");
     let mut halves = 0;
     for round in 0..12u64 {
         let mut child = c
@@ -129,11 +130,21 @@ pub fn imports_are_whole_or_absent(c: &Cluster) -> Result<()> {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        std::thread::sleep(Duration::from_millis(10 + 25 * round));
+        // (nsenter execs, so the id is the importer's own)
+        let half = tmp.join(format!("layer-{}-0", child.id()));
+        if round % 2 == 0 {
+            std::thread::sleep(Duration::from_millis(10 + 25 * round));
+        } else {
+            // In the middle of its first layer for sure.
+            while !half.exists() && child.try_wait()?.is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         child.kill()?;
         child.wait()?;
-        halves += usize::from(!listed()?);
+        halves += usize::from(half.exists());
         if listed()? {
+            ensure!(!half.exists(), "an image is listed whose layer is a half");
             images(&["rm", "shop/redis:v1"])?;
         }
         if round % 4 == 3 {
@@ -142,11 +153,14 @@ pub fn imports_are_whole_or_absent(c: &Cluster) -> Result<()> {
             c.wait_ready()?;
             // The built-in image's layer is the only one.
             c.wait(PATIENCE, "halves and layers of killed imports to be gone after a start", || {
-                Ok(count(&data.join("runtime/images/tmp"))? == 0 && count(&data.join("runtime/images/layers"))? == 1)
+                let images = data.join("runtime/images");
+                Ok(count(&tmp)? == 0
+                    && count(&images.join("layers"))? == 1
+                    && count(&images.join("blobs/sha256"))? == 1)
             })?;
         }
     }
-    ensure!(halves > 0, "no import was killed in the middle");
+    ensure!(halves > 2, "only {halves} imports were killed in the middle of a layer");
     images(&["import", &archive])?;
     ensure!(listed()?, "the import that nobody killed isn't listed");
     c.wait(PATIENCE, "the default service account", || Ok(c.kubectl_run(&["get", "sa", "default"])?.ok))?;

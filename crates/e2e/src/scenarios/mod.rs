@@ -196,6 +196,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: pod_certificates::a_pod_is_known_by_its_certificate,
     },
     Scenario {
+        name: "pod certificates/those of a running pod are renewed",
+        on: On::Patient,
+        run: pod_certificates::certificates_of_a_running_pod_are_renewed,
+    },
+    Scenario {
         name: "pod certificates/a pod reads trust bundles",
         on: On::Shared,
         run: pod_certificates::a_pod_reads_trust_bundles,
@@ -541,6 +546,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "encryption/a KMS plugin keeps the keys",
         on: On::Empty,
         run: encryption::a_kms_plugin_keeps_the_keys,
+    },
+    Scenario {
+        name: "encryption/a migration leaves the old key",
+        on: On::Empty,
+        run: encryption::a_migration_leaves_the_old_key,
     },
     Scenario {
         name: "encryption/etcd holds what is sealed",

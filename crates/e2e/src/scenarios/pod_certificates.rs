@@ -3,11 +3,12 @@
 use super::certificates::kubeconfig;
 use super::namespace::Namespace;
 use crate::cluster::Cluster;
+use crate::extension::certificates::Authority;
 use crate::wire::Who;
 use anyhow::{Context, Result, ensure};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const SIGNER: &str = "kubernetes.io/kube-apiserver-client-pod";
@@ -233,6 +234,81 @@ pub fn a_pod_is_known_by_its_certificate(c: &Cluster) -> Result<()> {
         Ok(of("podcertificaterequest/forged", ".status.conditions[0].reason")? == "PodMismatch")
     })?;
     ns.delete()
+}
+
+/// Certificates of a running pod are asked for anew when their signer says so, each in its own time. The API server takes
+/// no certificate whose refresh begins within five minutes, and nodes spread what is due over five more.
+pub fn certificates_of_a_running_pod_are_renewed(c: &Cluster) -> Result<()> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    const SOURCES: usize = 8;
+    let ns = Namespace::new(c, "renewed")?;
+    let signer = Authority::new("e2e signer of pods")?;
+    // Signs what isn't signed yet: begun as long ago as may be, to be refreshed as soon as may be.
+    let sign = || -> Result<()> {
+        let requests = c.json(&["get", "podcertificaterequests", "-n", ns.name()])?;
+        for r in requests["items"].as_array().into_iter().flatten().filter(|r| r["status"]["conditions"].is_null()) {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+            let (begin, end) = (now - 280, now - 280 + 3600);
+            let request = STANDARD.decode(r["spec"]["stubPKCS10Request"].as_str().context("no request")?)?;
+            let status = json!({"status": {"certificateChain": signer.sign(&request, begin, end)?,
+                "notBefore": rfc3339(begin)?, "notAfter": rfc3339(end)?, "beginRefreshAt": rfc3339(begin + 600)?,
+                "conditions": [{"type": "Issued", "status": "True", "reason": "E2e", "message": "", "lastTransitionTime": rfc3339(now)?}]}});
+            let name = r["metadata"]["name"].as_str().context("no name")?;
+            let patch =
+                ["patch", "podcertificaterequest", name, "-n", ns.name(), "--subresource=status", "--type=merge", "-p"];
+            c.kubectl(&[&patch[..], &[&status.to_string()]].concat())?;
+        }
+        Ok(())
+    };
+    let sources: Vec<Value> = (0..SOURCES)
+        .map(|i| {
+            json!({"podCertificate": {"signerName": "example.com/renewed", "keyType": "ECDSAP256",
+                "credentialBundlePath": format!("{i}.pem"), "maxExpirationSeconds": 3600}})
+        })
+        .collect();
+    create(&ns, &pod("p", sources.into()))?;
+    c.wait(Duration::from_secs(120), "the pod to have its certificates", || {
+        sign()?;
+        Ok(ns.kubectl(&["wait", "pod/p", "--for=condition=Ready", "--timeout=1s"])?.ok)
+    })?;
+    let bundles = || (0..SOURCES).map(|i| file(&ns, "p", &format!("{i}.pem"))).collect::<Result<Vec<_>>>();
+    let first = bundles()?;
+    let asked = |count: usize| -> Result<bool> {
+        let requests = c.json(&["get", "podcertificaterequests", "-n", ns.name()])?;
+        Ok(requests["items"].as_array().is_some_and(|a| a.len() == count))
+    };
+    std::thread::sleep(Duration::from_secs(240));
+    ensure!(bundles()? == first && asked(SOURCES)?, "a certificate was asked for before its time");
+    let mut now = first.clone();
+    c.wait(Duration::from_secs(420), "the first certificate to be renewed", || {
+        std::thread::sleep(Duration::from_secs(2));
+        sign()?;
+        now = bundles()?;
+        Ok(now != first)
+    })?;
+    let changed: Vec<_> = first.iter().zip(&now).filter(|(a, b)| a != b).collect();
+    ensure!(changed.len() < SOURCES, "all are renewed at once");
+    for (old, new) in changed {
+        let parts = |text: &str| -> Result<(String, i64)> {
+            let (key, chain) = text.split_at(text.find("-----BEGIN CERTIFICATE").context("no certificate")?);
+            let (_, block) = x509_parser::pem::parse_x509_pem(chain.as_bytes())?;
+            Ok((key.to_string(), block.parse_x509()?.validity().not_before.timestamp()))
+        };
+        let ((old_key, old_begin), (new_key, new_begin)) = (parts(old)?, parts(new)?);
+        ensure!(
+            new_key.starts_with("-----BEGIN PRIVATE KEY-----") && new_key != old_key,
+            "a new key for a new certificate"
+        );
+        ensure!(new_begin >= old_begin + 300, "renewed {} s after the first one", new_begin - old_begin);
+    }
+    ensure!(ns.must("get pod p -o jsonpath={.status.containerStatuses[0].restartCount}")? == "0");
+    ns.delete()
+}
+
+/// RFC 3339, as the API has times.
+fn rfc3339(unix: u64) -> Result<String> {
+    let seconds = i64::try_from(unix)?;
+    Ok(k8s_openapi::jiff::Timestamp::from_second(seconds)?.to_string())
 }
 
 /// A bundle by name and all of a signer, in a volume that follows them.

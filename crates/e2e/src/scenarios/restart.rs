@@ -2,7 +2,7 @@
 
 use super::pods::PATIENCE;
 use crate::cluster::Cluster;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::time::Duration;
 
 const PODS: &str = r#"
@@ -49,6 +49,18 @@ fn field(c: &Cluster, what: &str, path: &str) -> Result<String> {
     c.kubectl(&[&["get"], &words[..], &["-o", &format!("jsonpath={{{path}}}")]].concat())
 }
 
+/// The process of a pod with this command line. Others on the machine may have the same.
+fn kill_process(pod_uid: &str, command: &str) -> Result<()> {
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let of = |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        if of("cmdline") == command && of("cgroup").contains(&format!("pod{pod_uid}")) {
+            return Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)?);
+        }
+    }
+    bail!("pod {pod_uid} has no process {command:?}")
+}
+
 pub fn containers_outlive_the_server(c: &Cluster) -> Result<()> {
     let gate = c.dir().join("gate");
     c.wait(PATIENCE, "the default service account", || Ok(c.kubectl_run(&["get", "sa", "default"])?.ok))?;
@@ -64,11 +76,12 @@ pub fn containers_outlive_the_server(c: &Cluster) -> Result<()> {
         })
     };
     serves("at first")?;
+    let victim = field(c, "pod victim", ".metadata.uid")?;
 
     // Killed. What ends meanwhile is noticed afterwards, with its exit code.
     c.stop_server(libc::SIGKILL)?;
     ensure!(c.run(&["curl", "-s", "--max-time", "2", &service])?.stdout == "v1\n", "Services work without the server");
-    c.must(&["sh", "-c", "kill -9 $(pgrep -f '^sleep 54321$')"])?;
+    kill_process(&victim, "sleep\054321\0")?;
     std::fs::write(gate.join("open"), "")?;
     std::thread::sleep(Duration::from_millis(500));
     c.serve(&[])?;
@@ -109,7 +122,8 @@ fn traces(c: &Cluster) -> Result<Vec<String>> {
     let log = std::fs::read_to_string(c.log()).unwrap_or_default();
     let name = log.split("table=").nth(1).and_then(|t| t.split("-svc").next());
     if let Some(name) = name {
-        let groups = format!("find /sys/fs/cgroup -type d -path '*/{name}*'");
+        // Groups of others come and go meanwhile.
+        let groups = format!("find /sys/fs/cgroup -ignore_readdir_race -type d -path '*/{name}*'");
         all.extend(c.must(&["sh", "-c", &groups])?.lines().map(String::from));
     }
     // Processes of this cluster only: others run on the machine.

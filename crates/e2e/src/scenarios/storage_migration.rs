@@ -79,6 +79,16 @@ pub fn the_api_of_migrations(c: &Cluster) -> Result<()> {
     })
 }
 
+/// Migrates all objects of a built-in resource, to the end.
+pub fn migrate(c: &Cluster, name: &str, resource: &str) -> Result<()> {
+    c.apply(&migration("v1", name, "", resource).to_string())?;
+    c.wait(PATIENCE, "the migration's end", || {
+        let failed = condition(c, name, "Failed")?;
+        ensure!(failed.is_null(), "{failed}");
+        Ok(condition(c, name, "Succeeded")?["status"] == "True")
+    })
+}
+
 fn condition(c: &Cluster, name: &str, kind: &str) -> Result<Value> {
     let all = c.json(&["get", "storageversionmigration", name])?["status"]["conditions"].clone();
     Ok(all.as_array().into_iter().flatten().find(|c| c["type"] == kind).cloned().unwrap_or_default())

@@ -192,11 +192,10 @@ pub fn logs_of_many(c: &Cluster) -> Result<()> {
     ensure!(said.matches("/first] initial").count() == 2 && said.matches("/x] early").count() == 2, "{said}");
     // A selector shows ten lines of each unless told otherwise.
     let pod = ns.must("get pods -l app=many -o name")?.lines().next().unwrap_or_default().to_string();
-    ensure!(
-        ns.must(&format!("logs {pod} -c x --since=1s"))?.is_empty()
-            || ns.must(&format!("logs {pod} -c x"))?.contains("late"),
-        "--since"
-    );
+    ensure!(ns.must(&format!("logs {pod} -c x --since=1h"))? == "early\nlate\n", "--since=1h");
+    c.wait(PATIENCE, "lines to be older than a second", || {
+        Ok(ns.must(&format!("logs {pod} -c x --since=1s"))?.is_empty())
+    })?;
     let from = ns.must(&format!("logs {pod} -c x --timestamps"))?;
     let time = from.lines().nth(1).and_then(|l| l.split(' ').next()).unwrap_or_default().to_string();
     let late = ns.must(&format!("logs {pod} -c x --since-time={time}"))?;
@@ -320,13 +319,17 @@ pub fn more_ways_in(c: &Cluster) -> Result<()> {
     let _ = child.kill();
     child.wait()?;
     ended?;
-    // Nobody listens there: the connection ends, the command goes on.
+    // Nobody listens there: the connection ends, and kubectl says why.
     let (mut child, _) = forward("pod/ticker", "18099:9", &[])?;
     let refused = c.run(&["curl", "-s", "--max-time", "5", "http://127.0.0.1:18099/"])?;
-    let goes_on = child.try_wait()?.is_none() || !refused.ok;
+    let told = c.wait(Duration::from_secs(10), "port-forward to tell that nobody listens", || {
+        let said = std::fs::read_to_string(ns.c.dir().join(space).join("forward"))?;
+        Ok(said.contains("Handling connection for 18099") && said.to_lowercase().contains("connection refused"))
+    });
     let _ = child.kill();
     child.wait()?;
-    ensure!(!refused.ok && goes_on, "a port that nobody listens at answered: {}", refused.stdout);
+    told?;
+    ensure!(!refused.ok && refused.stdout.is_empty(), "a port that nobody listens at answered: {}", refused.stdout);
     let d = ns.kubectl(&["port-forward", "deployment/web", "18098:8080", "--pod-running-timeout=1s"])?;
     ensure!(!d.ok && d.stderr.contains("error"), "port-forward without a pod: {}", d.stderr);
     ns.delete()

@@ -232,14 +232,18 @@ impl FakeApi {
                     &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": state.revision.to_string()}, "items": items}),
                 );
             }
+            let mut body = body;
+            if let Some(prefix) = body["metadata"]["generateName"].as_str() {
+                body["metadata"]["name"] = json!(format!("{prefix}{}", state.revision + 1));
+            }
             drop(state);
             let name = body["metadata"]["name"].as_str().unwrap_or_default();
             if self.state.lock().objects.contains_key(&key(&collection, namespace.as_deref(), name)) {
                 return failure(StatusCode::CONFLICT, "AlreadyExists");
             }
-            let path = match &namespace {
-                Some(ns) => collection.replacen("/v1/", &format!("/v1/namespaces/{ns}/"), 1),
-                None => collection,
+            let path = match (&namespace, collection.rsplit_once('/')) {
+                (Some(ns), Some((group, resource))) => format!("{group}/namespaces/{ns}/{resource}"),
+                _ => collection,
             };
             return answer(StatusCode::CREATED, &self.put(&path, body));
         };

@@ -5,7 +5,9 @@
 
 use super::{Payload, VolumeError, io, ownership};
 use std::collections::BTreeSet;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::fs::{OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 const DATA: &str = "..data";
@@ -19,9 +21,10 @@ pub fn write(dir: &Path, payload: &Payload, group: Option<i64>) -> Result<bool, 
     if let Some(gid) = group.and_then(|g| u32::try_from(g).ok()) {
         std::os::unix::fs::chown(dir, None, Some(gid)).map_err(io("chown", dir))?;
     }
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(setgid | 0o777)).map_err(io("chmod", dir))?;
+    std::fs::set_permissions(dir, Permissions::from_mode(setgid | 0o777)).map_err(io("chmod", dir))?;
     let data = dir.join(DATA);
     let old = std::fs::read_link(&data).ok();
+    remove_leftovers(dir, old.as_deref());
     if let Some(old) = &old
         && same(&dir.join(old), payload, group)
         && links(dir) == top_names(payload)
@@ -34,10 +37,7 @@ pub fn write(dir: &Path, payload: &Payload, group: Option<i64>) -> Result<bool, 
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent).map_err(io("mkdir", parent))?;
         }
-        std::fs::write(&target, &file.data).map_err(io("write", &target))?;
-        // Explicitly: the umask must not narrow what the user asked for.
-        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(file.mode & 0o7777))
-            .map_err(io("chmod", &target))?;
+        write_file(&target, &file.data, file.mode & 0o7777)?;
     }
     if let Some(group) = group {
         ownership::apply(&dir.join(&fresh), group, true, "Always")?;
@@ -59,11 +59,28 @@ pub fn write(dir: &Path, payload: &Payload, group: Option<i64>) -> Result<bool, 
         let link = dir.join(name);
         std::fs::remove_file(&link).map_err(io("unlink", &link))?;
     }
-    if let Some(old) = old.filter(|o| o.components().count() == 1) {
-        let old = dir.join(old);
-        let _ = std::fs::remove_dir_all(old);
-    }
+    remove_leftovers(dir, Some(&fresh));
     Ok(true)
+}
+
+/// Directories that aren't in use: the one before, and what a writer that was killed has left.
+fn remove_leftovers(dir: &Path, used: Option<&Path>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let stamped = name.as_encoded_bytes().starts_with(b"..") && entry.file_type().is_ok_and(|t| t.is_dir());
+        if stamped && used != Some(Path::new(&name)) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// At no time does anybody get to read what the mode forbids: a key may be in it.
+fn write_file(path: &Path, data: &[u8], mode: u32) -> Result<(), VolumeError> {
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(mode & 0o600).open(path).map_err(io("create", path))?;
+    file.write_all(data).map_err(io("write", path))?;
+    // Explicitly: the umask must not narrow what the user asked for.
+    file.set_permissions(Permissions::from_mode(mode)).map_err(io("chmod", path))
 }
 
 fn new_directory(dir: &Path) -> Result<PathBuf, VolumeError> {
@@ -73,7 +90,7 @@ fn new_directory(dir: &Path) -> Result<PathBuf, VolumeError> {
         let path = dir.join(&name);
         match std::fs::create_dir(&path) {
             Ok(()) => {
-                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).map_err(io("chmod", &path))?;
+                std::fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(io("chmod", &path))?;
                 return Ok(name);
             }
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -146,6 +163,45 @@ mod tests {
         );
         assert!(write(&dir, &Payload::new(), None).unwrap());
         assert_eq!(read("a"), None);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_goes() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("v");
+        let names = || {
+            let all = std::fs::read_dir(&dir).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
+            let mut all: Vec<String> = all.map(|n| if n.starts_with("..2") { "stamp".into() } else { n }).collect();
+            all.sort();
+            all
+        };
+        let leave = || {
+            std::fs::create_dir_all(dir.join("..2026_01_01_00_00_00.1/d")).unwrap();
+            std::fs::write(dir.join("..2026_01_01_00_00_00.1/d/key"), "half").unwrap();
+            let _ = symlink("..2026_01_01_00_00_00.1", dir.join(DATA_NEW));
+        };
+        leave();
+        let files = payload(&[("a", "1", 0o644)]);
+        assert!(write(&dir, &files, None).unwrap());
+        assert_eq!(names(), ["..data", "a", "stamp"]);
+        // Also when nothing has changed.
+        leave();
+        assert!(!write(&dir, &files, None).unwrap());
+        assert!(!dir.join("..2026_01_01_00_00_00.1").exists());
+        assert!(write(&dir, &payload(&[("a", "2", 0o644)]), None).unwrap());
+        assert_eq!(names(), ["..data", "a", "stamp"]);
+    }
+
+    #[test]
+    fn modes_are_what_was_asked_for_whoever_may_write() {
+        let tmp = tempfile::tempdir().unwrap();
+        for mode in [0o000, 0o400, 0o440, 0o600, 0o644, 0o755, 0o777] {
+            let path = tmp.path().join(format!("{mode:o}"));
+            write_file(&path, b"text", mode).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, mode);
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), 4);
+            assert!(write_file(&path, b"more", mode).is_err(), "what is there isn't written over");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ const JITTER_SECONDS_MAX: i64 = 300;
 pub struct Issued {
     pub key_pem: String,
     pub chain_pem: String,
+    pub issued_at: Timestamp,
     pub refresh_at: Timestamp,
     pub ends_at: Timestamp,
 }
@@ -47,6 +48,19 @@ pub struct Record {
     pending: Option<Pending>,
     /// The signer said no. It wouldn't think otherwise the next time.
     refused: Option<String>,
+}
+
+impl Record {
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.issued.as_ref().is_none_or(|i| super::is_due(i.issued_at, i.refresh_at, now))
+    }
+
+    /// A renewal failed: it is tried again after a while. Whether what is there can be used until then.
+    fn put_off(&mut self, now: Timestamp) -> bool {
+        let Some(old) = &mut self.issued else { return false };
+        old.refresh_at = now.checked_add(RETRY).unwrap_or(now);
+        old.ends_at > now
+    }
 }
 
 /// (volume, index of the source) → its certificate.
@@ -74,22 +88,18 @@ pub async fn refresh(
     let mut failure = None;
     for (at, source) in wanted(pod) {
         let record = certificates.entry(at.clone()).or_default();
-        if record.issued.as_ref().is_some_and(|i| i.refresh_at > now) {
+        if !record.is_due(now) {
             continue;
         }
         let result = match &record.refused {
             Some(why) => Err(why.clone()),
-            None => obtain(client, node, pod, source, record).await,
+            None => obtain(client, node, pod, source, record, now).await,
         };
         if let Err(why) = result {
-            match &mut record.issued {
-                Some(old) if old.ends_at > now => {
-                    tracing::warn!(pod = pod.name_any(), volume = at.0, why, "a certificate could not be renewed yet");
-                    old.refresh_at = now.checked_add(RETRY).unwrap_or(now);
-                }
-                _ => {
-                    failure.get_or_insert(SetUpError { volume: at.0, source: VolumeError::Certificate(why) });
-                }
+            if record.put_off(now) {
+                tracing::warn!(pod = pod.name_any(), volume = at.0, why, "a certificate could not be renewed yet");
+            } else {
+                failure.get_or_insert(SetUpError { volume: at.0, source: VolumeError::Certificate(why) });
             }
         }
     }
@@ -103,6 +113,7 @@ async fn obtain(
     pod: &Pod,
     source: &PodCertificateProjection,
     record: &mut Record,
+    now: Timestamp,
 ) -> Result<(), String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let api: Api<PodCertificateRequest> = Api::namespaced(client.clone(), namespace);
@@ -122,12 +133,9 @@ async fn obtain(
         }
         Ok(Some(request)) => {
             record.pending = None;
-            match judge(&request, pending.key_pem) {
-                Ok(mut issued) => {
-                    let jitter = SignedDuration::from_secs(rand::random_range(0..JITTER_SECONDS_MAX));
-                    // Not so late that the certificate would be over.
-                    let later = issued.refresh_at.checked_add(jitter).unwrap_or(issued.refresh_at);
-                    issued.refresh_at = later.min(issued.ends_at);
+            let jitter = SignedDuration::from_secs(rand::random_range(0..JITTER_SECONDS_MAX));
+            match judge(&request, pending.key_pem, jitter, now) {
+                Ok(issued) => {
                     record.issued = Some(issued);
                     Ok(())
                 }
@@ -147,11 +155,6 @@ async fn ask(
     pod: &Pod,
     source: &PodCertificateProjection,
 ) -> Result<Pending, String> {
-    let kind = source.key_type.clone();
-    let made = tokio::task::spawn_blocking(move || key::generate(&kind))
-        .await
-        .map_err(|e| e.to_string())?
-        .map_err(|e| format!("while generating keypair: {e}"))?;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let account = pod
         .spec
@@ -165,6 +168,12 @@ async fn ask(
     let live_account =
         live_account.map_err(|e| format!("while fetching service account: {}", crate::api_message(&e)))?;
     let live_node = live_node.map_err(|e| format!("while getting node object: {}", crate::api_message(&e)))?;
+    // Last, because it is what costs: an RSA key takes seconds.
+    let kind = source.key_type.clone();
+    let made = tokio::task::spawn_blocking(move || key::generate(&kind))
+        .await
+        .map_err(|e| e.to_string())?
+        .map_err(|e| format!("while generating keypair: {e}"))?;
     let (pod_name, pod_uid) = (pod.name_any(), pod.uid().unwrap_or_default());
     let request = PodCertificateRequest {
         metadata: ObjectMeta {
@@ -238,8 +247,14 @@ fn ended(request: &PodCertificateRequest) -> Option<(&str, &str, &str)> {
     Some((&c.type_, &c.reason, &c.message))
 }
 
-/// What an answer means, in upstream's words where it is bad.
-fn judge(request: &PodCertificateRequest, key_pem: String) -> Result<Issued, String> {
+/// What an answer means, in upstream's words where it is bad. The certificate is renewed by `jitter` later than the
+/// signer says, but never so late that it would be over.
+fn judge(
+    request: &PodCertificateRequest,
+    key_pem: String,
+    jitter: SignedDuration,
+    now: Timestamp,
+) -> Result<Issued, String> {
     let status = request.status.as_ref();
     match ended(request) {
         Some(("Issued", ..)) => {
@@ -249,8 +264,9 @@ fn judge(request: &PodCertificateRequest, key_pem: String) -> Result<Issued, Str
                 time(status.and_then(|s| s.begin_refresh_at.as_ref())),
                 time(status.and_then(|s| s.not_after.as_ref())),
             ) {
-                (Some(refresh_at), Some(ends_at)) => {
-                    Ok(Issued { key_pem, chain_pem: clean(chain), refresh_at, ends_at })
+                (Some(begin), Some(ends_at)) => {
+                    let refresh_at = begin.checked_add(jitter).unwrap_or(begin).min(ends_at);
+                    Ok(Issued { key_pem, chain_pem: clean(chain), issued_at: now, refresh_at, ends_at })
                 }
                 _ => Err("PodCertificateRequest was issued without times".into()),
             }
@@ -292,15 +308,50 @@ mod tests {
                 "beginRefreshAt": "2026-01-01T04:00:00Z", "notAfter": "2026-01-01T06:00:00Z"}),
             ),
             "KEY".into(),
+            SignedDuration::ZERO,
+            Timestamp::UNIX_EPOCH,
         )
         .unwrap();
         assert_eq!(issued.chain_pem, format!("{block}{block}"));
         assert_eq!((issued.key_pem.as_str(), issued.refresh_at.to_string().as_str()), ("KEY", "2026-01-01T04:00:00Z"));
         assert_eq!(
-            judge(&request(json!({"conditions": condition("Denied")})), String::new()).unwrap_err(),
+            judge(
+                &request(json!({"conditions": condition("Denied")})),
+                String::new(),
+                SignedDuration::ZERO,
+                Timestamp::UNIX_EPOCH
+            )
+            .unwrap_err(),
             "PodCertificateRequest was permanently denied: reason=\"R\" message=\"m\""
         );
         assert!(ended(&request(json!({}))).is_none());
+    }
+
+    #[test]
+    fn renewal_begins_when_the_signer_says_and_goes_on_until_it_succeeds() {
+        let t = |s: i64| Timestamp::from_second(1_000_000 + s).unwrap();
+        let issued = |refresh: i64, ends: i64, jitter: i64| {
+            let status = json!({"conditions": [{"type": "Issued", "status": "True", "reason": "", "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"}], "certificateChain": "",
+                "beginRefreshAt": t(refresh).to_string(), "notAfter": t(ends).to_string()});
+            judge(&request(status), String::new(), SignedDuration::from_secs(jitter), t(0)).unwrap()
+        };
+        for (refresh, ends, jitter, want) in [(2_400, 3_600, 0, 2_400), (2_400, 3_600, 299, 2_699), (5, 10, 299, 10)] {
+            assert_eq!(issued(refresh, ends, jitter).refresh_at, t(want), "{refresh} {ends} {jitter}");
+        }
+
+        let mut record = Record::default();
+        assert!(record.is_due(t(0)) && !record.put_off(t(0)), "there is nothing to use");
+        record.issued = Some(issued(2_400, 3_600, 100));
+        // The last two: the clock was set back by less than a minute, and by more.
+        for (now, due) in [(0, false), (2_499, false), (2_500, true), (9_999, true), (-59, false), (-61, true)] {
+            assert_eq!(record.is_due(t(now)), due, "at {now}");
+        }
+        // (when a renewal fails, whether the old certificate is good until the next try)
+        for (now, usable) in [(2_500, true), (3_599, true), (3_600, false), (4_000, false)] {
+            assert_eq!(record.put_off(t(now)), usable, "at {now}");
+            assert!(!record.is_due(t(now)) && record.is_due(t(now + 30)), "no try follows that at {now}");
+        }
     }
 
     #[test]

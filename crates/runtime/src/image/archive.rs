@@ -1,4 +1,5 @@
-//! Import of image archives: `docker save`, OCI layouts as tar (also compressed) or as a directory.
+//! Import of image archives: `docker save`, OCI layouts as tar (also compressed) or as a directory. An archive is taken
+//! whole or refused whole: its images are looked at, then all layers unpacked, then all images named at once.
 
 use super::manifest::{self, Config, Descriptor, DockerEntry, Manifest};
 use super::store::{Hashed, decompressed};
@@ -22,51 +23,104 @@ enum Source {
     },
 }
 
+/// An image of an archive, whose layers aren't unpacked yet.
+struct Found {
+    config: Vec<u8>,
+    tags: Vec<Reference>,
+    digests: Vec<String>,
+    /// Digest of each layer's plain bytes, and where they are.
+    layers: Vec<(String, Part)>,
+}
+
+enum Part {
+    File(String),
+    /// By its digest.
+    Blob(String),
+}
+
+impl Found {
+    /// Refuses what no unpacking could make right.
+    fn new(config: Vec<u8>, tags: Vec<Reference>, digests: Vec<String>, parts: Vec<Part>) -> Result<Found> {
+        let parsed: Config = manifest::parse("image config", &config)?;
+        parsed.fits()?;
+        let diff_ids = parsed.rootfs.diff_ids;
+        if parts.len() != diff_ids.len() {
+            return Err(Error::Corrupt(format!(
+                "mismatched image rootfs and manifest layers: {} and {}",
+                diff_ids.len(),
+                parts.len()
+            )));
+        }
+        Ok(Found { config, tags, digests, layers: diff_ids.into_iter().zip(parts).collect() })
+    }
+
+    /// Unpacks the layers in order.
+    fn unpack(self, store: &Store, source: &Source) -> Result<Record> {
+        let mut chains: Vec<String> = Vec::new();
+        for (diff_id, part) in &self.layers {
+            let mut stream = match part {
+                Part::File(name) => source.open(name)?,
+                Part::Blob(digest) => source.open_blob(digest)?,
+            };
+            let chain = store.add_layer(&chains, diff_id, &mut stream)?;
+            chains.push(chain);
+        }
+        store.describe(&self.config, &chains, &self.tags, &self.digests, false)
+    }
+}
+
 /// Imports every image of an archive for this platform. Returns their records; an image without a name can be
 /// used by its id.
 pub fn import(store: &Store, path: &Path) -> Result<Vec<Record>> {
-    let _lease = store.lease()?;
-    let source = open(store, path)?;
+    let lease = store.lease()?;
+    let result = open(store, path).and_then(|source| {
+        let images = look(&source, path)?;
+        let records = images.into_iter().map(|i| i.unpack(store, &source)).collect::<Result<Vec<_>>>()?;
+        store.commit(records)
+    });
+    drop(lease);
+    // What was unpacked before the error.
+    if result.is_err()
+        && let Err(error) = store.collect()
+    {
+        tracing::warn!(%error, "layers of a refused archive could not be removed; the next start does");
+    }
+    result
+}
+
+fn look(source: &Source, path: &Path) -> Result<Vec<Found>> {
     let stem = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let stem = stem.split('.').next().unwrap_or_default();
-    let records = if source.has("manifest.json") {
-        import_docker(store, &source)?
+    if source.has("manifest.json") {
+        look_docker(source)
     } else if source.has("index.json") {
-        import_oci(store, &source, stem)?
+        look_oci(source, stem)
     } else {
-        return Err(Error::Corrupt(format!(
-            "{}: neither manifest.json nor index.json: not an image archive",
-            path.display()
-        )));
-    };
-    Ok(records)
+        Err(Error::Corrupt(format!("{}: neither manifest.json nor index.json: not an image archive", path.display())))
+    }
 }
 
-fn import_docker(store: &Store, source: &Source) -> Result<Vec<Record>> {
+fn look_docker(source: &Source) -> Result<Vec<Found>> {
     let entries: Vec<DockerEntry> = manifest::parse("manifest.json", &source.bytes("manifest.json")?)?;
-    let mut records = Vec::new();
+    let mut images = Vec::new();
     for entry in entries {
         let config = source.bytes(&entry.config)?;
-        let parsed: Config = manifest::parse("image config", &config)?;
-        // What would refuse the image is looked at before its layers are unpacked in vain.
-        parsed.fits()?;
         let tags =
             entry.repo_tags.unwrap_or_default().iter().map(|t| Reference::parse(t)).collect::<Result<Vec<_>>>()?;
-        let layers = entry.layers.unwrap_or_default();
-        let chains = add_layers(store, &parsed, &layers, |name| source.open(name))?;
-        records.push(store.commit(&config, &chains, &tags, &[], false)?);
+        let parts = entry.layers.unwrap_or_default().into_iter().map(Part::File).collect();
+        images.push(Found::new(config, tags, Vec::new(), parts)?);
     }
-    Ok(records)
+    Ok(images)
 }
 
-fn import_oci(store: &Store, source: &Source, stem: &str) -> Result<Vec<Record>> {
+fn look_oci(source: &Source, stem: &str) -> Result<Vec<Found>> {
     let index: Manifest = manifest::parse("index.json", &source.bytes("index.json")?)?;
     // Several entries of one name are its platforms.
     let mut by_name: BTreeMap<Option<String>, Vec<&Descriptor>> = BTreeMap::new();
     for entry in &index.manifests {
         by_name.entry(name_of(entry, stem)).or_default().push(entry);
     }
-    let mut records = Vec::new();
+    let mut images = Vec::new();
     for (name, entries) in by_name {
         let label = name.clone().unwrap_or_else(|| stem.to_owned());
         // Without names every entry is an image of its own, unless they differ in platform.
@@ -91,16 +145,13 @@ fn import_oci(store: &Store, source: &Source, stem: &str) -> Result<Vec<Record>>
             };
             let config_digest = manifest.config.map(|c| c.digest).unwrap_or_default();
             let config = source.blob(&config_digest)?;
-            let parsed: Config = manifest::parse("image config", &config)?;
-            parsed.fits()?;
-            let tag = name.as_deref().map(Reference::parse).transpose()?;
-            let layers: Vec<String> = manifest.layers.into_iter().map(|l| l.digest).collect();
-            let chains = add_layers(store, &parsed, &layers, |digest| source.open_blob(digest))?;
-            let digests: Vec<String> = tag.iter().map(|t| format!("{}@{top}", t.name())).collect();
-            records.push(store.commit(&config, &chains, tag.as_slice(), &digests, false)?);
+            let tags: Vec<Reference> = name.as_deref().map(Reference::parse).transpose()?.into_iter().collect();
+            let parts = manifest.layers.into_iter().map(|l| Part::Blob(l.digest)).collect();
+            let digests = tags.iter().map(|t| format!("{}@{top}", t.name())).collect();
+            images.push(Found::new(config, tags, digests, parts)?);
         }
     }
-    Ok(records)
+    Ok(images)
 }
 
 /// The full name, from whichever annotation a tool writes; a bare tag belongs to the archive's own name.
@@ -111,29 +162,6 @@ fn name_of(entry: &Descriptor, stem: &str) -> Option<String> {
     let name = entry.annotations.get("org.opencontainers.image.ref.name")?;
     let is_bare_tag = !name.contains(['/', ':', '@']);
     Some(if is_bare_tag && !stem.is_empty() { format!("{}:{name}", stem.to_ascii_lowercase()) } else { name.clone() })
-}
-
-/// Unpacks layers in order; the digest of each one's plain bytes is in the config.
-fn add_layers<'a>(
-    store: &Store,
-    config: &Config,
-    names: &[String],
-    open: impl Fn(&str) -> Result<Box<dyn Read + 'a>>,
-) -> Result<Vec<String>> {
-    if names.len() != config.rootfs.diff_ids.len() {
-        return Err(Error::Corrupt(format!(
-            "mismatched image rootfs and manifest layers: {} and {}",
-            config.rootfs.diff_ids.len(),
-            names.len()
-        )));
-    }
-    let mut chains: Vec<String> = Vec::new();
-    for (name, diff_id) in names.iter().zip(&config.rootfs.diff_ids) {
-        let mut stream = open(name)?;
-        let chain = store.add_layer(&chains, diff_id, &mut stream)?;
-        chains.push(chain);
-    }
-    Ok(chains)
 }
 
 fn open(store: &Store, path: &Path) -> Result<Source> {
@@ -289,5 +317,100 @@ impl<R: Read> Read for Verified<R> {
             }
         }
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, content) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(1);
+            header.set_size(content.len() as u64);
+            builder.append_data(&mut header, name, *content).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    /// As `docker save` writes it, with an image of each name; the last one's layer may be something else.
+    fn docker(names: &[&str], last_layer: Option<&[u8]>) -> Vec<u8> {
+        let mut files = Vec::new();
+        let mut entries = Vec::new();
+        for (i, name) in names.iter().enumerate() {
+            let layer = tar_of(&[("file", name.as_bytes())]);
+            let config = format!(
+                "{{\"architecture\":\"{}\",\"os\":\"linux\",\"rootfs\":{{\"diff_ids\":[\"sha256:{}\"]}}}}",
+                crate::image::architecture(),
+                hex::encode(Sha256::digest(&layer))
+            );
+            entries.push(
+                serde_json::json!({"Config": format!("{i}.json"), "RepoTags": [name], "Layers": [format!("{i}.tar")]}),
+            );
+            files.push((format!("{i}.json"), config.into_bytes()));
+            files.push((format!("{i}.tar"), layer));
+        }
+        if let (Some(bytes), Some(last)) = (last_layer, files.last_mut()) {
+            last.1 = bytes.to_vec();
+        }
+        files.push(("manifest.json".into(), serde_json::to_vec(&entries).unwrap()));
+        tar_of(&files.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect::<Vec<_>>())
+    }
+
+    /// Everything below the store's directory but directories, locks and the index.
+    fn holds(store: &Store) -> Vec<String> {
+        let mut all = Vec::new();
+        for dir in ["", "blobs/sha256", "layers", "tmp"] {
+            for entry in fs::read_dir(store.path().join(dir)).unwrap().flatten() {
+                let name = entry.file_name().into_string().unwrap();
+                if !["blobs", "layers", "tmp", "index.json", "index.lock", "layers.lock"].contains(&name.as_str()) {
+                    all.push(format!("{dir}/{name}"));
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn an_archive_is_taken_whole_or_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let path = dir.path().join("a.tar");
+        for (bytes, why) in [
+            (docker(&["first:1", "second:1"], Some(b"no layer at all")), "unpack layer"),
+            (docker(&["first:1", "second:1"], Some(&tar_of(&[("file", b"other")]))), "wrong diff id"),
+            (docker(&["first:1", "Second:1"], None), "couldn't parse image name"),
+            (docker(&["first:1"], None).into_iter().take(1_000).collect(), ""),
+        ] {
+            fs::write(&path, bytes).unwrap();
+            let error = import(&store, &path).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+            assert_eq!((holds(&store), store.list().unwrap().len()), (Vec::new(), 0), "{error}");
+        }
+
+        fs::write(&path, docker(&["first:1", "second:1"], None)).unwrap();
+        let made = import(&store, &path).unwrap();
+        assert_eq!(made.len(), 2);
+        let before = holds(&store);
+        assert_eq!(before.len(), 4, "two layers and two configs: {before:?}");
+        // One more that is broken takes nothing of what is there.
+        fs::write(&path, docker(&["first:1", "third:1"], Some(b"no layer at all"))).unwrap();
+        import(&store, &path).unwrap_err();
+        assert_eq!((holds(&store), store.list().unwrap().len()), (before, 2));
+
+        store.remove("first:1").unwrap();
+        assert_eq!(holds(&store).len(), 2);
+        // What a killed import leaves.
+        for name in [".index.json.1.tmp", "blobs/sha256/0123", "blobs/sha256/.4567.1.tmp", "tmp/half", "layers/89ab"] {
+            fs::write(store.path().join(name), "").unwrap();
+        }
+        store.sweep().unwrap();
+        assert_eq!(holds(&store).len(), 2, "{:?}", holds(&store));
+        assert_eq!(store.list().unwrap().len(), 1);
     }
 }

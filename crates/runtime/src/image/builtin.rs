@@ -3,7 +3,6 @@
 use super::manifest::{Config, Execution, RootFs};
 use super::store::{Hashed, Record};
 use super::{Reference, Result, Store, architecture, io};
-use crate::state::Durability;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -51,12 +50,11 @@ pub fn hello(store: &Store, exe: &Path) -> Result<Record> {
     };
     let bytes = serde_json::to_vec(&config).map_err(|e| super::Error::Corrupt(e.to_string()))?;
     let tag = Reference::parse(HELLO)?;
-    let mut record = store.commit(&bytes, &[diff_id], &[tag], &[], true)?;
+    let record = Record { origin, ..store.describe(&bytes, &[diff_id], &[tag], &[], true)? };
+    store.commit(vec![record.clone()])?;
     // Versions of before an upgrade are nobody's any more.
     let stale: BTreeSet<String> =
         store.list()?.into_iter().filter(|r| !r.origin.is_empty() && r.tags.is_empty()).map(|r| r.id).collect();
-    record.origin = origin;
-    let record = store.insert(record, Durability::Process)?;
     for id in stale {
         store.remove_id(&id)?;
     }

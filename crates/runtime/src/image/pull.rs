@@ -237,6 +237,7 @@ async fn pull_from(
         ))));
     }
     let parsed: Config = manifest::parse("image config", &config).map_err(Failure::Fatal)?;
+    parsed.fits().map_err(Failure::Fatal)?;
     if parsed.rootfs.diff_ids.len() != found.layers.len() {
         return Err(Failure::Fatal(Error::Corrupt("mismatched image rootfs and manifest layers".to_owned())));
     }
@@ -255,12 +256,14 @@ async fn pull_from(
     let by_digest = format!("{}@{digest}", reference.name());
     let store = store.clone();
     let commit = tokio::task::spawn_blocking(move || {
-        let record = store.commit(&config, &chains, &[names], &[by_digest], false);
+        let record = store.describe(&config, &chains, &[names], &[by_digest], false)?;
+        let id = record.id.clone();
+        store.commit(vec![record])?;
         drop(lease);
-        record
+        Ok(id)
     });
     match commit.await {
-        Ok(result) => result.map(|record| record.id).map_err(Failure::Fatal),
+        Ok(result) => result.map_err(Failure::Fatal),
         Err(e) => Err(Failure::Fatal(Error::Corrupt(e.to_string()))),
     }
 }

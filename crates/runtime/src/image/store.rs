@@ -49,6 +49,26 @@ struct Index {
     images: BTreeMap<String, Record>,
 }
 
+impl Index {
+    fn insert(&mut self, record: Record) -> Record {
+        // A tag points to one image: the last one that was given it.
+        for other in self.images.values_mut() {
+            other.tags.retain(|tag| !record.tags.contains(tag));
+        }
+        let merged = match self.images.remove(&record.id) {
+            Some(old) => Record {
+                tags: old.tags.union(&record.tags).cloned().collect(),
+                digests: old.digests.union(&record.digests).cloned().collect(),
+                pinned: old.pinned || record.pinned,
+                ..record
+            },
+            None => record,
+        };
+        self.images.insert(merged.id.clone(), merged.clone());
+        merged
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Layer {
     chain: String,
@@ -257,8 +277,9 @@ impl Store {
         result
     }
 
-    /// Makes an image of layers that are there. `config` are the bytes whose digest is the id.
-    pub fn commit(
+    /// What an image of layers that are there will be. `config` are the bytes whose digest is the id. Under a lease,
+    /// which is held until [`Store::commit`] has ended.
+    pub fn describe(
         &self,
         config: &[u8],
         chains: &[String],
@@ -267,7 +288,6 @@ impl Store {
         pinned: bool,
     ) -> Result<Record> {
         let parsed: Config = manifest::parse("image config", config)?;
-        parsed.fits()?;
         let id = self.put_blob(config)?;
         let mut record = Record {
             id,
@@ -286,38 +306,23 @@ impl Store {
             record.size_bytes +=
                 layer.ok_or_else(|| Error::Corrupt(format!("layer {} is missing", path.display())))?.size_bytes;
         }
+        Ok(record)
+    }
+
+    /// From here on there are these images, all of them or none.
+    pub fn commit(&self, records: Vec<Record>) -> Result<Vec<Record>> {
         // One wait for the disk for all layers, so that the index never names what a loss of power took away.
         if let Ok(dir) = File::open(&self.root) {
             let _ = nix::unistd::syncfs(&dir);
         }
-        self.insert(record, Durability::Disk)
-    }
-
-    pub(super) fn insert(&self, record: Record, durability: Durability) -> Result<Record> {
-        self.change(durability, |index| {
-            // A tag points to one image: the last one that was given it.
-            for other in index.images.values_mut() {
-                other.tags.retain(|tag| !record.tags.contains(tag));
-            }
-            let merged = match index.images.remove(&record.id) {
-                Some(old) => Record {
-                    tags: old.tags.union(&record.tags).cloned().collect(),
-                    digests: old.digests.union(&record.digests).cloned().collect(),
-                    pinned: old.pinned || record.pinned,
-                    ..record
-                },
-                None => record,
-            };
-            index.images.insert(merged.id.clone(), merged.clone());
-            Ok(merged)
-        })
+        self.change(Durability::Disk, |index| Ok(records.into_iter().map(|r| index.insert(r)).collect()))
     }
 
     /// Gives an image another name.
     pub fn tag(&self, image: &str, name: &Reference) -> Result<()> {
         let mut record = self.find(image)?.ok_or_else(|| Error::NotFound(image.to_owned()))?;
         record.tags.extend(name.tagged());
-        self.insert(record, Durability::Disk).map(drop)
+        self.change(Durability::Disk, |index| Ok(index.insert(record))).map(drop)
     }
 
     /// Removes an image and all its names; given a name of several, only that name. Succeeds when it is absent.
@@ -346,19 +351,23 @@ impl Store {
             index.images.remove(id);
             Ok(())
         })?;
-        if let Some(hex) = id.strip_prefix("sha256:") {
-            let _ = fs::remove_file(self.root.join("blobs/sha256").join(hex));
-        }
         self.collect()
     }
 
-    /// Deletes layers that neither an image nor a container uses. While an import runs nothing is deleted; a later
-    /// removal will.
+    /// Deletes blobs that belong to no image, and layers that neither an image nor a container uses. While an import
+    /// runs nothing is deleted; a later removal will.
     pub fn collect(&self) -> Result<()> {
         let Some(_lock) = self.lock("layers.lock", FlockArg::LockExclusiveNonblock)? else {
             return Ok(());
         };
-        let mut used: BTreeSet<String> = self.index()?.images.values().flat_map(|r| r.layers.iter().cloned()).collect();
+        let index = self.index()?;
+        let blobs = fs::read_dir(self.root.join("blobs/sha256")).map_err(io("list", "blobs"))?;
+        for entry in blobs.flatten() {
+            if !index.images.contains_key(&format!("sha256:{}", entry.file_name().to_string_lossy())) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        let mut used: BTreeSet<String> = index.images.values().flat_map(|r| r.layers.iter().cloned()).collect();
         used.extend(crate::container::layers_in_use(&self.containers));
         let layers = fs::read_dir(self.layers_dir()).map_err(io("list", "layers"))?;
         for entry in layers.flatten() {
@@ -374,8 +383,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what a killed import or removal left: halves, and layers that no image came to name. Called once at
-    /// start, before any import of ours.
+    /// Removes what a killed import or removal left: halves, and layers and blobs that no image came to name. Called
+    /// once at start, before any import of ours.
     pub fn sweep(&self) -> Result<()> {
         self.collect()?;
         let Some(_lock) = self.lock("layers.lock", FlockArg::LockExclusiveNonblock)? else {
@@ -384,6 +393,14 @@ impl Store {
         for entry in fs::read_dir(self.root.join("tmp")).map_err(io("list", "tmp"))?.flatten() {
             let path = entry.path();
             let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        }
+        let _index = self.lock("index.lock", FlockArg::LockExclusive)?;
+        for entry in fs::read_dir(&self.root).map_err(io("list", self.root.display()))?.flatten() {
+            let name = entry.file_name();
+            // An index that was being written.
+            if name.as_encoded_bytes().starts_with(b".") && name.as_encoded_bytes().ends_with(b".tmp") {
+                let _ = fs::remove_file(entry.path());
+            }
         }
         Ok(())
     }

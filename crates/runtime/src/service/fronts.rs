@@ -6,18 +6,16 @@ use super::*;
 const BUILT_IN_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Runtime {
-    /// At a first start pods may be there before the built-in image is, which is made beside everything else, by who
-    /// knows only the store: a pod needn't back off for that.
+    /// At a first start pods may be there before the built-in image is, which is made beside everything else: a pod
+    /// needn't back off for that.
     async fn built_in(&self, image: &str) -> image::Result<Option<image::Record>> {
-        let until = tokio::time::Instant::now() + BUILT_IN_PATIENCE;
-        loop {
-            let found = self.shared.store.find(image)?;
-            let is_hello = Reference::parse(image).ok() == Reference::parse(image::builtin::HELLO).ok();
-            if found.is_some() || !is_hello || tokio::time::Instant::now() > until {
-                return Ok(found);
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let found = self.shared.store.find(image)?;
+        if found.is_some() || Reference::parse(image).ok() != Reference::parse(image::builtin::HELLO).ok() {
+            return Ok(found);
         }
+        let mut tried = self.shared.hello_tried.subscribe();
+        let _ = tokio::time::timeout(BUILT_IN_PATIENCE, tried.wait_for(|t| *t)).await;
+        self.shared.store.find(image)
     }
 }
 
