@@ -312,9 +312,6 @@ fn mutating_policy(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
 impl Strategy for MutatingAdmissionPolicy {
     fn defaults(&self, obj: &mut Value) {
         default_policy(obj);
-        if let Some(spec) = object_mut(obj, "spec") {
-            fill(spec, "reinvocationPolicy", "Never");
-        }
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
