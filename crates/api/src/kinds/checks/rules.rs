@@ -76,7 +76,7 @@ fn base(name: &str) -> Value {
         "mutating" => (
             "admissionregistration.k8s.io/v1",
             "MutatingAdmissionPolicy",
-            json!({"matchConstraints": {"resourceRules": [pods]},
+            json!({"matchConstraints": {"resourceRules": [pods]}, "reinvocationPolicy": "Never",
                 "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[JSONPatch{op: 'remove', path: '/a'}]"}}]}),
         ),
         "policybinding" => (
