@@ -258,6 +258,72 @@ mod tests {
         assert!(rows.iter().all(|r| !r.version.contains("alpha")));
     }
 
+    /// What upstream's registries say (`ShortNames`, `Categories`, who implements which verb): rows without either and
+    /// with all eight verbs are left out.
+    #[test]
+    fn names_and_verbs_are_upstreams() {
+        let mut out = String::new();
+        for r in builtin() {
+            let verbs = match r.verbs.len() {
+                8 => "all",
+                _ => &r.verbs.join(","),
+            };
+            if verbs != "all" || !r.short_names.is_empty() || !r.categories.is_empty() {
+                let (short, categories) = (r.short_names.join(","), r.categories.join(","));
+                out.push_str(&format!("{} {} [{short}] [{categories}] {verbs}\n", r.api_version(), r.plural));
+            }
+        }
+        expect_test::expect![[r#"
+            v1 bindings [] [] create
+            v1 componentstatuses [cs] [] get,list
+            v1 configmaps [cm] [] all
+            v1 endpoints [ep] [] all
+            v1 events [ev] [] all
+            v1 limitranges [limits] [] all
+            v1 namespaces [ns] [] create,delete,get,list,patch,update,watch
+            v1 nodes [no] [] all
+            v1 persistentvolumeclaims [pvc] [] all
+            v1 persistentvolumes [pv] [] all
+            v1 pods [po] [all] all
+            v1 replicationcontrollers [rc] [all] all
+            v1 resourcequotas [quota] [] all
+            v1 serviceaccounts [sa] [] all
+            v1 services [svc] [all] all
+            admissionregistration.k8s.io/v1 mutatingadmissionpolicies [] [api-extensions] all
+            admissionregistration.k8s.io/v1 mutatingadmissionpolicybindings [] [api-extensions] all
+            admissionregistration.k8s.io/v1 mutatingwebhookconfigurations [] [api-extensions] all
+            admissionregistration.k8s.io/v1 validatingadmissionpolicies [] [api-extensions] all
+            admissionregistration.k8s.io/v1 validatingadmissionpolicybindings [] [api-extensions] all
+            admissionregistration.k8s.io/v1 validatingwebhookconfigurations [] [api-extensions] all
+            apiextensions.k8s.io/v1 customresourcedefinitions [crd,crds] [api-extensions] all
+            apiregistration.k8s.io/v1 apiservices [] [api-extensions] all
+            apps/v1 daemonsets [ds] [all] all
+            apps/v1 deployments [deploy] [all] all
+            apps/v1 replicasets [rs] [all] all
+            apps/v1 statefulsets [sts] [all] all
+            authentication.k8s.io/v1 selfsubjectreviews [] [] create
+            authentication.k8s.io/v1 tokenreviews [] [] create
+            authorization.k8s.io/v1 localsubjectaccessreviews [] [] create
+            authorization.k8s.io/v1 selfsubjectaccessreviews [] [] create
+            authorization.k8s.io/v1 selfsubjectrulesreviews [] [] create
+            authorization.k8s.io/v1 subjectaccessreviews [] [] create
+            autoscaling/v1 horizontalpodautoscalers [hpa] [all] all
+            autoscaling/v2 horizontalpodautoscalers [hpa] [all] all
+            batch/v1 cronjobs [cj] [all] all
+            batch/v1 jobs [] [all] all
+            certificates.k8s.io/v1 certificatesigningrequests [csr] [] all
+            events.k8s.io/v1 events [ev] [] all
+            networking.k8s.io/v1 ingresses [ing] [] all
+            networking.k8s.io/v1 ipaddresses [ip] [] all
+            networking.k8s.io/v1 networkpolicies [netpol] [] all
+            policy/v1 poddisruptionbudgets [pdb] [] all
+            scheduling.k8s.io/v1 priorityclasses [pc] [] all
+            storage.k8s.io/v1 storageclasses [sc] [] all
+            storage.k8s.io/v1 volumeattributesclasses [vac] [] all
+        "#]]
+        .assert_eq(&out);
+    }
+
     #[test]
     fn every_named_row_exists_and_every_storage_row_too() {
         let rows = builtin();

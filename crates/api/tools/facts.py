@@ -271,7 +271,9 @@ class Facts:
             if f"{gv}/{r['kind']}List" in by_gvk:
                 self.queue.append(by_gvk[f"{gv}/{r['kind']}List"])
             scope = "namespaced" if r["namespaced"] else "cluster"
-            rows.append(f"{gv} {r['plural']} {r['kind']} {scope} {','.join(r['verbs'])} {name}")
+            # OpenAPI has a watch parameter for all lists; these are made up on demand, and discovery says so.
+            verbs = [v for v in r["verbs"] if v != "watch" or r["plural"] != "componentstatuses"]
+            rows.append(f"{gv} {r['plural']} {r['kind']} {scope} {','.join(verbs)} {name}")
             for s, x in sorted(r["subresources"].items()):
                 rows.append(f" {s} {x['kind']} {','.join(x['verbs'])}")
         self.queue += EXTRA

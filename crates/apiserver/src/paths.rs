@@ -35,11 +35,16 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
         ["healthz" | "livez" | "readyz", ..] => Ok(health(server, &segments, query)),
         ["version"] => Ok(indented(&server.version)),
         ["metrics"] => {
-            let mut text = server.metrics.render(server.registry.store.as_ref());
+            let mut text = server.metrics.render(server.registry.store.as_ref(), &rows(server));
+            text.push_str(&crate::metrics::build_info(&server.version));
             if let Some(fairness) = server.flow.fairness() {
                 text.push_str(&crate::flow::metrics::render(fairness));
             }
             Ok(respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8", text.into()))
+        }
+        ["metrics", "slis"] => {
+            let checks = ["healthz", "livez", "readyz"].map(|kind| (kind, server.health.checks(kind)));
+            Ok(respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8", crate::metrics::slis(&checks).into()))
         }
         ["debug", "api_priority_and_fairness", which] => {
             let details = crate::request_info::form_pairs(query).any(|(k, v)| k == "includeRequestDetails" && v != "0");
@@ -226,9 +231,13 @@ fn index(server: &Server) -> Vec<Value> {
             }
         }
     }
-    for p in ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
-    {
+    for p in ["/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/version"] {
         paths.push(p.into());
+    }
+    for kind in ["healthz", "livez", "readyz"] {
+        paths.push(format!("/{kind}"));
+        let checks = server.health.checks(kind);
+        paths.extend(checks.iter().map(|(name, _)| format!("/{kind}/{name}")));
     }
     paths.sort();
     paths.into_iter().map(Value::from).collect()

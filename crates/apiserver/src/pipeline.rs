@@ -12,6 +12,7 @@ use crate::request_info::{RequestInfo, form_pairs};
 use crate::server::Server;
 use crate::subresources::{self, Backends, Outcome, content_type};
 use crate::{authz, component_status, flow, paths, respond, reviews, traces, warnings, wire};
+use api::catalogue::Resource;
 use axum::body::Body;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -42,6 +43,7 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
         true => Ok(None),
         false => deadline(request.uri().query().unwrap_or(""), server.request_timeout).map(Some),
     };
+    let under_way = (!long_running).then(|| server.metrics.in_flight(&info));
     let outcome = {
         // On the heap, since it is large and each layer around it would move it once more.
         let work = Box::pin(pass(server, &info, request, &notes, audit_id.as_deref().unwrap_or(""), started));
@@ -121,7 +123,11 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
         // What GET would answer, without its body: HTTP/2 clients take a body for a broken stream.
         *response.body_mut() = Body::empty();
     }
-    server.metrics.request(&info, response.status().as_u16(), started.elapsed());
+    drop(under_way);
+    // Those who were turned away before didn't come to their row.
+    let find = || server.registry.catalogue.load().find(&info.group, &info.version, &info.resource);
+    let row = notes.row.get().cloned().or_else(|| if info.is_resource { find() } else { None });
+    server.metrics.request(&info, row.as_deref(), response.status().as_u16(), started.elapsed(), long_running);
     response
 }
 
@@ -132,6 +138,8 @@ struct Notes {
     warnings: Arc<Mutex<Vec<String>>>,
     record: OnceLock<Record>,
     uids: OnceLock<flow::Uids>,
+    /// What it is about.
+    row: OnceLock<Arc<Resource>>,
     /// Where the request is traced.
     span: Mutex<Option<traces::Span>>,
 }
@@ -208,6 +216,7 @@ async fn admitted(
     }
     let catalogue = server.registry.catalogue.load_full();
     let row = catalogue.find(&info.group, &info.version, &info.resource).ok_or_else(not_served)?;
+    let _ = notes.row.set(row.clone());
     if row.namespaced
         && info.namespace.is_empty()
         && !matches!(info.verb.as_str(), "list" | "watch")

@@ -196,7 +196,7 @@ impl ServiceAddresses {
                     "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
                 },
             },
-            "spec": {"parentRef": {"group": "", "resource": "services", "namespace": meta["namespace"], "name": meta["name"]}},
+            "spec": {"parentRef": {"resource": "services", "namespace": meta["namespace"], "name": meta["name"]}},
         });
         let key = ip_key(&ip.to_string());
         match self.store.create(&key, crate::registry::stored::encode(&object), None).await {

@@ -4,6 +4,7 @@
 pub mod events;
 pub mod informer;
 pub mod queue;
+pub mod queue_metrics;
 
 pub use events::Recorder;
 pub use informer::{Change, Informer, Informers};

@@ -1,5 +1,6 @@
 //! The controllers' work queue: each key once, with delays and a per-key backoff.
 
+use crate::queue_metrics::Stats;
 use futures::FutureExt;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -28,6 +29,7 @@ pub struct Queue {
 struct Inner {
     state: Mutex<State>,
     wake: Notify,
+    stats: Arc<Stats>,
 }
 
 #[derive(Default)]
@@ -48,14 +50,30 @@ impl Queue {
         Queue::default()
     }
 
+    /// Shows the queue's figures in `/metrics` under this name.
+    pub fn publish(&self, name: &'static str) {
+        self.inner.stats.publish(name);
+    }
+
     pub fn add(&self, key: impl Into<String>) {
-        let key = key.into();
         let mut s = self.inner.state.lock();
-        if s.dirty.insert(key.clone()) && !s.working.contains(&key) {
-            s.ready.push_back(key);
+        if self.put(&mut s, key.into()) {
             drop(s);
             self.inner.wake.notify_one();
         }
+    }
+
+    /// Whether there is more to hand out than before.
+    fn put(&self, s: &mut State, key: String) -> bool {
+        if !s.dirty.insert(key.clone()) {
+            return false;
+        }
+        self.inner.stats.added(&key);
+        let idle = !s.working.contains(&key);
+        if idle {
+            s.ready.push_back(key);
+        }
+        idle
     }
 
     /// Adds the key at a later time; an earlier time that is already set stays.
@@ -84,6 +102,7 @@ impl Queue {
     /// Adds the key after its backoff, which grows with each call until [`Queue::forget`].
     pub fn retry(&self, key: impl Into<String>) {
         let key = key.into();
+        self.inner.stats.retried();
         let delay = self
             .inner
             .state
@@ -111,14 +130,13 @@ impl Queue {
                     }
                     if let Some(key) = s.delayed.remove(&slot) {
                         s.due.remove(&key);
-                        if s.dirty.insert(key.clone()) && !s.working.contains(&key) {
-                            s.ready.push_back(key);
-                        }
+                        self.put(&mut s, key);
                     }
                 }
                 if let Some(key) = s.ready.pop_front() {
                     s.dirty.remove(&key);
                     s.working.insert(key.clone());
+                    self.inner.stats.started(&key);
                     if !s.ready.is_empty() {
                         // Another worker may be asleep.
                         self.inner.wake.notify_one();
@@ -138,6 +156,7 @@ impl Queue {
     }
 
     pub fn done(&self, key: &str) {
+        self.inner.stats.done(key);
         let mut s = self.inner.state.lock();
         s.working.remove(key);
         if s.dirty.contains(key) {
@@ -163,6 +182,7 @@ impl Queue {
         Fut: Future<Output = Result<Option<Duration>, E>> + Send,
         E: std::fmt::Display + Send,
     {
+        self.publish(name);
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..workers {
             let (queue, sync, shutdown) = (self.clone(), sync.clone(), shutdown.clone());

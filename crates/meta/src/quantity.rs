@@ -74,6 +74,11 @@ impl Quantity {
         self.scaled(1_000_000)
     }
 
+    /// Without what is finer than thousandths: rounded away from zero.
+    pub fn round_up_to_milli(self) -> Quantity {
+        Quantity { nano: div_away(self.nano, 1_000_000).saturating_mul(1_000_000).clamp(-MAX, MAX), ..self }
+    }
+
     fn scaled(&self, unit: i128) -> i64 {
         let up = div_away(self.nano, unit);
         up.clamp(i64::MIN.into(), i64::MAX.into()) as i64

@@ -186,6 +186,14 @@ impl ControlPlane {
                 Ok::<_, std::convert::Infallible>(())
             }
         }));
+        let (present, hostname) = (server.clone(), host.node_name.clone());
+        tasks.push(supervisor.keep("identity-lease", move |life| {
+            let (server, hostname) = (present.clone(), hostname.clone());
+            async move {
+                bootstrap::identity::keep(server, hostname, life).await;
+                Ok::<_, std::convert::Infallible>(())
+            }
+        }));
         server.health.set_ready("poststarthook/rbac/bootstrap-roles", Ok(()));
         server.health.set_ready("informer-sync", Ok(()));
 

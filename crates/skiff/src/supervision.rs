@@ -49,6 +49,7 @@ pub fn publish(supervisor: &Supervisor, server: &Arc<Server>, recorder: Recorder
         }
         server.health.set_ready(&format!("component/{name}"), result);
     });
+    server.metrics.add_source(client::queue_metrics::render);
     let parts = supervisor.clone();
     server.metrics.add_source(move |out| {
         let parts = parts.parts();

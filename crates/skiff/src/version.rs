@@ -21,6 +21,11 @@ pub fn info() -> serde_json::Value {
     serde_json::json!({
         "major": major,
         "minor": minor,
+        // Upstream can stand in for an older version; here it is always this one, and what was stored by the one before.
+        "emulationMajor": major,
+        "emulationMinor": minor,
+        "minCompatibilityMajor": major,
+        "minCompatibilityMinor": minor.parse().unwrap_or(1u32).saturating_sub(1).to_string(),
         "gitVersion": git_version(),
         "gitCommit": "",
         "gitTreeState": "clean",

@@ -45,10 +45,6 @@ fn object(obj: &Value) -> &Value {
 
 macro_rules! shared {
     () => {
-        fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
-            fields(obj)
-        }
-
         fn columns(&self) -> &'static [Column] {
             COLUMNS
         }
@@ -74,6 +70,16 @@ impl Strategy for Event {
 
     fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
         any_event(new, "reportingComponent", errors);
+    }
+
+    fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
+        let source = match text(source(obj), "component") {
+            "" => controller(obj),
+            s => s,
+        };
+        let mut fields: Vec<_> = FIELDS.iter().map(|f| f.0).zip(values(obj)).collect();
+        fields.push(("source", source.to_string()));
+        fields
     }
 
     shared!();
@@ -126,6 +132,10 @@ impl Strategy for EventsEvent {
         ] {
             values::immutable(field(new, key), field(old, key), Path::new(shown), errors);
         }
+    }
+
+    fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
+        FIELDS.iter().map(|f| f.1).zip(values(obj)).collect()
     }
 
     shared!();
@@ -196,25 +206,36 @@ fn controller(obj: &Value) -> &str {
     either(obj, "reportingComponent", "reportingController").as_str().unwrap_or("")
 }
 
-fn fields(obj: &Value) -> Vec<(&'static str, String)> {
+/// What selectors may look at, by core's names and by those of events.k8s.io. Selectors go by position, so both lists
+/// have one order; core has `source` after them.
+const FIELDS: [(&str, &str); 10] = [
+    ("involvedObject.kind", "regarding.kind"),
+    ("involvedObject.namespace", "regarding.namespace"),
+    ("involvedObject.name", "regarding.name"),
+    ("involvedObject.uid", "regarding.uid"),
+    ("involvedObject.apiVersion", "regarding.apiVersion"),
+    ("involvedObject.resourceVersion", "regarding.resourceVersion"),
+    ("involvedObject.fieldPath", "regarding.fieldPath"),
+    ("reason", "reason"),
+    ("reportingComponent", "reportingController"),
+    ("type", "type"),
+];
+
+fn values(obj: &Value) -> [String; FIELDS.len()] {
     let o = object(obj);
-    let source = match text(source(obj), "component") {
-        "" => controller(obj),
-        s => s,
-    };
-    vec![
-        ("involvedObject.kind", text(o, "kind").to_string()),
-        ("involvedObject.namespace", text(o, "namespace").to_string()),
-        ("involvedObject.name", text(o, "name").to_string()),
-        ("involvedObject.uid", text(o, "uid").to_string()),
-        ("involvedObject.apiVersion", text(o, "apiVersion").to_string()),
-        ("involvedObject.resourceVersion", text(o, "resourceVersion").to_string()),
-        ("involvedObject.fieldPath", text(o, "fieldPath").to_string()),
-        ("reason", text(obj, "reason").to_string()),
-        ("reportingComponent", controller(obj).to_string()),
-        ("source", source.to_string()),
-        ("type", text(obj, "type").to_string()),
+    [
+        text(o, "kind"),
+        text(o, "namespace"),
+        text(o, "name"),
+        text(o, "uid"),
+        text(o, "apiVersion"),
+        text(o, "resourceVersion"),
+        text(o, "fieldPath"),
+        text(obj, "reason"),
+        controller(obj),
+        text(obj, "type"),
     ]
+    .map(str::to_string)
 }
 
 fn row(obj: &Value, now: Now) -> Vec<Value> {

@@ -1,6 +1,6 @@
 //! LimitRange.
 
-use super::columns;
+use super::{columns, pod};
 use crate::strategy::{Column, Now, Strategy};
 use crate::validation::access::*;
 use crate::validation::podspec::{self, parse_quantity};
@@ -17,6 +17,7 @@ impl Strategy for LimitRange {
             return;
         };
         for item in items_mut(spec, "limits") {
+            pod::defaults::amounts(item, &["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"]);
             if text(item, "type") != "Container" {
                 continue;
             }

@@ -1,6 +1,6 @@
 //! Node.
 
-use super::columns;
+use super::{columns, pod};
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
@@ -18,6 +18,7 @@ impl Strategy for Node {
         let Some(status) = object_mut(obj, "status") else {
             return;
         };
+        pod::defaults::amounts(status, &["capacity", "allocatable"]);
         let capacity = field(status, "capacity").clone();
         if !is_zero(&capacity) {
             fill_zero(status, "allocatable", capacity);

@@ -132,6 +132,7 @@ impl Strategy for PersistentVolume {
         if let Some(spec) = ensure_object(obj, "spec") {
             fill_zero(spec, "persistentVolumeReclaimPolicy", "Retain");
             fill(spec, "volumeMode", "Filesystem");
+            pod::defaults::amounts(spec, &["capacity"]);
             pod::defaults::volume_source(spec);
         }
         if let Some(status) = ensure_object(obj, "status") {

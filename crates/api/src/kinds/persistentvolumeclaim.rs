@@ -1,8 +1,8 @@
 //! PersistentVolumeClaim.
 
-use super::columns;
 use super::pod::update::difference;
 use super::pod::warnings::fractional;
+use super::{columns, pod};
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::podspec::parse_quantity;
@@ -19,11 +19,18 @@ pub const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteO
 /// Also for templates in StatefulSets.
 pub fn defaults(obj: &mut Value) {
     if let Some(spec) = ensure_object(obj, "spec") {
-        fill(spec, "volumeMode", "Filesystem");
+        spec_defaults(spec);
     }
     if let Some(status) = ensure_object(obj, "status") {
         fill_zero(status, "phase", "Pending");
+        pod::defaults::amounts(status, &["capacity", "allocatedResources"]);
     }
+}
+
+/// Also for templates in pods.
+pub fn spec_defaults(spec: &mut Value) {
+    fill(spec, "volumeMode", "Filesystem");
+    pod::defaults::resources(spec);
 }
 
 /// `dataSource` and `dataSourceRef` mirror each other. The older one alone may name only claims and snapshots:

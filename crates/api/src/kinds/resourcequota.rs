@@ -1,6 +1,6 @@
 //! ResourceQuota.
 
-use super::columns;
+use super::{columns, pod};
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::podspec;
@@ -41,6 +41,14 @@ fn takes_scope(name: &str, scope: &str) -> bool {
 }
 
 impl Strategy for ResourceQuota {
+    fn defaults(&self, obj: &mut Value) {
+        for part in ["spec", "status"] {
+            if let Some(p) = object_mut(obj, part) {
+                pod::defaults::amounts(p, &["hard", "used"]);
+            }
+        }
+    }
+
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let (spec, path) = (field(obj, "spec"), Path::new("spec"));
         amounts(field(spec, "hard"), &path.child("hard"), errors);

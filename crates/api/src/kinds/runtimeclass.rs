@@ -1,6 +1,6 @@
 //! RuntimeClass (node.k8s.io).
 
-use super::columns;
+use super::{columns, pod};
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
@@ -11,6 +11,12 @@ use serde_json::{Value, json};
 pub struct RuntimeClass;
 
 impl Strategy for RuntimeClass {
+    fn defaults(&self, obj: &mut Value) {
+        if let Some(overhead) = object_mut(obj, "overhead") {
+            pod::defaults::amounts(overhead, &["podFixed"]);
+        }
+    }
+
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         values::dns_label(text(obj, "handler"), &Path::new("handler"), errors);
         podspec::overhead(at(obj, &["overhead", "podFixed"]), &Path::new("overhead"), errors);

@@ -74,7 +74,9 @@ impl Strategy for Service {
         if kind(spec) == "LoadBalancer" {
             fill(spec, "allocateLoadBalancerNodePorts", true);
         }
-        if let Some(lb) = object_mut(obj, "status").and_then(|s| object_mut(s, "loadBalancer")) {
+        if text_at(obj, &["spec", "type"]) == "LoadBalancer"
+            && let Some(lb) = object_at_mut(obj, &["status", "loadBalancer"])
+        {
             for i in items_mut(lb, "ingress") {
                 if !text(i, "ip").is_empty() {
                     fill(i, "ipMode", "VIP");

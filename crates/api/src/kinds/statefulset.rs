@@ -29,9 +29,13 @@ impl Strategy for StatefulSet {
         fill(spec, "replicas", 1);
         fill(spec, "revisionHistoryLimit", 10);
         if let Some(u) = ensure_object(spec, "updateStrategy") {
-            fill_zero(u, "type", "RollingUpdate");
+            // Unlike in Deployments, who names the type gets no `rollingUpdate`.
+            if text(u, "type").is_empty() {
+                set(u, "type", "RollingUpdate");
+                fill(u, "rollingUpdate", json!({}));
+            }
             if text(u, "type") == "RollingUpdate"
-                && let Some(r) = ensure_object(u, "rollingUpdate")
+                && let Some(r) = object_mut(u, "rollingUpdate")
             {
                 fill(r, "partition", 0);
             }

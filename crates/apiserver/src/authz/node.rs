@@ -160,11 +160,10 @@ pub static NODE_RULES: LazyLock<Vec<PolicyRule>> = LazyLock::new(|| {
         on("storage.k8s.io", "csidrivers", "get,list,watch"),
         on("storage.k8s.io", "csinodes", "create,delete,get,patch,update"),
         on("node.k8s.io", "runtimeclasses", "get,list,watch"),
-        on("", "serviceaccounts", "get"),
         on("resource.k8s.io", "resourceclaims", "get"),
         on("resource.k8s.io", "resourceslices", "deletecollection"),
-        on("resource.k8s.io", "resourceslices", "create,delete,get,list,patch,update,watch"),
         on("certificates.k8s.io", "clustertrustbundles", "get,list,watch"),
+        on("", "serviceaccounts", "get"),
         on("certificates.k8s.io", "podcertificaterequests", "create,get,list,watch"),
     ]
 });

@@ -34,10 +34,6 @@ pub fn objects() -> Vec<Value> {
         json!([{"verbs": ["get", "create", "update"], "apiGroups": ["coordination.k8s.io"],
                             "resources": ["leases"], "namespaces": ["*"]}])
     };
-    let system_leases = || {
-        json!([{"verbs": ["get", "create", "update"], "apiGroups": ["coordination.k8s.io"],
-                                   "resources": ["leases"], "namespaces": ["kube-system"]}])
-    };
     let by_user = Some("ByUser");
     let rows = [
         ("exempt", "exempt", 1, None, json!([group("system:masters")]), anything(), any_path()),
@@ -56,29 +52,6 @@ pub fn objects() -> Vec<Value> {
             100,
             by_user,
             json!([user("system:kube-controller-manager"), user("system:kube-scheduler"), account("kube-system", "*")]),
-            system_leases(),
-            Value::Null,
-        ),
-        (
-            "endpoint-controller",
-            "workload-high",
-            150,
-            by_user,
-            json!([
-                user("system:kube-controller-manager"),
-                account("kube-system", "endpoint-controller"),
-                account("kube-system", "endpointslicemirroring-controller")
-            ]),
-            json!([{"verbs": ["get", "create", "update"], "apiGroups": [""], "resources": ["endpoints"],
-                    "namespaces": ["*"]}]),
-            Value::Null,
-        ),
-        (
-            "workload-leader-election",
-            "leader-election",
-            200,
-            by_user,
-            json!([account("kube-system", "*")]),
             leases(),
             Value::Null,
         ),
@@ -215,9 +188,102 @@ mod tests {
             all.iter().any(|o| o["kind"] == "PriorityLevelConfiguration" && o["metadata"]["name"] == *name)
         };
         let schemas: Vec<_> = all.iter().filter(|o| o["kind"] == "FlowSchema").collect();
-        assert_eq!((schemas.len(), all.len()), (13, 21));
+        assert_eq!((schemas.len(), all.len()), (11, 19));
         for s in schemas {
             assert!(has(&s["spec"]["priorityLevelConfiguration"]["name"]), "{s}");
         }
+    }
+
+    fn joined(list: &Value) -> String {
+        let words: Vec<&str> = list.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        words.join(",")
+    }
+
+    fn schema_line(o: &Value) -> String {
+        let (spec, rules) = (&o["spec"], o["spec"]["rules"].as_array().unwrap());
+        assert_eq!(rules.len(), 1);
+        let subject = |s: &Value| match s["kind"].as_str().unwrap() {
+            "Group" => format!("group {}", s["group"]["name"].as_str().unwrap()),
+            "User" => format!("user {}", s["user"]["name"].as_str().unwrap()),
+            _ => {
+                let a = &s["serviceAccount"];
+                format!("account {}/{}", a["namespace"].as_str().unwrap(), a["name"].as_str().unwrap())
+            }
+        };
+        let subjects: Vec<String> = rules[0]["subjects"].as_array().unwrap().iter().map(subject).collect();
+        let mut about: Vec<String> = Vec::new();
+        for r in rules[0]["resourceRules"].as_array().into_iter().flatten() {
+            let groups = joined(&r["apiGroups"]);
+            let scope = if r["clusterScope"] == true { "+cluster" } else { "" };
+            let (verbs, resources) = (joined(&r["verbs"]), joined(&r["resources"]));
+            about.push(format!("{verbs} {groups}/{resources} in {}{scope}", joined(&r["namespaces"])));
+        }
+        for r in rules[0]["nonResourceRules"].as_array().into_iter().flatten() {
+            about.push(format!("{} {}", joined(&r["verbs"]), joined(&r["nonResourceURLs"])));
+        }
+        format!(
+            "{} {} {} {} | {} | {}",
+            spec["matchingPrecedence"],
+            o["metadata"]["name"].as_str().unwrap(),
+            spec["priorityLevelConfiguration"]["name"].as_str().unwrap(),
+            spec["distinguisherMethod"]["type"].as_str().unwrap_or("-"),
+            subjects.join(", "),
+            about.join("; "),
+        )
+    }
+
+    fn level_line(o: &Value) -> String {
+        let spec = &o["spec"];
+        let kind = spec["type"].as_str().unwrap();
+        let of = &spec[kind.to_lowercase()];
+        let q = &of["limitResponse"]["queuing"];
+        format!(
+            "{} {kind} shares={} lendable={} {} queues={} hand={} length={} borrowing={}",
+            o["metadata"]["name"].as_str().unwrap(),
+            of["nominalConcurrencyShares"],
+            of["lendablePercent"],
+            of["limitResponse"]["type"].as_str().unwrap_or("-"),
+            q["queues"],
+            q["handSize"],
+            q["queueLengthLimit"],
+            of["borrowingLimitPercent"],
+        )
+    }
+
+    /// Upstream's mandatory and suggested objects of 1.36, a line each.
+    #[test]
+    #[rustfmt::skip] // A table reads better with a row a line.
+    fn everything_is_as_upstream_has_it() {
+        let all = objects();
+        let lines = |kind: &str, line: fn(&Value) -> String| {
+            let mut lines: Vec<String> = all.iter().filter(|o| o["kind"] == kind).map(line).collect();
+            lines.sort_by_cached_key(|l| (l.split(' ').next().and_then(|n| n.parse::<u32>().ok()), l.clone()));
+            lines
+        };
+        let expected = [
+            "1 exempt exempt - | group system:masters | * */* in *+cluster; * *",
+            "2 probes exempt - | group system:unauthenticated, group system:authenticated | get /healthz,/readyz,/livez",
+            "100 system-leader-election leader-election ByUser | user system:kube-controller-manager, user system:kube-scheduler, account kube-system/* | get,create,update coordination.k8s.io/leases in *",
+            "400 system-node-high node-high ByUser | group system:nodes | * /nodes,nodes/status in *+cluster; * coordination.k8s.io/leases in *",
+            "500 system-nodes system ByUser | group system:nodes | * */* in *+cluster; * *",
+            "800 kube-controller-manager workload-high ByNamespace | user system:kube-controller-manager | * */* in *+cluster; * *",
+            "800 kube-scheduler workload-high ByNamespace | user system:kube-scheduler | * */* in *+cluster; * *",
+            "900 kube-system-service-accounts workload-high ByNamespace | account kube-system/* | * */* in *+cluster; * *",
+            "9000 service-accounts workload-low ByUser | group system:serviceaccounts | * */* in *+cluster; * *",
+            "9900 global-default global-default ByUser | group system:unauthenticated, group system:authenticated | * */* in *+cluster; * *",
+            "10000 catch-all catch-all ByUser | group system:unauthenticated, group system:authenticated | * */* in *+cluster; * *",
+        ];
+        assert_eq!(lines("FlowSchema", schema_line), expected);
+        let expected = [
+            "catch-all Limited shares=5 lendable=0 Reject queues=null hand=null length=null borrowing=null",
+            "exempt Exempt shares=0 lendable=0 - queues=null hand=null length=null borrowing=null",
+            "global-default Limited shares=20 lendable=50 Queue queues=128 hand=6 length=50 borrowing=null",
+            "leader-election Limited shares=10 lendable=0 Queue queues=16 hand=4 length=50 borrowing=null",
+            "node-high Limited shares=40 lendable=25 Queue queues=64 hand=6 length=50 borrowing=null",
+            "system Limited shares=30 lendable=33 Queue queues=64 hand=6 length=50 borrowing=null",
+            "workload-high Limited shares=40 lendable=50 Queue queues=128 hand=6 length=50 borrowing=null",
+            "workload-low Limited shares=100 lendable=90 Queue queues=128 hand=6 length=50 borrowing=null",
+        ];
+        assert_eq!(lines("PriorityLevelConfiguration", level_line), expected);
     }
 }

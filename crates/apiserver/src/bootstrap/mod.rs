@@ -1,10 +1,12 @@
 //! What a cluster holds before anybody has made anything: namespaces, default RBAC policy, priority classes, flow
-//! control, the `kubernetes` Service.
+//! control, the `kubernetes` Service. What counts time is apart: the server's own Lease (`identity.rs`), and what
+//! `run.rs` notes once.
 //!
 //! In: [`Options`] of this cluster, and at every start the objects that exist. Out: [`objects`], what should be;
 //! [`plan`], what to do about one of them. Pure: the server executes the actions.
 
 pub mod flow_control;
+pub mod identity;
 pub mod policy;
 pub mod rbac;
 pub mod run;
@@ -215,6 +217,10 @@ pub fn plan(existing: Option<&Value>, desired: &Value) -> Action {
             merge_metadata(&mut merged, desired);
             merged["endpoints"] = desired["endpoints"].clone();
             merged["ports"] = desired["ports"].clone();
+        }
+        "Lease" => {
+            merge_metadata(&mut merged, desired);
+            merge_fields(&mut merged["spec"], &desired["spec"]);
         }
         // Made once; afterwards they are the users'.
         _ => return Action::Nothing,

@@ -14,7 +14,6 @@ const fn role(name: &'static str, rules: &'static [&'static str]) -> Role {
 }
 
 const EVENTS: &str = "core,events.k8s.io | events | create,patch,update";
-const READ_CLAIMS: &str = "core | persistentvolumeclaims | get,list,watch";
 
 #[rustfmt::skip] // A table reads better with a row a line.
 pub const CLUSTER_ROLES: &[Role] = &[
@@ -24,7 +23,8 @@ pub const CLUSTER_ROLES: &[Role] = &[
     ]),
     role("system:public-info-viewer", &["/healthz,/livez,/readyz,/version,/version/ | get"]),
     role("system:monitoring", &[
-        "/healthz,/healthz/*,/livez,/livez/*,/metrics,/metrics/slis,/readyz,/readyz/* | get",
+        "/flagz,/healthz,/healthz/*,/livez,/livez/*,/metrics,/metrics/slis,/readyz,/readyz/*,/statusz | get",
+        "core | nodes/metrics | get",
     ]),
     role("system:basic-user", &[
         "authorization.k8s.io | selfsubjectaccessreviews,selfsubjectrulesreviews | create",
@@ -43,9 +43,10 @@ pub const CLUSTER_ROLES: &[Role] = &[
         "core | serviceaccounts | impersonate",
         "core | pods,pods/attach,pods/exec,pods/portforward,pods/proxy | create,delete,deletecollection,patch,update",
         "core | pods/eviction | create",
-        "core | configmaps,events,persistentvolumeclaims,replicationcontrollers,replicationcontrollers/scale,secrets,\
+        "core | configmaps,persistentvolumeclaims,replicationcontrollers,replicationcontrollers/scale,secrets,\
          serviceaccounts,services,services/proxy | create,delete,deletecollection,patch,update",
         "core | serviceaccounts/token | create",
+        "core,events.k8s.io | events | create,delete,deletecollection,patch,update",
         "apps | daemonsets,deployments,deployments/rollback,deployments/scale,replicasets,replicasets/scale,\
          statefulsets,statefulsets/scale | create,delete,deletecollection,patch,update",
         "autoscaling | horizontalpodautoscalers | create,delete,deletecollection,patch,update",
@@ -60,9 +61,10 @@ pub const CLUSTER_ROLES: &[Role] = &[
     role("system:aggregate-to-view", &[
         "core | configmaps,endpoints,persistentvolumeclaims,persistentvolumeclaims/status,pods,\
          replicationcontrollers,replicationcontrollers/scale,serviceaccounts,services,services/status | get,list,watch",
-        "core | bindings,events,limitranges,namespaces/status,pods/log,pods/status,replicationcontrollers/status,\
+        "core | bindings,limitranges,namespaces/status,pods/log,pods/status,replicationcontrollers/status,\
          resourcequotas,resourcequotas/status | get,list,watch",
         "core | namespaces | get,list,watch",
+        "core,events.k8s.io | events | get,list,watch",
         "discovery.k8s.io | endpointslices | get,list,watch",
         "apps | controllerrevisions,daemonsets,daemonsets/status,deployments,deployments/scale,deployments/status,\
          replicasets,replicasets/scale,replicasets/status,statefulsets,statefulsets/scale,statefulsets/status \
@@ -88,7 +90,8 @@ pub const CLUSTER_ROLES: &[Role] = &[
     role("system:kubelet-api-admin", &[
         "core | nodes | get,list,watch",
         "core | nodes | proxy",
-        "core | nodes/configz,nodes/healthz,nodes/log,nodes/metrics,nodes/pods,nodes/proxy,nodes/stats | *",
+        "core | nodes/log,nodes/metrics,nodes/proxy,nodes/stats | *",
+        "core | nodes/configz,nodes/healthz,nodes/pods | *",
     ]),
     role("system:node-bootstrapper", &["certificates.k8s.io | certificatesigningrequests | create,get,list,watch"]),
     role("system:node-problem-detector", &["core | nodes | get", "core | nodes/status | patch", EVENTS]),
@@ -96,8 +99,8 @@ pub const CLUSTER_ROLES: &[Role] = &[
         "core | endpoints,services | list,watch",
         "core | nodes | get,list,watch",
         EVENTS,
-        "discovery.k8s.io | endpointslices | list,watch",
         "networking.k8s.io | servicecidrs | list,watch",
+        "discovery.k8s.io | endpointslices | list,watch",
     ]),
     role("system:kube-dns", &["core | endpoints,services | list,watch"]),
     role("system:persistent-volume-provisioner", &[
@@ -127,8 +130,8 @@ pub const CLUSTER_ROLES: &[Role] = &[
     ]),
     role("system:kube-scheduler", &[
         EVENTS,
-        "coordination.k8s.io | leases | create,list,watch",
-        "coordination.k8s.io | leases | get,update | kube-scheduler",
+        "coordination.k8s.io | leases | create",
+        "coordination.k8s.io | leases | get,list,update,watch | kube-scheduler",
         "coordination.k8s.io | leasecandidates | create,delete,deletecollection,get,list,patch,update,watch",
         "core | nodes | get,list,watch",
         "core | pods | delete,get,list,watch",
@@ -141,12 +144,18 @@ pub const CLUSTER_ROLES: &[Role] = &[
         "core | persistentvolumeclaims,persistentvolumes | get,list,watch",
         "authentication.k8s.io | tokenreviews | create",
         "authorization.k8s.io | subjectaccessreviews | create",
-        "storage.k8s.io | csinodes,csidrivers,csistoragecapacities,volumeattachments | get,list,watch",
+        "storage.k8s.io | csinodes | get,list,watch",
+        "storage.k8s.io | volumeattachments | get,list,watch",
         "core | namespaces | get,list,watch",
-        "resource.k8s.io | deviceclasses,resourceclaims,resourceslices | get,list,watch",
-        "resource.k8s.io | resourceclaims | patch,update",
-        "resource.k8s.io | resourceclaims/status | patch,update",
+        "storage.k8s.io | csidrivers | get,list,watch",
+        "storage.k8s.io | csistoragecapacities | get,list,watch",
+        "resource.k8s.io | deviceclasses | get,list,watch",
+        "resource.k8s.io | resourceclaims | get,list,patch,update,watch",
+        "resource.k8s.io | resourceclaims/status | get,list,patch,update,watch",
         "core | pods/finalizers | update",
+        "resource.k8s.io | resourceslices | get,list,watch",
+        "resource.k8s.io | resourceclaims | create,delete",
+        "resource.k8s.io | resourceclaims/binding | patch,update",
     ]),
     role("system:certificates.k8s.io:certificatesigningrequests:nodeclient", &[
         "certificates.k8s.io | certificatesigningrequests/nodeclient | create",
@@ -208,7 +217,7 @@ pub const CONTROLLERS: &[Role] = &[
         "batch | jobs | create,delete,get,list,patch,update,watch",
         "batch | cronjobs/status | update",
         "batch | cronjobs/finalizers | update",
-        "core | pods | delete,list",
+        "core | pods | delete,list,watch",
         EVENTS,
     ]),
     role("daemon-set-controller", &[
@@ -232,7 +241,9 @@ pub const CONTROLLERS: &[Role] = &[
     role("device-taint-eviction-controller", &[
         "core | pods | delete,get,list,watch",
         "core | pods/status | patch,update",
-        "resource.k8s.io | deviceclasses,devicetaintrules,resourceclaims,resourceslices | get,list,watch",
+        "resource.k8s.io | resourceclaims | get,list,watch",
+        "resource.k8s.io | resourceslices | get,list,watch",
+        "resource.k8s.io | deviceclasses | get,list,watch",
         EVENTS,
     ]),
     role("disruption-controller", &[
@@ -244,28 +255,25 @@ pub const CONTROLLERS: &[Role] = &[
         "policy | poddisruptionbudgets/status | update",
         "core | pods/status | patch,update",
         "* | */scale | get",
-        "core | pods | get,list,watch",
         EVENTS,
     ]),
     role("endpoint-controller", &[
         "core | pods,services | get,list,watch",
-        "core | endpoints | create,delete,get,list,update",
+        "core | endpoints | create,delete,get,list,update,watch",
         "core | endpoints/restricted | create",
         EVENTS,
     ]),
     role("endpointslice-controller", &[
         "core | nodes,pods,services | get,list,watch",
         "core | services/finalizers | update",
-        "discovery.k8s.io | endpointslices | create,delete,get,list,update",
-        "discovery.k8s.io | endpointslices/restricted | create",
+        "discovery.k8s.io | endpointslices | create,delete,get,list,update,watch",
         EVENTS,
     ]),
     role("endpointslicemirroring-controller", &[
         "core | endpoints,services | get,list,watch",
         "core | services/finalizers | update",
         "core | endpoints/finalizers | update",
-        "discovery.k8s.io | endpointslices | create,delete,get,list,update",
-        "discovery.k8s.io | endpointslices/restricted | create",
+        "discovery.k8s.io | endpointslices | create,delete,get,list,update,watch",
         EVENTS,
     ]),
     role("ephemeral-volume-controller", &[
@@ -277,10 +285,7 @@ pub const CONTROLLERS: &[Role] = &[
     role("expand-controller", &[
         "core | persistentvolumes | get,list,patch,update,watch",
         "core | persistentvolumeclaims/status | patch,update",
-        READ_CLAIMS,
-        "storage.k8s.io | storageclasses | get,list,watch",
-        "core | endpoints,services | get",
-        "core | secrets | get",
+        "core | persistentvolumeclaims | get,list,watch",
         EVENTS,
     ]),
     role("generic-garbage-collector", &["* | * | delete,get,list,patch,update,watch", EVENTS]),
@@ -288,22 +293,22 @@ pub const CONTROLLERS: &[Role] = &[
         "autoscaling | horizontalpodautoscalers | get,list,watch",
         "autoscaling | horizontalpodautoscalers/status | update",
         "* | */scale | get,update",
-        "core | pods | list",
-        "custom.metrics.k8s.io | * | get,list",
-        "external.metrics.k8s.io | * | get,list",
-        "metrics.k8s.io | pods | list",
+        "core | pods | list,watch",
+        "metrics.k8s.io | pods | list,watch",
+        "custom.metrics.k8s.io | * | get,list,watch",
+        "external.metrics.k8s.io | * | get,list,watch",
         EVENTS,
     ]),
     role("job-controller", &[
         "batch | jobs | get,list,patch,update,watch",
-        "batch | jobs/status | patch,update",
+        "batch | jobs/status | update",
         "batch | jobs/finalizers | update",
         "core | pods | create,delete,list,patch,watch",
         EVENTS,
     ]),
     role("kube-apiserver-serving-clustertrustbundle-publisher", &[
         "certificates.k8s.io | signers | attest | kubernetes.io/kube-apiserver-serving",
-        "certificates.k8s.io | clustertrustbundles | create,delete,get,list,update,watch",
+        "certificates.k8s.io | clustertrustbundles | create,delete,list,update,watch",
         EVENTS,
     ]),
     role("legacy-service-account-token-cleaner", &[
@@ -313,13 +318,14 @@ pub const CONTROLLERS: &[Role] = &[
     role("namespace-controller", &[
         "core | namespaces | delete,get,list,watch",
         "core | namespaces/finalize,namespaces/status | update",
-        "* | * | delete,deletecollection,get,list",
+        "* | * | delete,deletecollection,get,list,watch",
     ]),
     role("node-controller", &[
-        "core | nodes | delete,get,list,patch,update",
+        "core | nodes | delete,get,list,patch,update,watch",
         "core | nodes/status | patch,update",
         "core | pods/status | patch,update",
-        "core | pods | delete,get,list",
+        "core | pods | delete,get,list,watch",
+        "coordination.k8s.io | leases | get,list,watch",
         EVENTS,
     ]),
     role("persistent-volume-binder", &[
@@ -329,15 +335,13 @@ pub const CONTROLLERS: &[Role] = &[
         "core | persistentvolumeclaims/status | update",
         "core | pods | create,delete,get,list,watch",
         "storage.k8s.io | storageclasses | get,list,watch",
-        "core | endpoints,services | create,delete,get",
-        "core | secrets | get",
-        "core | nodes | get,list",
-        "core | events | watch",
+        "core | nodes | list,watch",
         EVENTS,
+        "core | events | watch",
     ]),
     role("pod-garbage-collector", &[
         "core | pods | delete,list,watch",
-        "core | nodes | get,list",
+        "core | nodes | get,list,watch",
         "core | pods/status | patch",
     ]),
     // Upstream has no signer of this name yet, and so no role for it.
@@ -347,13 +351,11 @@ pub const CONTROLLERS: &[Role] = &[
         "certificates.k8s.io | signers | sign | kubernetes.io/kube-apiserver-client-pod",
         EVENTS,
     ]),
-    role("podcertificaterequestcleaner", &[
-        "certificates.k8s.io | podcertificaterequests | delete,get,list,watch",
-        EVENTS,
-    ]),
+    role("podcertificaterequestcleaner", &["certificates.k8s.io | podcertificaterequests | delete,get,list,watch"]),
     role("pv-protection-controller", &["core | persistentvolumes | get,list,update,watch", EVENTS]),
     role("pvc-protection-controller", &[
         "core | persistentvolumeclaims | get,list,update,watch",
+        "core | persistentvolumeclaims/status | update",
         "core | pods | get,list,watch",
         EVENTS,
     ]),
@@ -375,18 +377,20 @@ pub const CONTROLLERS: &[Role] = &[
         "core | pods | get,list,watch",
         "core | pods/finalizers | update",
         "resource.k8s.io | resourceclaims | create,delete,get,list,watch",
-        "resource.k8s.io | resourceclaimtemplates | get,list,watch",
         "resource.k8s.io | resourceclaims,resourceclaims/status | patch,update",
         "core | pods/status | patch,update",
         EVENTS,
+        "resource.k8s.io | resourceclaims/binding | patch,update",
     ]),
     role("resourcequota-controller", &["* | * | list,watch", "core | resourcequotas/status | update", EVENTS]),
     role("root-ca-cert-publisher", &["core | configmaps | create,update", EVENTS]),
     role("route-controller", &["core | nodes | list,watch", "core | nodes/status | patch", EVENTS]),
     role("selinux-warning-controller", &[
-        "core | persistentvolumeclaims,persistentvolumes,pods | get,list,watch",
-        "storage.k8s.io | csidrivers | get,list,watch",
         EVENTS,
+        "core | persistentvolumes | get,list,watch",
+        "core | persistentvolumeclaims | get,list,watch",
+        "core | pods | get,list,watch",
+        "storage.k8s.io | csidrivers | get,list,watch",
     ]),
     role("service-account-controller", &["core | serviceaccounts | create", EVENTS]),
     role("service-cidrs-controller", &[
@@ -409,17 +413,17 @@ pub const CONTROLLERS: &[Role] = &[
         "apps | statefulsets/finalizers | update",
         "core | pods | create,delete,get,patch,update",
         "apps | controllerrevisions | create,delete,get,list,patch,update,watch",
-        "core | persistentvolumeclaims | create,get",
+        "core | persistentvolumeclaims | create,get,list,watch",
+        "core | persistentvolumeclaims | delete,update",
+        "core | pods/finalizers | update",
         EVENTS,
-        "core | persistentvolumeclaims | delete,list,update,watch",
     ]),
     role("storage-version-migrator-controller", &[
-        "* | * | list,patch,update",
-        "storagemigration.k8s.io | storageversionmigrations | get,list,watch",
-        "storagemigration.k8s.io | storageversionmigrations/status | update",
+        "* | * | list,patch",
         "apiextensions.k8s.io | customresourcedefinitions | get",
+        // Differs from upstream: stored versions are cut with an update, which fails when somebody wrote in between.
         "apiextensions.k8s.io | customresourcedefinitions/status | patch,update",
-        EVENTS,
+        "storagemigration.k8s.io | storageversionmigrations/status | update",
     ]),
     role("taint-eviction-controller", &[
         "core | pods | delete,get,list,watch",
@@ -463,15 +467,15 @@ pub const NAMESPACE_ROLES: &[(&str, Role)] = &[
         "core | configmaps | get,list,watch | extension-apiserver-authentication",
     ])),
     ("kube-system", role("system::leader-locking-kube-controller-manager", &[
-        "coordination.k8s.io | leases | watch",
-        "coordination.k8s.io | leases | get,update | kube-controller-manager",
+        "core | configmaps | watch",
+        "core | configmaps | get,update | kube-controller-manager",
     ])),
     ("kube-system", role("system::leader-locking-kube-scheduler", &[
-        "coordination.k8s.io | leases | watch",
-        "coordination.k8s.io | leases | get,update | kube-scheduler",
+        "core | configmaps | watch",
+        "core | configmaps | get,update | kube-scheduler",
     ])),
     ("kube-system", role("system:controller:bootstrap-signer", &["core | secrets | get,list,watch"])),
-    ("kube-system", role("system:controller:cloud-provider", &["core | configmaps | create,get,list,update,watch"])),
+    ("kube-system", role("system:controller:cloud-provider", &["core | configmaps | create,get,list,watch"])),
     ("kube-system", role("system:controller:token-cleaner", &["core | secrets | delete,get,list,watch", EVENTS])),
 ];
 

@@ -159,6 +159,7 @@ fn parse(line: &str) -> PolicyRule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authz::Attributes;
     use std::collections::BTreeSet;
 
     fn named(name: &str) -> Value {
@@ -214,5 +215,159 @@ mod tests {
         assert!(covers(&rules(&view), &[PolicyRule::on("", "secrets", "get")]).is_err());
         assert_eq!(covers(&rules(&edit), &[PolicyRule::on("", "secrets", "get")]), Ok(()));
         assert_eq!(edit["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-admin"], "true");
+    }
+
+    /// Every name of a cluster role upstream has by default in 1.36, apart from its controllers'.
+    const CLUSTER_ROLE_NAMES: &str = "\
+        admin cluster-admin edit system:aggregate-to-admin system:aggregate-to-edit system:aggregate-to-view \
+        system:auth-delegator system:basic-user \
+        system:certificates.k8s.io:certificatesigningrequests:nodeclient \
+        system:certificates.k8s.io:certificatesigningrequests:selfnodeclient \
+        system:certificates.k8s.io:kube-apiserver-client-approver \
+        system:certificates.k8s.io:kube-apiserver-client-kubelet-approver \
+        system:certificates.k8s.io:kubelet-serving-approver system:certificates.k8s.io:legacy-unknown-approver \
+        system:cluster-trust-bundle-discovery system:discovery system:heapster system:kube-aggregator \
+        system:kube-controller-manager system:kube-dns system:kube-scheduler system:kubelet-api-admin \
+        system:monitoring system:node system:node-bootstrapper system:node-problem-detector system:node-proxier \
+        system:persistent-volume-provisioner system:public-info-viewer \
+        system:service-account-issuer-discovery system:volume-scheduler view";
+    /// `system:controller:…`; Skiff has one more, `pod-certificate-signer`.
+    const CONTROLLER_NAMES: &str = "\
+        attachdetach-controller certificate-controller clusterrole-aggregation-controller cronjob-controller \
+        daemon-set-controller deployment-controller device-taint-eviction-controller disruption-controller \
+        endpoint-controller endpointslice-controller endpointslicemirroring-controller ephemeral-volume-controller \
+        expand-controller generic-garbage-collector horizontal-pod-autoscaler job-controller \
+        kube-apiserver-serving-clustertrustbundle-publisher legacy-service-account-token-cleaner \
+        namespace-controller node-controller persistent-volume-binder pod-certificate-signer pod-garbage-collector \
+        podcertificaterequestcleaner pv-protection-controller pvc-protection-controller replicaset-controller \
+        replication-controller resource-claim-controller resourcequota-controller root-ca-cert-publisher \
+        route-controller selinux-warning-controller service-account-controller service-cidrs-controller \
+        service-controller statefulset-controller storage-version-migrator-controller taint-eviction-controller \
+        ttl-after-finished-controller ttl-controller validatingadmissionpolicy-status-controller \
+        volumeattributesclass-protection-controller";
+
+    #[test]
+    fn there_are_upstreams_roles_and_no_others() {
+        let all = objects();
+        let names: BTreeSet<String> =
+            all.iter().filter(|o| o["kind"] == "ClusterRole").map(|o| text(&o["metadata"]["name"])).collect();
+        let controllers = CONTROLLER_NAMES.split_whitespace().map(|n| format!("system:controller:{n}"));
+        let expected: BTreeSet<String> =
+            CLUSTER_ROLE_NAMES.split_whitespace().map(String::from).chain(controllers).collect();
+        assert_eq!(names, expected);
+        for o in &all {
+            assert_eq!(o["metadata"]["labels"]["kubernetes.io/bootstrapping"], "rbac-defaults", "{o}");
+        }
+    }
+
+    fn text(v: &Value) -> String {
+        v.as_str().unwrap_or_default().to_string()
+    }
+
+    /// Upstream's answers, a row each: a role (`namespace/name` of a Role), a verb and what it is about, whether it may.
+    /// A resource is `group/resource` or `group/resource=name`, a path begins with a slash.
+    #[rustfmt::skip] // A table reads better with a row a line.
+    const RIGHTS: &[(&str, &str, &str, bool)] = &[
+        ("system:aggregate-to-edit", "create", "events.k8s.io/events", true),
+        ("system:aggregate-to-edit", "create", "core/endpoints", false),
+        ("system:aggregate-to-edit", "create", "discovery.k8s.io/endpointslices", false),
+        ("system:aggregate-to-edit", "create", "core/serviceaccounts/token", true),
+        ("system:aggregate-to-edit", "update", "resource.k8s.io/resourceclaims", true),
+        ("system:aggregate-to-edit", "create", "core/resourcequotas", false),
+        ("system:aggregate-to-view", "list", "events.k8s.io/events", true),
+        ("system:aggregate-to-view", "get", "core/pods/log", true),
+        ("system:aggregate-to-view", "get", "core/secrets", false),
+        ("system:aggregate-to-view", "get", "core/pods/exec", false),
+        ("system:aggregate-to-view", "get", "rbac.authorization.k8s.io/roles", false),
+        ("system:discovery", "get", "/openapi/v3/apis", true),
+        ("system:discovery", "get", "/metrics", false),
+        ("system:public-info-viewer", "get", "/version", true),
+        ("system:public-info-viewer", "get", "/apis", false),
+        ("system:monitoring", "get", "/metrics/slis", true),
+        ("system:monitoring", "get", "/livez/etcd", true),
+        ("system:monitoring", "get", "/statusz", true),
+        ("system:monitoring", "get", "/flagz", true),
+        ("system:monitoring", "get", "core/nodes/metrics", true),
+        ("system:monitoring", "get", "core/nodes/stats", false),
+        ("system:basic-user", "create", "authentication.k8s.io/selfsubjectreviews", true),
+        ("system:basic-user", "create", "authorization.k8s.io/subjectaccessreviews", false),
+        ("system:service-account-issuer-discovery", "get", "/openid/v1/jwks/", true),
+        ("system:kubelet-api-admin", "create", "core/nodes/proxy", true),
+        ("system:kubelet-api-admin", "get", "core/nodes/configz", true),
+        ("system:node", "create", "core/pods/eviction", true),
+        ("system:node", "deletecollection", "resource.k8s.io/resourceslices", true),
+        ("system:node", "create", "resource.k8s.io/resourceslices", false),
+        ("system:node", "create", "certificates.k8s.io/podcertificaterequests", true),
+        ("system:node", "update", "storage.k8s.io/csinodes/status", false),
+        ("system:node-proxier", "list", "networking.k8s.io/servicecidrs", true),
+        ("system:kube-scheduler", "create", "coordination.k8s.io/leases", true),
+        ("system:kube-scheduler", "list", "coordination.k8s.io/leases=kube-scheduler", true),
+        ("system:kube-scheduler", "list", "coordination.k8s.io/leases=other", false),
+        ("system:kube-scheduler", "update", "resource.k8s.io/resourceclaims/binding", true),
+        ("system:kube-scheduler", "delete", "resource.k8s.io/resourceclaims", true),
+        ("system:kube-scheduler", "list", "resource.k8s.io/devicetaintrules", false),
+        ("system:kube-scheduler", "list", "scheduling.k8s.io/podgroups", false),
+        ("system:kube-controller-manager", "watch", "example.com/anything", true),
+        ("system:kube-controller-manager", "get", "example.com/anything", false),
+        ("system:controller:cronjob-controller", "watch", "core/pods", true),
+        ("system:controller:endpoint-controller", "watch", "core/endpoints", true),
+        ("system:controller:endpoint-controller", "create", "core/endpoints/restricted", true),
+        ("system:controller:endpointslice-controller", "watch", "discovery.k8s.io/endpointslices", true),
+        ("system:controller:endpointslice-controller", "create", "discovery.k8s.io/endpointslices/restricted", false),
+        ("system:controller:disruption-controller", "get", "core/pods", false),
+        ("system:controller:device-taint-eviction-controller", "list", "resource.k8s.io/devicetaintrules", false),
+        ("system:controller:expand-controller", "get", "core/secrets", false),
+        ("system:controller:horizontal-pod-autoscaler", "watch", "external.metrics.k8s.io/queue", true),
+        ("system:controller:job-controller", "patch", "batch/jobs/status", false),
+        ("system:controller:namespace-controller", "watch", "example.com/anything", true),
+        ("system:controller:node-controller", "list", "coordination.k8s.io/leases", true),
+        ("system:controller:persistent-volume-binder", "get", "core/secrets", false),
+        ("system:controller:persistent-volume-binder", "create", "core/endpoints", false),
+        ("system:controller:pod-garbage-collector", "watch", "core/nodes", true),
+        ("system:controller:podcertificaterequestcleaner", "create", "core/events", false),
+        ("system:controller:pvc-protection-controller", "update", "core/persistentvolumeclaims/status", true),
+        ("system:controller:resource-claim-controller", "patch", "resource.k8s.io/resourceclaims/binding", true),
+        ("system:controller:resource-claim-controller", "get", "resource.k8s.io/resourceclaimtemplates", false),
+        ("system:controller:statefulset-controller", "update", "core/pods/finalizers", true),
+        ("system:controller:storage-version-migrator-controller", "patch", "example.com/anything", true),
+        ("system:controller:storage-version-migrator-controller", "update", "example.com/anything", false),
+        ("kube-system/system:controller:cloud-provider", "update", "core/configmaps", false),
+        ("kube-system/system::leader-locking-kube-scheduler", "update", "core/configmaps=kube-scheduler", true),
+        ("kube-system/system::leader-locking-kube-scheduler", "update", "coordination.k8s.io/leases=kube-scheduler", false),
+        ("kube-public/system:controller:bootstrap-signer", "update", "core/configmaps=cluster-info", true),
+        ("kube-public/system:controller:bootstrap-signer", "update", "core/configmaps=other", false),
+    ];
+
+    fn attributes(verb: &str, what: &str) -> Attributes {
+        let verb = verb.to_string();
+        if what.starts_with('/') {
+            return Attributes { verb, path: what.to_string(), ..Attributes::default() };
+        }
+        let (what, name) = what.split_once('=').unwrap_or((what, ""));
+        let parts: Vec<&str> = what.split('/').collect();
+        Attributes {
+            verb,
+            is_resource: true,
+            group: parts[0].strip_prefix("core").unwrap_or(parts[0]).to_string(),
+            resource: parts[1].to_string(),
+            subresource: parts.get(2).unwrap_or(&"").to_string(),
+            name: name.to_string(),
+            ..Attributes::default()
+        }
+    }
+
+    #[test]
+    fn roles_may_what_upstreams_may() {
+        let all = objects();
+        for (role, verb, what, may) in RIGHTS {
+            let (namespace, name) = role.split_once('/').unwrap_or(("", role));
+            let found = all.iter().find(|o| {
+                let m = &o["metadata"];
+                o["roleRef"].is_null() && m["name"] == name && m["namespace"].as_str().unwrap_or_default() == namespace
+            });
+            let rules = PolicyRule::list_from(found.unwrap_or_else(|| panic!("no {role}")));
+            let asked = attributes(verb, what);
+            assert_eq!(rules.iter().any(|r| r.allows(&asked)), *may, "{role} {verb} {what}");
+        }
     }
 }

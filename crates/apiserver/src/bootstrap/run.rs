@@ -9,7 +9,7 @@ use axum::body::Body;
 use futures::StreamExt;
 use http::{Method, Request, header};
 use meta::status::{Result, Status};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use stdx::Shutdown;
@@ -28,7 +28,38 @@ pub async fn ensure(server: &Arc<Server>, options: &Options) -> Result<()> {
             done?;
         }
     }
-    Ok(())
+    let now = jiff::Timestamp::now();
+    note_token_tracking(server, now).await?;
+    service_cidr_is_ready(server, now).await
+}
+
+/// Since when uses of tokens in Secrets are noted; who cleans up unused ones goes by it.
+async fn note_token_tracking(server: &Arc<Server>, now: jiff::Timestamp) -> Result<()> {
+    let since = now.strftime("%Y-%m-%d").to_string();
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"},
+        "data": {"since": since},
+    });
+    match send(server, Method::POST, &collection(server, &map)?, Some(map)).await {
+        Err(s) if s.code != 409 => Err(s),
+        _ => Ok(()),
+    }
+}
+
+/// The default range serves from the start, and says so.
+async fn service_cidr_is_ready(server: &Arc<Server>, now: jiff::Timestamp) -> Result<()> {
+    const PATH: &str = "/apis/networking.k8s.io/v1/servicecidrs/kubernetes";
+    let mut cidr = send(server, Method::GET, PATH, None).await?;
+    let known = cidr["status"]["conditions"].as_array().is_some_and(|c| c.iter().any(|c| c["type"] == "Ready"));
+    if known {
+        return Ok(());
+    }
+    cidr["status"]["conditions"] = json!([{
+        "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+        "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    }]);
+    send(server, Method::PUT, &format!("{PATH}/status"), Some(cidr)).await.map(drop)
 }
 
 /// Between two repairs, should somebody insist on a change.

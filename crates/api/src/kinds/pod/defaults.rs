@@ -1,6 +1,8 @@
 //! Defaults of pod specs (core/v1 `SetDefaults_PodSpec` and friends), shared by every kind that holds a pod template.
 
+use crate::kinds::persistentvolumeclaim;
 use crate::validation::access::*;
+use meta::quantity::Quantity;
 use regex::Regex;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
@@ -8,6 +10,14 @@ use std::sync::LazyLock;
 /// What a pod itself gets beyond what a template gets.
 pub fn pod(obj: &mut Value) {
     if let Some(status) = object_mut(obj, "status") {
+        amounts(status, &["allocatedResources"]);
+        resources(status);
+        for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
+            for c in items_mut(status, list) {
+                amounts(c, &["allocatedResources"]);
+                resources(c);
+            }
+        }
         for (one, many) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
             fn ip(i: &Value) -> Option<&str> {
                 i.get("ip").and_then(Value::as_str)
@@ -53,6 +63,8 @@ pub fn template(parent: &mut Value, key: &str) {
 }
 
 pub fn pod_spec(spec: &mut Value) {
+    amounts(spec, &["overhead"]);
+    resources(spec);
     fill_zero(spec, "dnsPolicy", "ClusterFirst");
     fill_zero(spec, "restartPolicy", "Always");
     fill_zero(spec, "schedulerName", "default-scheduler");
@@ -84,6 +96,7 @@ pub fn container(c: &mut Value) {
     fill_zero(c, "terminationMessagePath", "/dev/termination-log");
     fill_zero(c, "terminationMessagePolicy", "File");
     fill(c, "resources", json!({}));
+    resources(c);
     for p in items_mut(c, "ports") {
         fill_zero(p, "protocol", "TCP");
     }
@@ -150,6 +163,27 @@ static IMAGE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     const DIGEST: &str = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}";
     Regex::new(&format!("^(?:{HOST}/)?{PART}(?:/{PART})*(?::(?<tag>{TAG}))?(?:@(?<digest>{DIGEST}))?$")).ok()
 });
+
+/// Amounts of resources under these keys: what is finer than thousandths is rounded up (upstream's
+/// `SetDefaults_ResourceList`).
+pub fn amounts(v: &mut Value, keys: &[&str]) {
+    for key in keys {
+        for amount in v.get_mut(*key).and_then(Value::as_object_mut).into_iter().flat_map(|m| m.values_mut()) {
+            let Ok(exact) = Quantity::from_value(amount) else { continue };
+            let rounded = exact.round_up_to_milli();
+            if rounded != exact {
+                *amount = rounded.canonical().into();
+            }
+        }
+    }
+}
+
+/// As [`amounts`], for the two lists of `resources`.
+pub fn resources(v: &mut Value) {
+    if let Some(r) = object_mut(v, "resources") {
+        amounts(r, &["limits", "requests"]);
+    }
+}
 
 /// A limit without a request is a request, too.
 fn requests_from_limits(container: &mut Value) {
@@ -230,7 +264,7 @@ pub fn volume(v: &mut Value) {
         }
     }
     if let Some(spec) = object_at_mut(v, &["ephemeral", "volumeClaimTemplate", "spec"]) {
-        fill(spec, "volumeMode", "Filesystem");
+        persistentvolumeclaim::spec_defaults(spec);
     }
     if let Some(i) = object_mut(v, "image") {
         let policy = pull_policy(text(i, "reference"));
