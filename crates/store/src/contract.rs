@@ -180,6 +180,9 @@ impl KeyValue {
     }
 }
 
+/// Revisions that [`Watcher::take`] goes through at once, and as many changes at most.
+pub const STRIDE: u64 = 256;
+
 /// A cursor over changes. Dropping it ends the watch.
 #[async_trait]
 pub trait Watcher: Send {
@@ -189,16 +192,17 @@ pub trait Watcher: Send {
     async fn next(&mut self, max: usize) -> Result<Vec<Event>>;
     /// Waits until there may be changes to [`Watcher::take`], and sleeps through what doesn't concern it. Cancel safe.
     async fn ready(&self) -> Result<()>;
-    /// The next changes, up to `max` of them or until their objects have `bytes_max` bytes. Doesn't wait: empty when
-    /// there are none.
-    fn take(&mut self, max: usize, bytes_max: usize) -> Result<Vec<Event>>;
+    /// The next changes, until their objects have `bytes_max` bytes. Doesn't wait: empty when there are none. Ends at
+    /// revisions that are the same for all watchers of a prefix, multiples of [`STRIDE`], so that those who are behind
+    /// come to the same places wherever they began.
+    fn take(&mut self, bytes_max: usize) -> Result<Vec<Event>>;
     /// The changes up to and including `to` were had from another watcher of the same prefix.
     fn pass(&mut self, to: Revision);
     /// As [`Watcher::next`], but sleeps through what doesn't concern it: never empty. Cancel safe.
-    async fn changes(&mut self, max: usize) -> Result<Vec<Event>> {
+    async fn changes(&mut self) -> Result<Vec<Event>> {
         loop {
             self.ready().await?;
-            let events = self.take(max, usize::MAX)?;
+            let events = self.take(usize::MAX)?;
             if !events.is_empty() {
                 return Ok(events);
             }

@@ -457,7 +457,7 @@ async fn a_transformer_is_told_of_what_is_durable() {
         other => panic!("{other:?}"),
     };
     let mut watcher = store.watch("/registry/pods/", created).expect("watch");
-    watcher.changes(1).await.expect("its end");
+    watcher.changes().await.expect("its end");
     assert_eq!(take(), ["/registry/pods/short", "/registry/pods/short"], "expiry is a deletion");
     store.shutdown().await;
     drop(store);

@@ -228,10 +228,10 @@ async fn what_was_unreadable_at_a_start_is_read_when_the_keys_are_back() {
     // Neither does it get lost on the way to another file.
     assert!(store.reseal().await.expect("reseal"));
     put(&*store, "/registry/secrets/b/rewritten", b"new").await;
-    assert_eq!(watcher.changes(10).await.expect("changes").len(), 1);
+    assert_eq!(watcher.changes().await.expect("changes").len(), 1);
 
     keys.0.store(false, Ordering::Release);
-    let waiting = tokio::spawn(async move { watcher.changes(10).await });
+    let waiting = tokio::spawn(async move { watcher.changes().await });
     tokio::task::yield_now().await;
     assert_eq!((store.reopen(), store.reopen()), (2, 0), "once");
     assert!(matches!(waiting.await.expect("task"), Err(Error::Compacted { .. })), "it begins anew");

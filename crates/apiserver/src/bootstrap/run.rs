@@ -114,7 +114,7 @@ fn watch(server: &Server, objects: &[Value]) -> Result<Vec<Box<dyn Watcher>>> {
 
 async fn changed(mut watcher: Box<dyn Watcher>) {
     // Compacted: it is looked at anew. Closed: the server is about to stop, don't spin until it has.
-    if watcher.changes(1).await.is_err() {
+    if watcher.changes().await.is_err() {
         tokio::time::sleep(RETRY).await;
     }
 }

@@ -11,8 +11,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use store::Revision;
 
-/// Bytes of frames that a group keeps. About as much as a watcher takes at once.
-const KEPT_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of frames that a group keeps: a few times what a watcher takes at once.
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
 /// Pieces that a group keeps, most of them of one change or few.
 const KEPT_MAX: usize = 64;
 

@@ -69,8 +69,6 @@ const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// A watch that names no time of its own lasts this long, seconds, and up to as much again, so that watches don't end
 /// in step (upstream's `--min-request-timeout`).
 const LASTS_SECONDS: u64 = 1800;
-/// Events taken from the history at once.
-const BATCH: usize = 256;
 /// Bytes of objects framed at once, roughly.
 const BATCH_BYTES: usize = 256 * 1024;
 
@@ -210,7 +208,7 @@ impl Stream {
                         }
                         continue;
                     }
-                    match news.and_then(|()| watcher.take(BATCH, BATCH_BYTES)) {
+                    match news.and_then(|()| watcher.take(BATCH_BYTES)) {
                         Ok(events) => {
                             if let Some(told) = self.tell(events).await {
                                 return Some(told);
@@ -367,7 +365,7 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use store::{Cas, Store};
+    use store::{Cas, STRIDE, Store};
 
     async fn following(store: &Arc<dyn Store>, deadline: Duration, bookmarks: bool) -> Stream {
         let rows = api::catalogue::builtin();
@@ -420,14 +418,14 @@ mod tests {
         let (mut seen, mut last) = (0, Revision(0));
         while seen < EVENTS {
             let frames = frames(stream.next().await).unwrap();
-            assert!(frames.len() <= BATCH);
+            assert!(frames.len() <= STRIDE as usize);
             for f in &frames {
                 let revision = f.item().unwrap().entry.mod_revision;
                 assert!(revision > last);
                 last = revision;
             }
             seen += frames.len();
-            assert!(stream.ready.len() <= BATCH);
+            assert!(stream.ready.len() <= STRIDE as usize);
         }
     }
 

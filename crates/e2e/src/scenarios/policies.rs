@@ -358,7 +358,7 @@ pub fn custom_resource_rules(c: &Cluster) -> Result<()> {
     contains(&refused(c, &args, &range(3, 2, "a"))?, "spec.min: Invalid value: min 3 is above max 2")?;
     c.kubectl_input(&args, &range(1, 2, "a"))?;
     let patch = |spec: &str| c.kubectl_run(&["-n", ns.name(), "patch", "range", "r", "--type=merge", "-p", spec]);
-    contains(&patch(r#"{"spec":{"name":"b"}}"#)?.stderr, "spec.name: Invalid value: \"string\": name is immutable")?;
+    contains(&patch(r#"{"spec":{"name":"b"}}"#)?.stderr, "spec.name: Invalid value: \"b\": name is immutable")?;
     contains(&patch(r#"{"spec":{"max":0}}"#)?.stderr, "min 1 is above max 0")?;
     let done = patch(r#"{"spec":{"max":5}}"#)?;
     ensure!(done.ok, "{}", done.stderr);

@@ -19,6 +19,22 @@ const QUIET: Duration = Duration::from_secs(1);
 /// Changes looked at before the partition's writer may go on.
 const VISITS_MAX: usize = 16 * 1024;
 
+/// How much to take at once.
+struct Share {
+    changes: usize,
+    bytes: usize,
+    /// Changes are taken from one multiple of this to the next.
+    stride: u64,
+}
+
+impl Share {
+    fn is_full(&self, taken: &[Event], bytes: usize, next: Revision) -> bool {
+        let strides = |revision: Revision| revision.0.saturating_sub(1) / self.stride;
+        let beyond = taken.first().is_some_and(|first| strides(first.revision) < strides(next));
+        beyond || taken.len() >= self.changes || bytes >= self.bytes
+    }
+}
+
 struct Cursor {
     index: Arc<Index>,
     prefix: Box<str>,
@@ -105,12 +121,12 @@ impl Cursor {
     }
 
     /// Takes what is there. Moves the position; an empty answer means that it is now at the visible revision.
-    fn collect(&mut self, max: usize, bytes_max: usize) -> Result<Vec<Event>> {
+    fn collect(&mut self, share: &Share) -> Result<Vec<Event>> {
         if self.reopened_now() != self.reopened {
             return Err(self.overtaken());
         }
         let Some((partition, scope)) = &self.scoped else {
-            return self.collect_from_all(max);
+            return self.collect_from_all(share.changes);
         };
         let (partition, scope) = (partition.clone(), scope.clone());
         let (mut events, mut bytes) = (Vec::new(), 0);
@@ -131,7 +147,7 @@ impl Cursor {
             for (visits, event) in state.log.range(start..).take_while(|e| e.revision <= visible).enumerate() {
                 // Never between two changes of one revision: the position could not tell them apart.
                 let whole = event.revision > self.position;
-                if whole && (events.len() >= max || bytes >= bytes_max || visits >= VISITS_MAX) {
+                if whole && (share.is_full(&events, bytes, event.revision) || visits >= VISITS_MAX) {
                     position = self.position;
                     break;
                 }
@@ -148,7 +164,7 @@ impl Cursor {
         }
     }
 
-    /// Of many partitions, which only the program's own followers look at: bytes aren't counted.
+    /// Of many partitions, which only the program's own followers look at: all else of a share isn't counted.
     fn collect_from_all(&mut self, max: usize) -> Result<Vec<Event>> {
         let visible = self.index.revision();
         let mut events = Vec::new();
@@ -214,7 +230,7 @@ impl Watcher for Cursor {
                 continue;
             }
             let closed = index.is_closed();
-            let events = self.collect(max.max(1), usize::MAX)?;
+            let events = self.collect(&Share { changes: max.max(1), bytes: usize::MAX, stride: u64::MAX })?;
             if !events.is_empty() {
                 self.told = self.position;
                 return Ok(events);
@@ -266,8 +282,8 @@ impl Watcher for Cursor {
         }
     }
 
-    fn take(&mut self, max: usize, bytes_max: usize) -> Result<Vec<Event>> {
-        let events = self.collect(max.max(1), bytes_max)?;
+    fn take(&mut self, bytes_max: usize) -> Result<Vec<Event>> {
+        let events = self.collect(&Share { changes: usize::MAX, bytes: bytes_max, stride: STRIDE })?;
         self.told = self.position;
         Ok(events)
     }

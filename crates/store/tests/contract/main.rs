@@ -240,7 +240,7 @@ mod etcd {
         put(&writer, "/registry/pods/ns/before", "2").await;
         let last = put(&writer, "/registry/pods/ns/new", "1").await;
         store.barrier().await.expect("barrier");
-        let seen = pods.changes(10).await.expect("changes");
+        let seen = pods.changes().await.expect("changes");
         assert_eq!((seen.len(), store.reopen()), (2, 0), "still away");
         let new = || store.get("/registry/pods/ns/new").expect("there");
         assert!(new().is_sealed());
@@ -248,13 +248,13 @@ mod etcd {
         keyed.away.store(false, Ordering::Release);
         assert_eq!((store.reopen(), store.reopen()), (2, 0), "once");
         assert_eq!((&new().value[..], new().mod_revision), (&b"1"[..], last));
-        assert!(matches!(pods.changes(10).await, Err(Error::Compacted { .. })), "what it saw is another thing now");
-        let seen = watch("pods", start).changes(10).await.expect("changes");
+        assert!(matches!(pods.changes().await, Err(Error::Compacted { .. })), "what it saw is another thing now");
+        let seen = watch("pods", start).changes().await.expect("changes");
         let seen: Vec<String> = seen.iter().map(show).collect();
         assert_eq!(seen, ["~ /registry/pods/ns/before b\"2\"", "+ /registry/pods/ns/new b\"1\""]);
         // Of other resources nobody is told.
         put(&writer, "/registry/services/ns/other", "2").await;
-        assert_eq!(services.changes(10).await.expect("changes").len(), 1);
+        assert_eq!(services.changes().await.expect("changes").len(), 1);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

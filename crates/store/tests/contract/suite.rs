@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Cas, Change, Entry, Error, Event, ListOptions, Revision, Store, Watcher};
+use store::{Cas, Change, Entry, Error, Event, ListOptions, Revision, STRIDE, Store, Watcher};
 
 pub type TheStore = Arc<dyn Store>;
 
@@ -36,6 +36,7 @@ macro_rules! behaviours {
         $each!(an_overtaken_watch_ends_with_compacted);
         $each!(a_quiet_watch_is_not_overtaken);
         $each!(a_watch_of_changes_sleeps_through_those_of_others);
+        $each!(watchers_that_are_behind_come_to_the_same_places);
         $each!(many_writers_one_key);
         $each!(many_writers_many_keys_are_all_seen);
         $each!(keys_expire_with_an_event);
@@ -484,7 +485,7 @@ pub async fn a_watch_of_changes_sleeps_through_those_of_others(store: TheStore) 
     for i in 0..20 {
         put(&store, "/registry/pods/b/x", &i.to_string()).await;
     }
-    let quiet = tokio::time::timeout(Duration::from_millis(1300), watcher.changes(10)).await;
+    let quiet = tokio::time::timeout(Duration::from_millis(1300), watcher.changes()).await;
     assert!(quiet.is_err(), "{quiet:?}");
     let position = watcher.position();
     assert_eq!(position, store.revision());
@@ -494,7 +495,7 @@ pub async fn a_watch_of_changes_sleeps_through_those_of_others(store: TheStore) 
     // Behind its back, and nothing of its own is among it.
     store.compact(Revision(store.revision().0 - 3)).await.expect("compact");
     let mine = put(&store, "/registry/pods/a/x", "2").await;
-    let events = soon(watcher.changes(10)).await.expect("changes");
+    let events = soon(watcher.changes()).await.expect("changes");
     assert_eq!(events.iter().map(|e| e.revision).collect::<Vec<_>>(), [mine]);
     // Its own are missed.
     put(&store, "/registry/pods/a/x", "3").await;
@@ -502,8 +503,39 @@ pub async fn a_watch_of_changes_sleeps_through_those_of_others(store: TheStore) 
         put(&store, "/registry/pods/b/x", &i.to_string()).await;
     }
     store.compact(Revision(store.revision().0 - 3)).await.expect("compact");
-    let result = soon(watcher.changes(10)).await;
+    let result = soon(watcher.changes()).await;
     assert!(matches!(result, Err(Error::Compacted { .. })), "{result:?}");
+}
+
+pub async fn watchers_that_are_behind_come_to_the_same_places(store: TheStore) {
+    let begin = store.revision().0;
+    for i in 0..3 * STRIDE {
+        put(&store, "/registry/pods/a/x", &i.to_string()).await;
+    }
+    let end = store.revision().0;
+    let expected: Vec<u64> = (begin + 1..=end).filter(|r| r % STRIDE == 0 || *r == end).collect();
+    for after in [begin, begin + 1, begin + 100] {
+        let mut watcher = store.watch("/registry/pods/a/", Revision(after)).expect("watch");
+        let (mut ends, mut next) = (Vec::new(), after + 1);
+        while next <= end {
+            let events = watcher.take(usize::MAX).expect("take");
+            let seen: Vec<u64> = events.iter().map(|e| e.revision.0).collect();
+            assert_eq!(seen, (next..next + events.len() as u64).collect::<Vec<_>>(), "all of them, in order");
+            next += events.len() as u64;
+            ends.push(next - 1);
+        }
+        assert_eq!(ends, expected, "from {after}");
+        assert!(watcher.take(usize::MAX).expect("take").is_empty());
+    }
+    // One at a time, where each fills the share.
+    let mut watcher = store.watch("/registry/pods/a/", Revision(end - 3)).expect("watch");
+    for _ in 0..3 {
+        assert_eq!(watcher.take(1).expect("take").len(), 1);
+    }
+    // What was had from elsewhere isn't told again.
+    let mut watcher = store.watch("/registry/pods/a/", Revision(begin)).expect("watch");
+    watcher.pass(Revision(end - 1));
+    assert_eq!(watcher.take(usize::MAX).expect("take").len(), 1);
 }
 
 pub async fn many_writers_one_key(store: TheStore) {
