@@ -279,7 +279,7 @@ async fn numbers(api: &mut Api) -> Result<()> {
         ("1.5", "1500m"),
         ("\"1.5Gi\"", "1536Mi"),
         ("\"1e3\"", "1e3"),
-        ("\"0.0001\"", "100u"),
+        ("\"0.0001\"", "1m"),
         ("null", "0"),
     ] {
         let r = api.send("POST", &path, JSON, &with("0", memory)).await?;
