@@ -14,7 +14,9 @@ use store::Revision;
 /// Bytes of frames that a group keeps: a few times what a watcher takes at once.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 /// Pieces that a group keeps, most of them of one change or few.
-const KEPT_MAX: usize = 64;
+const KEPT_MAX: usize = 128;
+/// Bytes up to which small pieces are joined.
+const JOINED_BYTES_MAX: usize = 64 * 1024;
 
 /// Which changes a piece of frames tells of.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,23 +65,54 @@ impl Member {
     /// What comes after `told`, if somebody had it framed: up to which revision it goes, and the frames, which may be
     /// none.
     pub fn find(&self, told: Revision) -> Option<(Revision, Bytes)> {
-        let kept = self.group.0.lock();
-        // There is nothing between the place where a piece begins and its first change.
-        let at = |span: &Span| span.after <= told && told < span.first;
-        kept.pieces.iter().rev().find(|(span, _)| at(span)).map(|(span, frames)| (span.last, frames.clone()))
+        let mut kept = self.group.0.lock();
+        let (mut span, frames) = kept.at(told)?;
+        let Some((_, more)) = kept.at(span.last) else { return Some((span.last, frames)) };
+        if frames.len() + more.len() > JOINED_BYTES_MAX {
+            return Some((span.last, frames));
+        }
+        // What came in small pieces is sent in one: each costs sender and receiver more than its bytes do. The others
+        // who are at this place find it joined.
+        let mut joined = Vec::with_capacity(JOINED_BYTES_MAX);
+        joined.extend_from_slice(&frames);
+        while let Some((next, more)) = kept.at(span.last)
+            && joined.len() + more.len() <= JOINED_BYTES_MAX
+        {
+            joined.extend_from_slice(&more);
+            span.last = next.last;
+        }
+        joined.shrink_to_fit();
+        let joined = Bytes::from(joined);
+        kept.add(span, joined.clone());
+        Some((span.last, joined))
     }
 
     /// Leaves it to the others, where there are any.
     pub fn leave(&self, span: Span, frames: Bytes) {
         let mut kept = self.group.0.lock();
-        if kept.members < 2 || frames.len() > KEPT_BYTES_MAX {
+        if kept.members > 1 {
+            kept.add(span, frames);
+        }
+    }
+}
+
+impl Kept {
+    /// The newest piece that begins where somebody is who was told of everything up to `told`.
+    fn at(&self, told: Revision) -> Option<(Span, Bytes)> {
+        // There is nothing between the place where a piece begins and its first change.
+        let begins = |span: &Span| span.after <= told && told < span.first;
+        self.pieces.iter().rev().find(|(span, _)| begins(span)).cloned()
+    }
+
+    fn add(&mut self, span: Span, frames: Bytes) {
+        if frames.len() > KEPT_BYTES_MAX {
             return;
         }
-        kept.bytes += frames.len();
-        kept.pieces.push_back((span, frames));
-        while kept.bytes > KEPT_BYTES_MAX || kept.pieces.len() > KEPT_MAX {
-            let Some((_, oldest)) = kept.pieces.pop_front() else { break };
-            kept.bytes -= oldest.len();
+        self.bytes += frames.len();
+        self.pieces.push_back((span, frames));
+        while self.bytes > KEPT_BYTES_MAX || self.pieces.len() > KEPT_MAX {
+            let Some((_, oldest)) = self.pieces.pop_front() else { break };
+            self.bytes -= oldest.len();
         }
     }
 }
@@ -114,8 +147,9 @@ mod tests {
         a.leave(span(9, 10, 12), Bytes::new());
         for (told, want) in [
             (4, None),
-            (5, Some((9, "eight and nine\n"))),
-            (7, Some((9, "eight and nine\n"))),
+            // The piece behind it has nothing to tell, and is behind it, too.
+            (5, Some((12, "eight and nine\n"))),
+            (7, Some((12, "eight and nine\n"))),
             // It has the first of them.
             (8, None),
             (9, Some((12, ""))),
@@ -127,6 +161,24 @@ mod tests {
             assert_eq!(found, want, "told of {told}");
             assert!(other.find(Revision(told)).is_none());
         }
+    }
+
+    #[test]
+    fn small_pieces_are_joined_once() {
+        let groups = Groups::default();
+        let (a, b) = (groups.join("x".into()), groups.join("x".into()));
+        for i in 0..5 {
+            a.leave(span(i, i + 1, i + 1), Bytes::from(format!("{}\n", i + 1)));
+        }
+        let (last, frames) = b.find(Revision(2)).unwrap();
+        assert_eq!((last, frames.as_ref()), (Revision(5), b"3\n4\n5\n".as_ref()));
+        let (_, again) = a.find(Revision(2)).unwrap();
+        assert_eq!(again.as_ptr(), frames.as_ptr(), "the same bytes");
+        // More comes behind what was joined.
+        a.leave(span(5, 6, 6), Bytes::from_static(b"6\n"));
+        assert_eq!(b.find(Revision(2)).unwrap(), (Revision(6), Bytes::from_static(b"3\n4\n5\n6\n")));
+        a.leave(span(6, 7, 7), Bytes::from(vec![b'x'; JOINED_BYTES_MAX]));
+        assert_eq!(b.find(Revision(2)).unwrap().0, Revision(6), "large ones stay as they are");
     }
 
     #[test]

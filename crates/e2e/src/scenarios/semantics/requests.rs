@@ -274,14 +274,9 @@ async fn numbers(api: &mut Api) -> Result<()> {
         let reason = if code == 422 { "Invalid" } else { "BadRequest" };
         api.refused(("POST", &path, JSON, &with(replicas, "1")), (code, reason, &why)).await?;
     }
-    for (memory, want) in [
-        ("1", "1"),
-        ("1.5", "1500m"),
-        ("\"1.5Gi\"", "1536Mi"),
-        ("\"1e3\"", "1e3"),
-        ("\"0.0001\"", "1m"),
-        ("null", "0"),
-    ] {
+    for (memory, want) in
+        [("1", "1"), ("1.5", "1500m"), ("\"1.5Gi\"", "1536Mi"), ("\"1e3\"", "1e3"), ("\"0.0001\"", "1m"), ("null", "0")]
+    {
         let r = api.send("POST", &path, JSON, &with("0", memory)).await?;
         let got = &r.json()["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"];
         ensure!(r.code == 201 && *got == want, "{memory}: {}", r.text());
