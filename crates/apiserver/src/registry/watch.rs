@@ -454,6 +454,91 @@ mod tests {
         assert_eq!((bytes, one.told, two.told), (Bytes::from_static(b"the fourth"), Revision(4), Revision(4)));
     }
 
+    /// What a client of [`no_change_is_left_out_or_told_twice`] was told: revisions.
+    struct Client {
+        stream: Stream,
+        from: Revision,
+        /// Of the one object that it looks at; empty: of all.
+        name: &'static str,
+        seen: Vec<u64>,
+    }
+
+    impl Client {
+        async fn new(store: &Arc<dyn Store>, groups: &super::super::in_step::Groups, name: &'static str) -> Client {
+            let mut stream = following(store, Duration::from_secs(600), false).await;
+            if !name.is_empty() {
+                stream.selection = Selection::parse(&stream.view.row, "", &format!("metadata.name={name}")).unwrap();
+            }
+            stream.others = Some(groups.join(name.into()));
+            Client { from: stream.told, stream, name, seen: Vec::new() }
+        }
+
+        /// False: there is nothing for it now.
+        fn hears(&mut self) -> bool {
+            let bytes = match futures::FutureExt::now_or_never(self.stream.next()) {
+                None => return false,
+                Some(None) => panic!("the watch has ended"),
+                Some(Some(Told::Encoded(bytes))) => bytes,
+                Some(Some(Told::Frames(frames, span))) => {
+                    let revision = |f: &Frame| format!("{} ", f.item().unwrap().entry.mod_revision.0);
+                    let bytes = Bytes::from(frames.iter().map(revision).collect::<String>());
+                    self.stream.leave(span.unwrap(), bytes.clone());
+                    bytes
+                }
+            };
+            let text = std::str::from_utf8(&bytes).unwrap();
+            self.seen.extend(text.split_whitespace().map(|r| r.parse::<u64>().unwrap()));
+            true
+        }
+    }
+
+    /// Whoever is ahead, behind or new, and whatever of it others had encoded.
+    #[tokio::test]
+    async fn no_change_is_left_out_or_told_twice() {
+        let store = store::memory::open();
+        let groups = super::super::in_step::Groups::default();
+        // A generator of its own, so that a failure can be repeated.
+        let mut state = 7u64;
+        let mut random = move |n: u64| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) % n
+        };
+        let mut written: Vec<(u64, &str)> = Vec::new();
+        let mut clients = Vec::new();
+        for i in 0..12 {
+            clients.push(Client::new(&store, &groups, ["", "", "m"][i % 3]).await);
+        }
+        for _ in 0..4_000 {
+            let any = random(clients.len() as u64) as usize;
+            match random(20) {
+                0..4 => {
+                    for _ in 0..=random(40) {
+                        let (kind, name) =
+                            [("configmaps", "m"), ("configmaps", "n"), ("pods", "p")][random(3) as usize];
+                        let key = format!("/registry/{kind}/a/{name}");
+                        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+                        let bytes = Bytes::from(object.to_string());
+                        let done = match store.get(&key) {
+                            None => store.create(&key, bytes, None).await,
+                            Some(e) => store.update(&key, bytes, e.mod_revision, None).await,
+                        };
+                        let Ok(Cas::Done { revision, .. }) = done else { panic!("{done:?}") };
+                        if kind == "configmaps" {
+                            written.push((revision.0, name));
+                        }
+                    }
+                }
+                4 => clients[any] = Client::new(&store, &groups, clients[any].name).await,
+                _ => drop(clients[any].hears()),
+            }
+        }
+        for mut client in clients {
+            while client.hears() {}
+            let mine = written.iter().filter(|(r, name)| *r > client.from.0 && [*name, ""].contains(&client.name));
+            assert_eq!(client.seen, mine.map(|w| w.0).collect::<Vec<_>>(), "{:?} from {:?}", client.name, client.from);
+        }
+    }
+
     #[tokio::test]
     async fn a_client_that_reads_too_late_is_told_so_and_left() {
         let store = store::memory::open();
