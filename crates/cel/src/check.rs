@@ -625,8 +625,10 @@ fn assignable(m: &mut Mapping, from: &Type, to: &Type) -> bool {
     }
     match (from, to) {
         (Type::Dyn | Type::Error, _) | (_, Type::Dyn | Type::Error) => true,
-        (Type::Null, Type::Null | Type::Named(_) | Type::Timestamp | Type::Duration) => true,
-        (Type::Named(_) | Type::Timestamp | Type::Duration, Type::Null) => true,
+        (Type::Null, Type::Null) => true,
+        (Type::Null, nullable) | (nullable, Type::Null) => {
+            matches!(nullable, Type::Named(_) | Type::Optional(_) | Type::Timestamp | Type::Duration)
+        }
         (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => assignable(m, a, b),
         (Type::Map(k, v), Type::Map(l, w)) => assignable(m, k, l) && assignable(m, v, w),
         (Type::Type(_), Type::Type(_)) => true,

@@ -72,6 +72,8 @@ fn operators() {
         ("0x10 + 1", "17"),
         ("1e3 + .5", "1000.5"),
         ("null == null", "true"),
+        ("optional.none() == null || null == optional.of(1)", "false"),
+        ("format.dns1123Label().validate('a') == null", "false"),
         ("'a' + 1", "ERROR: <input>:1:5: found no matching overload for '_+_' applied to '(string, int)'"),
         ("foo", "ERROR: <input>:1:1: undeclared reference to 'foo' (in container '')"),
         ("foo(1)", "ERROR: <input>:1:4: undeclared reference to 'foo' (in container '')"),

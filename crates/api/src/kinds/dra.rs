@@ -20,7 +20,7 @@ pub struct ResourceClaimTemplate;
 pub struct ResourceSlice;
 
 /// What namespaces are labelled with, as `true`, whose claims may ask for devices that others use already.
-pub const ADMIN_ACCESS_LABEL: &str = "resource.k8s.io/admin-access";
+pub const ADMIN_ACCESS_LABEL: &str = "resource.kubernetes.io/admin-access";
 
 /// The first field by which a write asks for administrative access, if any does (upstream: `AuthorizedForAdmin` and
 /// `AuthorizedForAdminStatus`). What an older version of the object has was allowed then, and doesn't change.

@@ -15,7 +15,7 @@ pub fn admin_access(c: &Cluster) -> Result<()> {
             json!({"metadata": {"name": name}, "spec": spec})
         };
         let template = |name: &str| json!({"metadata": {"name": name}, "spec": {"spec": claim(name, true)["spec"]}});
-        const WHY: &str = "Forbidden: admin access to devices requires the `resource.k8s.io/admin-access: true` label on the containing namespace";
+        const WHY: &str = "Forbidden: admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the containing namespace";
         let asked = format!("spec.devices.requests[0].adminAccess: {WHY}");
         for (path, body) in [(&claims, claim("a", true)), (&templates, template("a"))] {
             api.refused(("POST", path, JSON, &body.to_string()), (422, "Invalid", &asked)).await?;
@@ -31,14 +31,14 @@ pub fn admin_access(c: &Cluster) -> Result<()> {
         api.refused(("PATCH", &path, MERGE, &status), (422, "Invalid", &granted)).await?;
 
         let core = api.core.clone();
-        let label = json!({"metadata": {"labels": {"resource.k8s.io/admin-access": "true"}}});
+        let label = json!({"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}});
         api.must("PATCH", &core, MERGE, &label).await?;
         api.must("POST", &claims, JSON, &claim("a", true)).await?;
         api.must("POST", &templates, JSON, &template("a")).await?;
         api.must("PATCH", &path, MERGE, &serde_json::from_str(&status)?).await?;
 
         // What was allowed stays so when the label goes.
-        let unlabel = json!({"metadata": {"labels": {"resource.k8s.io/admin-access": null}}});
+        let unlabel = json!({"metadata": {"labels": {"resource.kubernetes.io/admin-access": null}}});
         api.must("PATCH", &core, MERGE, &unlabel).await?;
         let touched = json!({"metadata": {"labels": {"a": "b"}}});
         for path in [format!("{claims}/a"), format!("{templates}/a")] {
