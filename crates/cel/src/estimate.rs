@@ -50,10 +50,10 @@ impl Range {
 /// The worst and the best case of a rule whose `self` has this schema.
 pub fn estimate(program: &Program, root: &Decl) -> Range {
     estimate_by(program, &|path| {
-        let (first, rest) = path.split_first()?;
-        if !matches!(&**first, "self" | "oldSelf") {
-            return None;
-        }
+        // Upstream takes the first step for `self` without a look. What is iterated over that has no path of its own, as
+        // `(has(self.a) ? self.a : [])`, so has items of the size of `self`, which is none for objects. Istio's
+        // definitions live by that.
+        let (_, rest) = path.split_first()?;
         if rest.last().is_some_and(|l| &**l == "@keys") {
             return Some(0);
         }
