@@ -1,6 +1,6 @@
 //! Looking: tables, descriptions, formats, selectors, watches, discovery.
 
-use super::{run, watching};
+use super::{PATIENCE, run, watching};
 use crate::cluster::Cluster;
 use crate::scenarios::namespace::Namespace;
 use anyhow::{Result, ensure};
@@ -312,10 +312,15 @@ pub fn discovers(c: &Cluster) -> Result<()> {
 pub fn watches_and_waits(c: &Cluster) -> Result<()> {
     let ns = Namespace::new(c, "watch")?;
     let pod = |name: &str| format!("run {name} --image=shop/backend:v1 --restart=Never --command -- sleep 1000");
+    // One that is there already tells when the watch has begun.
+    ns.must(&pod("zero"))?;
+    ns.must("wait --for=condition=Ready pod/zero --timeout=30s")?;
+    let watched = c.dir().join(ns.name()).join("watched");
     let seen = watching(
         &ns,
         "get pods --watch",
         || {
+            c.wait(PATIENCE, "the watch to begin", || Ok(std::fs::read_to_string(&watched)?.contains("zero")))?;
             ns.must(&pod("one"))?;
             ns.must("wait --for=condition=Ready pod/one --timeout=30s")?;
             ns.must("delete pod one --grace-period=1")?;
