@@ -9,10 +9,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use store::Revision;
 
 /// Bytes of frames that a group keeps: a few times what a watcher takes at once.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that all groups keep together. Whoever opens pairs of watches with ever other selectors gets no further; groups
+/// that find no room frame for each watcher.
+const KEPT_BYTES_TOTAL_MAX: usize = 64 * 1024 * 1024;
 /// Pieces that a group keeps, most of them of one change or few.
 const KEPT_MAX: usize = 128;
 /// Bytes up to which small pieces are joined.
@@ -31,7 +35,14 @@ pub struct Span {
 
 /// All groups of this server, by what their members look at.
 #[derive(Clone, Debug, Default)]
-pub struct Groups(Arc<Mutex<HashMap<String, Arc<Group>>>>);
+pub struct Groups(Arc<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    groups: Mutex<HashMap<String, Arc<Group>>>,
+    /// Kept by all of them.
+    bytes: AtomicUsize,
+}
 
 #[derive(Debug, Default)]
 struct Group(Mutex<Kept>);
@@ -55,8 +66,11 @@ pub struct Member {
 impl Groups {
     /// `key` names all that the bytes depend on, but for the history.
     pub fn join(&self, key: String) -> Member {
-        let group = self.0.lock().entry(key.clone()).or_default().clone();
+        let mut groups = self.0.groups.lock();
+        let group = groups.entry(key.clone()).or_default().clone();
+        // Before the others may go: the last of them takes the group with it.
         group.0.lock().members += 1;
+        drop(groups);
         Member { groups: self.clone(), key, group }
     }
 }
@@ -83,7 +97,7 @@ impl Member {
         }
         joined.shrink_to_fit();
         let joined = Bytes::from(joined);
-        kept.add(span, joined.clone());
+        kept.add(span, joined.clone(), &self.groups.0.bytes);
         Some((span.last, joined))
     }
 
@@ -91,7 +105,7 @@ impl Member {
     pub fn leave(&self, span: Span, frames: Bytes) {
         let mut kept = self.group.0.lock();
         if kept.members > 1 {
-            kept.add(span, frames);
+            kept.add(span, frames, &self.groups.0.bytes);
         }
     }
 }
@@ -104,29 +118,40 @@ impl Kept {
         self.pieces.iter().rev().find(|(span, _)| begins(span)).cloned()
     }
 
-    fn add(&mut self, span: Span, frames: Bytes) {
+    fn add(&mut self, span: Span, frames: Bytes, total: &AtomicUsize) {
         if frames.len() > KEPT_BYTES_MAX {
             return;
         }
         self.bytes += frames.len();
+        total.fetch_add(frames.len(), Relaxed);
         self.pieces.push_back((span, frames));
-        while self.bytes > KEPT_BYTES_MAX || self.pieces.len() > KEPT_MAX {
-            let Some((_, oldest)) = self.pieces.pop_front() else { break };
+        while self.bytes > KEPT_BYTES_MAX
+            || self.pieces.len() > KEPT_MAX
+            || (self.bytes > 0 && total.load(Relaxed) > KEPT_BYTES_TOTAL_MAX)
+        {
+            self.forget_oldest(total);
+        }
+    }
+
+    fn forget_oldest(&mut self, total: &AtomicUsize) {
+        if let Some((_, oldest)) = self.pieces.pop_front() {
             self.bytes -= oldest.len();
+            total.fetch_sub(oldest.len(), Relaxed);
         }
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let mut groups = self.groups.0.lock();
+        let mut groups = self.groups.0.groups.lock();
         let mut kept = self.group.0.lock();
         kept.members -= 1;
         if kept.members == 0 {
             groups.remove(&self.key);
         } else if kept.members == 1 {
-            kept.pieces = VecDeque::new();
-            kept.bytes = 0;
+            while !kept.pieces.is_empty() {
+                kept.forget_oldest(&self.groups.0.bytes);
+            }
         }
     }
 }
@@ -202,6 +227,37 @@ mod tests {
         drop(b);
         assert!(a.find(Revision(10)).is_none());
         drop(a);
-        assert!(groups.0.lock().is_empty());
+        assert!(groups.0.groups.lock().is_empty());
+        assert_eq!(groups.0.bytes.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn all_groups_together_are_bounded() {
+        let groups = Groups::default();
+        let piece = Bytes::from(vec![b'x'; KEPT_BYTES_MAX]);
+        let enough = KEPT_BYTES_TOTAL_MAX / KEPT_BYTES_MAX;
+        let members: Vec<[Member; 2]> = (0..enough + 10).map(|i| [0, 1].map(|_| groups.join(i.to_string()))).collect();
+        let kept = |[_, b]: &[Member; 2]| b.find(Revision(0)).is_some();
+        for [a, _] in &members {
+            a.leave(span(0, 1, 1), piece.clone());
+        }
+        assert_eq!(groups.0.bytes.load(Relaxed), KEPT_BYTES_TOTAL_MAX);
+        assert!(members[..enough].iter().all(kept) && !members[enough..].iter().any(kept));
+        // There is room again where others go.
+        drop(members);
+        assert_eq!(groups.0.bytes.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn joining_and_going_at_once_leaves_one_group() {
+        let groups = Groups::default();
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| (0..20_000).for_each(|_| drop(groups.join("x".into()))));
+            }
+        });
+        assert!(groups.0.groups.lock().is_empty());
+        let (a, b) = (groups.join("x".into()), groups.join("x".into()));
+        assert!(Arc::ptr_eq(&a.group, &b.group));
     }
 }
