@@ -92,14 +92,14 @@ impl Index {
         let state = partition.state.read();
         // Read under the lock, so that compaction can't have passed it.
         let revision = self.revision();
-        state.table.get(key)?.at(revision).cloned()
+        state.table.at(key, revision).cloned()
     }
 
     /// The newest version, visible or not yet: for the engine's writer.
     pub fn newest(&self, key: &str) -> Option<Entry> {
         let partition = self.partition(partition_name(key))?;
         let state = partition.state.read();
-        state.table.get(key)?.latest().cloned()
+        state.table.latest(key).cloned()
     }
 
     pub fn get_at(&self, key: &str, revision: Revision) -> Result<Option<Entry>> {
@@ -108,7 +108,7 @@ impl Index {
         };
         let state = partition.state.read();
         self.readable(revision)?;
-        Ok(state.table.get(key).and_then(|slot| slot.at(revision)).cloned())
+        Ok(state.table.at(key, revision).cloned())
     }
 
     pub fn list(&self, prefix: &str, options: &ListOptions) -> Result<Page> {

@@ -8,8 +8,9 @@
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 use store::Revision;
 
 /// Bytes of frames that a group keeps: a few times what a watcher takes at once.
@@ -21,6 +22,12 @@ const KEPT_BYTES_TOTAL_MAX: usize = 64 * 1024 * 1024;
 const KEPT_MAX: usize = 128;
 /// Bytes up to which small pieces are joined.
 const JOINED_BYTES_MAX: usize = 64 * 1024;
+/// What a core may be busy with for one member, on average, before the member is told more. To send a chunk costs a few
+/// microseconds, however little is in it, and as much again where the client runs on the same machine.
+const REST_MICROS: u64 = 40;
+const REST_MAX: Duration = Duration::from_millis(100);
+
+static CORES: LazyLock<u64> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64));
 
 /// Which changes a piece of frames tells of.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,6 +106,15 @@ impl Member {
         let joined = Bytes::from(joined);
         kept.add(span, joined.clone(), &self.groups.0.bytes);
         Some((span.last, joined))
+    }
+
+    /// How long a member waits after it was told something, so that what a large group is told comes in chunks that are
+    /// worth their sending; none in groups that keep no core busy anyway.
+    pub fn rest(&self) -> Option<Duration> {
+        let members = self.group.0.lock().members as u64;
+        let rest = Duration::from_micros(members * REST_MICROS / *CORES).min(REST_MAX);
+        // Timers are no finer.
+        (rest >= Duration::from_millis(1)).then_some(rest)
     }
 
     /// Leaves it to the others, where there are any.

@@ -57,6 +57,8 @@ pub struct Stream {
     bookmarks: bool,
     /// The revision that the client has been told of, or asked to begin behind.
     told: Revision,
+    /// Nothing is told before, see [`Member::rest`].
+    rests_until: Option<Instant>,
     next_bookmark: Instant,
     deadline: Instant,
     /// Goes off at the earlier of both. Kept from one frame to the next: a new timer for each would cost more than the frame.
@@ -104,6 +106,7 @@ pub async fn watch(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
         others: None,
         bookmarks: o.allow_watch_bookmarks,
         told: Revision(0),
+        rests_until: None,
         next_bookmark: next_bookmark(now, deadline),
         deadline,
         timer: Box::pin(tokio::time::sleep_until(deadline)),
@@ -193,6 +196,10 @@ impl Stream {
                 return Some(Told::Frames(self.some_ready(), None));
             }
             let watcher = self.watcher.as_mut()?;
+            if let Some(until) = self.rests_until.take() {
+                self.timer.as_mut().reset(until);
+                self.timer.as_mut().await;
+            }
             let due = if self.bookmarks { self.next_bookmark.min(self.deadline) } else { self.deadline };
             if self.timer.deadline() != due {
                 self.timer.as_mut().reset(due);
@@ -204,6 +211,7 @@ impl Stream {
                         watcher.pass(last);
                         self.told = last;
                         if !frames.is_empty() {
+                            self.rest();
                             return Some(Told::Encoded(frames));
                         }
                         continue;
@@ -260,7 +268,12 @@ impl Stream {
             self.leave(span, Bytes::new());
             return None;
         }
+        self.rest();
         Some(Told::Frames(frames, Some(span)))
+    }
+
+    fn rest(&mut self) {
+        self.rests_until = self.others.as_ref().and_then(Member::rest).map(|rest| Instant::now() + rest);
     }
 
     /// Leaves bytes to those who will be told the same.
@@ -380,6 +393,7 @@ mod tests {
             others: None,
             bookmarks,
             told: store.revision(),
+            rests_until: None,
             next_bookmark: next_bookmark(now, now + deadline),
             deadline: now + deadline,
             timer: Box::pin(tokio::time::sleep_until(now + deadline)),
@@ -536,6 +550,34 @@ mod tests {
             while client.hears() {}
             let mine = written.iter().filter(|(r, name)| *r > client.from.0 && [*name, ""].contains(&client.name));
             assert_eq!(client.seen, mine.map(|w| w.0).collect::<Vec<_>>(), "{:?} from {:?}", client.name, client.from);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn members_of_a_large_group_rest_between_what_they_are_told() {
+        let store = store::memory::open();
+        let groups = super::super::in_step::Groups::default();
+        let mut stream = following(&store, Duration::from_secs(60), false).await;
+        for (others, name) in [(1, "few"), (100_000, "many")] {
+            let others: Vec<Member> = (0..others).map(|_| groups.join(name.into())).collect();
+            stream.others = Some(groups.join(name.into()));
+            let mut waits = Vec::new();
+            for _ in 0..2 {
+                write(&store, 1).await;
+                let began = Instant::now();
+                assert!(stream.next().await.is_some());
+                waits.push(began.elapsed().as_millis());
+            }
+            match others.len() {
+                1 => assert_eq!(waits, [0, 0]),
+                _ => assert_eq!(waits, [0, 100], "the first is told at once"),
+            }
+            // Whoever is late rests no longer than that.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            write(&store, 1).await;
+            let began = Instant::now();
+            assert!(stream.next().await.is_some());
+            assert_eq!(began.elapsed().as_millis(), 0);
         }
     }
 
