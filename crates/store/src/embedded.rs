@@ -155,7 +155,7 @@ fn open_locked(disk: Arc<dyn Disk>, options: Options, lock: Option<File>) -> Res
     let (first_segment, base_revision) = base.as_ref().map_or((1, Revision(0)), |s| (s.first_segment, s.revision));
     if let Some(base) = &base {
         index.apply(Vec::new(), base.revision);
-        index.raise_floor(Revision(base.revision.0.saturating_sub(1)));
+        index.raise_floor(base.revision);
     }
     let segment_bytes_max = options.segment_bytes_max;
     let (log, next) = Log::open(disk.clone(), segment_bytes_max, first_segment, base_revision, |records| {
@@ -248,7 +248,7 @@ fn check_format(disk: &dyn Disk) -> Result<()> {
     }
     const TEMPORARY: &str = "FORMAT.tmp";
     let mut file = disk.create(TEMPORARY).map_err(failed)?;
-    file.write_all(format!("skiff store format {FORMAT}\n").as_bytes()).map_err(failed)?;
+    file.write_at(0, format!("skiff store format {FORMAT}\n").as_bytes()).map_err(failed)?;
     file.sync().and_then(|()| disk.rename(TEMPORARY, FORMAT_FILE)).and_then(|()| disk.sync_names()).map_err(failed)
 }
 

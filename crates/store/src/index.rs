@@ -30,7 +30,7 @@ pub struct Index {
     partitions: RwLock<HashMap<Box<str>, Arc<Partition>>>,
     visible: AtomicU64,
     compacted: AtomicU64,
-    /// Changes up to and including the one behind this were never seen here, only the state that they left.
+    /// Changes up to and including this one were never seen here, only the state that they left.
     unseen: AtomicU64,
     /// See [`Index::superseded_bytes`].
     superseded: AtomicU64,
@@ -302,11 +302,11 @@ impl Index {
         }
     }
 
-    /// Says that nothing is known of revisions up to and including `revision`, without taking anything from
-    /// cursors that are already past it.
-    pub fn raise_floor(&self, revision: Revision) {
-        self.unseen.fetch_max(revision.0, Ordering::AcqRel);
-        self.compacted.fetch_max(revision.0, Ordering::AcqRel);
+    /// Says that `first` is the first revision of which anything is known, and of that one the state alone, without
+    /// taking anything from cursors that are already past it.
+    pub fn raise_floor(&self, first: Revision) {
+        self.unseen.fetch_max(first.0, Ordering::AcqRel);
+        self.compacted.fetch_max(first.0.saturating_sub(1), Ordering::AcqRel);
     }
 
     /// Ends all watchers with [`Error::Closed`], once they have seen everything.
@@ -359,8 +359,7 @@ impl Index {
         if after > current {
             return Err(Error::Future { asked: after, current });
         }
-        let unseen = self.unseen.load(Ordering::Acquire);
-        if after < trimmed || (after.0 <= unseen && unseen > 0) {
+        if after < trimmed || after.0 < self.unseen.load(Ordering::Acquire) {
             return Err(Error::Compacted { asked: after, compacted: self.compacted() });
         }
         Ok(())

@@ -72,28 +72,46 @@ impl Outside {
     }
 }
 
-async fn history(store: &Arc<dyn Store>, after: Revision) -> Vec<Event> {
-    let mut watcher = store.watch("/", after).expect("watch");
+async fn history(store: &Arc<dyn Store>, after: Revision) -> Result<Vec<Event>, Error> {
+    let mut watcher = store.watch("/", after)?;
     let mut events = Vec::new();
     while watcher.position() < store.revision() {
-        events.extend(watcher.next(1000).await.expect("next"));
+        events.extend(watcher.next(1000).await?);
     }
-    events
+    Ok(events)
+}
+
+type State = BTreeMap<String, (u64, Bytes)>;
+
+fn state_at(store: &Arc<dyn Store>, revision: Option<Revision>) -> Result<State, Error> {
+    let page = store.list("/", &ListOptions { revision, ..ListOptions::default() })?;
+    Ok(page.entries.iter().map(|e| (e.key.to_string(), (e.mod_revision.0, e.value.clone()))).collect())
+}
+
+/// From where history is kept, the state there, and what came after. The store may drop history meanwhile.
+async fn kept(store: &Arc<dyn Store>) -> (Revision, State, Vec<Event>) {
+    let mut from_first = false;
+    loop {
+        let base = match store.compacted().0 {
+            0 => Revision(u64::from(from_first)),
+            c => Revision(c + 1),
+        };
+        let then = match base.0 {
+            0 => Ok(State::new()),
+            _ => state_at(store, Some(base)),
+        };
+        match (then, history(store, base).await) {
+            (Ok(then), Ok(events)) => return (base, then, events),
+            // The history of the very first revision may be gone, though nothing is in front of it.
+            (Err(Error::Compacted { .. }), _) | (_, Err(Error::Compacted { .. })) => from_first = true,
+            (Err(error), _) | (_, Err(error)) => panic!("{error}"),
+        }
+    }
 }
 
 /// The store as it came back: nothing lost, nothing doubled, nothing invented.
 async fn check(store: &Arc<dyn Store>, outside: &Mutex<Outside>) {
-    let compacted = store.compacted();
-    let base = match compacted.0 {
-        0 => Revision(0),
-        c => Revision(c + 1),
-    };
-    let mut state: BTreeMap<String, (u64, Bytes)> = BTreeMap::new();
-    if base.0 > 0 {
-        let page = store.list("/", &ListOptions { revision: Some(base), ..ListOptions::default() }).expect("list");
-        state.extend(page.entries.iter().map(|e| (e.key.to_string(), (e.mod_revision.0, e.value.clone()))));
-    }
-    let events = history(store, base).await;
+    let (base, mut state, events) = kept(store).await;
     let outside = &mut *outside.lock();
     let mut last = base.0;
     for event in &events {
@@ -131,10 +149,7 @@ async fn check(store: &Arc<dyn Store>, outside: &Mutex<Outside>) {
             false => assert_eq!(state.get(key).map(|(r, v)| (*r, &v[..])), Some((revision, what.as_bytes())), "{key}"),
         }
     }
-    let page = store.list("/", &ListOptions::default()).expect("list");
-    let listed: BTreeMap<_, _> =
-        page.entries.iter().map(|e| (e.key.to_string(), (e.mod_revision.0, e.value.clone()))).collect();
-    assert_eq!(listed, state);
+    assert_eq!(state_at(store, None).expect("list"), state);
     assert!(store.revision().0 >= outside.seen.keys().last().copied().unwrap_or(0));
 }
 
@@ -309,16 +324,21 @@ async fn damage_is_reported() {
     let mut reported = 0;
     let mut harmless = 0;
     for (name, good) in &files {
+        // Nothing is in what is only reserved.
+        let written = match name.ends_with(".log") {
+            true => good.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1),
+            false => good.len(),
+        };
         for at in (0..good.len()).step_by(if good.len() > 300 { 7 } else { 1 }) {
             let mut bad = good.clone();
             bad[at] ^= 0x41;
             disk.overwrite(name, bad);
             match embedded::open_on(Arc::new(disk.clone()), options.clone()) {
-                Err(Error::Corrupt(_) | Error::NewerFormat { .. }) => reported += 1,
+                Err(Error::Corrupt(_) | Error::NewerFormat { .. }) if at < written => reported += 1,
                 Err(error) => panic!("{name} at {at}: {error}"),
                 Ok(store) => {
                     assert_eq!(listing(&store), want, "{name} at {at}: lost in silence");
-                    harmless += 1;
+                    harmless += u64::from(at < written);
                 }
             }
             disk.overwrite(name, good.clone());
@@ -341,9 +361,11 @@ async fn a_full_disk_refuses_and_recovers() {
     let before = listing(&store);
     let used: usize = disk.files().values().map(Vec::len).sum();
     disk.set_faults(Faults { capacity_bytes: Some(used as u64 + 50), ..Faults::default() });
+    // More than what the log has reserved.
+    let large = Bytes::from(vec![b'x'; 500_000]);
     for _ in 0..5 {
-        let result = store.create("/registry/pods/late", Bytes::from(vec![b'x'; 500]), None).await;
-        assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
+        let result = store.create("/registry/pods/late", large.clone(), None).await;
+        assert!(matches!(result, Err(Error::Unavailable(_))), "{:?}", result.map(|_| "done"));
     }
     assert_eq!(listing(&store), before, "reads go on");
     disk.set_faults(Faults::default());
@@ -354,6 +376,34 @@ async fn a_full_disk_refuses_and_recovers() {
     disk.crash();
     let store = embedded::open_on(Arc::new(disk.clone()), Options::new("unused")).expect("open");
     assert_eq!(listing(&store), after);
+}
+
+/// The log's file doesn't grow with each write, and what is reserved in it looks like nothing else when it is read.
+#[tokio::test]
+async fn writes_go_into_what_is_reserved() {
+    let disk = FaultyDisk::new(4);
+    let store = embedded::open_on(Arc::new(disk.clone()), Options::new("unused")).expect("open");
+    let log = |disk: &FaultyDisk| disk.files().into_iter().find(|(name, _)| name.ends_with(".log")).expect("a log").1;
+    fill(&store, 1).await;
+    let len = log(&disk).len();
+    let mut grown = 0;
+    for i in 0..1500 {
+        let before = log(&disk).len();
+        let key = format!("/registry/secrets/{i}");
+        assert!(matches!(store.create(&key, Bytes::from(vec![b'x'; 300]), None).await, Ok(Cas::Done { .. })));
+        grown += u32::from(log(&disk).len() > before);
+    }
+    assert!(len > 100_000 && grown == 2, "{len} bytes, grown {grown} times");
+    let mut want = listing(&store);
+    disk.kill_process();
+    for after in ["a kill", "an orderly end", "another"] {
+        let store = embedded::open_on(Arc::new(disk.clone()), Options::new("unused")).expect("open");
+        assert_eq!(listing(&store), want, "after {after}");
+        fill(&store, 20).await;
+        want = listing(&store);
+        assert_eq!(disk.files().keys().filter(|name| name.ends_with(".log")).count(), 1, "after {after}");
+        store.shutdown().await;
+    }
 }
 
 #[tokio::test]
@@ -395,7 +445,7 @@ async fn a_reseal_that_fails_takes_nothing_away() {
         assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
     }
     assert_eq!(store.compacted(), Revision(0));
-    assert_eq!(history(&store, Revision(0)).await.len(), 40);
+    assert_eq!(history(&store, Revision(0)).await.expect("history").len(), 40);
     let segments = |disk: &FaultyDisk| disk.files().keys().filter(|name| name.ends_with(".log")).count();
     assert_eq!(segments(&disk), 2, "the one before and the one that was begun: {:?}", disk.files().keys());
     assert!(matches!(store.create("/registry/pods/late", Bytes::from_static(b"x"), None).await, Ok(Cas::Done { .. })));
@@ -410,6 +460,23 @@ async fn a_reseal_that_fails_takes_nothing_away() {
     disk.crash();
     let store = embedded::open_on(Arc::new(disk.clone()), Options::new("unused")).expect("open");
     assert_eq!(listing(&store), after);
+}
+
+/// What the first revision changed is told to nobody, once the snapshot is all that is left of it.
+#[tokio::test]
+async fn nobody_begins_before_the_snapshot() {
+    let disk = FaultyDisk::new(6);
+    let store = embedded::open_on(Arc::new(disk.clone()), Options::new("unused")).expect("open");
+    fill(&store, 1).await;
+    assert!(store.reseal().await.expect("reseal"));
+    store.shutdown().await;
+    let store = embedded::open_on(Arc::new(disk.clone()), Options::new("unused")).expect("open");
+    fill(&store, 2).await;
+    for prefix in ["/", "/registry/pods/"] {
+        let refused = store.watch(prefix, Revision(0)).map(|_| ());
+        assert!(matches!(refused, Err(Error::Compacted { .. })), "{prefix}: {refused:?}");
+        assert!(store.watch(prefix, Revision(1)).is_ok(), "{prefix}");
+    }
 }
 
 /// Keys that it was told of.

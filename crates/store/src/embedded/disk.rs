@@ -4,7 +4,8 @@
 //! A disk is one flat directory; names have no slashes.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 pub trait Disk: Send + Sync + 'static {
@@ -12,8 +13,8 @@ pub trait Disk: Send + Sync + 'static {
     fn read(&self, name: &str) -> io::Result<Box<dyn Read + Send>>;
     /// An empty file of that name, whatever was there before.
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
-    /// An existing file, to be written at its end.
-    fn append(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+    /// An existing file, to be written on.
+    fn reopen(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     /// Replaces `to`.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
@@ -22,8 +23,9 @@ pub trait Disk: Send + Sync + 'static {
 }
 
 pub trait DiskFile: Send {
-    /// After an error, any part of `bytes` may have been written.
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Writes at the byte `at`, which is within the file or its end. After an error, any part of `bytes` may have been
+    /// written.
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes content and length durable. After an error nothing is known of what was written since the last success,
     /// and a second call that succeeds proves nothing.
     fn sync(&mut self) -> io::Result<()>;
@@ -69,8 +71,8 @@ impl Disk for Directory {
         Ok(self.wrap(options.open(self.path.join(name))?))
     }
 
-    fn append(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.wrap(OpenOptions::new().append(true).open(self.path.join(name))?))
+    fn reopen(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.wrap(OpenOptions::new().write(true).open(self.path.join(name))?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -90,8 +92,8 @@ impl Disk for Directory {
 }
 
 impl DiskFile for RealFile {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, at)
     }
 
     fn sync(&mut self) -> io::Result<()> {

@@ -265,7 +265,7 @@ impl Disk for FaultyDisk {
         Ok(self.handle(state, id))
     }
 
-    fn append(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+    fn reopen(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let state = self.0.lock();
         state.powered()?;
         let id = state.id(name)?;
@@ -315,8 +315,10 @@ impl Handle {
 }
 
 impl DiskFile for Handle {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         self.with(|state| {
+            let at = at as usize;
+            let within = state.files[self.id].content.len().checked_sub(at).expect("no holes");
             let mut result = state.operate();
             let mut n = bytes.len();
             if result.is_err() && !state.files.is_empty() && state.power_left == Some(0) {
@@ -329,15 +331,15 @@ impl DiskFile for Handle {
                 result = Err(error("injected: write"));
             }
             if let Some(capacity) = state.faults.capacity_bytes {
-                let free = capacity.saturating_sub(state.used()) as usize;
-                if n > free {
-                    n = free;
+                let room = capacity.saturating_sub(state.used()) as usize + within;
+                if n > room {
+                    n = room;
                     result = Err(ErrorKind::StorageFull.into());
                 }
             }
             let file = &mut state.files[self.id];
-            let at = file.content.len();
-            file.content.extend(&bytes[..n]);
+            file.content.resize(file.content.len().max(at + n), 0);
+            file.content[at..at + n].copy_from_slice(&bytes[..n]);
             file.dirty.push(at..at + n);
             result
         })

@@ -30,6 +30,8 @@ pub(crate) struct Log {
 struct Active {
     file: Box<dyn DiskFile>,
     salt: u32,
+    /// The end of the file. What lies between the last frame and here is zeros.
+    reserved: u64,
 }
 
 /// The last segment as it was found.
@@ -37,7 +39,9 @@ struct Tail {
     name: String,
     good: Vec<u8>,
     salt: u32,
-    /// There is more behind the good end.
+    /// Bytes of the file.
+    len: u64,
+    /// What is behind the good end isn't just reserved.
     torn: bool,
     sealed: bool,
 }
@@ -53,6 +57,10 @@ pub(crate) struct Segment {
     /// The last revision in it.
     pub last: Revision,
 }
+
+/// Zeros written behind a frame that comes to the end of its file. Frames that fit in there change neither the file's
+/// length nor its place on the disk, which spares each sync the file system's own journal.
+const RESERVE: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// Where a segment is begun.
 const TEMPORARY: &str = "segment.tmp";
@@ -116,6 +124,9 @@ impl Log {
             let mut sealed = false;
             while at < body.len() {
                 let Some(frame) = Frame::decode(&body[at..], header.salt) else {
+                    if successor.is_none() && body[at..].iter().all(|b| *b == 0) {
+                        break;
+                    }
                     // A write that a crash cut off is the last in the file. With an intact frame behind it, or a
                     // successor that counted on it, it is damage to what was acknowledged.
                     if successor.is_some() || Frame::find(&body[at..], header.salt).is_some() {
@@ -144,7 +155,8 @@ impl Log {
                 if torn {
                     tracing::warn!(segment = %name, good_len = at, "cut off a write that a crash left unfinished");
                 }
-                tail = Some(Tail { name, good: bytes[..at].to_vec(), salt: header.salt, torn, sealed });
+                let (len, good) = (bytes.len() as u64, bytes[..at].to_vec());
+                tail = Some(Tail { name, good, len, salt: header.salt, torn, sealed });
             }
         }
 
@@ -166,30 +178,30 @@ impl Log {
 
     /// The last segment, made ready for more.
     fn resume(&self, tail: Tail) -> Result<Option<Active>> {
-        let Tail { name, good, salt, torn, sealed } = tail;
+        let Tail { name, good, len, salt, torn, sealed } = tail;
         if !sealed {
             // What a killed process wrote is readable, though its sync may have failed or not have happened: then it
             // is in memory only, and syncing it again may do nothing. Readers are about to see it; so write it anew.
             match self.rewrite(&name, &good) {
-                Ok(file) => return Ok(Some(Active { file, salt })),
+                Ok(file) => return Ok(Some(Active { file, salt, reserved: good.len() as u64 })),
                 Err(error) => {
                     tracing::warn!(segment = %name, %error, "failed to rewrite; syncing what is there")
                 }
             }
         }
-        let synced = self.disk.append(&name).and_then(|mut file| {
+        let synced = self.disk.reopen(&name).and_then(|mut file| {
             file.sync()?;
             self.disk.sync_names()?;
             Ok(file)
         });
         let file = synced.map_err(|e| unreadable(&name, e))?;
         // With bytes behind its good end, a segment has a successor that cuts them off.
-        Ok((!torn).then_some(Active { file, salt }))
+        Ok((!torn).then_some(Active { file, salt, reserved: len }))
     }
 
     fn rewrite(&self, name: &str, bytes: &[u8]) -> io::Result<Box<dyn DiskFile>> {
         let mut file = self.disk.create(TEMPORARY)?;
-        file.write_all(bytes)?;
+        file.write_at(0, bytes)?;
         file.sync()?;
         self.disk.rename(TEMPORARY, name)?;
         self.disk.sync_names()?;
@@ -218,10 +230,17 @@ impl Log {
             return Err(Error::Closed);
         };
         let bytes = frame.finish(last, active.salt);
-        let written = active.file.write_all(bytes);
+        let written = active.file.write_at(self.good_len, bytes);
         let whole = written.is_ok();
+        let end = self.good_len + bytes.len() as u64;
+        if whole && end > active.reserved {
+            // Where there is no room for it, frames go without.
+            let more = RESERVE.len().min(self.segment_bytes_max.saturating_sub(end) as usize);
+            let reserved = active.file.write_at(end, &RESERVE[..more]).is_ok();
+            active.reserved = if reserved { end + more as u64 } else { end };
+        }
         let Err(error) = written.and_then(|()| active.file.sync()) else {
-            self.good_len += bytes.len() as u64;
+            self.good_len = end;
             self.last = last;
             if std::mem::take(&mut self.failing) {
                 tracing::warn!("the disk takes writes again");
@@ -278,8 +297,8 @@ impl Log {
         // in between.
         match self.rewrite(&name, &header.encode()) {
             Ok(file) => {
-                self.active = Some(Active { file, salt });
                 self.good_len = HEADER_LEN as u64;
+                self.active = Some(Active { file, salt, reserved: self.good_len });
                 let segment = Segment { number, bytes: self.good_len, last: previous_last };
                 self.segments.0.lock().push_back(segment);
                 Ok(())

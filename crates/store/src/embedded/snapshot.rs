@@ -70,7 +70,7 @@ fn write_aside(
         first: revision,
         salt,
     };
-    file.write_all(&header.encode()).map_err(failed)?;
+    file.write_at(0, &header.encode()).map_err(failed)?;
     let mut bytes = HEADER_LEN as u64;
     let mut unsynced = 0;
     let mut puts = 0;
@@ -91,7 +91,7 @@ fn write_aside(
             puts += 1;
             if frame.len() >= FRAME_BYTES {
                 let frame_bytes = frame.finish(revision, salt);
-                file.write_all(frame_bytes).map_err(failed)?;
+                file.write_at(bytes, frame_bytes).map_err(failed)?;
                 bytes += frame_bytes.len() as u64;
                 unsynced += frame_bytes.len() as u64;
                 frame.clear();
@@ -105,7 +105,7 @@ fn write_aside(
     })?;
     frame.push(Record::End { puts });
     let frame_bytes = frame.finish(revision, salt);
-    file.write_all(frame_bytes).map_err(failed)?;
+    file.write_at(bytes, frame_bytes).map_err(failed)?;
     bytes += frame_bytes.len() as u64;
     file.sync().map_err(failed)?;
     Ok(Snapshot { revision, first_segment, bytes })

@@ -156,7 +156,7 @@ pub(super) async fn first_list(etcd: &Etcd) -> Result<()> {
         }
     }
     etcd.index.apply(Vec::new(), revision);
-    etcd.index.raise_floor(Revision(revision.0.saturating_sub(1)));
+    etcd.index.raise_floor(revision);
     Ok(())
 }
 
@@ -173,7 +173,7 @@ async fn relist(etcd: &Etcd) -> Result<()> {
         let events = difference(index, kvs, revision, &etcd.options.prefix);
         // What happened in between isn't all known, so no one may begin there. Watchers that are under way see the
         // difference.
-        index.raise_floor(Revision(revision.0.saturating_sub(1)));
+        index.raise_floor(revision);
         (events, revision)
     });
     Ok(())

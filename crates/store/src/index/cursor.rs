@@ -82,7 +82,10 @@ impl Index {
         // Only now, because compaction may have gone on meanwhile; from here on the cursor notices by itself.
         match partition {
             Some(p) => self.followable(after, p.state.read().trimmed)?,
-            None => self.readable(after)?,
+            None => {
+                self.readable(after)?;
+                self.followable(after, Revision(0))?
+            }
         }
         Ok(Box::new(cursor))
     }
