@@ -22,14 +22,22 @@ pub struct Resource {
     /// Of the main resource: `create`, `delete`, `deletecollection`, `get`, `list`, `patch`, `update`, `watch`.
     pub verbs: Vec<String>,
     pub subresources: Vec<Subresource>,
-    pub types: Arc<Types>,
-    pub type_id: TypeId,
+    pub typed: Typed,
     pub strategy: Arc<dyn Strategy>,
     /// Where objects are stored: (group, version) of the row that owns the storage; a row of another version or
     /// group (`events.k8s.io` Events, `autoscaling/v1`) converts to and from it.
     pub storage: (String, String),
     /// What a CustomResourceDefinition says of all its versions; `None` for built-in kinds.
     pub custom: Option<Arc<crate::custom::Definition>>,
+}
+
+/// How objects are built.
+#[derive(Clone)]
+pub enum Typed {
+    /// By a type of an arena.
+    As(Arc<Types>, TypeId),
+    /// By a definition's schema, which becomes types when they are asked for.
+    Custom(Arc<crate::custom::Version>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -48,12 +56,26 @@ pub struct Subresource {
 impl Resource {
     /// A field that Go always writes: a struct that is no pointer. JSON patches count on it.
     pub fn always_has(&self, field: &str) -> bool {
-        match self.types.shape(self.type_id) {
+        let Typed::As(types, id) = &self.typed else { return false };
+        match types.shape(*id) {
             Shape::Struct(s) => s
                 .field(field)
-                .is_some_and(|f| !f.pointer && f.proto > 0 && matches!(self.types.shape(f.ty), Shape::Struct(_))),
+                .is_some_and(|f| !f.pointer && f.proto > 0 && matches!(types.shape(f.ty), Shape::Struct(_))),
             _ => false,
         }
+    }
+
+    /// The arena that has the type of the row's objects, and which it is.
+    pub fn types(&self) -> (Arc<Types>, TypeId) {
+        match &self.typed {
+            Typed::As(types, id) => (types.clone(), *id),
+            Typed::Custom(version) => version.types(),
+        }
+    }
+
+    /// Whether its type is one of the built-in ones.
+    pub fn is_builtin(&self) -> bool {
+        matches!(&self.typed, Typed::As(types, _) if Arc::ptr_eq(types, crate::facts::types()))
     }
 
     /// `apps/v1` or `v1`
@@ -183,8 +205,7 @@ fn row(fact: &crate::facts::ResourceFact) -> Resource {
         categories: names.map(|n| strings(n.3)).unwrap_or_default(),
         verbs: fact.verbs.clone(),
         subresources: fact.subresources.iter().map(|s| subresource(&fact.plural, s)).collect(),
-        types: facts.types.clone(),
-        type_id: fact.type_id,
+        typed: Typed::As(facts.types.clone(), fact.type_id),
         strategy: crate::kinds::strategy(&fact.group, &fact.kind),
         storage,
         custom: None,

@@ -239,8 +239,7 @@ async fn admitted(
     if watch && !info.subresource.is_empty() {
         return Err(not_served());
     }
-    let endpoint =
-        accept::Endpoint { tables: !is_review(&row), protobuf: Arc::ptr_eq(&row.types, api::facts::types()), watch };
+    let endpoint = accept::Endpoint { tables: !is_review(&row), protobuf: row.is_builtin(), watch };
     let agent = header_of(request.headers(), header::USER_AGENT).unwrap_or("").to_string();
     let mut accept = match is_stream(info) {
         true => accept::JSON,

@@ -236,7 +236,7 @@ fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
 
 /// Built-in kinds: their list items carry neither kind nor apiVersion.
 fn is_builtin(row: &Resource) -> bool {
-    Arc::ptr_eq(&row.types, api::facts::types())
+    row.is_builtin()
 }
 
 /// JSON lists are spliced from stored bytes, a chunk at a time, so that no second copy of a large list exists.

@@ -51,7 +51,8 @@ pub fn decode_object(
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>)> {
     let Some(version) = version_of(row) else {
-        return decode(&row.types, row.type_id, &row.kind, &row.version, content_type, bytes, validation);
+        let (types, ty) = row.types();
+        return decode(&types, ty, &row.kind, &row.version, content_type, bytes, validation);
     };
     let media = media_type(content_type);
     let media = media.as_str();
@@ -165,7 +166,10 @@ pub fn patched(
 ) -> std::result::Result<(Value, Vec<String>), DecodeError> {
     let decoded = match version_of(row) {
         Some(version) => version.decode_value(raw.clone())?,
-        None => api::codec::json::decode_value(&row.types, row.type_id, raw)?,
+        None => {
+            let (types, ty) = row.types();
+            api::codec::json::decode_value(&types, ty, raw)?
+        }
     };
     judge(decoded, validation)
 }

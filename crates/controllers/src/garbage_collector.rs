@@ -6,13 +6,13 @@
 
 pub mod graph;
 
+use crate::definition::Definition;
 use crate::discovery::{self, Found};
 use crate::{Context, ownership};
 use client::{Change, Client, Queue, Recorder};
 use futures::StreamExt;
 use graph::{Decision, Graph, Node, Owner, Policy, Standing, Work};
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, DynamicObject, PartialObjectMeta, Patch, PatchParams, Preconditions};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -44,15 +44,12 @@ pub async fn run(context: Context) {
     // Resources come and go with CustomResourceDefinitions.
     let changed = Arc::new(Notify::new());
     let (c, of_definitions) = (changed.clone(), collector.clone());
-    context.informers.of::<CustomResourceDefinition>().on_change(move |change| {
+    context.informers.of::<Definition>().on_change(move |change| {
         if let Change::Deleted(d) = change {
             of_definitions.ended().insert((d.spec.group.clone(), d.spec.names.plural.clone()));
         }
-        let face = |d: &CustomResourceDefinition| {
-            let names = d.status.as_ref().and_then(|s| s.accepted_names.clone());
-            (d.spec.clone(), names, d.status.as_ref().and_then(|s| s.conditions.clone()))
-        };
-        if change.old().is_none_or(|o| face(o) != face(change.object())) {
+        let now = change.object();
+        if change.old().is_none_or(|o| (&o.spec, &o.status) != (&now.spec, &now.status)) {
             c.notify_one();
         }
     });

@@ -10,6 +10,7 @@ pub mod certificates;
 pub mod clusterrole_aggregation;
 pub mod cronjob;
 pub mod daemonset;
+pub mod definition;
 pub mod deployment;
 pub mod discovery;
 pub mod disruption;

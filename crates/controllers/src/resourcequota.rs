@@ -5,13 +5,13 @@
 //! resource that some quota names, custom ones included), and lists of the namespace. Out: `status.hard` and `status.used`.
 //! What one object uses is `api::quota`'s to say.
 
+use crate::definition::Definition;
 use crate::discovery::{self, Found};
 use crate::{Context, ownership, pods};
 use api::quota::{self, Amounts};
 use client::{Change, Client, Informer, Queue};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, ListParams, PostParams};
 use kube::core::PartialObjectMeta;
@@ -126,7 +126,7 @@ pub async fn run(context: Context) {
     });
     // A new kind may be one that a quota has been waiting for.
     let d = Arc::downgrade(&driver);
-    context.informers.of::<CustomResourceDefinition>().on_change(move |_| {
+    context.informers.of::<Definition>().on_change(move |_| {
         let Some(d) = d.upgrade() else { return };
         for quota in d.quotas.list() {
             d.queue.add_after(client::informer::key_of(&*quota), AFTER_CREATION);

@@ -97,7 +97,7 @@ impl ControlPlane {
             catalogue_changed: Default::default(),
             watching: Default::default(),
             catalogue: ArcSwap::from_pointee(Catalogue::new(api::catalogue::builtin())),
-            custom: custom::Custom::new(outbound.clone(), Box::new(api::custom::rules)),
+            custom: custom::Custom::new(outbound.clone()),
             admission: admission::chain(&admission::Parts {
                 config: &admission_config,
                 reader: &reader,

@@ -7,12 +7,12 @@ use serde_json::Value;
 pub fn default(value: &mut Value, schema: &Schema) {
     match value {
         Value::Object(map) => {
-            for (name, property) in &schema.properties {
+            for (name, property) in schema.properties.iter() {
                 let given = map.get(name);
                 let null = given.is_some_and(Value::is_null) && !property.nullable;
                 match &property.default {
                     Some(d) if given.is_none() || null => {
-                        map.insert(name.clone(), d.clone());
+                        map.insert(name.to_string(), (**d).clone());
                     }
                     None if null => {
                         map.remove(name);
@@ -22,7 +22,7 @@ pub fn default(value: &mut Value, schema: &Schema) {
             }
             if let Additional::Schema(s) = &schema.additional {
                 let null_without_value = |v: &Value| v.is_null() && !s.nullable && s.default.is_none();
-                map.retain(|name, v| schema.properties.contains_key(name) || !null_without_value(v));
+                map.retain(|name, v| schema.properties.contains(name) || !null_without_value(v));
             }
             for (name, child) in map.iter_mut() {
                 if let Some(property) = schema.properties.get(name) {
@@ -50,7 +50,7 @@ fn replace_null(value: &mut Value, schema: &Schema) {
         && !schema.nullable
         && let Some(d) = &schema.default
     {
-        *value = d.clone();
+        *value = (**d).clone();
     }
 }
 

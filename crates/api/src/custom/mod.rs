@@ -6,6 +6,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `compiled` | what is made of a version's schema, when it is needed |
 //! | `schema` | `openAPIV3Schema`, compiled |
 //! | `prune`, `default`, `embedded` | what happens to an object on its way in, and out of the store |
 //! | `validate`, `formats` | whether it may stay |
@@ -13,6 +14,7 @@
 //! | `jsonpath`, `strategy` | columns, selectable fields, status, scale |
 //! | `names` | which names a CRD may have, and its conditions |
 
+mod compiled;
 pub mod default;
 pub mod embedded;
 pub mod formats;
@@ -26,13 +28,12 @@ mod tests;
 pub mod types;
 pub mod validate;
 
-use crate::catalogue::{Resource, Subresource};
+use crate::catalogue::{Resource, Subresource, Typed};
 use crate::codec::json::{DecodeError, Decoded};
 use crate::strategy::{Column, ScalePaths};
+use compiled::Source;
 use jsonpath::JsonPath;
-use meta::field::Errors;
 use meta::schema::{Shape, Type, TypeId, Types};
-use schema::Schema;
 use serde_json::Value;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -76,11 +77,7 @@ pub struct Version {
     pub api_version: String,
     pub kind: String,
     pub served: bool,
-    pub schema: Schema,
-    /// The schema as it was written, for OpenAPI and for rules.
-    pub openapi: Arc<Value>,
-    pub types: Arc<Types>,
-    pub type_id: TypeId,
+    schema: Source,
     pub(crate) deprecation: Option<String>,
     pub(crate) status: bool,
     pub(crate) scale: Option<ScalePaths>,
@@ -89,27 +86,6 @@ pub struct Version {
     pub(crate) cells: Vec<Option<JsonPath>>,
     /// Names as field selectors have them, and where they are.
     pub(crate) selectable: Vec<(String, Option<JsonPath>)>,
-    pub(crate) rules: Option<Arc<dyn Rules>>,
-}
-
-/// Rules beyond structure: `x-kubernetes-validations`. Called once structure is known to be sound; `old` is `None` on
-/// create.
-pub trait Rules: Send + Sync + 'static {
-    fn validate(&self, schema: &Schema, new: &Value, old: Option<&Value>, errors: &mut Errors);
-}
-
-/// Compiles the rules of an `openAPIV3Schema`; `None` where it has none.
-pub type MakeRules = dyn Fn(&Value) -> Option<Arc<dyn Rules>> + Send + Sync;
-
-impl Rules for cel::rules::Rules {
-    fn validate(&self, _schema: &Schema, new: &Value, old: Option<&Value>, errors: &mut Errors) {
-        cel::rules::Rules::validate(self, new, old, errors);
-    }
-}
-
-/// Rules in CEL.
-pub fn rules(schema: &Value) -> Option<Arc<dyn Rules>> {
-    cel::rules::Rules::new(schema).map(|r| Arc::new(r) as Arc<dyn Rules>)
 }
 
 /// One nameless type that takes anything.
@@ -120,8 +96,8 @@ static ANY: LazyLock<(Types, TypeId)> = LazyLock::new(|| {
 });
 
 impl Definition {
-    /// Compiles a CRD. Names are those that were accepted.
-    pub fn new(crd: &Value, rules: &MakeRules) -> Definition {
+    /// Of a CRD. Names are those that were accepted.
+    pub fn new(crd: &Value) -> Definition {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         let (spec, names) = (&crd["spec"], &crd["status"]["acceptedNames"]);
         let text = |v: &Value| v.as_str().unwrap_or("").to_string();
@@ -130,7 +106,7 @@ impl Definition {
             .as_array()
             .into_iter()
             .flatten()
-            .map(|v| Arc::new(Version::new(&group, &kind, v, rules)))
+            .map(|v| Arc::new(Version::new(&group, &kind, v)))
             .collect();
         let storage = spec["versions"].as_array().into_iter().flatten().find(|v| v["storage"] == true);
         Definition {
@@ -159,6 +135,11 @@ impl Definition {
         }
     }
 
+    /// Drops what was made of schemas that nobody has needed since this was called last; how many it dropped.
+    pub fn forget_unused(&self) -> usize {
+        self.versions.iter().filter(|v| v.schema.forget_unused()).count()
+    }
+
     pub fn version(&self, name: &str) -> Option<&Arc<Version>> {
         self.versions.iter().find(|v| v.name == name)
     }
@@ -171,8 +152,8 @@ impl Definition {
 }
 
 /// The rows of a CRD that is established: one per served version.
-pub fn rows(crd: &Value, rules: &MakeRules) -> Vec<Arc<Resource>> {
-    let definition = Arc::new(Definition::new(crd, rules));
+pub fn rows(crd: &Value) -> Vec<Arc<Resource>> {
+    let definition = Arc::new(Definition::new(crd));
     let names = &crd["status"]["acceptedNames"];
     let text = |v: &Value| v.as_str().unwrap_or("").to_string();
     let texts = |v: &Value| -> Vec<String> { v.as_array().into_iter().flatten().map(text).collect() };
@@ -212,8 +193,7 @@ pub fn rows(crd: &Value, rules: &MakeRules) -> Vec<Arc<Resource>> {
                 categories: texts(&names["categories"]),
                 verbs: verbs.iter().map(|v| v.to_string()).collect(),
                 subresources,
-                types: v.types.clone(),
-                type_id: v.type_id,
+                typed: Typed::Custom(v.clone()),
                 strategy: v.clone(),
                 storage: (definition.group.clone(), definition.storage.clone()),
                 custom: Some(definition.clone()),
@@ -223,12 +203,9 @@ pub fn rows(crd: &Value, rules: &MakeRules) -> Vec<Arc<Resource>> {
 }
 
 impl Version {
-    fn new(group: &str, kind: &str, version: &Value, rules: &MakeRules) -> Version {
+    fn new(group: &str, kind: &str, version: &Value) -> Version {
         let text = |v: &Value| v.as_str().unwrap_or("").to_string();
         let name = text(&version["name"]);
-        let openapi = Arc::new(version["schema"]["openAPIV3Schema"].clone());
-        let schema = Schema::compile(&openapi);
-        let (types, type_id) = types::types(&schema);
         let deprecation = (version["deprecated"] == true).then(|| match version["deprecationWarning"].as_str() {
             Some(w) => w.to_string(),
             None => format!("{group}/{name} {kind} is deprecated"),
@@ -240,8 +217,7 @@ impl Version {
             api_version: format!("{group}/{name}"),
             kind: kind.to_string(),
             served: version["served"] == true,
-            types: Arc::new(types),
-            type_id,
+            schema: Source::new(&version["schema"]["openAPIV3Schema"]),
             deprecation,
             status: version["subresources"]["status"].is_object(),
             scale: scale.is_object().then(|| ScalePaths {
@@ -260,11 +236,13 @@ impl Version {
                     (path.trim_start_matches('.').to_string(), JsonPath::parse(path).ok())
                 })
                 .collect(),
-            rules: rules(&openapi),
-            schema,
-            openapi,
             name,
         }
+    }
+
+    /// The arena for server-side apply and its like, and its root.
+    pub fn types(&self) -> (Arc<Types>, TypeId) {
+        self.schema.types()
     }
 
     /// The object of a request body, and what the client should hear of it. Types are not looked at yet: that is
@@ -295,10 +273,11 @@ impl Version {
             }
         }
         let (mut unknown, mut pruned, mut embedded) = (Vec::new(), Vec::new(), Vec::new());
+        let compiled = self.schema.compiled();
         embedded::coerce_root(&mut raw.value, embedded::Malformed::Refuse, &mut unknown)
             .map_err(|misfit| DecodeError::Type(misfit.why))?;
-        prune::prune(&mut raw.value, &self.schema, &mut pruned);
-        embedded::coerce(&mut raw.value, &self.schema, embedded::Malformed::Refuse, &mut embedded)
+        prune::prune(&mut raw.value, &compiled.schema, &mut pruned);
+        embedded::coerce(&mut raw.value, &compiled.schema, embedded::Malformed::Refuse, &mut embedded)
             .map_err(|misfit| DecodeError::Type(misfit.to_string()))?;
         pruned.sort();
         embedded.sort();
@@ -311,14 +290,14 @@ impl Version {
     /// Brings an object that was read from the store to the schema as it is now.
     pub fn read(&self, object: &mut Value) {
         self.prune(object);
-        default::default(object, &self.schema);
+        default::default(object, &self.schema.compiled().schema);
     }
 
     /// Drops what this version doesn't know, from an object that comes from elsewhere than a request.
     pub fn prune(&self, object: &mut Value) {
-        let mut dropped = Vec::new();
-        prune::prune(object, &self.schema, &mut dropped);
+        let (mut dropped, compiled) = (Vec::new(), self.schema.compiled());
+        prune::prune(object, &compiled.schema, &mut dropped);
         let _ = embedded::coerce_root(object, embedded::Malformed::Drop, &mut dropped);
-        let _ = embedded::coerce(object, &self.schema, embedded::Malformed::Drop, &mut dropped);
+        let _ = embedded::coerce(object, &compiled.schema, embedded::Malformed::Drop, &mut dropped);
     }
 }

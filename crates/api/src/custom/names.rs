@@ -37,8 +37,15 @@ impl Taken {
     }
 }
 
-/// The status that a CRD should have now: accepted names and conditions. `now` is RFC 3339.
-pub fn status(crd: &Value, taken: &Taken, now: &str) -> Value {
+/// What keeps a CRD's schemas from being structural, empty where nothing does; an error where that can't be told.
+/// The one thing about its status that schemas have a say in.
+pub fn structure(crd: &Value) -> Result<String, String> {
+    structural_errors(crd).map(|faults| if faults.is_empty() { String::new() } else { faults.joined() })
+}
+
+/// The status that a CRD should have now: accepted names and conditions. `structure` is what [`structure`] said of it;
+/// its schemas aren't looked at. `now` is RFC 3339.
+pub fn status(crd: &Value, structure: &Result<String, String>, taken: &Taken, now: &str) -> Value {
     let (wanted, mut accepted) = (at(crd, &["spec", "names"]).clone(), at(crd, &["status", "acceptedNames"]).clone());
     if !accepted.is_object() {
         accepted = json!({});
@@ -106,10 +113,10 @@ pub fn status(crd: &Value, taken: &Taken, now: &str) -> Value {
     }
     conform(crd, &mut conditions, now);
     const KIND: &str = "NonStructuralSchema";
-    match structural_errors(crd) {
+    match structure {
         Ok(faults) if faults.is_empty() => conditions.retain(|c| c["type"] != KIND),
-        Ok(faults) => put(&mut conditions, KIND, "True", "Violations", &faults.joined(), now),
-        Err(why) => put(&mut conditions, KIND, "Unknown", "StructuralError", &why, now),
+        Ok(faults) => put(&mut conditions, KIND, "True", "Violations", faults, now),
+        Err(why) => put(&mut conditions, KIND, "Unknown", "StructuralError", why, now),
     }
     out["conditions"] = conditions.into();
     out["acceptedNames"] = accepted;

@@ -7,7 +7,8 @@
 use super::formats;
 use regex::Regex;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::OnceLock;
 
 /// JSON schema's `type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +61,11 @@ pub enum ListType {
     #[default]
     Atomic,
     Set,
-    Map(Vec<String>),
+    Map(Box<[String]>),
 }
 
-/// One node of a schema. Below `allOf` and its like, nodes only restrict.
+/// One node of a schema. Below `allOf` and its like, nodes only restrict. There are hundreds of thousands of nodes in
+/// a cluster with many definitions, so what few nodes have is apart.
 #[derive(Debug, Default)]
 pub struct Schema {
     pub kind: Option<Kind>,
@@ -71,16 +73,69 @@ pub struct Schema {
     pub int_or_string: bool,
     pub preserve_unknown: bool,
     pub embedded_resource: bool,
-    pub properties: BTreeMap<String, Schema>,
+    pub map_atomic: bool,
+    /// Anything below has a default.
+    pub has_defaults: bool,
+    /// Anything below is an embedded object.
+    pub has_embedded: bool,
+    /// Anything below is a list of type set or map.
+    pub has_keyed_lists: bool,
+    pub properties: Properties,
     pub additional: Additional,
     pub items: Option<Box<Schema>>,
-    pub default: Option<Value>,
+    pub default: Option<Box<Value>>,
     pub list_type: ListType,
-    pub map_atomic: bool,
-
     /// Only one that values of this type are checked for.
-    pub format: String,
-    pub pattern: Option<(String, Regex)>,
+    pub format: Box<str>,
+    pub required: Box<[String]>,
+    pub constraints: Constraints,
+}
+
+/// The members of an object that a schema names, in the order of their names.
+#[derive(Debug, Default)]
+pub struct Properties(Box<[(Box<str>, Schema)]>);
+
+impl Properties {
+    fn compile(schema: &Value) -> Properties {
+        let all = schema.as_object().into_iter().flatten();
+        let mut all: Vec<_> = all.map(|(k, v)| (k.as_str().into(), Schema::compile(v))).collect();
+        all.sort_by(|(a, _): &(Box<str>, Schema), (b, _)| a.cmp(b));
+        Properties(all.into())
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Schema> {
+        self.0.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|i| &self.0[i].1)
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Schema)> {
+        self.0.iter().map(|(n, s)| (&**n, s))
+    }
+}
+
+/// What values must be beyond their structure. Most nodes have none.
+#[derive(Debug, Default)]
+pub struct Constraints(Option<Box<Limits>>);
+
+impl Deref for Constraints {
+    type Target = Limits;
+
+    fn deref(&self) -> &Limits {
+        static NONE: Limits = Limits::none();
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+#[derive(Debug)]
+pub struct Limits {
+    pub pattern: Option<Pattern>,
     pub values: Vec<Value>,
     pub minimum: Option<f64>,
     pub exclusive_minimum: bool,
@@ -94,18 +149,48 @@ pub struct Schema {
     pub unique_items: bool,
     pub min_properties: Option<u64>,
     pub max_properties: Option<u64>,
-    pub required: Vec<String>,
     pub all_of: Vec<Schema>,
     pub any_of: Vec<Schema>,
     pub one_of: Vec<Schema>,
     pub not: Option<Box<Schema>>,
+}
 
-    /// Anything below has a default.
-    pub has_defaults: bool,
-    /// Anything below is an embedded object.
-    pub has_embedded: bool,
-    /// Anything below is a list of type set or map.
-    pub has_keyed_lists: bool,
+/// The fields of [`Limits`] as schemas have them.
+const LIMITS: [&str; 18] = [
+    "pattern",
+    "enum",
+    "minimum",
+    "exclusiveMinimum",
+    "maximum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "minProperties",
+    "maxProperties",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+];
+
+/// A regular expression, compiled for the first value that is held against it: the same few stand at hundreds of
+/// fields, most of which no object has.
+#[derive(Debug)]
+pub struct Pattern {
+    pub text: Box<str>,
+    /// `None`: an old definition has one that can't be compiled.
+    regex: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    /// What can't be compiled says nothing.
+    pub fn allows(&self, text: &str) -> bool {
+        self.regex.get_or_init(|| pattern(&self.text).ok()).as_ref().is_none_or(|r| r.is_match(text))
+    }
 }
 
 /// Compiles a `pattern` as Go's RE2 would.
@@ -114,70 +199,106 @@ pub fn pattern(text: &str) -> Result<Regex, String> {
     cel::pattern::compile_sized(text, BYTES_MAX)
 }
 
-impl Schema {
-    pub fn compile(schema: &Value) -> Schema {
-        let flag = |key: &str| schema[key].as_bool() == Some(true);
+fn flag(schema: &Value, key: &str) -> bool {
+    schema[key].as_bool() == Some(true)
+}
+
+fn texts(schema: &Value, key: &str) -> Box<[String]> {
+    schema[key].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(String::from)).collect()
+}
+
+impl Limits {
+    const fn none() -> Limits {
+        Limits {
+            pattern: None,
+            values: Vec::new(),
+            minimum: None,
+            exclusive_minimum: false,
+            maximum: None,
+            exclusive_maximum: false,
+            multiple_of: None,
+            min_length: None,
+            max_length: None,
+            min_items: None,
+            max_items: None,
+            unique_items: false,
+            min_properties: None,
+            max_properties: None,
+            all_of: Vec::new(),
+            any_of: Vec::new(),
+            one_of: Vec::new(),
+            not: None,
+        }
+    }
+}
+
+impl Constraints {
+    fn compile(schema: &Value) -> Constraints {
+        if !LIMITS.iter().any(|key| schema.get(key).is_some()) {
+            return Constraints(None);
+        }
         let count = |key: &str| schema[key].as_u64();
         let many =
             |key: &str| -> Vec<Schema> { schema[key].as_array().into_iter().flatten().map(Schema::compile).collect() };
-        let texts = |key: &str| -> Vec<String> {
-            schema[key].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(String::from)).collect()
-        };
+        Constraints(Some(Box::new(Limits {
+            pattern: schema["pattern"]
+                .as_str()
+                .filter(|p| !p.is_empty())
+                .map(|p| Pattern { text: p.into(), regex: OnceLock::new() }),
+            values: schema["enum"].as_array().cloned().unwrap_or_default(),
+            minimum: schema["minimum"].as_f64(),
+            exclusive_minimum: flag(schema, "exclusiveMinimum"),
+            maximum: schema["maximum"].as_f64(),
+            exclusive_maximum: flag(schema, "exclusiveMaximum"),
+            multiple_of: schema["multipleOf"].as_f64(),
+            min_length: count("minLength"),
+            max_length: count("maxLength"),
+            min_items: count("minItems"),
+            max_items: count("maxItems"),
+            unique_items: flag(schema, "uniqueItems"),
+            min_properties: count("minProperties"),
+            max_properties: count("maxProperties"),
+            all_of: many("allOf"),
+            any_of: many("anyOf"),
+            one_of: many("oneOf"),
+            not: schema["not"].is_object().then(|| Box::new(Schema::compile(&schema["not"]))),
+        })))
+    }
+}
+
+impl Schema {
+    pub fn compile(schema: &Value) -> Schema {
+        let flag = |key: &str| flag(schema, key);
         let mut out = Schema {
             kind: schema["type"].as_str().and_then(Kind::parse),
             nullable: flag("nullable"),
             int_or_string: flag("x-kubernetes-int-or-string"),
             preserve_unknown: flag("x-kubernetes-preserve-unknown-fields"),
             embedded_resource: flag("x-kubernetes-embedded-resource"),
-            properties: schema["properties"]
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|(k, v)| (k.clone(), Schema::compile(v)))
-                .collect(),
+            map_atomic: schema["x-kubernetes-map-type"] == "atomic",
+            has_defaults: false,
+            has_embedded: false,
+            has_keyed_lists: false,
+            properties: Properties::compile(&schema["properties"]),
             additional: match &schema["additionalProperties"] {
                 Value::Bool(b) => Additional::Allowed(*b),
                 v @ Value::Object(_) => Additional::Schema(Box::new(Schema::compile(v))),
                 _ => Additional::Unset,
             },
             items: schema["items"].is_object().then(|| Box::new(Schema::compile(&schema["items"]))),
-            default: schema.get("default").filter(|d| !d.is_null()).cloned(),
+            default: schema.get("default").filter(|d| !d.is_null()).cloned().map(Box::new),
             list_type: match schema["x-kubernetes-list-type"].as_str() {
                 Some("set") => ListType::Set,
-                Some("map") => ListType::Map(texts("x-kubernetes-list-map-keys")),
+                Some("map") => ListType::Map(texts(schema, "x-kubernetes-list-map-keys")),
                 _ => ListType::Atomic,
             },
-            map_atomic: schema["x-kubernetes-map-type"] == "atomic",
             format: schema["format"]
                 .as_str()
                 .filter(|f| formats::known(schema["type"].as_str().unwrap_or(""), f))
                 .unwrap_or("")
-                .to_string(),
-            pattern: schema["pattern"]
-                .as_str()
-                .filter(|p| !p.is_empty())
-                .and_then(|p| pattern(p).ok().map(|r| (p.to_string(), r))),
-            values: schema["enum"].as_array().cloned().unwrap_or_default(),
-            minimum: schema["minimum"].as_f64(),
-            exclusive_minimum: flag("exclusiveMinimum"),
-            maximum: schema["maximum"].as_f64(),
-            exclusive_maximum: flag("exclusiveMaximum"),
-            multiple_of: schema["multipleOf"].as_f64(),
-            min_length: count("minLength"),
-            max_length: count("maxLength"),
-            min_items: count("minItems"),
-            max_items: count("maxItems"),
-            unique_items: flag("uniqueItems"),
-            min_properties: count("minProperties"),
-            max_properties: count("maxProperties"),
-            required: texts("required"),
-            all_of: many("allOf"),
-            any_of: many("anyOf"),
-            one_of: many("oneOf"),
-            not: schema["not"].is_object().then(|| Box::new(Schema::compile(&schema["not"]))),
-            has_defaults: false,
-            has_embedded: false,
-            has_keyed_lists: false,
+                .into(),
+            required: texts(schema, "required"),
+            constraints: Constraints::compile(schema),
         };
         let (mut defaults, mut embedded, mut keyed) =
             (out.default.is_some(), out.embedded_resource, out.list_type != ListType::Atomic);
@@ -196,7 +317,7 @@ impl Schema {
             Additional::Schema(s) => Some(s.as_ref()),
             _ => None,
         };
-        self.properties.values().chain(additional).chain(self.items.as_deref())
+        self.properties.iter().map(|(_, s)| s).chain(additional).chain(self.items.as_deref())
     }
 
     /// What describes a member of an object, `None` where nothing does.

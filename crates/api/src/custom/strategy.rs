@@ -1,5 +1,6 @@
 //! What a version of a custom resource means to the engine.
 
+use super::compiled::Compiled;
 use super::jsonpath::JsonPath;
 use super::{Version, default, embedded, validate};
 use crate::strategy::{Column, NAME, Now, ScalePaths, Strategy, since};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 impl Strategy for Version {
     fn defaults(&self, obj: &mut Value) {
-        default::default(obj, &self.schema);
+        default::default(obj, &self.schema.compiled().schema);
     }
 
     fn prepare_status_update(&self, new: &mut Value, old: &Value) {
@@ -32,11 +33,12 @@ impl Strategy for Version {
 
     /// Of the schema only what it says of `status` is asked, and embedded objects aren't looked at.
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        if let (Some(schema), Some(status)) = (self.schema.properties.get("status"), new.get("status")) {
+        let compiled = self.schema.compiled();
+        if let (Some(schema), Some(status)) = (compiled.schema.properties.get("status"), new.get("status")) {
             validate::validate(schema, status, old.get("status"), &Path::new("status"), errors);
         }
         self.validate_scale_status(new, errors);
-        self.validate_lists_and_rules(new, Some(old), errors);
+        self.validate_lists_and_rules(&compiled, new, Some(old), errors);
     }
 
     fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value, errors: &mut Errors) {
@@ -101,7 +103,7 @@ impl Strategy for Version {
     }
 
     fn openapi_schema(&self) -> Option<Arc<Value>> {
-        Some(self.openapi.clone())
+        Some(Arc::new(self.schema.value()))
     }
 }
 
@@ -116,26 +118,27 @@ fn set(target: &mut Value, key: &str, value: Option<Value>) {
 
 impl Version {
     fn validate(&self, new: &Value, old: Option<&Value>, errors: &mut Errors) {
-        validate::validate(&self.schema, new, old, &Path::root(), errors);
+        let compiled = self.schema.compiled();
+        validate::validate(&compiled.schema, new, old, &Path::root(), errors);
         if let Some(scale) = &self.scale {
             replicas(new, &scale.spec_replicas, errors);
         }
         self.validate_scale_status(new, errors);
-        embedded::validate(&self.schema, new, errors);
-        self.validate_lists_and_rules(new, old, errors);
+        embedded::validate(&compiled.schema, new, errors);
+        self.validate_lists_and_rules(&compiled, new, old, errors);
     }
 
-    fn validate_lists_and_rules(&self, new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    fn validate_lists_and_rules(&self, compiled: &Compiled, new: &Value, old: Option<&Value>, errors: &mut Errors) {
         // What was ambiguous already may stay so.
         let sound_before = old.is_none_or(|o| {
             let mut found = Errors::default();
-            validate::keyed_lists(&self.schema, o, &Path::root(), &mut found);
+            validate::keyed_lists(&compiled.schema, o, &Path::root(), &mut found);
             found.is_empty()
         });
         if sound_before {
-            validate::keyed_lists(&self.schema, new, &Path::root(), errors);
+            validate::keyed_lists(&compiled.schema, new, &Path::root(), errors);
         }
-        let Some(rules) = &self.rules else { return };
+        let Some(rules) = self.schema.rules(compiled) else { return };
         let blocking = errors.0.iter().any(|e| {
             matches!(
                 e.reason,
@@ -149,7 +152,7 @@ impl Version {
                 "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
             );
         } else {
-            rules.validate(&self.schema, new, old, errors);
+            rules.validate(new, old, errors);
         }
     }
 

@@ -1,7 +1,8 @@
 //! Validation as a table, and what must hold for every schema.
 
+use super::schema::Schema;
 use super::*;
-use meta::field::Path;
+use meta::field::{Errors, Path};
 use serde_json::json;
 
 fn check(schema: Value, object: Value, old: Option<Value>, expect: expect_test::Expect) {
@@ -294,15 +295,12 @@ fn what_the_schema_does_not_know_cannot_be_told_to_be_the_same() {
 
 #[test]
 fn writes_of_status_and_scale() {
-    let rows = rows(
-        &crd(json!([{"name":"v1","served":true,"storage":true,
+    let rows = rows(&crd(json!([{"name":"v1","served":true,"storage":true,
             "schema":{"openAPIV3Schema":{"type":"object","required":["spec"],"properties":{
                 "spec":{"type":"object","required":["needed"],"properties":{"n":{"x-kubernetes-preserve-unknown-fields":true}}},
                 "status":{"type":"object","required":["at"],"properties":{"num":{"type":"integer","maximum":10},
                     "n":{"x-kubernetes-preserve-unknown-fields":true},"sel":{"x-kubernetes-preserve-unknown-fields":true}}}}}},
-            "subresources":{"status":{},"scale":{"specReplicasPath":".spec.n","statusReplicasPath":".status.n","labelSelectorPath":".status.sel"}}}])),
-        &|_| None,
-    );
+            "subresources":{"status":{},"scale":{"specReplicasPath":".spec.n","statusReplicasPath":".status.n","labelSelectorPath":".status.sel"}}}])));
     let strategy = &rows[0].strategy;
     let lines = |e: Errors| e.0.iter().map(ToString::to_string).collect::<Vec<_>>();
     let status = |new: Value| {
@@ -343,10 +341,8 @@ fn writes_of_status_and_scale() {
 
 #[test]
 fn finalizers_have_any_name_and_are_warned_of() {
-    let rows = rows(
-        &crd(json!([{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object"}}}])),
-        &|_| None,
-    );
+    let rows =
+        rows(&crd(json!([{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object"}}}])));
     let with = |f: Value| json!({"metadata":{"finalizers":f}});
     let warned = |new: Value, old: Option<Value>| rows[0].strategy.warnings(&with(new), old.map(with).as_ref());
     let tail = "to avoid accidental conflicts with other finalizer writers";
@@ -388,8 +384,7 @@ pub fn crd(versions: Value) -> Value {
 
 #[test]
 fn a_definition_makes_rows() {
-    let rows = rows(
-        &crd(json!([
+    let rows = rows(&crd(json!([
             {"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object","properties":{
                 "spec":{"type":"object","properties":{"n":{"type":"integer"},"color":{"type":"string"},"ok":{"type":"boolean"},"at":{"type":"string"}}},"status":{"type":"object"}}}},
              "subresources":{"status":{},"scale":{"specReplicasPath":".spec.n","statusReplicasPath":".status.n","labelSelectorPath":".status.sel"}},
@@ -398,9 +393,7 @@ fn a_definition_makes_rows() {
                 {"name":"N","type":"integer","jsonPath":".spec.n"},{"name":"Color","type":"string","jsonPath":".spec.color","priority":1},
                 {"name":"OK","type":"boolean","jsonPath":".spec.ok"},{"name":"At","type":"date","jsonPath":".spec.at"}]},
             {"name":"v1beta1","served":true,"storage":false,"deprecated":true,"schema":{"openAPIV3Schema":{"type":"object"}}},
-            {"name":"v0","served":false,"storage":false,"schema":{"openAPIV3Schema":{"type":"object"}}}])),
-        &|_| None,
-    );
+            {"name":"v0","served":false,"storage":false,"schema":{"openAPIV3Schema":{"type":"object"}}}])));
     assert_eq!(rows.iter().map(|r| r.version.as_str()).collect::<Vec<_>>(), ["v1", "v1beta1"]);
     let r = &rows[0];
     assert_eq!((r.singular.as_str(), r.list_kind.as_str(), r.storage.1.as_str()), ("widget", "WidgetList", "v1"));
@@ -421,13 +414,10 @@ fn a_definition_makes_rows() {
 
 #[test]
 fn bodies_are_pruned_and_told_of() {
-    let rows = rows(
-        &crd(
-            json!([{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object","properties":{
+    let rows = rows(&crd(
+        json!([{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object","properties":{
             "spec":{"type":"object","properties":{"t":{"type":"object","x-kubernetes-embedded-resource":true,"properties":{"spec":{"type":"object"}}}}}}}}}]),
-        ),
-        &|_| None,
-    );
+    ));
     let version = rows[0].custom.as_ref().unwrap().version("v1").unwrap().clone();
     let got = version
         .decode(
@@ -462,8 +452,7 @@ fn bodies_are_pruned_and_told_of() {
 fn whole_floats_are_integers() {
     let schema = spec(json!({"i":{"type":"integer","maximum":1000},"n":{"type":"number"},"s":{"type":"string"},
         "p":{"x-kubernetes-int-or-string":true}}));
-    let rows =
-        rows(&crd(json!([{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":schema}}])), &|_| None);
+    let rows = rows(&crd(json!([{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":schema}}])));
     let version = rows[0].custom.as_ref().unwrap().version("v1").unwrap().clone();
     let decode = |spec: &str, yaml: bool| {
         let body =
@@ -498,7 +487,7 @@ fn names_are_accepted_or_told_why_not() {
     };
     let mut fresh = new.clone();
     fresh["status"] = json!({"storedVersions":["v1"]});
-    let s = names::status(&fresh, &names::Taken::default(), "t");
+    let s = names::status(&fresh, &names::structure(&fresh), &names::Taken::default(), "t");
     assert_eq!(
         told(&s),
         [
@@ -511,7 +500,7 @@ fn names_are_accepted_or_told_why_not() {
     taken.add(
         &json!({"plural":"gadgets","singular":"gadget","kind":"Gadget","listKind":"WidgetList","shortNames":["wd"]}),
     );
-    let s = names::status(&fresh, &taken, "t");
+    let s = names::status(&fresh, &names::structure(&fresh), &taken, "t");
     assert_eq!(
         told(&s),
         [
@@ -526,12 +515,12 @@ fn names_are_accepted_or_told_why_not() {
     // A conversion webhook that nobody could trust keeps it from being served.
     let mut broken = fresh.clone();
     broken["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] = "Cg==".into();
-    let s = names::status(&broken, &names::Taken::default(), "t");
+    let s = names::status(&broken, &names::structure(&broken), &names::Taken::default(), "t");
     assert_eq!(told(&s)[1], "Established False InvalidCABundle: The conversion webhook CABundle is invalid");
     // Once established it stays so, with the names that it had.
     let mut old = fresh.clone();
-    old["status"] = names::status(&fresh, &names::Taken::default(), "t");
-    let s = names::status(&old, &taken, "u");
+    old["status"] = names::status(&fresh, &names::structure(&fresh), &names::Taken::default(), "t");
+    let s = names::status(&old, &names::structure(&old), &taken, "u");
     assert_eq!(told(&s)[1], "Established True InitialNamesAccepted: the initial names have been accepted");
     assert_eq!(s["acceptedNames"]["shortNames"], json!(["wd"]));
 }

@@ -5,16 +5,20 @@ use super::schema::{Additional, Kind, ListType, Schema};
 use crate::facts;
 use meta::schema::{Field, List, Shape, Struct, Topology, Type, TypeId, Types};
 use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
 
 /// The arena of one version of a custom resource, and its root.
 pub fn types(schema: &Schema) -> (Types, TypeId) {
-    let mut builder = Builder { types: Types::default(), copied: HashMap::new() };
+    let mut builder = Builder { types: Types::default(), leaves: HashMap::new(), copied: HashMap::new() };
     let root = builder.node(schema, true);
+    builder.types.types.shrink_to_fit();
     (builder.types, root)
 }
 
 struct Builder {
     types: Types,
+    /// Shapes with nothing below, one type of each for all fields: most fields are strings.
+    leaves: HashMap<Discriminant<Shape>, TypeId>,
     /// Built-in types that were taken over (ObjectMeta and what it holds).
     copied: HashMap<TypeId, TypeId>,
 }
@@ -24,29 +28,35 @@ impl Builder {
         self.types.push(Type { name: String::new(), shape })
     }
 
+    fn leaf(&mut self, shape: Shape) -> TypeId {
+        let types = &mut self.types;
+        let push = || types.push(Type { name: String::new(), shape: shape.clone() });
+        *self.leaves.entry(discriminant(&shape)).or_insert_with(push)
+    }
+
     fn node(&mut self, s: &Schema, root: bool) -> TypeId {
         if s.int_or_string {
-            return self.push(Shape::IntOrString);
+            return self.leaf(Shape::IntOrString);
         }
         match s.kind {
             Some(Kind::Object) => self.object(s, root),
             Some(Kind::Array) => {
                 let item = match &s.items {
                     Some(i) => self.node(i, false),
-                    None => self.push(Shape::Any),
+                    None => self.leaf(Shape::Any),
                 };
                 let topology = match &s.list_type {
                     ListType::Atomic => Topology::Atomic,
                     ListType::Set => Topology::Set,
-                    ListType::Map(keys) => Topology::Map { keys: keys.clone() },
+                    ListType::Map(keys) => Topology::Map { keys: keys.to_vec() },
                 };
                 self.push(Shape::List(List { item, topology, patch_merge: false, merge_key: None }))
             }
-            Some(Kind::String) => self.push(Shape::String),
-            Some(Kind::Integer) => self.push(Shape::Int64),
-            Some(Kind::Number) => self.push(Shape::Double),
-            Some(Kind::Boolean) => self.push(Shape::Bool),
-            None => self.push(Shape::Any),
+            Some(Kind::String) => self.leaf(Shape::String),
+            Some(Kind::Integer) => self.leaf(Shape::Int64),
+            Some(Kind::Number) => self.leaf(Shape::Double),
+            Some(Kind::Boolean) => self.leaf(Shape::Bool),
+            None => self.leaf(Shape::Any),
         }
     }
 
@@ -56,12 +66,12 @@ impl Builder {
             return self.push(Shape::Map { value, atomic: s.map_atomic });
         }
         if let Additional::Allowed(true) = s.additional {
-            let value = self.push(Shape::Any);
+            let value = self.leaf(Shape::Any);
             return self.push(Shape::Map { value, atomic: s.map_atomic });
         }
         if s.properties.is_empty() && s.preserve_unknown && !root && !s.embedded_resource && !s.map_atomic {
             // Structure is deduced from the values.
-            return self.push(Shape::Any);
+            return self.leaf(Shape::Any);
         }
         let mut out = Struct {
             atomic: s.map_atomic && !root,
@@ -70,21 +80,21 @@ impl Builder {
             ..Struct::default()
         };
         if root || s.embedded_resource {
-            let text = self.push(Shape::String);
+            let text = self.leaf(Shape::String);
             let metadata = match facts::types().named(facts::OBJECT_META) {
                 Some(id) => self.copy(id),
-                None => self.push(Shape::Any),
+                None => self.leaf(Shape::Any),
             };
             for (name, ty) in META_FIELDS.into_iter().zip([text, text, metadata]) {
                 add(&mut out, name, ty, false);
             }
         }
-        for (name, property) in &s.properties {
-            if (root || s.embedded_resource) && META_FIELDS.contains(&name.as_str()) {
+        for (name, property) in s.properties.iter() {
+            if (root || s.embedded_resource) && META_FIELDS.contains(&name) {
                 continue;
             }
             let ty = self.node(property, false);
-            add(&mut out, name, ty, s.required.contains(name));
+            add(&mut out, name, ty, s.required.iter().any(|r| r == name));
         }
         self.push(Shape::Struct(out))
     }

@@ -167,19 +167,19 @@ fn is_whole(n: f64) -> bool {
 fn string(s: &Schema, text: &str, path: &str, out: &mut Outcome) {
     out.matched += 1;
     let length = text.chars().count() as u64;
-    if let Some(max) = s.max_length
+    if let Some(max) = s.constraints.max_length
         && length > max
     {
         let unit = if max == 1 { "byte" } else { "bytes" };
         out.push(Reason::TooLong, path, text.into(), format!("may not be more than {max} {unit}"));
-    } else if let Some(min) = s.min_length
+    } else if let Some(min) = s.constraints.min_length
         && length < min
     {
         out.invalid(path, text.into(), format!("{path} in body should be at least {min} chars long"));
-    } else if let Some((pattern, regex)) = &s.pattern
-        && !regex.is_match(text)
+    } else if let Some(pattern) = &s.constraints.pattern
+        && !pattern.allows(text)
     {
-        out.invalid(path, text.into(), format!("{path} in body should match '{pattern}'"));
+        out.invalid(path, text.into(), format!("{path} in body should match '{}'", pattern.text));
     }
     let Some(fits) = formats::check(&s.format, text) else { return };
     out.matched += 1;
@@ -192,14 +192,14 @@ fn string(s: &Schema, text: &str, path: &str, out: &mut Outcome) {
 /// Whether a type and format can hold a number.
 fn out_of_range(s: &Schema, n: f64, what: &str, path: &str) -> Option<String> {
     let (kind, fits) = match s.kind {
-        Some(Kind::Integer) if s.format == "int32" => {
+        Some(Kind::Integer) if &*s.format == "int32" => {
             ("integer", n.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&n))
         }
         Some(Kind::Integer) => ("integer", n.fract() == 0.0 && n >= i64::MIN as f64 && n < i64::MAX as f64),
-        Some(Kind::Number) if s.format == "float" => ("number", n.abs() <= f64::from(f32::MAX)),
+        Some(Kind::Number) if &*s.format == "float" => ("number", n.abs() <= f64::from(f32::MAX)),
         _ => return None,
     };
-    let format = match s.format.as_str() {
+    let format = match &*s.format {
         "" => "(default format)".to_string(),
         format => format!("with format {format}"),
     };
@@ -211,12 +211,12 @@ fn number(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
     out.matched += 2;
     let Some(n) = value.as_f64() else { return };
     let whole = value.as_i64();
-    if (whole.is_none() || s.format == "int32")
+    if (whole.is_none() || &*s.format == "int32")
         && let Some(why) = out_of_range(s, n, "Checked", path)
     {
         out.composite(why);
     }
-    if let Some(factor) = s.multiple_of {
+    if let Some(factor) = s.constraints.multiple_of {
         let wrong = out_of_range(s, factor, "MultipleOf", path);
         let as_integer = whole.filter(|_| wrong.is_none());
         if let Some(why) = wrong {
@@ -254,13 +254,25 @@ fn number(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
                 out.invalid(path, value.clone(), format!("{path} in body should be {words} {shown}"));
             }
         };
-    match s.exclusive_minimum {
-        true => limit(s.minimum, "Minimum boundary", "greater than", |n, min| n <= min, |n, min| n <= min),
-        false => limit(s.minimum, "Minimum boundary", "greater than or equal to", |n, min| n < min, |n, min| n < min),
+    match s.constraints.exclusive_minimum {
+        true => limit(s.constraints.minimum, "Minimum boundary", "greater than", |n, min| n <= min, |n, min| n <= min),
+        false => limit(
+            s.constraints.minimum,
+            "Minimum boundary",
+            "greater than or equal to",
+            |n, min| n < min,
+            |n, min| n < min,
+        ),
     }
-    match s.exclusive_maximum {
-        true => limit(s.maximum, "Maximum boundary", "less than", |n, max| n >= max, |n, max| n >= max),
-        false => limit(s.maximum, "Maximum boundary", "less than or equal to", |n, max| n > max, |n, max| n > max),
+    match s.constraints.exclusive_maximum {
+        true => limit(s.constraints.maximum, "Maximum boundary", "less than", |n, max| n >= max, |n, max| n >= max),
+        false => limit(
+            s.constraints.maximum,
+            "Maximum boundary",
+            "less than or equal to",
+            |n, max| n > max,
+            |n, max| n > max,
+        ),
     }
 }
 
@@ -273,17 +285,17 @@ fn list(s: &Schema, items: &[Value], old: Option<&Value>, path: &str, out: &mut 
         }
     }
     let size = items.len() as u64;
-    if let Some(min) = s.min_items
+    if let Some(min) = s.constraints.min_items
         && size < min
     {
         out.invalid(path, size.into(), format!("{path} in body should have at least {min} items"));
     }
-    if let Some(max) = s.max_items
+    if let Some(max) = s.constraints.max_items
         && size > max
     {
         out.too_many(path, size, max);
     }
-    if s.unique_items && repeats(items) {
+    if s.constraints.unique_items && repeats(items) {
         out.invalid(path, "".into(), format!("{path} in body shouldn't contain duplicates"));
     }
 }
@@ -315,10 +327,11 @@ fn identity(item: &Value, keys: &[String]) -> Value {
 /// Upstream never finds null among the values, even where it is one of them.
 fn one_of_values(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
     let same = |v: &Value| v == value || value.as_f64().is_some_and(|n| v.as_f64() == Some(n));
-    if s.values.is_empty() || !value.is_null() && s.values.iter().any(same) {
+    if s.constraints.values.is_empty() || !value.is_null() && s.constraints.values.iter().any(same) {
         return;
     }
     let texts: Vec<String> = s
+        .constraints
         .values
         .iter()
         .map(|v| match v {
@@ -333,12 +346,12 @@ fn object(s: &Schema, value: &Value, old: Option<&Value>, path: &str, out: &mut 
     out.matched += 1;
     let Value::Object(map) = value else { return };
     let size = map.len() as u64;
-    if let Some(min) = s.min_properties
+    if let Some(min) = s.constraints.min_properties
         && size < min
     {
         out.invalid(path, size.into(), format!("{path} in body should have at least {min} properties"));
     }
-    if let Some(max) = s.max_properties
+    if let Some(max) = s.constraints.max_properties
         && size > max
     {
         out.too_many(path, size, max);
@@ -352,7 +365,7 @@ fn object(s: &Schema, value: &Value, old: Option<&Value>, path: &str, out: &mut 
         };
         // A member that the schema names has no dot before it at the root.
         let below = match path {
-            "" if s.properties.contains_key(name) => name.clone(),
+            "" if s.properties.contains(name) => name.clone(),
             _ => format!("{path}.{name}"),
         };
         // Both were made of one version, so that changes of these can't be seen.
@@ -368,15 +381,15 @@ fn object(s: &Schema, value: &Value, old: Option<&Value>, path: &str, out: &mut 
 }
 
 fn alternatives(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
-    if !s.any_of.is_empty() {
-        let (valid, kept) = best(&s.any_of, value, path, true);
+    if !s.constraints.any_of.is_empty() {
+        let (valid, kept) = best(&s.constraints.any_of, value, path, true);
         if valid == 0 {
             out.composite(format!("{path:?} must validate at least one schema (anyOf)"));
         }
         out.merge(kept);
     }
-    if !s.one_of.is_empty() {
-        match best(&s.one_of, value, path, false) {
+    if !s.constraints.one_of.is_empty() {
+        match best(&s.constraints.one_of, value, path, false) {
             (1, kept) => out.merge(kept),
             (0, failure) => {
                 out.composite(format!("{path:?} must validate one and only one schema (oneOf). Found none valid"));
@@ -387,19 +400,19 @@ fn alternatives(s: &Schema, value: &Value, path: &str, out: &mut Outcome) {
             )),
         }
     }
-    if !s.all_of.is_empty() {
+    if !s.constraints.all_of.is_empty() {
         let mut valid = 0;
-        for sub in &s.all_of {
+        for sub in &s.constraints.all_of {
             let one = check(sub, value, None, path);
             valid += usize::from(one.errors.is_empty());
             out.merge(one);
         }
-        if valid != s.all_of.len() {
+        if valid != s.constraints.all_of.len() {
             let none = if valid == 0 { ". None validated" } else { "" };
             out.composite(format!("{path:?} must validate all the schemas (allOf){none}"));
         }
     }
-    if let Some(not) = &s.not
+    if let Some(not) = &s.constraints.not
         && check(not, value, None, path).errors.is_empty()
     {
         out.composite(format!("{path:?} must not validate the schema (not)"));

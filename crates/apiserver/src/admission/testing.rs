@@ -4,7 +4,7 @@ use super::{Attributes, Operation, Plugin, Reinvocation};
 use crate::audit::Record;
 use crate::authn::User;
 use crate::registry::Catalogue;
-use api::catalogue::Resource;
+use api::catalogue::{Resource, Typed};
 use api::strategy::Strategy;
 use meta::schema::{Shape, Struct, Type, Types};
 use meta::status::Status;
@@ -30,8 +30,7 @@ fn resource(group: &str, plural: &str, namespaced: bool, kind: &str) -> Arc<Reso
         categories: Vec::new(),
         verbs: Vec::new(),
         subresources: Vec::new(),
-        types: Arc::new(types),
-        type_id,
+        typed: Typed::As(Arc::new(types), type_id),
         strategy: Arc::new(Plain),
         storage: (group.to_string(), "v1".to_string()),
         custom: None,

@@ -16,7 +16,7 @@ pub fn desired(rows: &[Arc<Resource>]) -> BTreeMap<String, Value> {
     let mut out = BTreeMap::new();
     for r in rows.iter().filter(|r| r.group != "apiregistration.k8s.io") {
         let name = format!("{}.{}", r.version, r.group);
-        let builtin = Arc::ptr_eq(&r.types, api::facts::types());
+        let builtin = r.is_builtin();
         out.entry(name).or_insert_with_key(|name| {
             json!({
                 "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",

@@ -13,6 +13,7 @@ use api::catalogue::Resource;
 use api::custom::names::{self, FINALIZER, Taken};
 use meta::status::Status;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,15 +24,24 @@ use tracing::{debug, info, warn};
 
 const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
-/// Changes taken at a time.
-const BATCH: usize = 256;
+/// Changes taken at a time. Each may bring a megabyte, which is a dozen megabytes while it is looked at.
+const BATCH: usize = 16;
+/// What was compiled of schemas is dropped when nobody has needed it for so long, or up to twice as long.
+const FORGET: Duration = Duration::from_secs(300);
 /// After a failure (a store that is away) everything is looked at anew.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A CRD as the controller knows it.
+/// A CRD as the controller knows it. Schemas are by far the largest part of it, so they stay in the store.
 struct Known {
     entry: Entry,
+    /// Without schemas.
     crd: Value,
+    /// What was wrong with its schemas ([`names::structure`]).
+    structure: Result<String, String>,
+    /// Hash of the whole spec.
+    spec: String,
+    /// As it is stored, while it is being looked at.
+    whole: Option<Value>,
     /// What rows are made of: spec, accepted names, whether it is going.
     made_of: Value,
     rows: Vec<Arc<Resource>>,
@@ -54,7 +64,8 @@ impl Controller {
         let watcher = store.watch(&prefix(GROUP, PLURAL, ""), page.revision)?;
         let mut c = Controller { server: server.clone(), known: BTreeMap::new(), watcher, ending: BTreeSet::new() };
         for entry in page.entries {
-            c.take(entry);
+            let name = c.take(entry);
+            c.let_go(&name);
         }
         c.publish();
         custom(server).inner.settled.send_replace(page.revision.0);
@@ -67,18 +78,20 @@ impl Controller {
         // What the last run left unfinished.
         let all: Vec<String> = self.known.keys().cloned().collect();
         self.reconcile(&all).await;
+        let mut forget = tokio::time::interval(FORGET);
         loop {
             let events = tokio::select! {
                 _ = shutdown.cancelled() => return,
+                _ = forget.tick() => {
+                    self.forget_unused();
+                    continue;
+                }
                 got = self.watcher.next(BATCH) => got,
             };
             let settled = custom(&self.server).inner.settled.clone();
             match events {
                 Ok(events) => {
-                    let mut changed = Vec::new();
-                    for e in events {
-                        changed.push(self.observe(e.change));
-                    }
+                    let changed: Vec<String> = events.into_iter().map(|e| self.observe(e.change)).collect();
                     if !changed.is_empty() {
                         self.reconcile(&changed).await;
                     }
@@ -108,7 +121,14 @@ impl Controller {
     /// Notes a change; answers the CRD's name.
     fn observe(&mut self, change: Change) -> String {
         match change {
-            Change::Put { entry, .. } => self.take(entry),
+            Change::Put { entry, .. } => {
+                let name = name_of(&entry);
+                match self.known.get(&name) {
+                    // Written here.
+                    Some(known) if known.entry.mod_revision == entry.mod_revision => name,
+                    _ => self.take(entry),
+                }
+            }
             Change::Delete { prev } => {
                 let name = name_of(&prev);
                 self.known.remove(&name);
@@ -120,14 +140,28 @@ impl Controller {
 
     fn take(&mut self, entry: Entry) -> String {
         let name = name_of(&entry);
-        let crd = stored::parse(&entry);
-        let before = self.known.remove(&name);
-        let rows = before.as_ref().map(|k| k.rows.clone()).unwrap_or_default();
-        let made_of = before.map(|k| k.made_of).unwrap_or_default();
-        let mut known = Known { entry, crd, made_of, rows };
-        known.refresh(custom(&self.server));
+        let whole = stored::parse(&entry);
+        let (made_of, rows) = self.known.remove(&name).map(|k| (k.made_of, k.rows)).unwrap_or_default();
+        let structure = names::structure(&whole);
+        let spec = hex::encode(Sha256::digest(whole["spec"].to_string()));
+        let crd = without_schemas(&whole);
+        let mut known = Known { entry, crd, structure, spec, whole: Some(whole), made_of, rows };
+        known.refresh();
         self.known.insert(name.clone(), known);
         name
+    }
+
+    /// Nothing more is to be done with a CRD as it is now.
+    fn let_go(&mut self, name: &str) {
+        if let Some(known) = self.known.get_mut(name) {
+            known.whole = None;
+        }
+    }
+
+    fn forget_unused(&self) {
+        let definitions = self.known.values().filter_map(|k| k.rows.first()?.custom.as_ref());
+        let versions: usize = definitions.map(|d| d.forget_unused()).sum();
+        debug!(versions, "schemas that nobody needs are no longer compiled");
     }
 
     /// Brings rows and status to what CRDs say now: those that changed, and whoever shares a group with them.
@@ -144,7 +178,7 @@ impl Controller {
             let taken = self.taken(&name);
             let Some(known) = self.known.get_mut(&name) else { continue };
             let now = meta::object::time(jiff::Timestamp::now());
-            let mut status = names::status(&known.crd, &taken, &now);
+            let mut status = names::status(&known.crd, &known.structure, &taken, &now);
             let going = !known.crd["metadata"]["deletionTimestamp"].is_null() && has_finalizer(&known.crd);
             if going {
                 names::terminating(
@@ -157,7 +191,7 @@ impl Controller {
             }
             if status != known.crd["status"] {
                 known.crd["status"] = status;
-                known.refresh(custom(&self.server));
+                known.refresh();
                 writes.push(name.clone());
             }
             if going && self.ending.insert(name.clone()) {
@@ -169,14 +203,22 @@ impl Controller {
         self.publish();
         for name in writes {
             let Some(known) = self.known.get_mut(&name) else { continue };
-            track(&mut known.crd, &stored::parse(&known.entry));
-            let bytes = stored::encode(&known.crd);
+            let old = known.whole();
+            let mut new = old.clone();
+            new["status"] = known.crd["status"].clone();
+            track(&mut new, &old);
+            known.crd["metadata"] = new["metadata"].clone();
+            let bytes = stored::encode(&new);
             match self.server.registry.store.update(&known.entry.key, bytes, known.entry.mod_revision, None).await {
                 Ok(Cas::Done { entry, .. }) => known.entry = entry,
                 // Somebody was faster: their change comes by the watch.
                 Ok(Cas::Conflict(_)) => debug!(crd = name, "status not written, the CRD has changed"),
                 Err(error) => warn!(crd = name, %error, "status could not be written"),
             }
+            self.let_go(&name);
+        }
+        for name in changed {
+            self.let_go(name);
         }
     }
 
@@ -227,13 +269,18 @@ impl Controller {
 }
 
 impl Known {
+    /// The CRD as it is stored.
+    fn whole(&self) -> Value {
+        self.whole.clone().unwrap_or_else(|| stored::parse(&self.entry))
+    }
+
     /// Makes rows anew where what they are made of has changed.
-    fn refresh(&mut self, custom: &Custom) {
+    fn refresh(&mut self) {
         let crd = &self.crd;
         let made_of = match names::condition(crd, "Established") {
             true => serde_json::json!([
                 crd["metadata"]["uid"],
-                crd["spec"],
+                self.spec,
                 crd["status"]["acceptedNames"],
                 names::condition(crd, "Terminating")
             ]),
@@ -242,9 +289,27 @@ impl Known {
         if made_of == self.made_of {
             return;
         }
-        self.rows = if made_of.is_null() { Vec::new() } else { api::custom::rows(crd, &*custom.inner.rules) };
+        self.rows = match made_of.is_null() {
+            true => Vec::new(),
+            false => {
+                let mut whole = self.whole();
+                whole["status"] = self.crd["status"].clone();
+                api::custom::rows(&whole)
+            }
+        };
         self.made_of = made_of;
     }
+}
+
+fn without_schemas(crd: &Value) -> Value {
+    let without = |o: &Value, key: &str| -> Value {
+        o.as_object().into_iter().flatten().filter(|(k, _)| *k != key).map(|(k, v)| (k.clone(), v.clone())).collect()
+    };
+    let mut light = without(crd, "spec");
+    light["spec"] = without(&crd["spec"], "versions");
+    let versions = crd["spec"]["versions"].as_array().into_iter().flatten();
+    light["spec"]["versions"] = versions.map(|v| without(v, "schema")).collect();
+    light
 }
 
 /// Notes in managedFields that the status is the server's.
@@ -294,7 +359,7 @@ async fn delete_instances(server: &Arc<Server>, name: &str) -> Result<(), Status
     if !plural.is_empty() {
         let all = prefix(group, plural, "");
         // Any version will do; where none is served, one is made for the purpose.
-        let row = instance_row(server, &crd);
+        let row = instance_row(&crd);
         loop {
             let page = store.list(&all, &ListOptions::default()).map_err(crate::registry::store_error)?;
             if page.entries.is_empty() {
@@ -313,12 +378,12 @@ async fn delete_instances(server: &Arc<Server>, name: &str) -> Result<(), Status
     finish(store.as_ref(), &crd_key).await
 }
 
-fn instance_row(server: &Server, crd: &Value) -> Arc<Resource> {
+fn instance_row(crd: &Value) -> Arc<Resource> {
     let mut all = crd.clone();
     for v in all["spec"]["versions"].as_array_mut().into_iter().flatten() {
         v["served"] = true.into();
     }
-    let rows = api::custom::rows(&all, &*custom(server).inner.rules);
+    let rows = api::custom::rows(&all);
     let storage = rows.iter().find(|r| stored::is_storage(r)).or(rows.first());
     storage.cloned().unwrap_or_else(|| api::catalogue::builtin()[0].clone())
 }

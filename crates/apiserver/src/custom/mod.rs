@@ -12,7 +12,7 @@ pub mod controller;
 pub mod conversion;
 
 use crate::outbound;
-use api::custom::{Definition, MakeRules};
+use api::custom::Definition;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +30,6 @@ pub struct Custom {
 
 struct Inner {
     outbound: outbound::Client,
-    rules: Box<MakeRules>,
     /// Definitions that are served, by their serial, each with who waits for its end.
     live: Mutex<HashMap<u64, watch::Sender<u64>>>,
     /// The store's revision up to which CRDs have become rows; `MAX` while nobody follows them.
@@ -38,10 +37,9 @@ struct Inner {
 }
 
 impl Custom {
-    /// `rules` compiles `x-kubernetes-validations`.
-    pub fn new(outbound: outbound::Client, rules: Box<MakeRules>) -> Custom {
+    pub fn new(outbound: outbound::Client) -> Custom {
         let settled = watch::Sender::new(u64::MAX);
-        Custom { inner: Arc::new(Inner { outbound, rules, live: Mutex::default(), settled }) }
+        Custom { inner: Arc::new(Inner { outbound, live: Mutex::default(), settled }) }
     }
 
     /// Becomes other than 0 when this definition is no longer what is served.

@@ -27,11 +27,6 @@ pub struct Definitions {
 
 const META: &str = "apimachinery.pkg.apis.meta.v1.";
 
-/// Whether a row's type is one of the built-in ones.
-pub fn builtin(r: &Resource) -> bool {
-    Arc::ptr_eq(&r.types, builtin_types())
-}
-
 /// `api.apps.v1.Deployment` → `io.k8s.api.apps.v1.Deployment`
 fn definition_name(type_name: &str) -> String {
     format!("io.k8s.{}", type_name.replace('_', "-"))
@@ -94,8 +89,8 @@ impl Definitions {
 
     /// A reference to a row's objects.
     pub fn object(&mut self, r: &Resource) -> Value {
-        if builtin(r) {
-            return self.refer(r.type_id);
+        if r.is_builtin() {
+            return self.refer(r.types().1);
         }
         let name = custom_name(&r.group, &r.version, &r.kind);
         if !self.done.contains_key(&name) {
@@ -108,7 +103,7 @@ impl Definitions {
 
     /// A reference to lists of a row's objects.
     pub fn list(&mut self, r: &Resource) -> Value {
-        if builtin(r) {
+        if r.is_builtin() {
             return self.kind(&r.group, &r.version, &r.list_kind).unwrap_or_else(|| json!({"type": "object"}));
         }
         let name = custom_name(&r.group, &r.version, &r.list_kind);
@@ -153,7 +148,10 @@ impl Definitions {
     fn custom(&mut self, r: &Resource) -> Value {
         let schema = match r.strategy.openapi_schema() {
             Some(schema) => schema,
-            None => Arc::new(self.schema(&r.types, r.type_id, false)),
+            None => {
+                let (types, id) = r.types();
+                Arc::new(self.schema(&types, id, false))
+            }
         };
         let native = self.native("ObjectMeta", "api.core.v1.ConfigMap");
         let mut schema = custom::publish(&schema, self.flavor, &native);

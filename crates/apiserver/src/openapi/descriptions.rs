@@ -66,7 +66,7 @@ mod tests {
         let mut missing = Vec::new();
         let mut seen = 0;
         for gvk in api::catalogue::builtin() {
-            let ty = types.get(gvk.type_id);
+            let ty = types.get(gvk.types().1);
             let Shape::Struct(s) = &ty.shape else { continue };
             let texts = all.of(&format!("io.k8s.{}", ty.name.replace('_', "-")));
             for field in s.fields.iter().map(|f| f.name.as_str()).chain([""]) {

@@ -209,7 +209,7 @@ fn build_v3(rows: &[Arc<Resource>]) -> Document {
 
 /// Built-in documents only change with the program, so their hash needs no document.
 fn v3_hash(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> String {
-    if rows.iter().any(|r| !definitions::builtin(r)) {
+    if rows.iter().any(|r| !r.is_builtin()) {
         return cache.etag(path, rows, || build_v3(rows));
     }
     let names: Vec<&str> = rows.iter().map(|r| r.plural.as_str()).collect();

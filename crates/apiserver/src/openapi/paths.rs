@@ -15,13 +15,13 @@ const PATCHES: [&str; 4] = [
 /// The forms that a kind's bodies may have.
 fn bodies(r: &Resource) -> &'static [&'static str] {
     // Protobuf goes by tables that custom resources don't have.
-    if super::definitions::builtin(r) { &BODIES } else { &BODIES[..2] }
+    if r.is_builtin() { &BODIES } else { &BODIES[..2] }
 }
 
 /// The forms that a kind's patches may have. Strategic merge goes by what is known of built-in types only; kubectl
 /// believes what stands here.
 fn patches(r: &Resource) -> &'static [&'static str] {
-    if super::definitions::builtin(r) { &PATCHES } else { &PATCHES[..3] }
+    if r.is_builtin() { &PATCHES } else { &PATCHES[..3] }
 }
 
 /// Query parameters: name, type, what it is for.

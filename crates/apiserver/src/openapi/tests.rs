@@ -1,5 +1,5 @@
 use super::*;
-use api::catalogue::builtin;
+use api::catalogue::{Typed, builtin};
 use api::strategy::Strategy;
 use meta::schema::{Field, Shape, Struct, Type, Types};
 
@@ -41,8 +41,7 @@ fn custom(schema: Option<Value>) -> Arc<Resource> {
         singular: "foo".into(),
         kind: "Foo".into(),
         list_kind: "FooList".into(),
-        types: Arc::new(types),
-        type_id: root,
+        typed: Typed::As(Arc::new(types), root),
         strategy: Arc::new(Custom(schema.map(Arc::new))),
         storage: ("stable.example.com".into(), "v1".into()),
         subresources: Vec::new(),

@@ -5,11 +5,12 @@ use crate::custom::conversion;
 use crate::options::FieldValidation;
 use api::catalogue::Resource;
 use meta::apply::{Structure, View, Writer};
-use meta::schema::TypeId;
+use meta::schema::{TypeId, Types};
 use meta::status::Result;
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
 
 /// Of a manager's name.
 const NAME_BYTES_MAX: usize = 128;
@@ -27,8 +28,8 @@ pub enum By {
 const RESET_BY_MAIN: &[&[&str]] = &[&["status"]];
 const RESET_BY_STATUS: &[&[&str]] = &[&["spec"]];
 
-fn structure<'a>(row: &'a Resource, subresource: &str) -> Structure<'a> {
-    let s = Structure::new(&row.types, row.type_id).with_key_default(&key_default);
+fn structure<'a>(row: &Resource, (types, ty): &'a (Arc<Types>, TypeId), subresource: &str) -> Structure<'a> {
+    let s = Structure::new(types, *ty).with_key_default(&key_default);
     match subresource {
         "status" => s.with_reset(RESET_BY_STATUS),
         _ if row.has_status() => s.with_reset(RESET_BY_MAIN),
@@ -81,25 +82,30 @@ pub async fn answered<T>(call: &Call<'_>, mut work: impl FnMut() -> T) -> Result
     Ok(work())
 }
 
+/// The rows of a kind, each with its types once they were asked for.
+struct Versions<'c>(Vec<(&'c Resource, OnceLock<(Arc<Types>, TypeId)>)>);
+
+impl<'c> Versions<'c> {
+    fn of(catalogue: &'c Catalogue, row: &Resource) -> Versions<'c> {
+        let all = catalogue.rows.iter().filter(|r| r.plural == row.plural && r.kind == row.kind);
+        Versions(all.map(|r| (&**r, OnceLock::new())).collect())
+    }
+}
+
 /// An object in another version of its kind.
-fn view<'a>(
-    catalogue: &'a Catalogue,
-    conversions: &Conversions,
-    row: &Resource,
-    version: &str,
-    object: &Value,
-) -> Option<View<'a>> {
+fn view<'a>(versions: &'a Versions<'_>, conversions: &Conversions, version: &str, object: &Value) -> Option<View<'a>> {
     let find = |api_version: &str| {
         let (group, version) = meta::object::split_api_version(api_version);
-        catalogue.by_version(group, version, &row.plural).filter(|r| r.kind == row.kind)
+        versions.0.iter().find(|(r, _)| r.group == group && r.version == version)
     };
-    let (from, to) = (find(meta::object::api_version(object))?, find(version)?);
+    let ((from, _), (to, types)) = (find(meta::object::api_version(object))?, find(version)?);
     let by_webhook = to.custom.as_ref().is_some_and(|d| d.conversion != api::custom::Conversion::None);
     let object = match by_webhook && from.version != to.version {
         true => conversions.get(version, object)?,
         false => api::convert::to(object, from, to),
     };
-    Some(View { types: &to.types, ty: to.type_id, object })
+    let (types, ty) = types.get_or_init(|| to.types());
+    Some(View { types, ty: *ty, object })
 }
 
 /// Keys of map lists that have a default, so that an applied item without the key finds its partner.
@@ -131,8 +137,9 @@ pub async fn track(call: &Call<'_>, new: &mut Value, old: Option<&Value>, by: By
     let (manager, api_version) = (manager(call), call.row.api_version());
     let writer = Writer { manager: &manager, api_version: &api_version, subresource, now: jiff::Timestamp::now() };
     let catalogue = call.registry.catalogue.load_full();
-    let convert = |version: &str, object: &Value| view(&catalogue, &call.conversions, &call.row, version, object);
-    let s = structure(&call.row, subresource).with_versions(&convert);
+    let (versions, types) = (Versions::of(&catalogue, &call.row), call.row.types());
+    let convert = |version: &str, object: &Value| view(&versions, &call.conversions, version, object);
+    let s = structure(&call.row, &types, subresource).with_versions(&convert);
     let old = old.unwrap_or(&Value::Null);
     let by_webhook = call.row.custom.as_ref().is_some_and(|d| d.conversion != api::custom::Conversion::None);
     if !by_webhook {
@@ -162,12 +169,12 @@ pub fn track_own_status(row: &Resource, new: &mut Value, old: &Value) {
         subresource: "status",
         now: jiff::Timestamp::now(),
     };
-    meta::apply::track_update(&structure(row, "status"), old, new, &writer);
+    meta::apply::track_update(&structure(row, &row.types(), "status"), old, new, &writer);
 }
 
 /// Whether an applied configuration fits the structure of its kind.
 pub fn check(row: &Resource, applied: &Value, subresource: &str) -> Result<()> {
-    meta::apply::check(&structure(row, subresource), applied)
+    meta::apply::check(&structure(row, &row.types(), subresource), applied)
 }
 
 /// The object after an apply, with its managedFields. `live` is `None` when it doesn't exist yet.
@@ -175,8 +182,9 @@ pub fn apply(call: &Call<'_>, live: Option<&Value>, applied: &Value, subresource
     let (manager, api_version) = (manager(call), call.row.api_version());
     let writer = Writer { manager: &manager, api_version: &api_version, subresource, now: jiff::Timestamp::now() };
     let catalogue = call.registry.catalogue.load();
-    let convert = |version: &str, object: &Value| view(&catalogue, &call.conversions, &call.row, version, object);
-    let s = structure(&call.row, subresource).with_versions(&convert);
+    let (versions, types) = (Versions::of(&catalogue, &call.row), call.row.types());
+    let convert = |version: &str, object: &Value| view(&versions, &call.conversions, version, object);
+    let s = structure(&call.row, &types, subresource).with_versions(&convert);
     let force = call.options.force == Some(true);
     let merged = meta::apply::apply(&s, live.unwrap_or(&Value::Null), applied, &writer, force)?;
     // The merge may hold nulls that were applied; decoding drops them.

@@ -48,11 +48,6 @@ impl Catalogue {
         Catalogue { rows, by_path }
     }
 
-    /// As [`Catalogue::find`], by reference.
-    pub fn by_version(&self, group: &str, version: &str, plural: &str) -> Option<&Resource> {
-        self.by_path.get(&(group.to_string(), version.to_string(), plural.to_string())).map(|r| &**r)
-    }
-
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
         self.by_path.get(&(group.to_string(), version.to_string(), plural.to_string())).cloned()
     }

@@ -152,7 +152,7 @@ pub async fn patch(
     if patch_type == PatchType::Apply {
         return apply(call, subresource, &name, document).await;
     }
-    if patch_type == PatchType::Strategic && !std::sync::Arc::ptr_eq(&call.row.types, api::facts::types()) {
+    if patch_type == PatchType::Strategic && !call.row.is_builtin() {
         // Custom resources don't say how their lists merge, as in upstream.
         return Err(unsupported(&[SUPPORTED[0], SUPPORTED[1], SUPPORTED[3]]));
     }
@@ -182,7 +182,10 @@ pub fn patched(
     let raw = match patch_type {
         PatchType::Json => meta::patch::json::apply(old, body)?,
         PatchType::Merge => meta::patch::merge::apply(old, body)?,
-        PatchType::Strategic => meta::patch::strategic::apply(&row.types, row.type_id, old, body)?,
+        PatchType::Strategic => {
+            let (types, ty) = row.types();
+            meta::patch::strategic::apply(&types, ty, old, body)?
+        }
         PatchType::Apply => return Err(Status::internal("apply is no patch of bytes")),
     };
     // Upstream calls what can't be decoded an invalid patch, and shows the outcome, or a strategic patch itself.

@@ -33,7 +33,7 @@ impl Selection {
             "" => None,
             text => {
                 let parsed = FieldSelector::parse(text).map_err(Status::bad_request)?;
-                let builtin = std::sync::Arc::ptr_eq(&row.types, api::facts::types());
+                let builtin = row.is_builtin();
                 let known = row.strategy.selectable_fields(&serde_json::Value::Null);
                 for term in &parsed.terms {
                     let name = match (row.group.as_str(), row.kind.as_str(), term.field.as_str()) {

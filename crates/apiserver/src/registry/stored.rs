@@ -10,16 +10,21 @@ use serde_json::Value;
 use std::sync::Arc;
 use store::{Entry, Revision};
 
-/// The bytes to store for an object.
+/// The bytes to store for an object. They stay in memory for as long as the object lives, so there is no room left behind
+/// them.
 pub fn encode(object: &Value) -> Bytes {
-    if object["metadata"].get("resourceVersion").is_some() {
-        let mut o = object.clone();
-        if let Some(m) = o["metadata"].as_object_mut() {
-            m.remove("resourceVersion");
+    let mut bytes = match object["metadata"].get("resourceVersion") {
+        None => api::codec::json::canonical(object),
+        Some(_) => {
+            let mut o = object.clone();
+            if let Some(m) = o["metadata"].as_object_mut() {
+                m.remove("resourceVersion");
+            }
+            api::codec::json::canonical(&o)
         }
-        return api::codec::json::canonical(&o).into();
-    }
-    api::codec::json::canonical(object).into()
+    };
+    bytes.shrink_to_fit();
+    bytes.into()
 }
 
 /// The stored object with its resourceVersion, in the storage version.

@@ -147,7 +147,7 @@ impl View {
     #[cfg(test)]
     pub fn plain(row: &Arc<Resource>, store: &Arc<dyn store::Store>) -> View {
         let outbound = crate::outbound::Client::new(crate::reader::Reader::new(store.clone()));
-        let custom = Custom::new(outbound, Box::new(api::custom::rules));
+        let custom = Custom::new(outbound);
         View { row: row.clone(), storage: row.clone(), custom }
     }
 

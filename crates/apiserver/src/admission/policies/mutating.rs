@@ -220,16 +220,16 @@ fn key_default(_: TypeId, key: &str) -> Option<Value> {
 /// Server-side apply without owners.
 fn merged(row: &Resource, subresource: &str, object: &Value, mut patch: Value) -> std::result::Result<Value, String> {
     let (group, version, kind) = matching::kind_of(row, subresource);
-    let (types, ty): (&Types, TypeId) = if kind == row.kind {
-        (&row.types, row.type_id)
+    let (types, ty) = if kind == row.kind {
+        row.types()
     } else {
         match api::facts::facts().kind(&group, &version, &kind) {
-            Some(ty) => (api::facts::types(), ty),
+            Some(ty) => (api::facts::types().clone(), ty),
             None => return Err(format!("Resource kind {kind} not found")),
         }
     };
     let mut atomics = Vec::new();
-    find_atomics(types, ty, &patch, "", &mut atomics);
+    find_atomics(&types, ty, &patch, "", &mut atomics);
     if !atomics.is_empty() {
         let all = atomics.join(", ");
         return Err(format!("invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {all}"));
@@ -239,7 +239,7 @@ fn merged(row: &Resource, subresource: &str, object: &Value, mut patch: Value) -
             o.insert(key.into(), object[key].clone());
         }
     }
-    let structure = Structure::new(types, ty).with_key_default(&key_default);
+    let structure = Structure::new(&types, ty).with_key_default(&key_default);
     let api_version = row.api_version();
     let writer = Writer { manager: "", api_version: &api_version, subresource, now: jiff::Timestamp::UNIX_EPOCH };
     let managed = object["metadata"].get("managedFields").cloned();
@@ -292,7 +292,8 @@ mod tests {
         let row = api::catalogue::find(&rows, "", "v1", "pods").unwrap();
         let found = |patch: Value| {
             let mut all = Vec::new();
-            find_atomics(&row.types, row.type_id, &patch, "", &mut all);
+            let (types, ty) = row.types();
+            find_atomics(&types, ty, &patch, "", &mut all);
             all.join(" ")
         };
         assert_eq!(

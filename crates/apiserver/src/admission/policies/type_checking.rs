@@ -102,14 +102,15 @@ pub fn warnings(policy: &Value, catalogue: &Catalogue) -> Vec<Value> {
 
 /// `apps/v1, Kind=Deployment: ERROR: ...`
 fn checked(spec: &Value, catalogue: &Catalogue, row: &Arc<Resource>, text: &str, purpose: Purpose) -> Option<String> {
-    let arena = Arena(row.types.clone());
-    let mut compiler = Compiler::new().with_object(arena.of(row.type_id), Arc::new(arena.clone()));
+    let (types, ty) = row.types();
+    let arena = Arena(types.clone());
+    let mut compiler = Compiler::new().with_object(arena.of(ty), Arc::new(arena.clone()));
     if spec["paramKind"].is_object() {
         let text = |key: &str| spec["paramKind"][key].as_str().unwrap_or_default();
         let param = catalogue.rows.iter().find(|r| r.kind == text("kind") && r.api_version() == text("apiVersion"));
-        compiler = match param {
+        compiler = match param.map(|p| p.types()) {
             // One arena holds all built-in types; a custom resource has its own.
-            Some(p) if Arc::ptr_eq(&p.types, &row.types) => compiler.with_params(arena.of(p.type_id)),
+            Some((of, ty)) if Arc::ptr_eq(&of, &types) => compiler.with_params(arena.of(ty)),
             _ => compiler.with_params(Type::Dyn),
         };
     }
