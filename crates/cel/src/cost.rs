@@ -9,9 +9,17 @@ pub const REGEX_FACTOR: f64 = 0.25;
 /// Two questions to an authorizer per expression.
 pub const CHECK: u64 = 350_000;
 
+/// The longest regular expression behind a named format, as upstream assumes.
+pub const NAMED_FORMAT_LENGTH_MAX: f64 = 128.0;
+
 /// A traversal of `n` characters.
 pub fn text(n: u64) -> u64 {
     (n as f64 * STRING_FACTOR).ceil() as u64
+}
+
+/// Of parsing a selector of `n` characters: a list, and a requirement for every two characters.
+pub fn selector(n: u64) -> u64 {
+    10u64.saturating_add(text(n)).saturating_add(n.div_ceil(2).saturating_mul(50))
 }
 
 /// The cost of a call that is about to be made.
@@ -19,11 +27,17 @@ pub fn of_call(function: &str, args: &[Value<'_>]) -> u64 {
     let size = |i: usize| args.get(i).map_or(1, Value::size);
     match function {
         "check" => CHECK,
+        "fieldSelector" | "labelSelector" => selector(size(1)),
         "isSorted" | "sum" | "max" | "min" => args.first().map_or(0, traversal),
         "indexOf" | "lastIndexOf" => args.first().map_or(0, traversal),
-        "url" | "isURL" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "format" | "strings.quote" => {
-            text(size(0))
-        }
+        "url"
+        | "lowerAscii"
+        | "upperAscii"
+        | "substring"
+        | "trim"
+        | "format"
+        | "strings.quote"
+        | "jsonpatch.escapeKey" => text(size(0)),
         "replace" | "split" => (size(0) as f64 * 2.0 * STRING_FACTOR).ceil() as u64,
         "join" => (joined(args) as f64 * 2.0 * STRING_FACTOR).ceil() as u64,
         "find" | "findAll" | "matches" => {

@@ -5,7 +5,7 @@
 //! unbounded.
 
 use crate::ast::*;
-use crate::cost::{CHECK, REGEX_FACTOR, STRING_FACTOR};
+use crate::cost::{self, CHECK, NAMED_FORMAT_LENGTH_MAX, REGEX_FACTOR, STRING_FACTOR};
 use crate::library::Overload;
 use crate::program::Program;
 use crate::schema::Decl;
@@ -382,10 +382,13 @@ impl Estimator<'_> {
         match (&*call.function, target) {
             ("check", Some(_)) => Some(costs(Range::fixed(CHECK))),
             (
-                "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name"
-                | "fieldSelector" | "labelSelector" | "allowed" | "reason" | "error" | "errored",
+                "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name" | "allowed"
+                | "reason" | "error" | "errored",
                 Some(_),
             ) => one,
+            ("fieldSelector" | "labelSelector", Some(_)) => {
+                arg(0).map(|s| costs(Range { min: cost::selector(s.min), max: cost::selector(s.max) }))
+            }
             ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf", Some(t)) => match self.type_of(t) {
                 Type::List(item) => {
                     let mut each = Range::fixed(1);
@@ -396,13 +399,19 @@ impl Estimator<'_> {
                 }
                 _ => Some(costs(on(t).scaled(STRING_FACTOR))),
             },
-            ("url" | "isURL", None) => arg(0).map(|s| costs(s.scaled(STRING_FACTOR))),
+            ("url" | "jsonpatch.escapeKey", None) => {
+                arg(0).map(|s| Estimate { cost: s.scaled(STRING_FACTOR), size: Some(s) })
+            }
             ("lowerAscii" | "upperAscii" | "substring" | "trim", Some(t)) => {
                 Some(Estimate { cost: on(t).scaled(STRING_FACTOR), size: Some(on(t)) })
             }
             ("replace", Some(t)) => Some(replaced(on(t), arg(0)?, arg(1)?)),
             ("split", Some(t)) => {
-                Some(Estimate { cost: on(t).scaled(2.0 * STRING_FACTOR), size: Some(Range { min: 0, max: on(t).max }) })
+                let max = match call.args.get(1).map(|a| &a.kind) {
+                    Some(Kind::Const(Const::Int(n))) => *n as u64,
+                    _ => on(t).max,
+                };
+                Some(Estimate { cost: on(t).scaled(2.0 * STRING_FACTOR), size: Some(Range { min: 0, max }) })
             }
             ("join", Some(t)) => {
                 let list = on(t);
@@ -434,7 +443,26 @@ impl Estimator<'_> {
                 }
                 Some(costs(cost))
             }
-            ("validate", Some(_)) => arg(0).map(|s| costs(s.scaled(STRING_FACTOR))),
+            ("validate", Some(_)) => {
+                arg(0).map(|s| costs(s.scaled(STRING_FACTOR).scaled(NAMED_FORMAT_LENGTH_MAX * REGEX_FACTOR)))
+            }
+            (op::EQUALS, None) => {
+                let (Type::Named(left), right) = (self.type_of(&call.args[0]), self.type_of(&call.args[1])) else {
+                    return None;
+                };
+                if !matches!(right, Type::Named(right) if right == left) {
+                    return None;
+                }
+                match &**left {
+                    "kubernetes.NamedFormat" => Some(costs(Range { min: 1, max: 64 }.scaled(STRING_FACTOR))),
+                    "kubernetes.URL" => {
+                        let max = self.size(&call.args[1]).map_or(1, |s| s.max);
+                        Some(costs(Range { min: 1, max }.scaled(STRING_FACTOR)))
+                    }
+                    name if ["kubernetes.", "net.", "authorization."].iter().any(|p| name.starts_with(p)) => one,
+                    _ => None,
+                }
+            }
             ("sets.contains" | "sets.intersects", _) => Some(costs(arg(0)?.times(arg(1)?).add(Range::fixed(1)))),
             ("sets.equivalent", _) => Some(costs(arg(0)?.times(arg(1)?).times(Range::fixed(2)).add(Range::fixed(1)))),
             _ => None,

@@ -70,11 +70,17 @@ pub fn escape(name: &str) -> Option<String> {
     if !starts(first) || !chars.all(|c| starts(c) || c.is_ascii_digit()) {
         return None;
     }
-    if crate::RESERVED_WORDS.contains(&name) {
-        return Some(format!("__{name}__"));
+    if let Some(escaped) = escape_reserved(name) {
+        return Some(escaped);
     }
     let name = name.replace("__", "__underscores__");
     Some(name.replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__"))
+}
+
+/// A reserved word as an escaped name; None for other names. Upstream lets expressions select such a field by its plain
+/// name too: `self.namespace`.
+pub fn escape_reserved(name: &str) -> Option<String> {
+    crate::RESERVED_WORDS.contains(&name).then(|| format!("__{name}__"))
 }
 
 impl Decl {

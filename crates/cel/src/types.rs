@@ -174,7 +174,9 @@ pub struct Objects(pub HashMap<Arc<str>, HashMap<Arc<str>, Type>>);
 
 impl Provider for Objects {
     fn field(&self, type_name: &str, field: &str) -> Option<Option<Type>> {
-        self.0.get(type_name).map(|fields| fields.get(field).cloned())
+        self.0
+            .get(type_name)
+            .map(|fields| fields.get(field).or_else(|| fields.get(&*crate::schema::escape_reserved(field)?)).cloned())
     }
 }
 

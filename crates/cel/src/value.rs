@@ -4,7 +4,7 @@
 //! it is asked, along a [`Decl`] (the schema) where there is one.
 
 use crate::authorizer::{Check, Verdict};
-use crate::schema::{Decl, DeclKind};
+use crate::schema::{Decl, DeclKind, escape_reserved};
 use crate::time::Timestamp;
 use base64::Engine;
 use ipnet::IpNet;
@@ -405,7 +405,7 @@ impl<'v> Map<'v> {
             Map::Json(entries, Some(decl)) => match &decl.kind {
                 DeclKind::Map { value } => entries.get(name).map(|j| Value::typed(j, value)),
                 DeclKind::Object { fields, .. } => {
-                    let field = fields.get(name)?;
+                    let field = fields.get(name).or_else(|| fields.get(&*escape_reserved(name)?))?;
                     entries.get(&*field.json_name).map(|j| Value::typed(j, &field.decl))
                 }
                 _ => entries.get(name).map(Value::json),

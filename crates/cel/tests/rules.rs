@@ -77,6 +77,7 @@ fn values_are_read_as_their_schema_says() {
             "none":{"type":"string","nullable":true}
         }),
         json!([
+            {"rule":"self.namespace == 'n' && has(self.namespace)"},
             {"rule":"self.at < timestamp('2030-01-01T00:00:00Z') && self.at.getFullYear() == 2020"},
             {"rule":"self.__for__ == duration('90s')"},
             {"rule":"type(self.port) == int ? self.port == 80 : self.port == 'http'"},
@@ -222,6 +223,28 @@ fn rules_that_could_cost_too_much_are_refused() {
         assert_eq!(checked(&s(Some(items), Some(length))), "", "{length}");
         assert!(checked(&s(Some(items + 1), Some(length))).contains("exceeds budget by factor of 1.0"), "{length}");
     }
+    // Calls on texts without a limit, a hundred times, cost as upstream's tables say: those of no table cost one.
+    let hundred = |rule: &str| {
+        let item = json!({"type":"string","x-kubernetes-validations":[{"rule":rule}]});
+        json!({"type":"object","properties":{"spec":{"type":"object","properties":{
+            "l":{"type":"array","maxItems":100,"items":item}}}}})
+    };
+    for (rule, factor) in [
+        ("isURL(self) && self.startsWith('https://')", None),
+        ("url(self).getHost() == ''", Some("3.1x")),
+        ("self.split(',', 2).all(x, x == 'a')", Some("6.3x")),
+        ("format.uri().validate(self) == null", Some("more than 100x")),
+    ] {
+        let said = checked(&hundred(rule));
+        match factor {
+            None => assert_eq!(said, "", "{rule}"),
+            Some(factor) => assert!(said.contains(&format!("exceeds budget by factor of {factor} ")), "{rule}: {said}"),
+        }
+    }
+    let addresses = json!({"type":"object","properties":{"spec":{"type":"object",
+        "properties":{"a":{"type":"string","maxLength":43},"b":{"type":"string","maxLength":43}},
+        "x-kubernetes-validations":[{"rule":"ip(self.a) == ip(self.b) || cidr(self.a) == cidr(self.b).masked() || quantity(self.a) == quantity(self.b)"}]}}});
+    assert_eq!(checked(&addresses), "");
     // Items of what has no path of its own count as nothing, as in Istio's ServiceEntry; the number of them counts.
     let either = |items: Option<u64>| {
         let mut tags = json!({"type":"array","items":{"type":"string"}});

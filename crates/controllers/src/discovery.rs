@@ -1,5 +1,6 @@
 //! Which resources the server has, for the controllers that handle all of them: namespaces and garbage.
 
+use crate::ownership;
 use client::Client;
 use kube::core::ApiResource;
 
@@ -28,7 +29,7 @@ pub async fn resources(client: &Client) -> (Vec<Found>, Vec<String>) {
     let mut failures = Vec::new();
     match client.list_core_api_resources("v1").await {
         Ok(list) => add("", "v1", list, &mut found),
-        Err(e) => failures.push(format!("v1: {e}")),
+        Err(e) => failures.push(failure("v1", &e)),
     }
     let groups = match client.list_api_groups().await {
         Ok(g) => g.groups,
@@ -46,11 +47,19 @@ pub async fn resources(client: &Client) -> (Vec<Found>, Vec<String>) {
         for version in versions {
             match client.list_api_group_resources(&version.group_version).await {
                 Ok(list) => add(&group.name, &version.version, list, &mut found),
-                Err(e) => failures.push(format!("{}: {e}", version.group_version)),
+                Err(e) => failures.push(failure(&version.group_version, &e)),
             }
         }
     }
     (found, failures)
+}
+
+/// As conditions tell it. What an aggregated API's server doesn't answer for is stale.
+fn failure(group_version: &str, error: &kube::Error) -> String {
+    match ownership::code(error) {
+        Some(503) => format!("{group_version}: stale GroupVersion discovery: {group_version}"),
+        _ => format!("{group_version}: {}", ownership::message(error)),
+    }
 }
 
 fn add(
@@ -76,5 +85,24 @@ fn add(
             namespaced: r.namespaced,
             verbs: r.verbs,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    #[test]
+    fn failures_are_told_in_the_words_of_clients() {
+        let api = |code, message: &str| {
+            kube::Error::Api(Box::new(Status { code, message: message.into(), ..Status::default() }))
+        };
+        for (error, want) in [
+            (api(503, "service unavailable"), "metrics.k8s.io/v1: stale GroupVersion discovery: metrics.k8s.io/v1"),
+            (api(403, "forbidden: no"), "metrics.k8s.io/v1: forbidden: no"),
+        ] {
+            assert_eq!(failure("metrics.k8s.io/v1", &error), want);
+        }
     }
 }

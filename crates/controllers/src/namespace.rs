@@ -73,8 +73,9 @@ pub fn plan(now: Timestamp, namespace: &Namespace, content: &Content) -> Plan {
             "NamespaceDeletionDiscoveryFailure",
             (!content.discovery_failures.is_empty()).then(|| {
                 let n = content.discovery_failures.len();
-                let failures = list(&content.discovery_failures);
-                ("DiscoveryFailed", format!("Discovery failed for some groups, {n} failing: {failures}"))
+                let failures = content.discovery_failures.join(", ");
+                let text = "unable to retrieve the complete list of server APIs";
+                ("DiscoveryFailed", format!("Discovery failed for some groups, {n} failing: {text}: {failures}"))
             }),
             "ResourcesDiscovered",
             "All resources successfully discovered",
