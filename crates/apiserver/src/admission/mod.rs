@@ -42,6 +42,7 @@ pub mod pod_toleration_restriction;
 pub mod pod_topology_labels;
 pub mod policies;
 pub mod priority;
+pub mod resource_claim_status;
 pub mod resource_quota;
 pub mod runtime_class;
 pub mod service_account;
@@ -63,6 +64,8 @@ pub enum Operation {
 /// One write on its way in.
 pub struct Attributes<'a> {
     pub operation: Operation,
+    /// The request's, as authorizers were asked: `update` or `patch` where the operation is an update.
+    pub verb: &'a str,
     pub resource: &'a Arc<Resource>,
     /// Empty for the main resource.
     pub subresource: &'a str,
@@ -257,6 +260,7 @@ pub fn chain(parts: &Parts<'_>) -> Result<Vec<Arc<dyn Plugin>>, config::ConfigEr
         // Upstream has these checks in the storage of the kinds.
         Arc::new(EscalationCheck::new(Arc::clone(rbac), Arc::clone(authorizer))),
         Arc::new(pod_certificate_signing::PodCertificateSigning::new(Arc::clone(authorizer))),
+        Arc::new(resource_claim_status::ResourceClaimStatus::new(Arc::clone(authorizer))),
         Arc::new(policies::Mutating(policies.clone())),
         Arc::new(webhooks::Mutating(hooks.clone())),
         Arc::new(policies::Validating(policies)),

@@ -272,6 +272,7 @@ impl Call<'_> {
     ) -> (&'b [Arc<dyn admission::Plugin>], admission::Attributes<'b>) {
         let attributes = admission::Attributes {
             operation,
+            verb: &self.info.verb,
             resource: &self.row,
             subresource,
             namespace: &self.info.namespace,
