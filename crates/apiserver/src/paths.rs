@@ -1,5 +1,6 @@
 //! Everything that is not a resource: health, version, metrics, discovery, OpenAPI, token issuer documents.
 
+use crate::metrics::figures::HEALTH_CHECKS;
 use crate::request_info::RequestInfo;
 use crate::server::Server;
 use crate::{accept, discovery, openapi, respond};
@@ -178,6 +179,10 @@ fn document(d: openapi::Document, request: &Request<Body>, gzip: bool) -> Respon
 fn health(server: &Server, segments: &[&str], query: &str) -> Response<Body> {
     let endpoint = segments[0];
     let checks = server.health.checks(endpoint);
+    for (name, result) in &checks {
+        let status = if result.is_ok() { "success" } else { "error" };
+        HEALTH_CHECKS.add(format!("name=\"{name}\",status=\"{status}\",type=\"{endpoint}\""));
+    }
     if let [_, one] = segments {
         return match checks.iter().find(|(name, _)| name == one) {
             Some((_, Ok(()))) => text(200, "ok"),

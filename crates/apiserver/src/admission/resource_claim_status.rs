@@ -188,7 +188,12 @@ mod tests {
             (one.clone(), a("x"), plain("anywhere"), vec![]),
             (a("x"), a("y"), plain("anywhere"), vec![]),
             (a("x"), one.clone(), plain("binder"), vec![DRIVER, "arbitrary-node:update]\""]),
-            (one.clone(), allocated(devices(&[("a", "x"), ("b", "x")])), plain("anywhere"), vec![DRIVER, "\"b\" is forbidden"]),
+            (
+                one.clone(),
+                allocated(devices(&[("a", "x"), ("b", "x")])),
+                plain("anywhere"),
+                vec![DRIVER, "\"b\" is forbidden"],
+            ),
             (one.clone(), a("x"), node(account, "n"), vec![]),
             (one.clone(), a("x"), node(account, "m"), vec![DRIVER, "verb=\"[arbitrary-node:update]\""]),
             (one.clone(), a("x"), plain(account), vec![DRIVER]),
@@ -197,7 +202,9 @@ mod tests {
                 one.clone(),
                 allocated(devices(&[("c", "x")])),
                 node(account, "n"),
-                vec!["verb=\"[associated-node:update arbitrary-node:update]\" permission: resourceclaims.resource.k8s.io \"c\" is forbidden: User \"system:serviceaccount:d:driver\" cannot associated-node:update resource \"resourceclaims/driver\" in API group \"resource.k8s.io\" in the namespace \"d\""],
+                vec![
+                    "verb=\"[associated-node:update arbitrary-node:update]\" permission: resourceclaims.resource.k8s.io \"c\" is forbidden: User \"system:serviceaccount:d:driver\" cannot associated-node:update resource \"resourceclaims/driver\" in API group \"resource.k8s.io\" in the namespace \"d\"",
+                ],
             ),
         ];
         let cases = cases.into_iter().map(|(o, n, u, t)| (o.clone(), n.clone(), u, t.to_vec())).chain(more);
