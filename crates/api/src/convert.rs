@@ -3,7 +3,10 @@
 //!
 //! Both ways lose nothing: what one version can't say travels in annotations.
 
+mod hpa;
+
 use crate::catalogue::Resource;
+use crate::kinds::horizontalpodautoscaler::behavior_defaults;
 use serde_json::{Map, Value, json};
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
@@ -104,7 +107,7 @@ fn annotations(o: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
     metadata.entry("annotations").or_insert_with(|| json!({})).as_object_mut()
 }
 
-/// Takes a JSON value out of an annotation; a broken one is left alone.
+/// Takes a JSON value out of an annotation; none if it isn't JSON.
 fn take_annotation(o: &mut Map<String, Value>, name: &str) -> Option<Value> {
     let found = o.get("metadata")?.get("annotations")?.get(name)?;
     let value = serde_json::from_str(found.as_str()?).ok()?;
@@ -141,70 +144,65 @@ fn put(o: &mut Map<String, Value>, outer: &str, inner: &str, value: Value) {
     }
 }
 
-fn hpa_v1_to_v2(o: &mut Map<String, Value>) {
-    let mut metrics = Vec::new();
+/// As v1 says it: one number for the processor, all else in annotations. Without any of it, upstream's default.
+pub fn hpa_v1_to_v2(o: &mut Map<String, Value>) {
+    // Those of the annotation come first, as upstream puts them.
+    let mut metrics = hpa::list(take_annotation(o, METRICS), hpa::spec_from_v1);
     if let Some(percent) = take(o, "spec", "targetCPUUtilizationPercentage") {
-        metrics.push(json!({"type": "Resource", "resource": {"name": "cpu",
-            "target": {"type": "Utilization", "averageUtilization": percent}}}));
+        metrics.push(hpa::processor(percent));
     }
-    if let Some(Value::Array(more)) = take_annotation(o, METRICS) {
-        metrics.extend(more);
+    if metrics.is_empty() {
+        metrics.push(hpa::processor(hpa::PERCENT_DEFAULT.into()));
     }
-    if !metrics.is_empty() {
-        put(o, "spec", "metrics", metrics.into());
-    }
-    if let Some(behavior) = take_annotation(o, BEHAVIOR) {
+    put(o, "spec", "metrics", metrics.into());
+    if let Some(mut behavior) = take_annotation(o, BEHAVIOR).as_ref().and_then(hpa::behavior_from_v1) {
+        // Whoever reads it as v2 finds it whole.
+        behavior_defaults(&mut behavior);
         put(o, "spec", "behavior", behavior);
     }
-    let mut current = Vec::new();
-    if let Some(percent) = take(o, "status", "currentCPUUtilizationPercentage") {
-        current.push(json!({"type": "Resource", "resource": {"name": "cpu",
-            "current": {"averageUtilization": percent}}}));
+    let mut current = hpa::list(take_annotation(o, CURRENT_METRICS), hpa::status_from_v1);
+    // The annotation holds them all, the percentage only one.
+    if let Some(percent) = take(o, "status", "currentCPUUtilizationPercentage").filter(|_| current.is_empty()) {
+        current
+            .push(json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": percent}}}));
     }
-    match take_annotation(o, CURRENT_METRICS) {
-        // The annotation holds them all, the percentage only one.
-        Some(all @ Value::Array(_)) => put(o, "status", "currentMetrics", all),
-        _ if !current.is_empty() => put(o, "status", "currentMetrics", current.into()),
-        _ => {}
+    if !current.is_empty() {
+        put(o, "status", "currentMetrics", current.into());
     }
-    if let Some(conditions) = take_annotation(o, CONDITIONS) {
+    if let Some(conditions @ Value::Array(_)) = take_annotation(o, CONDITIONS) {
         put(o, "status", "conditions", conditions);
+    }
+    drop_hpa_annotations(o);
+}
+
+/// What v1 keeps in annotations has fields in v2; upstream drops annotations of these names there.
+pub fn drop_hpa_annotations(o: &mut Map<String, Value>) {
+    for name in [METRICS, BEHAVIOR, CURRENT_METRICS, CONDITIONS] {
+        remove_annotation(o, name);
     }
 }
 
 fn hpa_v2_to_v1(o: &mut Map<String, Value>) {
+    drop_hpa_annotations(o);
     if let Some(Value::Array(mut metrics)) = take(o, "spec", "metrics") {
-        let cpu = metrics.iter().position(|m| {
-            m["type"] == "Resource"
-                && m["resource"]["name"] == "cpu"
-                && m["resource"]["target"]["averageUtilization"].is_i64()
-        });
-        if let Some(i) = cpu {
-            let metric = metrics.remove(i);
-            put(
-                o,
-                "spec",
-                "targetCPUUtilizationPercentage",
-                metric["resource"]["target"]["averageUtilization"].clone(),
-            );
+        if let Some(percent @ Value::Number(_)) = metrics.iter().find(|m| hpa::is_processor(m)).map(hpa::utilization) {
+            put(o, "spec", "targetCPUUtilizationPercentage", percent.clone());
         }
+        metrics.retain(|m| !(hpa::is_processor(m) && hpa::utilization(m).is_number()));
         if !metrics.is_empty() {
-            put_annotation(o, METRICS, &metrics.into());
+            put_annotation(o, METRICS, &metrics.iter().map(hpa::spec_to_v1).collect());
         }
     }
     if let Some(behavior) = take(o, "spec", "behavior") {
-        put_annotation(o, BEHAVIOR, &behavior);
+        put_annotation(o, BEHAVIOR, &hpa::behavior_to_v1(&behavior));
     }
     if let Some(Value::Array(current)) = take(o, "status", "currentMetrics") {
-        let percent = current
-            .iter()
-            .find(|m| m["type"] == "Resource" && m["resource"]["name"] == "cpu")
-            .map(|m| m["resource"]["current"]["averageUtilization"].clone());
-        if let Some(percent @ Value::Number(_)) = percent {
-            put(o, "status", "currentCPUUtilizationPercentage", percent);
+        let percents = current.iter().filter(|m| hpa::is_processor(m)).map(|m| &m["resource"]["current"]);
+        if let Some(percent) = percents.map(|c| &c["averageUtilization"]).rfind(|p| p.is_number()) {
+            put(o, "status", "currentCPUUtilizationPercentage", percent.clone());
         }
         if !current.is_empty() {
-            put_annotation(o, CURRENT_METRICS, &current.into());
+            put_annotation(o, CURRENT_METRICS, &current.iter().map(hpa::status_to_v1).collect());
         }
     }
     if let Some(conditions) = take(o, "status", "conditions") {
@@ -264,16 +262,19 @@ mod tests {
             ("autoscaling", "v1"),
             json!({"apiVersion":"autoscaling/v2","kind":"HorizontalPodAutoscaler","metadata":{"name":"h"},
                 "spec":{"maxReplicas":3,"metrics":[
-                    {"type":"Resource","resource":{"name":"cpu","target":{"type":"Utilization","averageUtilization":50}}},
-                    {"type":"Resource","resource":{"name":"memory","target":{"type":"AverageValue","averageValue":"1Gi"}}}],
-                    "behavior":{"scaleDown":{"stabilizationWindowSeconds":0}}},
+                    {"type":"Resource","resource":{"name":"memory","target":{"type":"AverageValue","averageValue":"1Gi"}}},
+                    {"type":"Resource","resource":{"name":"cpu","target":{"type":"Utilization","averageUtilization":50}}}],
+                    "behavior":{"scaleDown":{"stabilizationWindowSeconds":0,"selectPolicy":"Max","policies":[
+                        {"type":"Percent","value":100,"periodSeconds":15}]},
+                        "scaleUp":{"stabilizationWindowSeconds":0,"selectPolicy":"Min","policies":[
+                        {"type":"Pods","value":1,"periodSeconds":60}],"tolerance":"50m"}}},
                 "status":{"conditions":[{"type":"AbleToScale"}],"currentMetrics":[
                     {"type":"Resource","resource":{"name":"cpu","current":{"averageUtilization":40,"averageValue":"4m"}}}]}}),
             json!({"apiVersion":"autoscaling/v1","kind":"HorizontalPodAutoscaler","metadata":{"name":"h","annotations":{
-                    METRICS: r#"[{"resource":{"name":"memory","target":{"averageValue":"1Gi","type":"AverageValue"}},"type":"Resource"}]"#,
-                    BEHAVIOR: r#"{"scaleDown":{"stabilizationWindowSeconds":0}}"#,
+                    METRICS: r#"[{"resource":{"name":"memory","targetAverageValue":"1Gi"},"type":"Resource"}]"#,
+                    BEHAVIOR: r#"{"ScaleDown":{"Policies":[{"PeriodSeconds":15,"Type":"Percent","Value":100}],"SelectPolicy":"Max","StabilizationWindowSeconds":0,"Tolerance":null},"ScaleUp":{"Policies":[{"PeriodSeconds":60,"Type":"Pods","Value":1}],"SelectPolicy":"Min","StabilizationWindowSeconds":0,"Tolerance":"50m"}}"#,
                     CONDITIONS: r#"[{"type":"AbleToScale"}]"#,
-                    CURRENT_METRICS: r#"[{"resource":{"current":{"averageUtilization":40,"averageValue":"4m"},"name":"cpu"},"type":"Resource"}]"#}},
+                    CURRENT_METRICS: r#"[{"resource":{"currentAverageUtilization":40,"currentAverageValue":"4m","name":"cpu"},"type":"Resource"}]"#}},
                 "spec":{"maxReplicas":3,"targetCPUUtilizationPercentage":50},
                 "status":{"currentCPUUtilizationPercentage":40}}),
         );
@@ -289,6 +290,98 @@ mod tests {
         let got = to(&list, v1, v2);
         assert_eq!(got["apiVersion"], "autoscaling/v2");
         assert_eq!(got["items"][0]["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
-        assert_eq!(got["items"][0]["metadata"]["annotations"][METRICS], "{broken");
+        assert!(got["items"][0]["metadata"]["annotations"].is_null(), "upstream drops what it can't read");
+        let none = to(&json!({"kind":"HorizontalPodAutoscaler","metadata":{},"spec":{}}), v1, v2);
+        let cpu = json!([{"type":"Resource","resource":{"name":"cpu","target":{"type":"Utilization","averageUtilization":80}}}]);
+        assert_eq!(none["spec"]["metrics"], cpu);
+    }
+
+    /// Of each kind of source: as v2 has it, and what v1's annotations say.
+    #[test]
+    fn every_metric_goes_through_v1() {
+        let selector = json!({"matchLabels": {"a": "b"}});
+        let object = json!({"kind": "Service", "name": "s", "apiVersion": "v1"});
+        for (kind, key, v2, v1) in [
+            (
+                "Resource",
+                "resource",
+                json!({"name":"memory","target":{"type":"Utilization","averageUtilization":5}}),
+                json!({"name":"memory","targetAverageUtilization":5}),
+            ),
+            (
+                "ContainerResource",
+                "containerResource",
+                json!({"name":"cpu","container":"c","target":{"type":"AverageValue","averageValue":"1"}}),
+                json!({"name":"cpu","container":"c","targetAverageValue":"1"}),
+            ),
+            (
+                "Pods",
+                "pods",
+                json!({"metric":{"name":"m","selector":selector},"target":{"type":"AverageValue","averageValue":"1"}}),
+                json!({"metricName":"m","selector":selector,"targetAverageValue":"1"}),
+            ),
+            (
+                "Object",
+                "object",
+                json!({"describedObject":object,"metric":{"name":"m"},"target":{"type":"Value","value":"1"}}),
+                json!({"target":object,"metricName":"m","targetValue":"1"}),
+            ),
+            (
+                "Object",
+                "object",
+                json!({"describedObject":object,"metric":{"name":"m"},"target":{"type":"AverageValue","averageValue":"1"}}),
+                json!({"target":object,"metricName":"m","targetValue":"0","averageValue":"1"}),
+            ),
+            (
+                "External",
+                "external",
+                json!({"metric":{"name":"m","selector":selector},"target":{"type":"Value","value":"1"}}),
+                json!({"metricName":"m","metricSelector":selector,"targetValue":"1"}),
+            ),
+            (
+                "External",
+                "external",
+                json!({"metric":{"name":"m"},"target":{"type":"AverageValue","averageValue":"1"}}),
+                json!({"metricName":"m","targetAverageValue":"1"}),
+            ),
+        ] {
+            let (new, old) = (json!({"type": kind, key: v2}), json!({"type": kind, key: v1}));
+            assert_eq!(hpa::spec_to_v1(&new), old);
+            assert_eq!(hpa::spec_from_v1(&old), new);
+        }
+        for (kind, key, v2, v1) in [
+            (
+                "ContainerResource",
+                "containerResource",
+                json!({"name":"cpu","container":"c","current":{"averageUtilization":3,"averageValue":"1"}}),
+                json!({"name":"cpu","container":"c","currentAverageUtilization":3,"currentAverageValue":"1"}),
+            ),
+            (
+                "Pods",
+                "pods",
+                json!({"metric":{"name":"m"},"current":{"averageValue":"1"}}),
+                json!({"metricName":"m","currentAverageValue":"1"}),
+            ),
+            (
+                "Object",
+                "object",
+                json!({"describedObject":object,"metric":{"name":"m"},"current":{"value":"1"}}),
+                json!({"target":object,"metricName":"m","currentValue":"1"}),
+            ),
+            (
+                "External",
+                "external",
+                json!({"metric":{"name":"m"},"current":{"value":"0","averageValue":"1"}}),
+                json!({"metricName":"m","currentValue":"0","currentAverageValue":"1"}),
+            ),
+        ] {
+            let (new, old) = (json!({"type": kind, key: v2}), json!({"type": kind, key: v1}));
+            assert_eq!(hpa::status_to_v1(&new), old);
+            assert_eq!(hpa::status_from_v1(&old), new);
+        }
+        // Readers of Go's kind don't mind how keys are capitalized, and an empty behavior is none.
+        let rules = json!({"scaleup": {"selectPolicy": "Min", "policies": []}, "ScaleDown": null});
+        assert_eq!(hpa::behavior_from_v1(&rules).unwrap()["scaleUp"]["selectPolicy"], "Min");
+        assert_eq!(hpa::behavior_from_v1(&json!({"ScaleUp": null, "ScaleDown": null})), None);
     }
 }

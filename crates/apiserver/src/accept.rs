@@ -62,6 +62,7 @@ impl Endpoint {
 }
 
 const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+const SUPPORTED_PAGES: &str = "application/json, application/yaml, text/plain";
 const SUPPORTED_STREAMS: &str = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 
 /// One range of an `Accept` header.
@@ -99,15 +100,20 @@ impl<'a> Range<'a> {
     }
 }
 
-/// The best range of the header that the endpoint can serve: by weight, then by how exact it is, then in order.
+/// Those of a header, the best first: by weight, then by how exact they are, then in order.
+fn ranges(header: &str) -> Vec<Range<'_>> {
+    let mut ranges: Vec<Range<'_>> = header.split(',').filter_map(|t| Range::parse(t.trim())).collect();
+    ranges.sort_by(|a, b| b.q.total_cmp(&a.q).then(a.wildcards().cmp(&b.wildcards())));
+    ranges
+}
+
+/// The best range of the header that the endpoint can serve.
 pub fn negotiate(header: Option<&str>, endpoint: Endpoint) -> Result<Accept> {
     let header = header.unwrap_or("").trim();
     if header.is_empty() {
         return Ok(JSON);
     }
-    let mut ranges: Vec<Range<'_>> = header.split(',').filter_map(|t| Range::parse(t.trim())).collect();
-    ranges.sort_by(|a, b| b.q.total_cmp(&a.q).then(a.wildcards().cmp(&b.wildcards())));
-    for range in &ranges {
+    for range in &ranges(header) {
         for (subkind, format) in
             [("json", Format::Json), ("yaml", Format::Yaml), ("vnd.kubernetes.protobuf", Format::Protobuf)]
         {
@@ -123,6 +129,40 @@ pub fn negotiate(header: Option<&str>, endpoint: Endpoint) -> Result<Accept> {
     }
     let types = if endpoint.watch { SUPPORTED_STREAMS } else { SUPPORTED };
     Err(Status::not_acceptable(format!("only the following media types are accepted: {types}")))
+}
+
+/// How `/statusz` and `/flagz` are to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Page {
+    Text,
+    Structured { version: String, format: Accept },
+}
+
+/// The form of such a page: text unless the object `kind` is asked for with its group and version.
+pub fn page(header: &str, kind: &str) -> Result<Page> {
+    if header.trim().is_empty() {
+        return Ok(Page::Text);
+    }
+    for range in ranges(header) {
+        let param = |name: &str| range.params.iter().find(|(k, _)| *k == name).map_or("", |(_, v)| *v);
+        let (group, version, asked) = (param("g"), param("v"), param("as"));
+        if !param("stream").is_empty() {
+            continue;
+        }
+        if group == "config.k8s.io" && matches!(version, "v1alpha1" | "v1beta1") && asked == kind {
+            for (subkind, format) in [("json", Format::Json), ("yaml", Format::Yaml)] {
+                if range.takes(subkind) {
+                    let format = Accept { format, shape: Shape::Plain, pretty: param("pretty") == "1" };
+                    return Ok(Page::Structured { version: version.to_string(), format });
+                }
+            }
+        }
+        let text = matches!((range.kind, range.subkind), ("*", "*") | ("text", "*" | "plain"));
+        if text && group.is_empty() && version.is_empty() && asked.is_empty() {
+            return Ok(Page::Text);
+        }
+    }
+    Err(Status::not_acceptable(format!("only the following media types are accepted: {SUPPORTED_PAGES}")))
 }
 
 fn take(range: &Range<'_>, format: Format, endpoint: Endpoint) -> Option<Accept> {
@@ -176,6 +216,33 @@ mod tests {
 
     fn partial(list: bool) -> Shape {
         Shape::Partial { version: "v1".to_string(), list }
+    }
+
+    #[test]
+    fn pages_are_text_unless_their_object_is_asked_for() {
+        let beta = |kind: &str| format!("application/json;v=v1beta1;g=config.k8s.io;as={kind}");
+        for (header, expected) in [
+            ("", "text"),
+            ("text/plain", "text"),
+            ("*/*", "text"),
+            ("text/*;q=0.1", "text"),
+            (&beta("Statusz"), "v1beta1 Json"),
+            ("application/yaml;g=config.k8s.io;v=v1alpha1;as=Statusz", "v1alpha1 Yaml"),
+            (&format!("application/json;v=foo;g=config.k8s.io;as=Statusz,{}", "*/*"), "text"),
+            (&format!("text/plain;q=0.5,{}", beta("Statusz")), "v1beta1 Json"),
+            (&beta("Flagz"), "406"),
+            ("application/json", "406"),
+            ("application/json;v=v1beta1;g=config.k8s.io", "406"),
+            ("application/vnd.kubernetes.protobuf;v=v1beta1;g=config.k8s.io;as=Statusz", "406"),
+            ("application/xml", "406"),
+        ] {
+            let got = match page(header, "Statusz") {
+                Ok(Page::Text) => "text".to_string(),
+                Ok(Page::Structured { version, format }) => format!("{version} {:?}", format.format),
+                Err(e) => e.code.to_string(),
+            };
+            assert_eq!(got, expected, "{header}");
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod tokens;
 pub mod traces;
 mod warnings;
 pub mod wire;
+pub mod zpages;
 
 #[cfg(test)]
 mod testing;

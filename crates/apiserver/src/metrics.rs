@@ -1,5 +1,7 @@
 //! What the server counts, in Prometheus' text format. Names and labels are upstream's.
 
+pub mod figures;
+
 use crate::request_info::RequestInfo;
 use api::catalogue::Resource;
 use parking_lot::Mutex;
@@ -81,6 +83,29 @@ impl Drop for InFlight<'_> {
     }
 }
 
+/// As [`labels`], of figures that don't tell dry runs apart.
+fn plain_labels(info: &RequestInfo, row: Option<&Resource>) -> String {
+    labels(info, row).replacen("dry_run=\"\",", "", 1)
+}
+
+/// Upstream tells only these apart: users are too many for series.
+pub fn shown_user(name: &str) -> &'static str {
+    match name {
+        "admin" => "admin",
+        "client" => "client",
+        "kube_proxy" => "kube_proxy",
+        "kubelet" => "kubelet",
+        "system:serviceaccount:kube-system:default" => "system:serviceaccount:kube-system:default",
+        name if name.contains('@') => "email_id",
+        _ => "other",
+    }
+}
+
+/// Counts a watch or stream while what is answered is held.
+pub fn long_running(info: &RequestInfo, row: Option<&Resource>) -> figures::Held {
+    figures::LONG_RUNNING.hold(plain_labels(info, row))
+}
+
 /// A request's labels. `row` is what serves it: a name that nothing serves must not grow the table.
 fn labels(info: &RequestInfo, row: Option<&Resource>) -> String {
     let sub = row.and_then(|r| r.subresource(&info.subresource));
@@ -123,8 +148,28 @@ fn family(out: &mut String, name: &str, kind: &str, help: &str) {
 }
 
 impl Metrics {
-    /// `long`: a watch or a stream, whose end says nothing about the server.
-    pub fn request(&self, info: &RequestInfo, row: Option<&Resource>, code: u16, took: Duration, long: bool) {
+    /// `long`: a watch or a stream, whose end says nothing about the server. `size`: of the answer, where it is known.
+    pub fn request(
+        &self,
+        info: &RequestInfo,
+        row: Option<&Resource>,
+        code: u16,
+        took: Duration,
+        long: bool,
+        size: Option<u64>,
+    ) {
+        if let Some(bytes) = size.filter(|_| !long && matches!(info.verb.as_str(), "get" | "list")) {
+            figures::RESPONSE_SIZES.observe(plain_labels(info, row), bytes as f64);
+        }
+        if let Some(row) = row.filter(|r| r.strategy.deprecation().is_some()) {
+            let (group, version, resource) = (&row.group, &row.version, &row.plural);
+            let sub = row.subresource(&info.subresource).map_or("", |s| &s.name);
+            // None of them has a release without it.
+            let labels = format!(
+                "group=\"{group}\",removed_release=\"\",resource=\"{resource}\",subresource=\"{sub}\",version=\"{version}\""
+            );
+            figures::DEPRECATED.set(labels, 1);
+        }
         let key = labels(info, row);
         let mut requests = self.requests.lock();
         let series = requests.entry(key).or_default();
@@ -179,6 +224,7 @@ impl Metrics {
             let _ = writeln!(out, "{name}{{request_kind=\"{kind}\"}} {}", count.load(Relaxed));
         }
         self.webhooks.render(&mut out);
+        figures::render(&mut out);
         stored(&mut out, store, rows);
         process(&mut out);
         self.others.lock().iter().for_each(|source| source(&mut out));
@@ -203,11 +249,14 @@ fn stored(out: &mut String, store: &dyn store::Store, rows: &[Arc<Resource>]) {
     for (name, help, value) in [
         ("skiff_store_revision", "Latest revision.", store.revision().0),
         ("skiff_store_compacted_revision", "Oldest history dropped.", store.compacted().0),
-        ("apiserver_storage_size_bytes", "Size of the store on disk.", store.disk_bytes()),
     ] {
         family(out, name, "gauge", help);
         let _ = writeln!(out, "{name} {value}");
     }
+    let name = "apiserver_storage_size_bytes";
+    family(out, name, "gauge", "Size of the store on disk.");
+    // Upstream's name for the first server of the store.
+    let _ = writeln!(out, "{name}{{storage_cluster_id=\"etcd-0\"}} {}", store.disk_bytes());
 }
 
 /// What Prometheus' client libraries tell of every process.
@@ -248,6 +297,7 @@ pub fn slis(checks: &[(&str, Vec<(String, Result<(), String>)>)]) -> String {
             let _ = writeln!(out, "kubernetes_healthcheck{{name={name:?},type=\"{kind}\"}} {passes}");
         }
     }
+    figures::render_slis(&mut out);
     out
 }
 
@@ -373,14 +423,15 @@ mod tests {
         let rows = api::catalogue::builtin();
         let info = RequestInfo::parse(&Method::GET, "/api/v1/pods", "");
         let pods = api::catalogue::find(&rows, "", "v1", "pods").map(|r| r.as_ref());
-        metrics.request(&info, pods, 200, Duration::from_millis(30), false);
-        metrics.request(&info, pods, 429, Duration::from_secs(90), false);
+        metrics.request(&info, pods, 200, Duration::from_millis(30), false, Some(20_000));
+        metrics.request(&info, pods, 429, Duration::from_secs(90), false, None);
         let watch = RequestInfo::parse(&Method::GET, "/api/v1/pods", "watch=1");
-        metrics.request(&watch, pods, 200, Duration::from_secs(600), true);
+        metrics.request(&watch, pods, 200, Duration::from_secs(600), true, Some(1));
         let under_way = metrics.in_flight(&info);
         let store = store::memory::open();
         let text = metrics.render(store.as_ref(), &rows);
         let of = "component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"pods\",scope=\"cluster\",subresource=\"\",verb=\"LIST\",version=\"v1\"";
+        let sized = of.replace("dry_run=\"\",", "");
         for line in [
             format!("apiserver_request_total{{code=\"200\",{of}}} 1"),
             format!("apiserver_request_terminations_total{{code=\"429\",{of}}} 1"),
@@ -389,6 +440,9 @@ mod tests {
             format!("apiserver_request_duration_seconds_bucket{{{of},le=\"60\"}} 1"),
             format!("apiserver_request_duration_seconds_bucket{{{of},le=\"+Inf\"}} 2"),
             format!("apiserver_request_sli_duration_seconds_bucket{{{of},le=\"1\"}} 1"),
+            format!("apiserver_response_sizes_bucket{{{sized},le=\"10000\"}} 0"),
+            format!("apiserver_response_sizes_bucket{{{sized},le=\"100000\"}} 1"),
+            format!("apiserver_response_sizes_count{{{sized}}} 1"),
             "apiserver_current_inflight_requests{request_kind=\"readOnly\"} 1".into(),
             "apiserver_current_inflight_requests{request_kind=\"mutating\"} 0".into(),
             "apiserver_resource_objects{group=\"apps\",resource=\"deployments\"} 0".into(),

@@ -1,5 +1,6 @@
 //! Everything that is not a resource: health, version, metrics, discovery, OpenAPI, token issuer documents.
 
+use crate::metrics::figures::HEALTH_CHECKS;
 use crate::request_info::RequestInfo;
 use crate::server::Server;
 use crate::{accept, discovery, openapi, respond};
@@ -34,6 +35,15 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
         [] => Ok(indented(&json!({"paths": index(server)}))),
         ["healthz" | "livez" | "readyz", ..] => Ok(health(server, &segments, query)),
         ["version"] => Ok(indented(&server.version)),
+        ["statusz" | "flagz"] => {
+            let asked = crate::options::Options::parse(query).ok().and_then(|o| o.pretty);
+            let pretty = accept::is_pretty(asked, &header(header::USER_AGENT));
+            let asker = crate::zpages::Asker { accept: &wanted, pretty };
+            if segments[0] == "flagz" {
+                return crate::zpages::flagz(&server.about, &asker);
+            }
+            crate::zpages::statusz(&server.about, &server.version, &index(server), jiff::Timestamp::now(), &asker)
+        }
         ["metrics"] => {
             let mut text = server.metrics.render(server.registry.store.as_ref(), &rows(server));
             text.push_str(&crate::metrics::build_info(&server.version));
@@ -169,6 +179,10 @@ fn document(d: openapi::Document, request: &Request<Body>, gzip: bool) -> Respon
 fn health(server: &Server, segments: &[&str], query: &str) -> Response<Body> {
     let endpoint = segments[0];
     let checks = server.health.checks(endpoint);
+    for (name, result) in &checks {
+        let status = if result.is_ok() { "success" } else { "error" };
+        HEALTH_CHECKS.add(format!("name=\"{name}\",status=\"{status}\",type=\"{endpoint}\""));
+    }
     if let [_, one] = segments {
         return match checks.iter().find(|(name, _)| name == one) {
             Some((_, Ok(()))) => text(200, "ok"),
@@ -231,7 +245,9 @@ fn index(server: &Server) -> Vec<Value> {
             }
         }
     }
-    for p in ["/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/version"] {
+    for p in
+        ["/flagz", "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/statusz", "/version"]
+    {
         paths.push(p.into());
     }
     for kind in ["healthz", "livez", "readyz"] {

@@ -11,7 +11,7 @@ use crate::registry::{Answer, Call, create, delete, get, list, patch, update, wa
 use crate::request_info::{RequestInfo, form_pairs};
 use crate::server::Server;
 use crate::subresources::{self, Backends, Outcome, content_type};
-use crate::{authz, component_status, flow, paths, respond, reviews, traces, warnings, wire};
+use crate::{authz, component_status, flow, metrics, paths, respond, reviews, traces, warnings, wire};
 use api::catalogue::Resource;
 use axum::body::Body;
 use futures::FutureExt;
@@ -111,10 +111,10 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
         record.started(code);
         let body = std::mem::take(response.body_mut());
         let ended = record.completion(code);
+        let counted = metrics::long_running(&info, notes.row.get().map(|r| &**r));
         *response.body_mut() = match info.verb.as_str() {
-            "watch" => server.draining.ending(body, (server.flow.watching(&info), ended, span)),
-            _ if record.is_on() || span.is_some() => crate::draining::holding(body, (ended, span)),
-            _ => body,
+            "watch" => server.draining.ending(body, (server.flow.watching(&info), ended, span, counted)),
+            _ => crate::draining::holding(body, (ended, span, counted)),
         };
     } else {
         record.complete(code, failure.as_ref());
@@ -127,7 +127,8 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     // Those who were turned away before didn't come to their row.
     let find = || server.registry.catalogue.load().find(&info.group, &info.version, &info.resource);
     let row = notes.row.get().cloned().or_else(|| if info.is_resource { find() } else { None });
-    server.metrics.request(&info, row.as_deref(), response.status().as_u16(), started.elapsed(), long_running);
+    let size = http_body::Body::size_hint(response.body()).exact();
+    server.metrics.request(&info, row.as_deref(), code, started.elapsed(), long_running, size);
     response
 }
 
@@ -158,8 +159,14 @@ async fn pass(
     let authenticating = server.authn.authenticate(&info.path, request.headers(), connection);
     let (authenticated, remarks) = server.audit.hearing(authenticating).await;
     let user = match authenticated {
-        Ok(user) => user,
+        Ok(user) => {
+            metrics::figures::AUTHENTICATIONS.add("result=\"success\"".to_string());
+            let shown = metrics::shown_user(&user.name);
+            metrics::figures::AUTHENTICATED_USERS.add(format!("username=\"{shown}\""));
+            user
+        }
         Err(s) => {
+            metrics::figures::AUTHENTICATIONS.add("result=\"failure\"".to_string());
             server.audit.unauthenticated(&arrival);
             return Err(s);
         }
@@ -182,11 +189,12 @@ async fn admitted(
     user: User,
 ) -> Result<Response<Body>> {
     let record = notes.record.get_or_init(Record::default);
-    let other = impersonation::impersonate(&user, request.headers(), server.authz.as_ref()).await?;
+    let own = authz::Attributes::of(&user, info);
+    let other = impersonation::impersonate(request.headers(), &own, server.authz.as_ref()).await?;
     if let Some(other) = &other {
         record.impersonated(other);
     }
-    let user = other.unwrap_or(user);
+    let user = other.map_or(user, |o| o.user);
 
     // Is there room.
     let query = request.uri().query().unwrap_or("");
@@ -199,6 +207,12 @@ async fn admitted(
     // May they.
     let attributes = authz::Attributes::of(&user, info);
     let decision = server.authz.authorize(&attributes).await;
+    let result = match &decision {
+        authz::Decision::Allow(_) => "allowed",
+        authz::Decision::Deny(_) => "denied",
+        authz::Decision::NoOpinion(_) => "no-opinion",
+    };
+    metrics::figures::AUTHORIZATIONS.add(format!("result=\"{result}\""));
     if record.is_on() {
         let decided = if decision.allowed() { "allow" } else { "forbid" };
         record.annotate("authorization.k8s.io/decision", decided);

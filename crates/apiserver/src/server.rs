@@ -57,6 +57,8 @@ pub struct Server {
     pub openapi: openapi::Cache,
     /// `/version`'s document.
     pub version: serde_json::Value,
+    /// What `/statusz` and `/flagz` tell.
+    pub about: crate::zpages::About,
     /// `host:port` that discovery tells clients.
     pub advertised: String,
 }

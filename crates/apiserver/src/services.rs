@@ -5,7 +5,7 @@
 //! written gives its claims back. Source: KEP-1880 (IPAddress, ServiceCIDR); Service reference.
 
 use api::catalogue::Resource;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use meta::field::{Errors, Path};
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use store::{Cas, Store};
 
 pub struct ServiceAddresses {
     store: Arc<dyn Store>,
-    /// The first is the default family's.
+    /// The range of the ServiceCIDR `kubernetes`, and the family of all others.
     pub cidr: IpNet,
     pub node_ports: std::ops::RangeInclusive<u16>,
 }
@@ -102,24 +102,15 @@ impl ServiceAddresses {
                         "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
                     )
                 })?;
-                if !self.cidr.contains(&ip) {
-                    return Err(invalid(
-                        service,
-                        "spec.clusterIPs",
-                        given,
-                        &format!(
-                            "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}",
-                            self.cidr
-                        ),
-                    ));
+                let refused = |why: &str| {
+                    let why = format!("failed to allocate IP {ip}: {why}");
+                    invalid(service, "spec.clusterIPs", json!([given]), &why)
+                };
+                if !self.ranges()?.iter().any(|range| gives_out(range, ip)) {
+                    return Err(refused("the provided network does not match the current range"));
                 }
                 if !self.take_ip(ip, service, claim).await? {
-                    return Err(invalid(
-                        service,
-                        "spec.clusterIPs",
-                        given,
-                        &format!("failed to allocate IP {ip}: provided IP is already allocated"),
-                    ));
+                    return Err(refused("provided IP is already allocated"));
                 }
                 ip
             }
@@ -140,47 +131,48 @@ impl ServiceAddresses {
         }
     }
 
-    /// Random addresses of the upper part of the range first: the lower part is left to addresses that users choose
-    /// (KEP-3070).
-    async fn claim_free_ip(&self, service: &Value, claim: &mut Claim) -> Result<IpAddr> {
-        let IpNet::V4(net) = self.cidr else {
-            return Err(Status::internal("only IPv4 service ranges give out addresses"));
-        };
-        let size = 1u64 << (32 - net.prefix_len());
-        if size < 4 {
-            return Err(full(&self.cidr));
+    /// The ranges that give out addresses: those of every ServiceCIDR that is ready and stays. Before the first start
+    /// has made the ServiceCIDR `kubernetes`, its range counts all the same.
+    fn ranges(&self) -> Result<Vec<IpNet>> {
+        let prefix = crate::reader::prefix("networking.k8s.io", "servicecidrs", "");
+        let page = self.store.list(&prefix, &Default::default()).map_err(crate::registry::store_error)?;
+        let objects: Vec<Value> = page.entries.iter().map(crate::registry::stored::decode).collect();
+        let mut out = Vec::new();
+        if !objects.iter().any(|o| o["metadata"]["name"] == "kubernetes") {
+            out.push(self.cidr);
         }
-        let base = u64::from(u32::from(net.network()));
-        let offset = (size / 16).clamp(16, 256).min(size - 2);
-        let (first, last) = (1u64, size - 2);
-        let lower_end = offset.min(last);
-        let taken: BTreeSet<u64> = self
+        for object in objects.iter().filter(|o| serves(o)) {
+            let ranges = object["spec"]["cidrs"].as_array().into_iter().flatten();
+            let ranges = ranges.filter_map(|c| c.as_str()?.parse::<IpNet>().ok());
+            out.extend(ranges.filter(|r| r.addr().is_ipv4() == self.cidr.addr().is_ipv4()));
+        }
+        // That of the cluster first: those that users add are for when it is full.
+        out.sort_by_key(|range| *range != self.cidr);
+        Ok(out)
+    }
+
+    /// A free address of the first range that has one.
+    async fn claim_free_ip(&self, service: &Value, claim: &mut Claim) -> Result<IpAddr> {
+        let taken: BTreeSet<u32> = self
             .store
             .list(&crate::reader::prefix("networking.k8s.io", "ipaddresses", ""), &Default::default())
             .map_err(crate::registry::store_error)?
             .entries
             .iter()
             .filter_map(|e| e.key.rsplit('/').next()?.parse::<Ipv4Addr>().ok())
-            .map(|ip| u64::from(u32::from(ip)).wrapping_sub(base))
+            .map(u32::from)
             .collect();
-        for (from, to) in [(lower_end + 1, last), (first, lower_end)] {
-            if from > to {
-                continue;
-            }
-            let span = to - from + 1;
-            let start = rand::random_range(0..span);
-            for i in 0..span {
-                let n = from + (start + i) % span;
-                if taken.contains(&n) {
-                    continue;
-                }
-                let ip = IpAddr::V4(Ipv4Addr::from((base + n) as u32));
-                if self.take_ip(ip, service, claim).await? {
-                    return Ok(ip);
+        for range in self.ranges()? {
+            let IpNet::V4(range) = range else {
+                return Err(Status::internal("only IPv4 service ranges give out addresses"));
+            };
+            for ip in candidates(range).filter(|ip| !taken.contains(&u32::from(*ip))) {
+                if self.take_ip(ip.into(), service, claim).await? {
+                    return Ok(ip.into());
                 }
             }
         }
-        Err(full(&self.cidr))
+        Err(Status::internal("failed to allocate a serviceIP: range is full"))
     }
 
     async fn take_ip(&self, ip: IpAddr, service: &Value, claim: &mut Claim) -> Result<bool> {
@@ -369,11 +361,33 @@ fn node_ports(service: &Value) -> Vec<(i64, String)> {
     out
 }
 
-fn full(cidr: &IpNet) -> Status {
-    Status::internal(format!("failed to allocate a serviceIP: range {cidr} is full"))
+/// Whether a ServiceCIDR's ranges may be used. One that says nothing of being ready is: who says so may not run yet.
+fn serves(service_cidr: &Value) -> bool {
+    let conditions = service_cidr["status"]["conditions"].as_array().into_iter().flatten();
+    let ready = conditions.into_iter().find(|c| c["type"] == "Ready").is_none_or(|c| c["status"] == "True");
+    ready && service_cidr["metadata"]["deletionTimestamp"].is_null()
 }
 
-fn invalid(service: &Value, path: &str, value: &str, why: &str) -> Status {
+/// The range's own address is nobody's, nor is its broadcast address.
+fn gives_out(range: &IpNet, ip: IpAddr) -> bool {
+    let broadcast = matches!(range, IpNet::V4(v4) if IpAddr::V4(v4.broadcast()) == ip);
+    range.contains(&ip) && range.network() != ip && !broadcast
+}
+
+/// All addresses of a range, those of its upper part first, each part from a random place on: the lower part is left to
+/// addresses that users choose (KEP-3070).
+fn candidates(range: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
+    let size = 1u64 << (32 - range.prefix_len());
+    let (base, last) = (u64::from(u32::from(range.network())), size.saturating_sub(2));
+    let lower_end = (size / 16).clamp(16, 256).min(last);
+    [(lower_end + 1, last), (1, lower_end)].into_iter().filter(|(from, to)| from <= to).flat_map(move |(from, to)| {
+        let span = to - from + 1;
+        let start = rand::random_range(0..span);
+        (0..span).map(move |i| Ipv4Addr::from((base + from + (start + i) % span) as u32))
+    })
+}
+
+fn invalid(service: &Value, path: &str, value: impl Into<Value>, why: &str) -> Status {
     let mut errors = Errors::default();
     errors.invalid(Path::new(path), value, why);
     Status::invalid("", "Service", service["metadata"]["name"].as_str().unwrap_or(""), &errors)
@@ -383,4 +397,80 @@ fn invalid_number(service: &Value, path: &str, value: i64, why: &str) -> Status 
     let mut errors = Errors::default();
     errors.invalid(Path::new(path), value, why);
     Status::invalid("", "Service", service["metadata"]["name"].as_str().unwrap_or(""), &errors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::put;
+    use meta::status::Status;
+
+    fn service_cidr(name: &str, cidr: &str, more: Value) -> Value {
+        let mut o = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+            "metadata": {"name": name}, "spec": {"cidrs": [cidr]}});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            let part = if key == "deletionTimestamp" { &mut o["metadata"] } else { &mut o["status"] };
+            part[key] = value.clone();
+        }
+        o
+    }
+
+    async fn claim(addresses: &ServiceAddresses, name: &str, ip: &str) -> std::result::Result<String, Status> {
+        let mut service = json!({"metadata": {"namespace": "d", "name": name}, "spec": {"clusterIP": ip}});
+        let row = api::catalogue::builtin().into_iter().find(|r| r.group.is_empty() && r.kind == "Service").unwrap();
+        addresses.claim(&row, &mut service, None).await?.keep();
+        Ok(service["spec"]["clusterIP"].as_str().unwrap().to_string())
+    }
+
+    #[tokio::test]
+    async fn ranges_of_users_follow_when_the_first_is_full() {
+        let store = store::memory::open();
+        let reader = crate::reader::Reader::new(store.clone());
+        let addresses = ServiceAddresses::new(store, "10.0.0.0/30".parse().unwrap(), 30000..=30010);
+        // Two addresses, before any object is there.
+        let mut first = [claim(&addresses, "a", "").await.unwrap(), claim(&addresses, "b", "").await.unwrap()];
+        first.sort();
+        assert_eq!(first, ["10.0.0.1", "10.0.0.2"]);
+        let full = "failed to allocate a serviceIP: range is full";
+        assert!(claim(&addresses, "c", "").await.unwrap_err().message.ends_with(full));
+        put(&reader, &service_cidr("kubernetes", "10.0.0.0/30", Value::Null)).await;
+        let not_ready = json!({"conditions": [{"type": "Ready", "status": "False"}]});
+        put(&reader, &service_cidr("unready", "10.1.0.0/24", not_ready)).await;
+        put(&reader, &service_cidr("going", "10.2.0.0/24", json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}))).await;
+        put(&reader, &service_cidr("six", "fd00::/64", Value::Null)).await;
+        assert!(claim(&addresses, "c", "").await.unwrap_err().message.ends_with(full));
+        let mismatch = |ip: &str| {
+            format!(
+                "Service \"c\" is invalid: spec.clusterIPs: Invalid value: [\"{ip}\"]: failed to allocate IP {ip}: the provided network does not match the current range"
+            )
+        };
+        for ip in ["10.1.0.7", "10.2.0.7", "10.3.0.7"] {
+            assert_eq!(claim(&addresses, "c", ip).await.unwrap_err().message, mismatch(ip));
+        }
+        let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        put(&reader, &service_cidr("more", "10.3.0.0/29", ready)).await;
+        for ip in ["10.3.0.0", "10.3.0.7"] {
+            assert_eq!(claim(&addresses, "c", ip).await.unwrap_err().message, mismatch(ip));
+        }
+        assert_eq!(claim(&addresses, "c", "10.3.0.3").await.unwrap(), "10.3.0.3");
+        let again = claim(&addresses, "d", "10.3.0.3").await.unwrap_err().message;
+        assert!(again.ends_with("failed to allocate IP 10.3.0.3: provided IP is already allocated"), "{again}");
+        for n in 0..5 {
+            let got = claim(&addresses, &format!("d{n}"), "").await.unwrap();
+            assert!(got.starts_with("10.3.0."), "{got}");
+        }
+        assert!(claim(&addresses, "e", "").await.unwrap_err().message.ends_with(full));
+    }
+
+    #[test]
+    fn the_lower_part_of_a_range_comes_last() {
+        // 256 addresses: 16 for users, as upstream divides them.
+        let all: Vec<Ipv4Addr> = candidates("10.0.0.0/24".parse().unwrap()).collect();
+        let distinct: BTreeSet<_> = all.iter().collect();
+        assert_eq!((all.len(), distinct.len()), (254, 254));
+        assert!(all[..238].iter().all(|ip| ip.octets()[3] > 16) && all[238..].iter().all(|ip| ip.octets()[3] <= 16));
+        for (range, expected) in [("10.0.0.4/32", 0), ("10.0.0.4/31", 0), ("10.0.0.4/30", 2)] {
+            assert_eq!(candidates(range.parse().unwrap()).count(), expected, "{range}");
+        }
+    }
 }

@@ -32,6 +32,7 @@ pub mod replicationcontroller;
 pub mod resourcequota;
 pub mod root_ca;
 pub mod service_account_tokens;
+pub mod service_cidrs;
 pub mod serviceaccount;
 pub mod statefulset;
 pub mod storage_protection;
@@ -148,6 +149,7 @@ pub const CONTROLLERS: &[Controller] = controllers![
     "pod-certificate-signer" => pod_certificates::run_signer,
     "podcertificaterequestcleaner" => pod_certificates::run_cleaner,
     "kube-apiserver-serving-clustertrustbundle-publisher" => trust_bundle_publisher::run,
+    "service-cidrs-controller" => service_cidrs::run,
     "storage-version-migrator-controller" => storage_version_migration::run,
 ];
 

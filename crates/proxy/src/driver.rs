@@ -11,6 +11,7 @@ use client::informer::Informer;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ pub struct Options {
     pub node_name: String,
     /// All pods of the cluster; their traffic to ClusterIPs is not masqueraded.
     pub cluster_cidrs: Vec<IpNet>,
-    /// Connections to unused addresses and ports in here are rejected.
+    /// Connections to unused addresses and ports in here, and in any ServiceCIDR, are rejected.
     pub service_cidrs: Vec<IpNet>,
     /// Name of the nftables table that this proxy owns.
     pub table: String,
@@ -40,6 +41,7 @@ pub struct Options {
 pub async fn run(informers: &Informers, options: Options, shutdown: Shutdown) -> Result<(), Error> {
     let services = informers.of::<Service>();
     let slices = informers.of::<EndpointSlice>();
+    let ranges = informers.of::<ServiceCIDR>();
     let dirty = Arc::new(Dirty::default());
     let by_service = Arc::new(Mutex::new(SlicesByService::default()));
 
@@ -48,6 +50,8 @@ pub async fn run(informers: &Informers, options: Options, shutdown: Shutdown) ->
         // Handlers outlive this function in tests only; marking is then harmless.
         mark.add(client::informer::key_of(change.object().as_ref()));
     });
+    let mark = dirty.clone();
+    ranges.on_change(move |_| mark.notify.notify_one());
     let (mark, index) = (dirty.clone(), by_service.clone());
     slices.on_change(move |change| {
         let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,7 +74,7 @@ pub async fn run(informers: &Informers, options: Options, shutdown: Shutdown) ->
 
     // A table made from half of the world would cut off the other half.
     tokio::select! {
-        () = async { services.wait_synced().await; slices.wait_synced().await } => {}
+        () = async { services.wait_synced().await; slices.wait_synced().await; ranges.wait_synced().await } => {}
         () = shutdown.cancelled() => return Ok(()),
     }
     let node = Node { name: options.node_name.clone(), cluster_cidrs: options.cluster_cidrs.clone() };
@@ -81,6 +85,10 @@ pub async fn run(informers: &Informers, options: Options, shutdown: Shutdown) ->
         let keys = dirty.take();
         let changed = keys.len();
         refresh(&mut rules, keys, &node, &services, &by_service);
+        if rules.set_service_cidrs(service_cidrs(&options.service_cidrs, &ranges.list())) {
+            // The rules that name them are outside of the maps.
+            in_force = false;
+        }
         let batch = if in_force { rules.take_changes() } else { rules.replace_table() };
         let stale = rules.take_stale_udp();
         let started = Instant::now();
@@ -111,6 +119,13 @@ pub async fn run(informers: &Informers, options: Options, shutdown: Shutdown) ->
             () = shutdown.cancelled() => return Ok(()),
         }
     }
+}
+
+/// The ranges that are set, and those of the API, in an order that doesn't change.
+fn service_cidrs(set: &[IpNet], objects: &[Arc<ServiceCIDR>]) -> Vec<IpNet> {
+    let specs = objects.iter().filter_map(|o| o.spec.as_ref()?.cidrs.as_ref());
+    let found: BTreeSet<IpNet> = specs.flatten().filter_map(|c| c.parse().ok()).filter(|c| !set.contains(c)).collect();
+    set.iter().copied().chain(found).collect()
 }
 
 /// Removes the table; for `skiff reset`.
@@ -209,5 +224,21 @@ impl Dirty {
     }
     async fn wait(&self) {
         self.notify.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_the_api_are_served_too() {
+        let object = |cidrs: &[&str]| -> Arc<ServiceCIDR> {
+            Arc::new(serde_json::from_value(serde_json::json!({"metadata": {}, "spec": {"cidrs": cidrs}})).unwrap())
+        };
+        let set: Vec<IpNet> = vec!["10.43.0.0/16".parse().unwrap()];
+        let objects = [object(&["10.50.0.0/16", "fd00::/64"]), object(&["10.43.0.0/16"]), object(&["10.44.0.0/16"])];
+        let all: Vec<String> = service_cidrs(&set, &objects).iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["10.43.0.0/16", "10.44.0.0/16", "10.50.0.0/16", "fd00::/64"]);
     }
 }

@@ -171,6 +171,13 @@ impl Ruleset {
         }
     }
 
+    /// Whether they differ from those that the table was made with. It is replaced then.
+    pub fn set_service_cidrs(&mut self, service_cidrs: Vec<IpNet>) -> bool {
+        let differ = self.service_cidrs != service_cidrs;
+        self.service_cidrs = service_cidrs;
+        differ
+    }
+
     /// Replaces a Service's frontends (none: it is gone). Gives the Services that should be planned again, since an
     /// address that they want has become free.
     pub fn update(&mut self, service: &str, mut frontends: Vec<Frontend>) -> Vec<String> {

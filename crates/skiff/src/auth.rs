@@ -113,12 +113,15 @@ pub struct AuthArgs {
     /// How long its answers are remembered.
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
     pub authentication_token_webhook_cache_ttl: Duration,
-    /// Who decides, in order: AlwaysAllow, AlwaysDeny, Node, RBAC, Webhook.
+    /// Who decides, in order: ABAC, AlwaysAllow, AlwaysDeny, Node, RBAC, Webhook.
     #[arg(long, value_name = "MODE", value_delimiter = ',')]
     pub authorization_mode: Vec<String>,
     /// AuthorizationConfiguration: authorizers in order. Followed while the server runs.
     #[arg(long, value_name = "FILE")]
     pub authorization_config: Option<PathBuf>,
+    /// Policies, a JSON object a line, for the mode ABAC.
+    #[arg(long, value_name = "FILE")]
+    pub authorization_policy_file: Option<PathBuf>,
     /// Kubeconfig of a server that decides, for the mode Webhook.
     #[arg(long, value_name = "FILE")]
     pub authorization_webhook_config_file: Option<PathBuf>,
@@ -288,7 +291,10 @@ impl AuthArgs {
         };
         if let Some(path) = &self.authorization_config {
             let fail = |e: String| anyhow!("--authorization-config={}: {e}", path.display());
-            if !self.authorization_mode.is_empty() || self.authorization_webhook_config_file.is_some() {
+            let flags = !self.authorization_mode.is_empty()
+                || self.authorization_policy_file.is_some()
+                || self.authorization_webhook_config_file.is_some();
+            if flags {
                 return Err(fail(
                     "--authorization-config can not be specified when --authorization-mode or \
                      --authorization-webhook-* flags are defined"
@@ -323,7 +329,16 @@ impl AuthArgs {
             true => vec!["Node".to_string(), "RBAC".to_string()],
             false => self.authorization_mode.clone(),
         };
-        let plans = authz::config::from_modes(&modes, webhook).map_err(|e| anyhow!("--authorization-mode: {e}"))?;
+        let policies = match &self.authorization_policy_file {
+            None => None,
+            Some(path) => {
+                let flag = "authorization-policy-file";
+                let text = read(path, flag)?;
+                Some(authz::abac::load(&text).map_err(|e| anyhow!("--{flag}={}: {e}", path.display()))?)
+            }
+        };
+        let plans =
+            authz::config::from_modes(&modes, webhook, policies).map_err(|e| anyhow!("--authorization-mode: {e}"))?;
         Ok((Arc::new(authz::Chain::new(authz::config::build(plans, &parts))), rbac))
     }
 

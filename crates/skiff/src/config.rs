@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -135,6 +136,9 @@ pub struct ServerArgs {
     pub debug: bool,
     #[arg(long)]
     pub log_json: bool,
+    /// All of the above as they are in force, for `/flagz`.
+    #[arg(skip)]
+    pub flags: BTreeMap<String, String>,
 }
 
 const PARTS: [&str; 4] = ["dns", "proxy", "scheduler", "controllers"];
@@ -275,6 +279,16 @@ fn flags_of(text: &str) -> Result<Vec<String>> {
     Ok(out)
 }
 
+/// Every flag with its value, whoever set it; what nobody set is empty.
+pub fn in_force(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
+    let command = <ServerArgs as clap::Args>::augment_args(clap::Command::new("skiff"));
+    let value = |id: &clap::Id| -> String {
+        let values = matches.try_get_raw(id.as_str()).ok().flatten();
+        values.into_iter().flatten().map(|v| v.to_string_lossy()).collect::<Vec<_>>().join(",")
+    };
+    command.get_arguments().filter_map(|a| Some((a.get_long()?.to_string(), value(a.get_id())))).collect()
+}
+
 fn takes_value(flag: &str) -> bool {
     let command = <ServerArgs as clap::Args>::augment_args(clap::Command::new("skiff"));
     command.get_arguments().any(|a| a.get_long() == Some(flag) && a.get_action().takes_values())
@@ -317,6 +331,23 @@ mod tests {
     }
 
     /// `docs/configuration.md` has a row for every flag, with its default, and none that doesn't exist.
+    #[test]
+    fn flags_in_force_are_all_of_them() {
+        let command = <ServerArgs as clap::Args>::augment_args(clap::Command::new("skiff").no_binary_name(true));
+        let matches =
+            command.try_get_matches_from(["--tls-san=a", "--tls-san=b,c", "--https-listen-port", "6444"]).unwrap();
+        let flags = in_force(&matches);
+        for (flag, value) in [
+            ("tls-san", "a,b,c"),
+            ("https-listen-port", "6444"),
+            ("service-cidr", "10.43.0.0/16"),
+            ("debug", "false"),
+            ("node-name", ""),
+        ] {
+            assert_eq!(flags.get(flag).map(String::as_str), Some(value), "{flag}");
+        }
+    }
+
     #[test]
     fn every_flag_is_documented() {
         let doc = include_str!("../../../docs/configuration.md");

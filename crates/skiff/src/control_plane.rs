@@ -154,6 +154,7 @@ impl ControlPlane {
             metrics,
             openapi: openapi::Cache::default(),
             version: version::info(),
+            about: apiserver::zpages::About { started: jiff::Timestamp::now(), flags: args.flags.clone() },
             advertised: format!("{advertised}:{port}"),
         });
 

@@ -14,7 +14,7 @@ mod server;
 mod supervision;
 mod version;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -55,9 +55,13 @@ fn main() -> std::process::ExitCode {
         Ok(a) => a,
         Err(e) => return fail(e),
     };
-    let cli = Cli::parse_from(args);
+    let matches = Cli::command().get_matches_from(args);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     let result = match cli.command {
-        Command::Server(a) => server::main(*a),
+        Command::Server(mut a) => {
+            a.flags = matches.subcommand_matches("server").map(config::in_force).unwrap_or_default();
+            server::main(*a)
+        }
         Command::Reset(a) => commands::reset::main(a),
         Command::Images(a) => commands::images::main(a),
         Command::Kubeconfig(a) => commands::kubeconfig::main(a),

@@ -1,19 +1,26 @@
 //! HorizontalPodAutoscaler (autoscaling/v2; v1 is converted to it).
 
 use super::columns;
+use crate::convert;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::podspec::{self, parse_quantity};
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
+use std::borrow::Cow;
+
+const V1: &str = "autoscaling/v1";
 
 pub struct HorizontalPodAutoscaler;
 
 impl Strategy for HorizontalPodAutoscaler {
     fn defaults(&self, obj: &mut Value) {
-        // v1 has one number instead of the list, and no default for it.
-        let v1 = text(obj, "apiVersion") == "autoscaling/v1";
+        // v1 has one number instead of the list, and its default comes with the conversion.
+        let v1 = text(obj, "apiVersion") == V1;
+        if !v1 && let Some(o) = obj.as_object_mut() {
+            convert::drop_hpa_annotations(o);
+        }
         let Some(spec) = ensure_object(obj, "spec") else {
             return;
         };
@@ -22,27 +29,17 @@ impl Strategy for HorizontalPodAutoscaler {
             let target = json!({"type": "Utilization", "averageUtilization": 80});
             set(spec, "metrics", json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]));
         }
-        let Some(behavior) = object_mut(spec, "behavior") else {
-            return;
-        };
-        let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
-        if let Some(up) = ensure_object(behavior, "scaleUp") {
-            fill(up, "stabilizationWindowSeconds", 0);
-            fill(up, "selectPolicy", "Max");
-            fill(up, "policies", json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, percent.clone()]));
-        }
-        if let Some(down) = ensure_object(behavior, "scaleDown") {
-            fill(down, "selectPolicy", "Max");
-            fill(down, "policies", json!([percent]));
+        if let Some(behavior) = object_mut(spec, "behavior") {
+            behavior_defaults(behavior);
         }
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        validate(field(obj, "spec"), &Value::Null, errors);
+        validate(field(&as_v2(obj), "spec"), &Value::Null, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        validate(field(new, "spec"), field(old, "spec"), errors);
+        validate(field(&as_v2(new), "spec"), field(&as_v2(old), "spec"), errors);
     }
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
@@ -66,6 +63,7 @@ impl Strategy for HorizontalPodAutoscaler {
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {
+        let obj = &*as_v2(obj);
         let (spec, status) = (field(obj, "spec"), field(obj, "status"));
         let target = field(spec, "scaleTargetRef");
         vec![
@@ -81,6 +79,32 @@ impl Strategy for HorizontalPodAutoscaler {
             columns::age_cell(obj, now),
         ]
     }
+}
+
+/// Rules for both directions, as soon as there are any.
+pub fn behavior_defaults(behavior: &mut Value) {
+    let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+    if let Some(up) = ensure_object(behavior, "scaleUp") {
+        fill(up, "stabilizationWindowSeconds", 0);
+        fill(up, "selectPolicy", "Max");
+        fill(up, "policies", json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, percent.clone()]));
+    }
+    if let Some(down) = ensure_object(behavior, "scaleDown") {
+        fill(down, "selectPolicy", "Max");
+        fill(down, "policies", json!([percent]));
+    }
+}
+
+/// Rules are those of v2, whichever version an object comes in.
+fn as_v2(obj: &Value) -> Cow<'_, Value> {
+    if text(obj, "apiVersion") != V1 {
+        return Cow::Borrowed(obj);
+    }
+    let mut new = obj.clone();
+    if let Some(o) = new.as_object_mut() {
+        convert::hpa_v1_to_v2(o);
+    }
+    Cow::Owned(new)
 }
 
 /// One metric source and what it is to be held at.
@@ -113,8 +137,9 @@ fn validate(spec: &Value, old: &Value, errors: &mut Errors) {
     let core = text(target, "kind") == "ReplicationController";
     reference(target, kept, core, &path.child("scaleTargetRef"), errors);
     let described = |m: &Value| at(m, &["object", "describedObject"]).clone();
-    let metrics_odd =
-        list(old, "metrics").iter().any(|m| has(m, "object") && version_fault(&described(m), true).is_some());
+    let metrics_odd = list(old, "metrics")
+        .iter()
+        .any(|m| text(m, "type") == "Object" && version_fault(&described(m), true).is_some());
     let p = path.child("metrics");
     for (i, m) in list(spec, "metrics").iter().enumerate() {
         metric_spec(m, metrics_odd, &p.index(i), errors);
@@ -272,7 +297,7 @@ fn metric(kind: &str, source: &Value, any_version: bool, path: &Path, errors: &m
             }
         }
         "Pods" => {
-            if !average {
+            if parse_quantity(field(target, "averageValue")).is_none_or(|q| q.sign() <= 0) {
                 errors.required(at.child("averageValue"), "must specify a positive target averageValue");
             }
         }

@@ -39,6 +39,7 @@ fn resource(group: &str, plural: &str, namespaced: bool, kind: &str) -> Arc<Reso
 
 pub struct Write {
     operation: Operation,
+    verb: &'static str,
     resource: Arc<Resource>,
     subresource: String,
     namespace: String,
@@ -58,8 +59,15 @@ impl Write {
     fn new(operation: Operation, group: &str, plural: &str, ns: &str, object: Value, old: Option<Value>) -> Write {
         let shown = if object.is_null() { old.as_ref().unwrap_or(&Value::Null) } else { &object };
         let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
+        let verb = match operation {
+            Operation::Create => "create",
+            Operation::Update => "update",
+            Operation::Delete => "delete",
+            Operation::Connect => "get",
+        };
         Write {
             operation,
+            verb,
             resource: resource(group, plural, !ns.is_empty(), &text(&shown["kind"])),
             subresource: String::new(),
             namespace: ns.to_string(),
@@ -125,6 +133,12 @@ impl Write {
         self
     }
 
+    /// By PATCH.
+    pub fn patch(mut self) -> Write {
+        self.verb = "patch";
+        self
+    }
+
     /// A write to `name`'s subresource.
     pub fn sub(mut self, subresource: &str, name: &str) -> Write {
         self.subresource = subresource.to_string();
@@ -135,6 +149,7 @@ impl Write {
     fn attributes(&mut self) -> Attributes<'_> {
         Attributes {
             operation: self.operation,
+            verb: self.verb,
             resource: &self.resource,
             subresource: &self.subresource,
             namespace: &self.namespace,

@@ -2,6 +2,7 @@
 
 use super::{Arrival, Level, Stage};
 use crate::authn::User;
+use crate::authn::impersonation::Impersonated;
 use crate::request_info::RequestInfo;
 use base64::Engine;
 use bytes::Bytes;
@@ -26,7 +27,9 @@ pub struct Event {
     pub verb: String,
     pub user: UserInfo,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub impersonated_user: Option<UserInfo>,
+    impersonated_user: Option<UserInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authentication_metadata: Option<AuthenticationMetadata>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub source_ips: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -43,6 +46,13 @@ pub struct Event {
     stage_timestamp: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// How one user came to be another.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthenticationMetadata {
+    impersonation_constraint: String,
 }
 
 #[derive(Clone, Default, Serialize)]
@@ -107,6 +117,7 @@ impl Event {
             verb: arrival.info.verb.clone(),
             user: UserInfo::of(user),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: source_ips(&header, arrival.connection.peer.map(|p| p.ip())),
             user_agent: header("user-agent").chars().take(1024).collect(),
             object_ref: arrival.info.is_resource.then(|| ObjectReference::of(arrival.info)),
@@ -116,6 +127,14 @@ impl Event {
             request_received_timestamp: now.clone(),
             stage_timestamp: now,
             annotations: BTreeMap::new(),
+        }
+    }
+
+    pub fn impersonated(&mut self, other: &Impersonated) {
+        self.impersonated_user = Some(UserInfo::of(&other.user));
+        if !other.constraint.is_empty() {
+            let impersonation_constraint = other.constraint.clone();
+            self.authentication_metadata = Some(AuthenticationMetadata { impersonation_constraint });
         }
     }
 

@@ -18,6 +18,7 @@ pub use record::{Completion, Record};
 pub use remarks::{Remarks, remark};
 
 use crate::authn::{Connection, User};
+use crate::metrics::figures;
 use crate::request_info::RequestInfo;
 use bytes::Bytes;
 use event::Event;
@@ -66,6 +67,7 @@ impl Audit {
     pub fn begin(&self, arrival: &Arrival<'_>, user: &User, remarks: Remarks) -> Result<Record, Status> {
         let Some(inner) = &self.0 else { return Ok(Record::OFF) };
         let rule = inner.policy.evaluate(user, arrival.info);
+        figures::AUDIT_LEVELS.add(format!("level=\"{}\"", rule.level.as_str()));
         if rule.level == Level::None {
             return Ok(Record::OFF);
         }
@@ -74,7 +76,10 @@ impl Audit {
         let record = Record::new(inner.clone(), rule, event);
         match record.received() {
             true => Ok(record),
-            false => Err(Status::internal("failed to process the audit event of the request")),
+            false => {
+                figures::AUDIT_REJECTIONS.add(String::new());
+                Err(Status::internal("failed to process the audit event of the request"))
+            }
         }
     }
 
@@ -93,6 +98,7 @@ impl Audit {
 
 impl Inner {
     fn send(&self, event: &Event) -> bool {
+        figures::AUDIT_EVENTS.add(String::new());
         let line = event.line();
         let mut strict = true;
         for sink in &self.sinks {
@@ -105,6 +111,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authn::impersonation::Impersonated;
     use http::Method;
     use parking_lot::Mutex;
     use serde_json::{Value, json};
@@ -169,7 +176,8 @@ mod tests {
         let r = request(&audit, Method::POST, "/api/v1/namespaces/d/pods?dryRun=All", &jane).unwrap();
         r.annotate("authorization.k8s.io/decision", "allow");
         r.annotate("authorization.k8s.io/decision", "second is ignored");
-        r.impersonated(&User::new("joe", &[]));
+        let constraint = "impersonate:user-info".to_string();
+        r.impersonated(&Impersonated { user: User::new("joe", &[]), constraint });
         r.request_object(&json!({"kind": "Pod", "metadata": {"name": "p", "uid": "u", "managedFields": [1]}}));
         r.response_object(&json!({"kind": "Pod", "metadata": {"name": "p"}}));
         r.complete(201, None);
@@ -180,6 +188,7 @@ mod tests {
         assert_eq!(e["kind"], "Event");
         assert_eq!(e["user"], json!({"username": "jane", "groups": ["system:authenticated"]}));
         assert_eq!(e["impersonatedUser"]["username"], "joe");
+        assert_eq!(e["authenticationMetadata"], json!({"impersonationConstraint": "impersonate:user-info"}));
         assert_eq!(e["sourceIPs"], json!(["192.0.2.9", "192.0.2.1"]));
         assert_eq!(e["requestURI"], "/api/v1/namespaces/d/pods?dryRun=All");
         assert_eq!(

@@ -1,9 +1,9 @@
 //! What one request's audit events will say. Filled by the steps that the request passes.
 
-use super::event::{Event, ResponseStatus, UserInfo};
+use super::event::{Event, ResponseStatus};
 use super::policy::Evaluated;
 use super::{Inner as Audit, Level, Stage};
-use crate::authn::User;
+use crate::authn::impersonation::Impersonated;
 use meta::status::Status;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -52,9 +52,9 @@ impl Record {
         }
     }
 
-    pub fn impersonated(&self, user: &User) {
+    pub fn impersonated(&self, other: &Impersonated) {
         if let Some(r) = &self.0 {
-            r.state.lock().event.impersonated_user = Some(UserInfo::of(user));
+            r.state.lock().event.impersonated(other);
         }
     }
 

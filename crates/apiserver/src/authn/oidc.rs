@@ -13,8 +13,10 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod distributed;
 pub mod keys;
 
+use distributed::Resolver;
 use keys::Provider;
 
 /// Clocks of issuers may be this much ahead, in seconds.
@@ -23,6 +25,8 @@ const NOT_BEFORE_LEEWAY_SECONDS: i64 = 60;
 pub struct Oidc {
     issuer: Issuer,
     provider: Arc<Provider>,
+    /// Of groups that are elsewhere.
+    resolver: Option<Resolver>,
     clock: fn() -> jiff::Timestamp,
 }
 
@@ -30,7 +34,8 @@ impl Oidc {
     /// Begins to ask the provider for its keys. Must be called in a Tokio runtime.
     pub fn start(issuer: Issuer, client: &outbound::Client) -> Result<Oidc, String> {
         let provider = Provider::start(&issuer.config, client.clone())?;
-        Ok(Oidc { issuer, provider, clock: jiff::Timestamp::now })
+        let resolver = Resolver::new(&issuer, client);
+        Ok(Oidc { issuer, provider, resolver, clock: jiff::Timestamp::now })
     }
 
     pub fn url(&self) -> &str {
@@ -49,13 +54,24 @@ impl Oidc {
     }
 
     async fn verify(&self, token: &Token<'_>) -> Result<User, String> {
+        self.check(token)?;
+        self.provider.verify(token).await?;
+        let mut claims = token.payload.clone();
+        if let Some(resolver) = &self.resolver {
+            let expanded = resolver.expand(&mut claims, |t| self.check(t)).await;
+            expanded.map_err(|e| format!("oidc: could not expand distributed claims: {e}"))?;
+        }
+        user_of(&claims, &self.issuer)
+    }
+
+    /// All but the signature.
+    fn check(&self, token: &Token<'_>) -> Result<(), String> {
         check_claims(&token.payload, &self.issuer, (self.clock)().as_second())?;
         let algorithm = token.algorithm().map_err(|e| format!("oidc: {e}"))?;
-        if !self.issuer.algorithms.contains(&algorithm) {
-            return Err(format!("oidc: id token signed with unsupported algorithm {:?}", algorithm.name()));
+        match self.issuer.algorithms.contains(&algorithm) {
+            true => Ok(()),
+            false => Err(format!("oidc: id token signed with unsupported algorithm {:?}", algorithm.name())),
         }
-        self.provider.verify(token).await?;
-        user_of(&token.payload, &self.issuer)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Client certificates: the common name is the user, the organizations are the groups.
 
 use super::{Authenticator, Connection, Outcome, User};
+use crate::metrics::figures::CERTIFICATE_EXPIRATIONS;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, UnixTime, pem::PemObject};
@@ -38,9 +39,11 @@ impl Verifier {
 
     /// The user that a certificate names, when this authority issued it and it is valid at `now` (Unix seconds).
     pub fn user(&self, der: &Arc<Vec<u8>>, now: i64) -> Result<User, String> {
+        let count = |until: i64| CERTIFICATE_EXPIRATIONS.observe(String::new(), (until - now) as f64);
         if let Some((user, until)) = self.remembered.lock().get(der)
             && now < *until
         {
+            count(*until);
             return Ok(user.clone());
         }
         let at = UnixTime::since_unix_epoch(Duration::from_secs(now.max(0).unsigned_abs()));
@@ -48,6 +51,7 @@ impl Verifier {
             .verify_client_cert(&CertificateDer::from(der.as_slice()), &[], at)
             .map_err(|e| format!("verifying the client certificate failed: {e}"))?;
         let (user, until) = named_by(der)?;
+        count(until);
         let mut remembered = self.remembered.lock();
         if remembered.len() >= REMEMBERED_MAX {
             remembered.clear();

@@ -3,6 +3,7 @@
 //! In: the file's text, or upstream's older flags (`--authorization-mode`). Out: [`Plan`]s, checked, with their
 //! conditions compiled; [`build`] makes authorizers of them. Source: KEP-3221; errors as upstream words them.
 
+use super::abac::Abac;
 use super::always::{AlwaysAllow, AlwaysDeny};
 use super::expressions::Condition;
 use super::masters::Masters;
@@ -21,6 +22,7 @@ use stdx::Shutdown;
 use stdx::file::WatchedFile;
 
 const KIND: &str = "AuthorizationConfiguration";
+/// Of the file; flags know ABAC, too.
 const MODES: [&str; 5] = ["AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook"];
 const CONDITIONS_MAX: usize = 64;
 const TIMEOUT_MAX: Duration = Duration::from_secs(30);
@@ -80,6 +82,7 @@ struct MatchCondition {
 pub enum Plan {
     AlwaysAllow,
     AlwaysDeny,
+    Abac(Arc<Abac>),
     Node,
     Rbac,
     Webhook(Box<Options>),
@@ -231,8 +234,9 @@ fn conditions(list: &[MatchCondition], at: &Path, errors: &mut Errors) -> Vec<Co
     compiled
 }
 
-/// `--authorization-mode`; `webhook` is what the `--authorization-webhook-…` flags say.
-pub fn from_modes(modes: &[String], webhook: Option<Options>) -> Result<Vec<Plan>, String> {
+/// `--authorization-mode`; `webhook` is what the `--authorization-webhook-…` flags say, `abac` the policy file.
+pub fn from_modes(modes: &[String], webhook: Option<Options>, abac: Option<Abac>) -> Result<Vec<Plan>, String> {
+    let abac = abac.map(Arc::new);
     let mut plans = Vec::new();
     let mut seen = BTreeSet::new();
     for mode in modes {
@@ -242,17 +246,23 @@ pub fn from_modes(modes: &[String], webhook: Option<Options>) -> Result<Vec<Plan
         plans.push(match (mode.as_str(), &webhook) {
             ("AlwaysAllow", _) => Plan::AlwaysAllow,
             ("AlwaysDeny", _) => Plan::AlwaysDeny,
+            ("ABAC", _) => {
+                Plan::Abac(abac.clone().ok_or("authorization-mode ABAC's authorization policy file not passed")?)
+            }
             ("Node", _) => Plan::Node,
             ("RBAC", _) => Plan::Rbac,
             ("Webhook", Some(options)) => Plan::Webhook(Box::new(options.clone())),
             ("Webhook", None) => {
                 return Err("authorization-mode Webhook's authorization config file not passed".to_string());
             }
-            _ => return Err(format!("{mode:?} is not a valid mode; the modes are {}", MODES.join(", "))),
+            _ => return Err(format!("{mode:?} is not a valid mode; the modes are ABAC, {}", MODES.join(", "))),
         });
     }
     if plans.is_empty() {
         return Err("at least one authorization-mode must be passed".to_string());
+    }
+    if abac.is_some() && !seen.contains(&"ABAC".to_string()) {
+        return Err("cannot specify --authorization-policy-file without mode ABAC".to_string());
     }
     if webhook.is_some() && !seen.contains(&"Webhook".to_string()) {
         return Err("cannot specify --authorization-webhook-config-file without mode Webhook".to_string());
@@ -275,6 +285,7 @@ pub fn build(plans: Vec<Plan>, parts: &Parts) -> Vec<Arc<dyn Authorizer>> {
         out.push(match plan {
             Plan::AlwaysAllow => Arc::new(AlwaysAllow),
             Plan::AlwaysDeny => Arc::new(AlwaysDeny),
+            Plan::Abac(policies) => policies,
             Plan::Node => parts.node.clone(),
             Plan::Rbac => parts.rbac.clone(),
             Plan::Webhook(options) => Arc::new(Webhook::new(*options, parts.client.clone())),
@@ -389,10 +400,15 @@ authorizers:
 
     #[test]
     fn modes_are_checked() {
-        let modes = |list: &[&str]| from_modes(&list.iter().map(|m| m.to_string()).collect::<Vec<_>>(), None);
+        let names = |list: &[&str]| list.iter().map(|m| m.to_string()).collect::<Vec<_>>();
+        let modes = |list: &[&str]| from_modes(&names(list), None, None);
         assert_eq!(modes(&["Node", "RBAC"]).unwrap().len(), 2);
-        for bad in [&["RBAC", "RBAC"][..], &["Webhook"], &["ABAC"], &[]] {
+        for bad in [&["RBAC", "RBAC"][..], &["Webhook"], &["ABAC"], &["Magic"], &[]] {
             assert!(modes(bad).is_err(), "{bad:?}");
         }
+        let with_policies = |list: &[&str]| from_modes(&names(list), None, Some(Abac::default()));
+        assert_eq!(with_policies(&["ABAC", "RBAC"]).unwrap().len(), 2);
+        let e = with_policies(&["RBAC"]).unwrap_err();
+        assert_eq!(e, "cannot specify --authorization-policy-file without mode ABAC");
     }
 }

@@ -11,6 +11,7 @@ use meta::selector::FieldSelector;
 use meta::status::Status;
 use std::sync::Arc;
 
+pub mod abac;
 pub mod always;
 pub mod config;
 pub mod escalation;

@@ -3,7 +3,6 @@
 use super::{Answer, Call, devices, managed, store_error};
 use crate::admission::Operation;
 use crate::options::Write;
-use crate::traces;
 use api::catalogue::Resource;
 use api::strategy::NameRule;
 use api::validation::objectmeta;
@@ -117,7 +116,7 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
                 return Err(s);
             }
         };
-        let span = traces::storing("Create etcd3", &key, &call.row.kind, &call.row.plural);
+        let span = super::storing("Create etcd3", &key, &call.row);
         let written = call.registry.store.create(&key, bytes, call.ttl()).await;
         drop(span);
         match written {

@@ -6,7 +6,6 @@ use super::update::finished;
 use super::{Answer, Call, create, give_way, list, store_error, stored};
 use crate::admission::Operation;
 use crate::options::{Write, check_dry_run, invalid};
-use crate::traces;
 use create::{metadata, text};
 use meta::field::{Errors, Path};
 use meta::status::{Result, Status};
@@ -332,7 +331,7 @@ pub async fn remove(call: &mut Call<'_>, name: &str, options: &DeleteOptions) ->
                 if call.options.dry_run {
                     return Ok(removed(&row, &old));
                 }
-                let span = traces::storing("Delete etcd3", &key, &row.kind, &row.plural);
+                let span = super::storing("Delete etcd3", &key, &row);
                 let removal = store.delete(&key, Some(entry.mod_revision)).await.map_err(store_error)?;
                 drop(span);
                 match removal {

@@ -21,9 +21,11 @@ use crate::accept::Accept;
 use crate::admission;
 use crate::audit::Record;
 use crate::authn::User;
+use crate::metrics::figures::{STORE_DURATIONS, STORE_REQUESTS};
 use crate::options::Options;
 use crate::request_info::RequestInfo;
 use crate::services::ServiceAddresses;
+use crate::traces;
 use api::catalogue::Resource;
 use arc_swap::ArcSwap;
 use meta::status::{Result, Status};
@@ -31,6 +33,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 use store::{Entry, Store};
 use view::Item;
 
@@ -226,9 +229,7 @@ impl Call<'_> {
         }
         let reinvocation = admission::Reinvocation::default();
         let (plugins, a) = self.attributes(operation, subresource, name, object, old, options, &reinvocation);
-        for plugin in plugins {
-            plugin.validate(&a).await?;
-        }
+        admission::validate(plugins, &a).await?;
         let told: Vec<String> = plugins.iter().flat_map(|p| p.warnings(&a)).collect();
         self.warnings.extend(told);
         Ok(())
@@ -267,6 +268,7 @@ impl Call<'_> {
     ) -> (&'b [Arc<dyn admission::Plugin>], admission::Attributes<'b>) {
         let attributes = admission::Attributes {
             operation,
+            verb: &self.info.verb,
             resource: &self.row,
             subresource,
             namespace: &self.info.namespace,
@@ -298,6 +300,32 @@ pub async fn give_way(lost: u32) {
         let most = u64::from(lost - AT_ONCE).saturating_mul(2).min(PAUSE_MAX_MS);
         let pause = rand::rng().random_range(0..=most);
         tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+    }
+}
+
+/// A write to the store under way: traced and timed until it is dropped.
+pub struct Storing {
+    _span: traces::Span,
+    operation: &'static str,
+    started: Instant,
+}
+
+/// `name`: upstream's for the write's span.
+pub fn storing(name: &'static str, key: &str, row: &Resource) -> Storing {
+    let operation = match name {
+        "Create etcd3" => "create",
+        "Delete etcd3" => "delete",
+        _ => "update",
+    };
+    let (group, resource) = (&row.group, &row.plural);
+    STORE_REQUESTS.add(format!("group=\"{group}\",operation=\"{operation}\",resource=\"{resource}\""));
+    Storing { _span: traces::storing(name, key, &row.kind, resource), operation, started: Instant::now() }
+}
+
+impl Drop for Storing {
+    fn drop(&mut self) {
+        let labels = format!("operation=\"{}\"", self.operation);
+        STORE_DURATIONS.observe(labels, self.started.elapsed().as_secs_f64());
     }
 }
 

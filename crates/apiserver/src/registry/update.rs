@@ -4,7 +4,6 @@ use super::{Answer, Call, create, devices, give_way, managed, parse_version, sto
 use crate::admission::Operation;
 use crate::options::Write;
 use crate::subresources::scale;
-use crate::traces;
 use api::validation::objectmeta;
 use create::{metadata, text};
 use meta::field::{Errors, Path};
@@ -123,7 +122,7 @@ pub async fn write(
         }
         if finished(&row, &new) {
             // The last finalizer of a deleted object went away: the write is its removal.
-            let span = traces::storing("Delete etcd3", &key, &row.kind, &row.plural);
+            let span = super::storing("Delete etcd3", &key, &row);
             let removal = store.delete(&key, Some(entry.mod_revision)).await;
             drop(span);
             if !matches!(removal, Ok(Cas::Done { .. }) | Err(store::Error::Unknown(_))) {
@@ -152,7 +151,7 @@ pub async fn write(
                 return Err(s);
             }
         };
-        let span = traces::storing("GuaranteedUpdate etcd3", &key, &row.kind, &row.plural);
+        let span = super::storing("GuaranteedUpdate etcd3", &key, &row);
         let written = store.update(&key, bytes, entry.mod_revision, call.ttl()).await;
         drop(span);
         match written {

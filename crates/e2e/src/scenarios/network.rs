@@ -191,8 +191,18 @@ pub fn machines_without_routes(c: &Cluster) -> Result<()> {
     // Whoever deletes what the cluster itself needs gets it back.
     let uid = field(&["service", "kubernetes"], ".metadata.uid")?;
     let cidr = field(&["servicecidr", "kubernetes"], ".metadata.uid")?;
+    // It goes once another range has the addresses that are in use.
+    c.kubectl(&["delete", "servicecidr", "kubernetes", "--wait=false"])?;
+    c.kubectl(&[
+        "wait",
+        "servicecidr/kubernetes",
+        "--for=jsonpath={.status.conditions[0].reason}=Terminating",
+        "--timeout=30s",
+    ])?;
+    c.apply(
+        "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: spare}\nspec: {cidrs: [10.43.0.0/16]}\n",
+    )?;
     c.kubectl(&["delete", "service,endpointslice", "kubernetes"])?;
-    c.kubectl(&["delete", "servicecidr", "kubernetes"])?;
     c.kubectl(&["-n", "kube-system", "delete", "service,endpointslice", "--all"])?;
     c.wait(PATIENCE, "the Service kubernetes to come back", || {
         let now = field(&["service", "kubernetes", "--ignore-not-found"], ".metadata.uid")?;

@@ -166,7 +166,7 @@ pub fn service_accounts_do_what_roles_say(c: &Cluster) -> Result<()> {
         expect(&mut api, "POST", &roles, &rule("secrets"), 403, "attempting to grant RBAC permissions not currently held").await?;
         // Nor is he somebody else.
         let r = api.send("GET", &pods, &[("impersonate-user", "jane")], "").await?;
-        let want = format!(r#"users \"jane\" is forbidden: User \"{user}\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope"#);
+        let want = format!(r#"pods is forbidden: User \"{user}\" cannot impersonate-on:user-info:list resource \"pods\" in API group \"\" in the namespace \"{ns}\""#);
         ensure!(r.code == 403 && r.text().contains(&want), "{} {}", r.code, r.text());
         let mine = expect(&mut api, "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &json!({}), 201, "").await?;
         ensure!(mine["status"]["userInfo"]["username"] == user.as_str(), "{mine}");

@@ -173,3 +173,100 @@ async fn a_provider_may_change_its_keys() {
     };
     assert!(got.contains("unsupported algorithm \"RS256\""), "{got}");
 }
+
+/// Groups that lie with another provider come from there, if its own keys signed them.
+#[tokio::test]
+async fn groups_may_be_elsewhere() {
+    let keys: Vec<SigningKey> =
+        (0..2).map(|_| SigningKey::from_pem(&rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap()).collect();
+    let keys = Arc::new(keys);
+    let port = Arc::new(Mutex::new(0));
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (k, p, a) = (keys.clone(), port.clone(), asked.clone());
+    let peer = Peer::start(&["127.0.0.1"], move |r: Request<Bytes>| {
+        let base = format!("https://127.0.0.1:{}", *p.lock());
+        let groups = |issuer: &str, key: &SigningKey, changes: Value| {
+            let mut c = claims(json!({"iss": format!("{base}/{issuer}"), "groups": ["far"]}));
+            for (name, value) in changes.as_object().unwrap() {
+                match value {
+                    Value::Null => drop(c.as_object_mut().unwrap().remove(name)),
+                    value => c[name] = value.clone(),
+                }
+            }
+            key.sign(c.to_string().as_bytes()).unwrap()
+        };
+        let path = r.uri().path().to_string();
+        let (code, body) = match path.as_str() {
+            // `realm` signs with the first key, `graph` with the second.
+            "/realm/.well-known/openid-configuration" | "/graph/.well-known/openid-configuration" => {
+                let issuer = format!("{base}/{}", path.split('/').nth(1).unwrap());
+                (200, json!({"issuer": issuer, "jwks_uri": format!("{issuer}/keys")}).to_string())
+            }
+            "/realm/keys" => (200, json!({"keys": [k[0].public().to_jwk()]}).to_string()),
+            "/graph/keys" => (200, json!({"keys": [k[1].public().to_jwk()]}).to_string()),
+            "/groups" => {
+                let authorization = r.headers().get("authorization").map(|v| v.to_str().unwrap().to_string());
+                a.lock().push(format!("{} {}", r.uri().query().unwrap_or(""), authorization.unwrap_or_default()));
+                (200, groups("graph", &k[1], json!({})))
+            }
+            "/forged" => (200, groups("graph", &k[0], json!({}))),
+            "/expired" => (200, groups("graph", &k[1], json!({"exp": 900}))),
+            "/audience" => (200, groups("graph", &k[1], json!({"aud": "x"}))),
+            "/empty" => (200, groups("graph", &k[1], json!({"groups": null}))),
+            "/unknown" => (200, groups("nowhere", &k[1], json!({}))),
+            "/junk" => (200, "junk".to_string()),
+            _ => (404, String::new()),
+        };
+        async move { Response::builder().status(code).body(Bytes::from(body)).unwrap() }
+    })
+    .await;
+    *port.lock() = peer.port;
+    let base = format!("https://127.0.0.1:{}", peer.port);
+    let client = outbound::Client::new(reader(&[]).await);
+    let mut oidc = Oidc::start(issuer(&format!("{base}/realm"), &peer.ca_pem, MAPPINGS), &client).unwrap();
+    oidc.clock = || jiff::Timestamp::from_second(1000).unwrap();
+    assert!(oidc.is_ready_within(Duration::from_secs(10)).await);
+    let ask = async |changes: Value| {
+        let mut c = claims(json!({"iss": format!("{base}/realm")}));
+        c.as_object_mut().unwrap().remove("groups");
+        for (name, value) in changes.as_object().unwrap() {
+            c[name] = value.clone();
+        }
+        match oidc.authenticate_token(&keys[0].sign(c.to_string().as_bytes()).unwrap(), &[]).await {
+            TokenOutcome::Authenticated { user, .. } => user.groups.join(","),
+            TokenOutcome::Skip => "skip".to_string(),
+            TokenOutcome::Invalid(why) => why,
+        }
+    };
+    let elsewhere = |path: &str, token: Option<&str>| {
+        json!({"_claim_names": {"groups": "s"},
+            "_claim_sources": {"s": {"endpoint": format!("{base}{path}"), "access_token": token}}})
+    };
+    assert_eq!(ask(json!({})).await, "");
+    assert_eq!(ask(elsewhere("/groups?user=jane", Some("secret"))).await, "g:far");
+    assert_eq!(ask(elsewhere("/groups", None)).await, "g:far");
+    assert_eq!(*asked.lock(), ["user=jane Bearer secret", " "]);
+    // What the token holds itself isn't asked for.
+    let mut both = elsewhere("/groups", None);
+    both["groups"] = json!(["near"]);
+    assert_eq!(ask(both).await, "g:near");
+    assert_eq!(asked.lock().len(), 2);
+    for (path, expected) in [
+        ("/forged", "verify distributed claim token: oidc: verify token: failed to verify signature"),
+        ("/expired", "verify distributed claim token: oidc: token is expired"),
+        ("/audience", "verify distributed claim token: oidc: expected audience"),
+        ("/empty", "did not contain claim: groups"),
+        ("/unknown", "verifier not initialized for issuer: "),
+        ("/junk", "getting untrusted issuer from endpoint"),
+        (
+            "/missing",
+            "while getting distributed claim \"groups\": error while getting distributed claim JWT: 404 Not Found",
+        ),
+    ] {
+        let got = ask(elsewhere(path, None)).await;
+        assert!(
+            got.starts_with("oidc: could not expand distributed claims: ") && got.contains(expected),
+            "{path}: {got}"
+        );
+    }
+}

@@ -1,0 +1,272 @@
+//! Figures that parts of the server count where they work, under upstream's names, with upstream's labels and bounds.
+//!
+//! A figure is a static and a row of [`render`]. Series appear with the first thing that they count.
+
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Series of one figure; more aren't told apart, so that made-up names can't fill the memory.
+const SERIES_MAX: usize = 2048;
+
+/// By their labels, as they are shown (`a="b",c="d"`).
+type Series<T> = Mutex<BTreeMap<String, T>>;
+
+fn at<T: Default>(series: &Series<T>, labels: String, change: impl FnOnce(&mut T)) {
+    let mut series = series.lock();
+    if series.len() < SERIES_MAX || series.contains_key(&labels) {
+        change(series.entry(labels).or_default());
+    }
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn line(out: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
+    let _ = match labels {
+        "" => writeln!(out, "{name} {value}"),
+        labels => writeln!(out, "{name}{{{labels}}} {value}"),
+    };
+}
+
+pub struct Counter {
+    name: &'static str,
+    help: &'static str,
+    series: Series<u64>,
+}
+
+impl Counter {
+    const fn new(name: &'static str, help: &'static str) -> Counter {
+        Counter { name, help, series: Mutex::new(BTreeMap::new()) }
+    }
+
+    pub fn add(&self, labels: String) {
+        at(&self.series, labels, |n| *n += 1);
+    }
+
+    fn render(&self, out: &mut String) {
+        head(out, self.name, "counter", self.help);
+        for (labels, n) in self.series.lock().iter() {
+            line(out, self.name, labels, n);
+        }
+    }
+}
+
+pub struct Gauge {
+    name: &'static str,
+    help: &'static str,
+    series: Series<i64>,
+}
+
+/// One that counts in a gauge, as long as it is held.
+pub struct Held(&'static Gauge, String);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        at(&self.0.series, std::mem::take(&mut self.1), |n| *n -= 1);
+    }
+}
+
+impl Gauge {
+    const fn new(name: &'static str, help: &'static str) -> Gauge {
+        Gauge { name, help, series: Mutex::new(BTreeMap::new()) }
+    }
+
+    pub fn hold(&'static self, labels: String) -> Held {
+        at(&self.series, labels.clone(), |n| *n += 1);
+        Held(self, labels)
+    }
+
+    pub fn set(&self, labels: String, value: i64) {
+        at(&self.series, labels, |n| *n = value);
+    }
+
+    fn render(&self, out: &mut String) {
+        head(out, self.name, "gauge", self.help);
+        for (labels, n) in self.series.lock().iter() {
+            line(out, self.name, labels, n);
+        }
+    }
+}
+
+pub struct Histogram<const N: usize> {
+    name: &'static str,
+    help: &'static str,
+    bounds: [f64; N],
+    series: Series<Values<N>>,
+}
+
+struct Values<const N: usize> {
+    /// Each counts its own range; rendering adds them up.
+    buckets: [u64; N],
+    sum: f64,
+    count: u64,
+}
+
+impl<const N: usize> Default for Values<N> {
+    fn default() -> Values<N> {
+        Values { buckets: [0; N], sum: 0.0, count: 0 }
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    const fn new(name: &'static str, help: &'static str, bounds: [f64; N]) -> Histogram<N> {
+        Histogram { name, help, bounds, series: Mutex::new(BTreeMap::new()) }
+    }
+
+    pub fn observe(&self, labels: String, value: f64) {
+        at(&self.series, labels, |v| {
+            if let Some(i) = self.bounds.iter().position(|b| value <= *b) {
+                v.buckets[i] += 1;
+            }
+            v.sum += value;
+            v.count += 1;
+        });
+    }
+
+    fn render(&self, out: &mut String) {
+        let name = self.name;
+        head(out, name, "histogram", self.help);
+        for (labels, v) in self.series.lock().iter() {
+            let comma = if labels.is_empty() { "" } else { "," };
+            let mut sum = 0;
+            for (bound, bucket) in self.bounds.iter().zip(v.buckets) {
+                sum += bucket;
+                let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {sum}");
+            }
+            let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {}", v.count);
+            line(out, &format!("{name}_sum"), labels, v.sum);
+            line(out, &format!("{name}_count"), labels, v.count);
+        }
+    }
+}
+
+const ADMISSION_BOUNDS_SECONDS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
+const DAY_SECONDS: f64 = 86_400.0;
+
+pub static ADMISSION_CONTROLLERS: Histogram<6> = Histogram::new(
+    "apiserver_admission_controller_admission_duration_seconds",
+    "Time that each admission plugin took.",
+    ADMISSION_BOUNDS_SECONDS,
+);
+pub static ADMISSION_STEPS: Histogram<6> = Histogram::new(
+    "apiserver_admission_step_admission_duration_seconds",
+    "Time that all admission plugins together took.",
+    ADMISSION_BOUNDS_SECONDS,
+);
+pub static RESPONSE_SIZES: Histogram<7> = Histogram::new(
+    "apiserver_response_sizes",
+    "Bytes of what was read, as they were sent.",
+    [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9],
+);
+pub static LONG_RUNNING: Gauge = Gauge::new("apiserver_longrunning_requests", "Watches and streams that are open.");
+pub static DEPRECATED: Gauge =
+    Gauge::new("apiserver_requested_deprecated_apis", "Deprecated APIs that were asked for.");
+pub static HEALTH_CHECKS: Counter = Counter::new("kubernetes_healthchecks_total", "Health checks, by their outcome.");
+pub static STORE_DURATIONS: Histogram<23> = Histogram::new(
+    "etcd_request_duration_seconds",
+    "Time that the store took for a write, whichever store it is; by operation alone.",
+    super::BOUNDS_SECONDS,
+);
+pub static STORE_REQUESTS: Counter = Counter::new("etcd_requests_total", "Writes to the store, whichever store it is.");
+pub static AUTHENTICATIONS: Counter =
+    Counter::new("authentication_attempts", "Requests, by whether somebody vouched for them.");
+pub static AUTHENTICATED_USERS: Counter =
+    Counter::new("authenticated_user_requests", "Requests of users who were authenticated.");
+pub static AUTHORIZATIONS: Counter = Counter::new("authorization_attempts_total", "Decisions about requests.");
+pub static CERTIFICATE_EXPIRATIONS: Histogram<14> = Histogram::new(
+    "apiserver_client_certificate_expiration_seconds",
+    "How much life client certificates had left when they were used.",
+    [
+        0.0,
+        1_800.0,
+        3_600.0,
+        7_200.0,
+        21_600.0,
+        43_200.0,
+        DAY_SECONDS,
+        2.0 * DAY_SECONDS,
+        4.0 * DAY_SECONDS,
+        7.0 * DAY_SECONDS,
+        30.0 * DAY_SECONDS,
+        90.0 * DAY_SECONDS,
+        180.0 * DAY_SECONDS,
+        360.0 * DAY_SECONDS,
+    ],
+);
+pub static AUDIT_EVENTS: Counter = Counter::new("apiserver_audit_event_total", "Audit events that were made.");
+pub static AUDIT_LEVELS: Counter =
+    Counter::new("apiserver_audit_level_total", "Requests, by how much of them is recorded.");
+pub static AUDIT_REJECTIONS: Counter = Counter::new(
+    "apiserver_audit_requests_rejected_total",
+    "Requests that were refused because they could not be recorded.",
+);
+
+pub fn render(out: &mut String) {
+    ADMISSION_CONTROLLERS.render(out);
+    ADMISSION_STEPS.render(out);
+    RESPONSE_SIZES.render(out);
+    LONG_RUNNING.render(out);
+    DEPRECATED.render(out);
+    STORE_DURATIONS.render(out);
+    STORE_REQUESTS.render(out);
+    AUTHENTICATIONS.render(out);
+    AUTHENTICATED_USERS.render(out);
+    AUTHORIZATIONS.render(out);
+    CERTIFICATE_EXPIRATIONS.render(out);
+    AUDIT_EVENTS.render(out);
+    AUDIT_LEVELS.render(out);
+    AUDIT_REJECTIONS.render(out);
+}
+
+/// Beside the present state of the checks, under `/metrics/slis`.
+pub fn render_slis(out: &mut String) {
+    HEALTH_CHECKS.render(out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_appear_with_what_they_count() {
+        let text = |render: &dyn Fn(&mut String)| {
+            let mut out = String::new();
+            render(&mut out);
+            out
+        };
+        let counter = Counter::new("c", "Help.");
+        assert_eq!(text(&|o| counter.render(o)), "# HELP c Help.\n# TYPE c counter\n");
+        counter.add(String::new());
+        counter.add("a=\"b\"".into());
+        counter.add("a=\"b\"".into());
+        assert_eq!(text(&|o| counter.render(o)), "# HELP c Help.\n# TYPE c counter\nc 1\nc{a=\"b\"} 2\n");
+
+        static GAUGE: Gauge = Gauge::new("g", "Help.");
+        let (one, two) = (GAUGE.hold("a=\"b\"".into()), GAUGE.hold("a=\"b\"".into()));
+        assert!(text(&|o| GAUGE.render(o)).ends_with("\ng{a=\"b\"} 2\n"));
+        drop((one, two));
+        assert!(text(&|o| GAUGE.render(o)).ends_with("\ng{a=\"b\"} 0\n"));
+
+        let histogram = Histogram::new("h", "Help.", [1.0, 2.5]);
+        for value in [0.5, 1.0, 2.0, 9.0] {
+            histogram.observe("a=\"b\"".into(), value);
+        }
+        histogram.observe(String::new(), 2.0);
+        let expected = "# HELP h Help.\n# TYPE h histogram\n\
+            h_bucket{le=\"1\"} 0\nh_bucket{le=\"2.5\"} 1\nh_bucket{le=\"+Inf\"} 1\nh_sum 2\nh_count 1\n\
+            h_bucket{a=\"b\",le=\"1\"} 2\nh_bucket{a=\"b\",le=\"2.5\"} 3\nh_bucket{a=\"b\",le=\"+Inf\"} 4\n\
+            h_sum{a=\"b\"} 12.5\nh_count{a=\"b\"} 4\n";
+        assert_eq!(text(&|o| histogram.render(o)), expected);
+    }
+
+    #[test]
+    fn names_that_anybody_makes_up_fill_no_memory() {
+        let counter = Counter::new("c", "Help.");
+        (0..SERIES_MAX + 10).for_each(|i| counter.add(format!("a=\"{i}\"")));
+        counter.add("a=\"0\"".into());
+        let series = counter.series.lock();
+        assert_eq!((series.len(), series["a=\"0\""]), (SERIES_MAX, 2));
+    }
+}
