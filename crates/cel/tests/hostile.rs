@@ -165,7 +165,7 @@ proptest! {
         let mut errors = meta::field::Errors::default();
         cel::rules::check(&schema, &meta::field::Path::root(), &|_| true, false, &mut errors);
         if let Some(rules) = Rules::new(&schema) {
-            rules.validate(&object(), Some(&object()), &mut errors);
+            rules.validate(&schema, &object(), Some(&object()), &mut errors);
         }
     }
 }
@@ -334,7 +334,7 @@ fn long_lists_with_keys() {
     let new = json!({"l": list(&mut (0..20_000).rev())});
     let started = Instant::now();
     let mut errors = Errors::default();
-    Rules::new(&schema).unwrap().validate(&new, Some(&old), &mut errors);
+    Rules::new(&schema).unwrap().validate(&schema, &new, Some(&old), &mut errors);
     assert!(errors.is_empty(), "{:?}", errors.0.first());
     assert!(started.elapsed() < Duration::from_secs(20), "took {:?}", started.elapsed());
 }

@@ -92,18 +92,18 @@ pub struct Version {
     pub(crate) rules: Option<Arc<dyn Rules>>,
 }
 
-/// Rules beyond structure: `x-kubernetes-validations`. Called once structure is known to be sound; `old` is `None` on
-/// create.
+/// Rules beyond structure: `x-kubernetes-validations`. Called once structure is known to be sound. `schema`: the one they
+/// were compiled from; `old` is `None` on create.
 pub trait Rules: Send + Sync + 'static {
-    fn validate(&self, schema: &Schema, new: &Value, old: Option<&Value>, errors: &mut Errors);
+    fn validate(&self, schema: &Value, new: &Value, old: Option<&Value>, errors: &mut Errors);
 }
 
 /// Compiles the rules of an `openAPIV3Schema`; `None` where it has none.
 pub type MakeRules = dyn Fn(&Value) -> Option<Arc<dyn Rules>> + Send + Sync;
 
 impl Rules for cel::rules::Rules {
-    fn validate(&self, _schema: &Schema, new: &Value, old: Option<&Value>, errors: &mut Errors) {
-        cel::rules::Rules::validate(self, new, old, errors);
+    fn validate(&self, schema: &Value, new: &Value, old: Option<&Value>, errors: &mut Errors) {
+        cel::rules::Rules::validate(self, schema, new, old, errors);
     }
 }
 

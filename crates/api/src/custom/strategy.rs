@@ -149,7 +149,7 @@ impl Version {
                 "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
             );
         } else {
-            rules.validate(&self.schema, new, old, errors);
+            rules.validate(&self.openapi, new, old, errors);
         }
     }
 
