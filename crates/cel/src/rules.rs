@@ -227,9 +227,9 @@ fn unchanged(schema: &Json, new: &Json, old: &Json) -> bool {
         }
         (Json::Object(new), Json::Object(old)) => {
             new.len() == old.len()
-                && new.iter().all(|(name, n)| {
-                    member(schema, name).zip(old.get(name)).is_some_and(|(s, o)| unchanged(s, n, o))
-                })
+                && new
+                    .iter()
+                    .all(|(name, n)| member(schema, name).zip(old.get(name)).is_some_and(|(s, o)| unchanged(s, n, o)))
         }
         _ => new == old,
     }

@@ -31,11 +31,14 @@ use crate::codec::json::{DecodeError, Decoded};
 use crate::strategy::{Column, ScalePaths};
 use jsonpath::JsonPath;
 use meta::field::Errors;
+use meta::names::version_priority;
 use meta::schema::{Shape, Type, TypeId, Types};
 use schema::Schema;
 use serde_json::Value;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
+
+pub use strategy::has_replicas;
 
 /// What one CRD defines.
 pub struct Definition {
@@ -126,13 +129,10 @@ impl Definition {
         let (spec, names) = (&crd["spec"], &crd["status"]["acceptedNames"]);
         let text = |v: &Value| v.as_str().unwrap_or("").to_string();
         let (group, kind) = (text(&spec["group"]), text(&names["kind"]));
-        let versions: Vec<Arc<Version>> = spec["versions"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|v| Arc::new(Version::new(&group, &kind, v, rules)))
-            .collect();
-        let storage = spec["versions"].as_array().into_iter().flatten().find(|v| v["storage"] == true);
+        let declared = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let versions: Vec<Arc<Version>> =
+            declared.iter().map(|v| Arc::new(Version::new(&group, &kind, v, declared, rules))).collect();
+        let storage = declared.iter().find(|v| v["storage"] == true);
         Definition {
             name: text(&crd["metadata"]["name"]),
             uid: text(&crd["metadata"]["uid"]),
@@ -170,6 +170,13 @@ impl Definition {
     }
 }
 
+/// The best version that is served, not deprecated itself, and better than this one.
+fn successor<'v>(version: &str, all: &'v [Value]) -> Option<&'v str> {
+    let current = all.iter().filter(|v| v["served"] == true && v["deprecated"] != true);
+    let names = current.filter_map(|v| v["name"].as_str());
+    names.filter(|n| version_priority(n) < version_priority(version)).min_by_key(|n| version_priority(n))
+}
+
 /// The rows of a CRD that is established: one per served version.
 pub fn rows(crd: &Value, rules: &MakeRules) -> Vec<Arc<Resource>> {
     let definition = Arc::new(Definition::new(crd, rules));
@@ -177,7 +184,7 @@ pub fn rows(crd: &Value, rules: &MakeRules) -> Vec<Arc<Resource>> {
     let text = |v: &Value| v.as_str().unwrap_or("").to_string();
     let texts = |v: &Value| -> Vec<String> { v.as_array().into_iter().flatten().map(text).collect() };
     let verbs: &[&str] = match definition.terminating {
-        true => &["delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        true => &["delete", "deletecollection", "get", "list", "watch"],
         false => &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"],
     };
     definition
@@ -223,7 +230,7 @@ pub fn rows(crd: &Value, rules: &MakeRules) -> Vec<Arc<Resource>> {
 }
 
 impl Version {
-    fn new(group: &str, kind: &str, version: &Value, rules: &MakeRules) -> Version {
+    fn new(group: &str, kind: &str, version: &Value, all: &[Value], rules: &MakeRules) -> Version {
         let text = |v: &Value| v.as_str().unwrap_or("").to_string();
         let name = text(&version["name"]);
         let openapi = Arc::new(version["schema"]["openAPIV3Schema"].clone());
@@ -231,7 +238,10 @@ impl Version {
         let (types, type_id) = types::types(&schema);
         let deprecation = (version["deprecated"] == true).then(|| match version["deprecationWarning"].as_str() {
             Some(w) => w.to_string(),
-            None => format!("{group}/{name} {kind} is deprecated"),
+            None => {
+                let instead = successor(&name, all).map(|v| format!("; use {group}/{v} {kind}"));
+                format!("{group}/{name} {kind} is deprecated{}", instead.unwrap_or_default())
+            }
         });
         let scale = &version["subresources"]["scale"];
         let path = |key: &str| scale[key].as_str().unwrap_or("").trim_start_matches('.').to_string().into();

@@ -175,6 +175,14 @@ fn replicas(obj: &Value, path: &str, errors: &mut Errors) {
     }
 }
 
+/// Whether an object has the replicas of its Scale. The error says which field isn't what the Scale needs.
+pub fn has_replicas(obj: &Value, paths: &ScalePaths) -> Result<bool, String> {
+    let found = nested(obj, &paths.spec_replicas, "int64", Value::is_i64)?.is_some();
+    nested(obj, &paths.status_replicas, "int64", Value::is_i64)?;
+    nested(obj, &paths.selector, "string", Value::is_string)?;
+    Ok(found)
+}
+
 /// A field by its path (upstream's `unstructured.Nested…`); `None` where there is none.
 fn nested<'v>(obj: &'v Value, path: &str, wanted: &str, fits: fn(&Value) -> bool) -> Result<Option<&'v Value>, String> {
     if path.is_empty() {
