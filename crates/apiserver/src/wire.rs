@@ -165,7 +165,13 @@ fn summary(bytes: &[u8]) -> String {
 
 /// As [`decode`], of a value that is parsed already (the result of an apply).
 pub fn conform(row: &Resource, raw: Value, validation: FieldValidation) -> Result<(Value, Vec<String>)> {
-    patched(row, &raw, validation).map_err(|e| Status::bad_request(e.cannot_handle(&row.kind, &row.version)))
+    let decoded = match version_of(row) {
+        Some(version) => version.decode_made(raw),
+        None => api::codec::json::decode_value(&row.types, row.type_id, &raw),
+    };
+    decoded
+        .and_then(|d| judge(d, validation))
+        .map_err(|e| Status::bad_request(e.cannot_handle(&row.kind, &row.version)))
 }
 
 /// As [`decode`], of the outcome of a patch, whose faults are worded otherwise.

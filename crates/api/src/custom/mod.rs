@@ -234,7 +234,8 @@ impl Version {
         let text = |v: &Value| v.as_str().unwrap_or("").to_string();
         let name = text(&version["name"]);
         let openapi = Arc::new(version["schema"]["openAPIV3Schema"].clone());
-        let schema = Schema::compile(&openapi);
+        let mut schema = Schema::compile(&openapi);
+        embedded::prune_defaults(&mut schema);
         let (types, type_id) = types::types(&schema);
         let deprecation = (version["deprecated"] == true).then(|| match version["deprecationWarning"].as_str() {
             Some(w) => w.to_string(),
@@ -293,7 +294,18 @@ impl Version {
         self.conform(Decoded { value: raw, ..Decoded::default() })
     }
 
-    fn conform(&self, mut raw: Decoded) -> Result<Decoded, DecodeError> {
+    /// As [`Version::decode_value`], of what apply or a webhook made: nulls in it are meant.
+    pub fn decode_made(&self, made: Value) -> Result<Decoded, DecodeError> {
+        self.coerce(Decoded { value: made, ..Decoded::default() })
+    }
+
+    fn conform(&self, raw: Decoded) -> Result<Decoded, DecodeError> {
+        let mut decoded = self.coerce(raw)?;
+        default::prune_nulls(&mut decoded.value, &self.schema);
+        Ok(decoded)
+    }
+
+    fn coerce(&self, mut raw: Decoded) -> Result<Decoded, DecodeError> {
         if !raw.value.is_object() {
             return Err(DecodeError::Type(
                 "json: cannot unmarshal value into Go value of type map[string]interface {}".into(),
@@ -328,6 +340,7 @@ impl Version {
     pub fn prune(&self, object: &mut Value) {
         let mut dropped = Vec::new();
         prune::prune(object, &self.schema, &mut dropped);
+        default::prune_nulls(object, &self.schema);
         let _ = embedded::coerce_root(object, embedded::Malformed::Drop, &mut dropped);
         let _ = embedded::coerce(object, &self.schema, embedded::Malformed::Drop, &mut dropped);
     }

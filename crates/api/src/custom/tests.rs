@@ -379,6 +379,22 @@ fn embedded_objects_say_what_they_are() {
     );
 }
 
+/// What a default says of metadata that has no place there isn't filled in.
+#[test]
+fn defaults_of_embedded_metadata_are_pruned() {
+    let string = |default: &str| json!({"type":"string","default":default});
+    let mut schema =
+        Schema::compile(&spec(json!({"pod":{"type":"object","x-kubernetes-embedded-resource":true,"properties":{
+        "metadata":{"type":"object","properties":{"name":string("n"),"unknown":string("u"),"labels":{"type":"object",
+            "properties":{"a":string("b")},"additionalProperties":false},
+            "annotations":{"type":"object","default":{"a":1}}}},
+        "other":string("o")}}})));
+    embedded::prune_defaults(&mut schema);
+    let mut object = json!({"spec":{"pod":{"metadata":{"labels":{}}}}});
+    default::default(&mut object, &schema);
+    assert_eq!(object, json!({"spec":{"pod":{"metadata":{"name":"n","labels":{"a":"b"}},"other":"o"}}}));
+}
+
 pub fn crd(versions: Value) -> Value {
     json!({"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition",
         "metadata":{"name":"widgets.example.com","uid":"u"},
