@@ -61,7 +61,18 @@ pub fn decode_object(
         "application/yaml" | "application/x-yaml" | "text/yaml" => version.decode(bytes, true),
         _ => return Err(unknown_format("")),
     };
-    decoded.and_then(|d| judge(d, validation)).map_err(|e| undecodable(e, &row.kind, &row.version, media, bytes))
+    let decoded = decoded.map_err(|e| undecodable(e, &row.kind, &row.version, media, bytes))?;
+    // Unlike a built-in kind, it has to say what it is.
+    if decoded.value["kind"].as_str().unwrap_or("").is_empty() {
+        return Err(Status::bad_request(match validation {
+            FieldValidation::Ignore => {
+                let why = DecodeError::Type(format!("Object 'Kind' is missing in '{}'", decoded.value));
+                why.cannot_handle(&row.kind, &row.version)
+            }
+            _ => "Object 'Kind' is missing in 'unstructured object has no kind'".to_string(),
+        }));
+    }
+    judge(decoded, validation).map_err(|e| undecodable(e, &row.kind, &row.version, media, bytes))
 }
 
 /// The version of a custom resource that a row serves.
@@ -155,7 +166,13 @@ fn summary(bytes: &[u8]) -> String {
 
 /// As [`decode`], of a value that is parsed already (the result of an apply).
 pub fn conform(row: &Resource, raw: Value, validation: FieldValidation) -> Result<(Value, Vec<String>)> {
-    patched(row, &raw, validation).map_err(|e| Status::bad_request(e.cannot_handle(&row.kind, &row.version)))
+    let decoded = match version_of(row) {
+        Some(version) => version.decode_made(raw),
+        None => api::codec::json::decode_value(&row.types, row.type_id, &raw),
+    };
+    decoded
+        .and_then(|d| judge(d, validation))
+        .map_err(|e| Status::bad_request(e.cannot_handle(&row.kind, &row.version)))
 }
 
 /// As [`decode`], of the outcome of a patch, whose faults are worded otherwise.

@@ -2,7 +2,7 @@
 //!
 //! In: an `openAPIV3Schema` as a CustomResourceDefinition has it. Out: [`check`], what is wrong with its rules, and
 //! [`Rules`], which judge objects: all rules of a write share one budget, transition rules see the old value, and what
-//! an update leaves as it was isn't judged again (ratcheting). Texts are upstream's.
+//! an update leaves as it was is let pass with a warning (ratcheting). Texts are upstream's.
 //! Sources: KEP-2876, KEP-4008; API reference, `ValidationRule`.
 
 use crate::Env;
@@ -112,17 +112,14 @@ impl Rules {
     /// Judges a value somewhere in an object, whatever it was before: nothing is let be because it is old.
     pub fn judge(&self, path: &Path, new: &Json, old: Option<&Json>, errors: &mut Errors) {
         let mut judge = Judge { budget: Budget::new(RULES_BUDGET), errors };
-        judge.node(&self.root, path, new, old, Correlation::None { parent_same: false });
+        judge.node(&self.root, path, new, old, Correlation::default());
     }
 
-    /// Judges an object whose structure is sound. `old`: on an update.
-    pub fn validate(&self, new: &Json, old: Option<&Json>, errors: &mut Errors) {
+    /// Judges an object whose structure is sound. `schema`: that of these rules; `old`: on an update.
+    pub fn validate(&self, schema: &dyn Structure, new: &Json, old: Option<&Json>, errors: &mut Errors) {
         let mut judge = Judge { budget: Budget::new(RULES_BUDGET), errors };
-        let correlation = match old {
-            Some(old) => Correlation::Known { same: unchanged(Some(&self.root), new, old), root: true },
-            None => Correlation::None { parent_same: false },
-        };
-        judge.node(&self.root, &Path::root(), new, old, correlation);
+        let known = old.map(|old| (schema, unchanged(schema, new, old)));
+        judge.node(&self.root, &Path::root(), new, old, Correlation { known, parent_same: false, root: true });
     }
 }
 
@@ -151,10 +148,7 @@ impl Node {
             additional: below("additionalProperties"),
             properties,
             all_of: all_of.collect(),
-            keys: (schema["x-kubernetes-list-type"] == "map").then(|| {
-                let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
-                keys.filter_map(|k| k.as_str().map(String::from)).collect()
-            }),
+            keys: list_keys(schema),
         };
         for rule in rules_of(rules) {
             let optional_old = rule["optionalOldSelf"].as_bool() == Some(true);
@@ -182,51 +176,71 @@ impl Node {
 }
 
 /// Whether a value can be told to be as it was.
-#[derive(Clone, Copy)]
-enum Correlation {
-    /// The old value is known.
-    Known { same: bool, root: bool },
-    /// It isn't; but of something above it is.
-    None { parent_same: bool },
+#[derive(Clone, Copy, Default)]
+struct Correlation<'s> {
+    /// Where the old value is known: what the schema says of it, and whether it is the same.
+    known: Option<(&'s dyn Structure, bool)>,
+    /// Whether what holds the value, or the nearest thing around it whose old value is known, is the same.
+    parent_same: bool,
+    root: bool,
 }
 
-impl Correlation {
+impl<'s> Correlation<'s> {
     fn is_same(self) -> bool {
-        match self {
-            Correlation::Known { same, .. } => same,
-            Correlation::None { parent_same } => parent_same,
-        }
+        self.known.map_or(self.parent_same, |(_, same)| same)
     }
 
-    fn below(self, node: Option<&Node>, new: &Json, old: Option<&Json>) -> Correlation {
-        match (self, old) {
-            (Correlation::Known { .. }, Some(old)) => {
-                Correlation::Known { same: unchanged(node, new, old), root: false }
-            }
-            (c, _) => Correlation::None { parent_same: c.is_same() },
-        }
+    /// Of what `allOf` says of the same value: it counts as something whose old value isn't known.
+    fn nested(self) -> Correlation<'s> {
+        Correlation { known: None, ..self }
+    }
+
+    /// Of a member or an item; `schema`: which part of this value's schema is about it.
+    fn below(
+        self,
+        schema: impl Fn(&'s dyn Structure) -> Option<&'s dyn Structure>,
+        new: &Json,
+        old: Option<&Json>,
+    ) -> Correlation<'s> {
+        let Some((own, same)) = self.known else { return self };
+        let known = schema(own).zip(old).map(|(s, old)| (s, same || unchanged(s, new, old)));
+        Correlation { known, parent_same: same, root: false }
     }
 }
 
-/// Whether a value is what it was. Items of a list with keys may have changed places.
-fn unchanged(node: Option<&Node>, new: &Json, old: &Json) -> bool {
-    if new == old {
-        return true;
-    }
-    let Some(node) = node else { return false };
+/// Of what a value consists: all of it, whether there are rules for it or not.
+pub trait Structure {
+    /// What there is to say of a member.
+    fn member(&self, name: &str) -> Option<&dyn Structure>;
+    /// What there is to say of items.
+    fn item(&self) -> Option<&dyn Structure>;
+    /// What tells the items of a list of type map apart.
+    fn keys(&self) -> Option<&[String]>;
+}
+
+fn list_keys(schema: &Json) -> Option<Vec<String>> {
+    (schema["x-kubernetes-list-type"] == "map").then(|| {
+        let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
+        keys.filter_map(|k| k.as_str().map(String::from)).collect()
+    })
+}
+
+/// Whether a value is what it was, as far as the schema says which part of it is which (upstream's `CorrelatedObject`):
+/// items of a list with keys may have changed places; what the schema doesn't know can't be told to be the same.
+fn unchanged(schema: &dyn Structure, new: &Json, old: &Json) -> bool {
     match (new, old) {
-        (Json::Array(new), Json::Array(old)) => {
-            let Some(keys) = &node.keys else { return false };
-            let partners = ByKeys::of(old, keys);
-            new.len() == old.len()
-                && new.iter().all(|n| partners.find(n).is_some_and(|o| unchanged(node.items.as_deref(), n, o)))
+        (Json::Array(items), Json::Array(others)) => {
+            let Some((keys, item)) = schema.keys().zip(schema.item()) else { return new == old };
+            let before = ByKeys::of(others, keys);
+            items.len() == others.len() && items.iter().all(|n| before.find(n).is_some_and(|o| unchanged(item, n, o)))
         }
         (Json::Object(new), Json::Object(old)) => {
-            let below = |name: &str| node.properties.get(name).or(node.additional.as_deref());
             new.len() == old.len()
-                && new.iter().all(|(name, n)| old.get(name).is_some_and(|o| unchanged(below(name), n, o)))
+                && new
+                    .iter()
+                    .all(|(name, n)| schema.member(name).zip(old.get(name)).is_some_and(|(s, o)| unchanged(s, n, o)))
         }
-        _ => false,
+        _ => new == old,
     }
 }
 
@@ -261,7 +275,7 @@ struct Judge<'e> {
 
 impl Judge<'_> {
     /// False: the budget is spent.
-    fn node(&mut self, node: &Node, path: &Path, new: &Json, old: Option<&Json>, c: Correlation) -> bool {
+    fn node(&mut self, node: &Node, path: &Path, new: &Json, old: Option<&Json>, c: Correlation<'_>) -> bool {
         if new.is_null() {
             return true;
         }
@@ -269,12 +283,8 @@ impl Judge<'_> {
         if !self.rules(node, path, new, old, c) {
             return false;
         }
-        let parent_same = match c {
-            Correlation::Known { .. } => false,
-            Correlation::None { parent_same } => parent_same,
-        };
         for one in &node.all_of {
-            if !self.node(one, path, new, old, Correlation::None { parent_same }) {
+            if !self.node(one, path, new, old, c.nested()) {
                 return false;
             }
         }
@@ -285,7 +295,7 @@ impl Judge<'_> {
         }
     }
 
-    fn list(&mut self, node: &Node, path: &Path, items: &[Json], old: Option<&Json>, c: Correlation) -> bool {
+    fn list(&mut self, node: &Node, path: &Path, items: &[Json], old: Option<&Json>, c: Correlation<'_>) -> bool {
         let Some(below) = &node.items else { return true };
         let before = match (&node.keys, old) {
             (Some(keys), Some(Json::Array(old))) => Some(ByKeys::of(old, keys)),
@@ -293,7 +303,7 @@ impl Judge<'_> {
         };
         items.iter().enumerate().all(|(i, item)| {
             let before = before.as_ref().and_then(|b| b.find(item));
-            self.node(below, &path.index(i), item, before, c.below(Some(below), item, before))
+            self.node(below, &path.index(i), item, before, c.below(|s| s.item(), item, before))
         })
     }
 
@@ -303,26 +313,24 @@ impl Judge<'_> {
         path: &Path,
         fields: &serde_json::Map<String, Json>,
         old: Option<&Json>,
-        c: Correlation,
+        c: Correlation<'_>,
     ) -> bool {
         let before = |name: &str| old.and_then(|o| o.get(name));
-        let below = |n: &Node, name: &str, v: &Json| match c {
+        let below = |name: &str, v: &Json| match name {
             // Both were made of one version, so that changes of these can't be seen.
-            Correlation::Known { root: true, .. } if matches!(name, "apiVersion" | "kind") => {
-                Correlation::None { parent_same: false }
-            }
-            c => c.below(Some(n), v, before(name)),
+            "apiVersion" | "kind" if c.root => Correlation::default(),
+            _ => c.below(|s| s.member(name), v, before(name)),
         };
         if let Some(additional) = &node.additional {
             for (name, v) in fields {
-                if !self.node(additional, &path.key(name), v, before(name), below(additional, name, v)) {
+                if !self.node(additional, &path.key(name), v, before(name), below(name, v)) {
                     return false;
                 }
             }
         }
         for (name, v) in fields {
             if let Some(n) = node.properties.get(name)
-                && !self.node(n, &path.child(name), v, before(name), below(n, name, v))
+                && !self.node(n, &path.child(name), v, before(name), below(name, v))
             {
                 return false;
             }
@@ -330,7 +338,7 @@ impl Judge<'_> {
         true
     }
 
-    fn rules(&mut self, node: &Node, path: &Path, new: &Json, old: Option<&Json>, c: Correlation) -> bool {
+    fn rules(&mut self, node: &Node, path: &Path, new: &Json, old: Option<&Json>, c: Correlation<'_>) -> bool {
         let Some(decl) = &node.decl else { return true };
         for rule in &node.rules {
             let shown = if rule.message.is_empty() { &rule.text } else { &rule.message };
@@ -380,27 +388,27 @@ impl Judge<'_> {
                 self.errors.invalid(path.clone(), told.as_str(), text);
                 continue;
             }
-            // What stays as it was may stay, unless the rule is about the change.
-            if !transition && c.is_same() {
-                continue;
-            }
-            let detail = match self.message(rule, &vars) {
-                Ok(detail) => detail,
-                Err(why) => {
-                    self.errors.invalid(path.clone(), told.as_str(), why);
-                    return false;
-                }
-            };
+            let told_before = self.errors.0.len();
             let at = if rule.field.is_empty() { path.clone() } else { path.child(&rule.field) };
             // Scalars are shown; objects and lists would be too long.
             let omitted = matches!(node.type_name.as_str(), "object" | "array");
-            match rule.reason.as_str() {
-                "FieldValueForbidden" => self.errors.forbidden(at, detail),
-                "FieldValueRequired" => self.errors.required(at, detail),
-                "FieldValueDuplicate" if omitted => self.errors.duplicate_omitted(at),
-                "FieldValueDuplicate" => self.errors.duplicate(at, new.clone()),
-                _ if omitted => self.errors.invalid_omitted(at, detail),
-                _ => self.errors.invalid(at, new.clone(), detail),
+            let detail = self.message(rule, &vars);
+            let spent = detail.is_err();
+            match (detail, rule.reason.as_str()) {
+                (Err(why), _) => self.errors.invalid(at, told.as_str(), why),
+                (Ok(detail), "FieldValueForbidden") => self.errors.forbidden(at, detail),
+                (Ok(detail), "FieldValueRequired") => self.errors.required(at, detail),
+                (Ok(_), "FieldValueDuplicate") if omitted => self.errors.duplicate_omitted(at),
+                (Ok(_), "FieldValueDuplicate") => self.errors.duplicate(at, new.clone()),
+                (Ok(detail), _) if omitted => self.errors.invalid_omitted(at, detail),
+                (Ok(detail), _) => self.errors.invalid(at, new.clone(), detail),
+            }
+            // What stays as it was may stay, unless the rule is about the change.
+            if !transition && c.is_same() {
+                self.errors.let_pass(told_before);
+            }
+            if spent {
+                return false;
             }
         }
         true

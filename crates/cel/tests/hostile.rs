@@ -1,5 +1,7 @@
 //! No text makes the crate panic, run out of stack or run beyond its budget.
 
+mod structure;
+
 use cel::rules::Rules;
 use cel::schema::Decl;
 use cel::{Budget, Env, Type, Value, Vars, compile, estimate, eval};
@@ -7,6 +9,7 @@ use meta::field::Errors;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use std::time::{Duration, Instant};
+use structure::described;
 
 fn object() -> Json {
     json!({"a": 1, "b": "text", "c": [1, 2, 3], "d": {"x": "y"}, "e": null, "f": 1.5, "g": true, "l": (0..50).collect::<Vec<_>>()})
@@ -165,7 +168,7 @@ proptest! {
         let mut errors = meta::field::Errors::default();
         cel::rules::check(&schema, &meta::field::Path::root(), &|_| true, false, &mut errors);
         if let Some(rules) = Rules::new(&schema) {
-            rules.validate(&object(), Some(&object()), &mut errors);
+            rules.validate(&described(&schema), &object(), Some(&object()), &mut errors);
         }
     }
 }
@@ -334,7 +337,7 @@ fn long_lists_with_keys() {
     let new = json!({"l": list(&mut (0..20_000).rev())});
     let started = Instant::now();
     let mut errors = Errors::default();
-    Rules::new(&schema).unwrap().validate(&new, Some(&old), &mut errors);
+    Rules::new(&schema).unwrap().validate(&described(&schema), &new, Some(&old), &mut errors);
     assert!(errors.is_empty(), "{:?}", errors.0.first());
     assert!(started.elapsed() < Duration::from_secs(20), "took {:?}", started.elapsed());
 }

@@ -1,16 +1,23 @@
 //! Rules of custom resources: what they say about objects, and what is said about them.
 
+mod structure;
+
 use cel::rules::{Rules, check, check_form};
 use expect_test::{Expect, expect};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
+use structure::described;
 
-fn told(schema: &Value, new: &Value, old: Option<&Value>) -> String {
+fn judged(schema: &Value, new: &Value, old: Option<&Value>) -> Errors {
     let mut errors = Errors::default();
     if let Some(rules) = Rules::new(schema) {
-        rules.validate(new, old, &mut errors);
+        rules.validate(&described(schema), new, old, &mut errors);
     }
-    errors.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    errors
+}
+
+fn told(schema: &Value, new: &Value, old: Option<&Value>) -> String {
+    judged(schema, new, old).0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn schema(properties: Value, rules: Value) -> Value {
@@ -110,29 +117,88 @@ fn transitions_see_the_old_value() {
     assert_eq!(told(&s, &new, Some(&old)), r#"items[1]: Invalid value: can't shrink"#);
 }
 
+/// A row: the rest of the schema, old, new, what is refused, what is warned of.
 #[test]
 fn what_stays_may_stay() {
-    let s = json!({"type":"object","properties":{
-        "a":{"type":"string","x-kubernetes-validations":[{"rule":"self == 'good'"}]},
-        "b":{"type":"integer"}}});
-    let old = json!({"a":"bad","b":1});
-    assert_eq!(told(&s, &json!({"a":"bad","b":2}), Some(&old)), "");
-    assert_eq!(
-        told(&s, &json!({"a":"worse","b":1}), Some(&old)),
-        r#"a: Invalid value: "worse": failed rule: self == 'good'"#
-    );
+    let good = json!({"type":"string","x-kubernetes-validations":[{"rule":"self == 'good'"}]});
+    let one = json!({"properties":{"a":good,"b":{"type":"integer"}}});
     // Items with keys that only changed places are what they were.
-    let s = json!({"type":"object","properties":{
-        "l":{"type":"array","x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["k"],
-            "x-kubernetes-validations":[{"rule":"self.size() < 2"}],
-            "items":{"type":"object","properties":{"k":{"type":"string"},"v":{"type":"integer"}},
-                "x-kubernetes-validations":[{"rule":"self.v > 1"}]}}}});
-    let old = json!({"l":[{"k":"a","v":1},{"k":"b","v":1}]});
-    assert_eq!(told(&s, &json!({"l":[{"k":"b","v":1},{"k":"a","v":1}]}), Some(&old)), "");
-    assert_eq!(
-        told(&s, &json!({"l":[{"k":"b","v":1},{"k":"a","v":0}]}), Some(&old)),
-        r#"l: Invalid value: failed rule: self.size() < 2; l[1]: Invalid value: failed rule: self.v > 1"#
-    );
+    let keyed = json!({"properties":{"l":{"type":"array","x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["k"],
+        "x-kubernetes-validations":[{"rule":"self.size() < 2"}],
+        "items":{"type":"object","properties":{"k":{"type":"string"},"v":{"type":"integer"}},
+            "x-kubernetes-validations":[{"rule":"self.v > 1"}]}}}});
+    // The same within something that has a rule, but has none itself.
+    let within = json!({"properties":{"s":{"type":"object","x-kubernetes-validations":[{"rule":"has(self.x)"}],
+        "properties":{"x":{"type":"string"},"l":{"type":"array","x-kubernetes-list-type":"map",
+            "x-kubernetes-list-map-keys":["k"],"items":{"type":"object","properties":{"k":{"type":"string"}}}}}}}});
+    let open = json!({"properties":{"s":{"type":"object","x-kubernetes-preserve-unknown-fields":true,
+        "x-kubernetes-validations":[{"rule":"has(self.x)"}],"properties":{"x":{"type":"string"}}}}});
+    let all_of = json!({"properties":{"s":{"type":"object","properties":{"x":{"type":"string"},"y":{"type":"string"}},
+        "allOf":[{"properties":{"x":{"x-kubernetes-validations":[{"rule":"self == 'good'"}]}}}]},"t":{"type":"string"}}});
+    let own_all_of = json!({"properties":{"s":{"type":"object","properties":{"x":{"type":"string",
+        "allOf":[{"x-kubernetes-validations":[{"rule":"self == 'good'"}]}]},"y":{"type":"string"}}}}});
+    let atomic = json!({"properties":{"l":{"type":"array","items":good}}});
+    let kind = json!({"properties":{"kind":good}});
+    let words = json!({"properties":{"a":{"type":"object","properties":{"x":{"type":"string"}},
+        "x-kubernetes-validations":[{"rule":"self.x == ''","messageExpression":"'not ' + self.x","fieldPath":".x"}]}}});
+    let not_good = |at: &str| format!(r#"{at}: Invalid value: "bad": failed rule: self == 'good'"#);
+    let v = |k: &str, v: i32| json!({"k":k,"v":v});
+    for (schema, old, new, refused, warned) in [
+        (&one, json!({"a":"bad","b":1}), json!({"a":"bad","b":2}), String::new(), not_good("a")),
+        (&one, json!({"a":"worse","b":1}), json!({"a":"bad","b":1}), not_good("a"), String::new()),
+        (
+            &keyed,
+            json!({"l":[v("a", 1), v("b", 1)]}),
+            json!({"l":[v("b", 1), v("a", 1)]}),
+            String::new(),
+            "l: Invalid value: failed rule: self.size() < 2; l[0]: Invalid value: failed rule: self.v > 1; l[1]: Invalid value: failed rule: self.v > 1".into(),
+        ),
+        (
+            &keyed,
+            json!({"l":[v("a", 1), v("b", 1)]}),
+            json!({"l":[v("b", 1), v("a", 0)]}),
+            "l: Invalid value: failed rule: self.size() < 2; l[1]: Invalid value: failed rule: self.v > 1".into(),
+            "l[0]: Invalid value: failed rule: self.v > 1".into(),
+        ),
+        (
+            &within,
+            json!({"s":{"l":[{"k":"a"},{"k":"b"}]}}),
+            json!({"s":{"l":[{"k":"b"},{"k":"a"}]}}),
+            String::new(),
+            "s: Invalid value: failed rule: has(self.x)".into(),
+        ),
+        // What the schema doesn't know can't be told to be the same.
+        (
+            &open,
+            json!({"s":{"other":1}}),
+            json!({"s":{"other":1}}),
+            "s: Invalid value: failed rule: has(self.x)".into(),
+            String::new(),
+        ),
+        // What is in allOf goes by what is around it.
+        (&all_of, json!({"s":{"x":"bad"}}), json!({"s":{"x":"bad"},"t":"new"}), not_good("s.x"), String::new()),
+        (&all_of, json!({"s":{"x":"bad"}}), json!({"s":{"x":"bad"}}), String::new(), not_good("s.x")),
+        (&own_all_of, json!({"s":{"x":"bad"}}), json!({"s":{"x":"bad"}}), String::new(), not_good("s.x")),
+        (&own_all_of, json!({"s":{"x":"bad"}}), json!({"s":{"x":"bad","y":"new"}}), not_good("s.x"), String::new()),
+        // Items of a list without keys count as a whole.
+        (&atomic, json!({"l":["bad"]}), json!({"l":["bad"]}), String::new(), not_good("l[0]")),
+        (&atomic, json!({"l":["bad"]}), json!({"l":["bad", "good"]}), not_good("l[0]"), String::new()),
+        (&kind, json!({"kind":"bad"}), json!({"kind":"bad"}), not_good("kind"), String::new()),
+        (
+            &words,
+            json!({"a":{"x":"good"}}),
+            json!({"a":{"x":"good"}}),
+            String::new(),
+            "a.x: Invalid value: not good".into(),
+        ),
+    ] {
+        let mut schema = schema.clone();
+        schema["type"] = "object".into();
+        let errors = judged(&schema, &new, Some(&old));
+        let found: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+        let let_pass: Vec<String> = errors.warnings().collect();
+        assert_eq!((found.join("; "), let_pass.join("; ")), (refused, warned), "{schema} {old} {new}");
+    }
 }
 
 #[test]

@@ -154,13 +154,24 @@ pub fn go_float(n: f64) -> String {
     }
 }
 
-/// All faults of one object, in order of discovery.
+/// All faults of one object, in order of discovery; and apart from them those that are let pass, of which the client is
+/// only warned.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Errors(pub Vec<Error>);
+pub struct Errors(pub Vec<Error>, Vec<Error>);
 
 impl Errors {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Lets pass what was found last, from the fault with this index on.
+    pub fn let_pass(&mut self, from: usize) {
+        self.1.extend(self.0.drain(from..));
+    }
+
+    /// What to warn of.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.1.iter().map(ToString::to_string)
     }
 
     fn push(&mut self, reason: Reason, path: Path, value: Value, detail: impl Into<String>) {

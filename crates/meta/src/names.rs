@@ -427,6 +427,28 @@ pub fn random_suffix(len: usize, rng: &mut impl Rng) -> String {
     (0..len).map(|_| char::from(SUFFIX_ALPHABET[rng.random_range(0..SUFFIX_ALPHABET.len())])).collect()
 }
 
+/// Sorts versions as Kubernetes does: `v10`, `v2`, `v1`, `v3beta1`, `v1alpha1`, then anything else by name.
+/// Smaller is preferred.
+pub fn version_priority(version: &str) -> impl Ord + use<> {
+    fn parse(v: &str) -> Option<(u8, u32, u32)> {
+        let rest = v.strip_prefix('v')?;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let major = rest[..end].parse().ok()?;
+        let rest = &rest[end..];
+        let (stage, minor) = match (rest.strip_prefix("beta"), rest.strip_prefix("alpha")) {
+            _ if rest.is_empty() => (2, 0),
+            (Some(n), _) => (1, n.parse().ok()?),
+            (_, Some(n)) => (0, n.parse().ok()?),
+            _ => return None,
+        };
+        Some((stage, major, minor))
+    }
+    match parse(version) {
+        Some(key) => (0, Some(std::cmp::Reverse(key)), String::new()),
+        None => (1, None, version.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

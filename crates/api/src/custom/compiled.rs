@@ -5,7 +5,7 @@
 //! for every reader, types for those who track owners, rules for writers, the text as it was for OpenAPI.
 
 use super::schema::Schema;
-use super::types;
+use super::{embedded, types};
 use meta::schema::{TypeId, Types};
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,7 +56,8 @@ impl Source {
         self.used.store(true, Ordering::Relaxed);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let compile = || {
-            let schema = Schema::compile(&self.value());
+            let mut schema = Schema::compile(&self.value());
+            embedded::prune_defaults(&mut schema);
             Arc::new(Compiled { schema, types: OnceLock::new(), rules: OnceLock::new() })
         };
         made.get_or_insert_with(compile).clone()

@@ -1,28 +1,42 @@
 //! Defaulting: what the schema gives where an object says nothing, or null where null is no value.
+//!
+//! Nulls that nothing replaces go from what is decoded, [`prune_nulls`]; those that apply or a webhook puts in stay, for
+//! validation to refuse.
 
 use super::schema::{Additional, Schema};
 use serde_json::Value;
 
-/// Fills defaults in, and drops nulls that are neither allowed nor replaced. Idempotent.
+/// Drops members that are null where null is neither allowed nor replaced by a default.
+pub fn prune_nulls(value: &mut Value, schema: &Schema) {
+    match value {
+        Value::Object(map) => {
+            let is_nothing = |name: &str| schema.member(name).is_some_and(|s| !s.nullable && s.default.is_none());
+            map.retain(|name, v| !v.is_null() || !is_nothing(name));
+            for (name, child) in map.iter_mut() {
+                if let Some(s) = schema.member(name) {
+                    prune_nulls(child, s);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(s) = &schema.items {
+                items.iter_mut().for_each(|item| prune_nulls(item, s));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Fills defaults in. Idempotent.
 pub fn default(value: &mut Value, schema: &Schema) {
     match value {
         Value::Object(map) => {
             for (name, property) in schema.properties.iter() {
-                let given = map.get(name);
-                let null = given.is_some_and(Value::is_null) && !property.nullable;
-                match &property.default {
-                    Some(d) if given.is_none() || null => {
-                        map.insert(name.to_string(), (**d).clone());
-                    }
-                    None if null => {
-                        map.remove(name);
-                    }
-                    _ => {}
+                if let Some(d) = &property.default
+                    && map.get(name).is_none_or(|v| v.is_null() && !property.nullable)
+                {
+                    map.insert(name.to_string(), (**d).clone());
                 }
-            }
-            if let Additional::Schema(s) = &schema.additional {
-                let null_without_value = |v: &Value| v.is_null() && !s.nullable && s.default.is_none();
-                map.retain(|name, v| schema.properties.contains(name) || !null_without_value(v));
             }
             for (name, child) in map.iter_mut() {
                 if let Some(property) = schema.properties.get(name) {
@@ -90,6 +104,7 @@ mod tests {
             ),
         ] {
             let mut got = object;
+            prune_nulls(&mut got, &schema);
             default(&mut got, &schema);
             assert_eq!(got, expected);
             let once = got.clone();

@@ -137,6 +137,49 @@ fn metadata(value: &mut Value, path: &str, how: Malformed, unknown: &mut Vec<Str
     }
 }
 
+/// Takes from a schema's defaults what metadata has no place for.
+pub fn prune_defaults(s: &mut Schema) {
+    if !s.has_embedded || !s.has_defaults {
+        return;
+    }
+    if s.embedded_resource
+        && let Some((_, m)) = s.properties.iter_mut().find(|(name, _)| *name == "metadata")
+    {
+        prune_metadata_defaults(m, &mut Vec::new());
+    }
+    let additional = match &mut s.additional {
+        Additional::Schema(s) => Some(s.as_mut()),
+        _ => None,
+    };
+    s.properties.iter_mut().map(|(_, s)| s).chain(additional).chain(s.items.as_deref_mut()).for_each(prune_defaults);
+}
+
+/// `steps`: from the metadata to this node; none is the item of a list.
+fn prune_metadata_defaults(s: &mut Schema, steps: &mut Vec<Option<String>>) {
+    if let Some(d) = s.default.take() {
+        let mut whole = steps.iter().rev().fold(*d, |v, step| match step {
+            Some(name) => Value::Object(Map::from_iter([(name.clone(), v)])),
+            None => Value::Array(vec![v]),
+        });
+        let _ = metadata(&mut whole, "", Malformed::Drop, &mut Vec::new());
+        let kept = steps.iter().try_fold(&whole, |v, step| match step {
+            Some(name) => v.get(name),
+            None => v.get(0),
+        });
+        s.default = kept.cloned().map(Box::new);
+    }
+    for (name, p) in s.properties.iter_mut() {
+        steps.push(Some(name.to_string()));
+        prune_metadata_defaults(p, steps);
+        steps.pop();
+    }
+    if let Some(items) = &mut s.items {
+        steps.push(None);
+        prune_metadata_defaults(items, steps);
+        steps.pop();
+    }
+}
+
 /// Rules for embedded objects: they say what they are, and their metadata is sound.
 pub fn validate(schema: &Schema, object: &Value, errors: &mut Errors) {
     validate_value(schema, object, false, &Path::root(), errors);

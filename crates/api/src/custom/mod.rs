@@ -33,10 +33,13 @@ use crate::codec::json::{DecodeError, Decoded};
 use crate::strategy::{Column, ScalePaths};
 use compiled::Source;
 use jsonpath::JsonPath;
+use meta::names::version_priority;
 use meta::schema::{Shape, Type, TypeId, Types};
 use serde_json::Value;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
+
+pub use strategy::has_replicas;
 
 /// What one CRD defines.
 pub struct Definition {
@@ -102,13 +105,10 @@ impl Definition {
         let (spec, names) = (&crd["spec"], &crd["status"]["acceptedNames"]);
         let text = |v: &Value| v.as_str().unwrap_or("").to_string();
         let (group, kind) = (text(&spec["group"]), text(&names["kind"]));
-        let versions: Vec<Arc<Version>> = spec["versions"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|v| Arc::new(Version::new(&group, &kind, v)))
-            .collect();
-        let storage = spec["versions"].as_array().into_iter().flatten().find(|v| v["storage"] == true);
+        let declared = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let versions: Vec<Arc<Version>> =
+            declared.iter().map(|v| Arc::new(Version::new(&group, &kind, v, declared))).collect();
+        let storage = declared.iter().find(|v| v["storage"] == true);
         Definition {
             name: text(&crd["metadata"]["name"]),
             uid: text(&crd["metadata"]["uid"]),
@@ -151,6 +151,13 @@ impl Definition {
     }
 }
 
+/// The best version that is served, not deprecated itself, and better than this one.
+fn successor<'v>(version: &str, all: &'v [Value]) -> Option<&'v str> {
+    let current = all.iter().filter(|v| v["served"] == true && v["deprecated"] != true);
+    let names = current.filter_map(|v| v["name"].as_str());
+    names.filter(|n| version_priority(n) < version_priority(version)).min_by_key(|n| version_priority(n))
+}
+
 /// The rows of a CRD that is established: one per served version.
 pub fn rows(crd: &Value) -> Vec<Arc<Resource>> {
     let definition = Arc::new(Definition::new(crd));
@@ -158,7 +165,7 @@ pub fn rows(crd: &Value) -> Vec<Arc<Resource>> {
     let text = |v: &Value| v.as_str().unwrap_or("").to_string();
     let texts = |v: &Value| -> Vec<String> { v.as_array().into_iter().flatten().map(text).collect() };
     let verbs: &[&str] = match definition.terminating {
-        true => &["delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        true => &["delete", "deletecollection", "get", "list", "watch"],
         false => &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"],
     };
     definition
@@ -203,12 +210,15 @@ pub fn rows(crd: &Value) -> Vec<Arc<Resource>> {
 }
 
 impl Version {
-    fn new(group: &str, kind: &str, version: &Value) -> Version {
+    fn new(group: &str, kind: &str, version: &Value, all: &[Value]) -> Version {
         let text = |v: &Value| v.as_str().unwrap_or("").to_string();
         let name = text(&version["name"]);
         let deprecation = (version["deprecated"] == true).then(|| match version["deprecationWarning"].as_str() {
             Some(w) => w.to_string(),
-            None => format!("{group}/{name} {kind} is deprecated"),
+            None => {
+                let instead = successor(&name, all).map(|v| format!("; use {group}/{v} {kind}"));
+                format!("{group}/{name} {kind} is deprecated{}", instead.unwrap_or_default())
+            }
         });
         let scale = &version["subresources"]["scale"];
         let path = |key: &str| scale[key].as_str().unwrap_or("").trim_start_matches('.').to_string().into();
@@ -261,7 +271,18 @@ impl Version {
         self.conform(Decoded { value: raw, ..Decoded::default() })
     }
 
-    fn conform(&self, mut raw: Decoded) -> Result<Decoded, DecodeError> {
+    /// As [`Version::decode_value`], of what apply or a webhook made: nulls in it are meant.
+    pub fn decode_made(&self, made: Value) -> Result<Decoded, DecodeError> {
+        self.coerce(Decoded { value: made, ..Decoded::default() })
+    }
+
+    fn conform(&self, raw: Decoded) -> Result<Decoded, DecodeError> {
+        let mut decoded = self.coerce(raw)?;
+        default::prune_nulls(&mut decoded.value, &self.schema.compiled().schema);
+        Ok(decoded)
+    }
+
+    fn coerce(&self, mut raw: Decoded) -> Result<Decoded, DecodeError> {
         if !raw.value.is_object() {
             return Err(DecodeError::Type(
                 "json: cannot unmarshal value into Go value of type map[string]interface {}".into(),
@@ -297,6 +318,7 @@ impl Version {
     pub fn prune(&self, object: &mut Value) {
         let (mut dropped, compiled) = (Vec::new(), self.schema.compiled());
         prune::prune(object, &compiled.schema, &mut dropped);
+        default::prune_nulls(object, &compiled.schema);
         let _ = embedded::coerce_root(object, embedded::Malformed::Drop, &mut dropped);
         let _ = embedded::coerce(object, &compiled.schema, embedded::Malformed::Drop, &mut dropped);
     }

@@ -118,6 +118,10 @@ impl Properties {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Schema)> {
         self.0.iter().map(|(n, s)| (&**n, s))
     }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Schema)> {
+        self.0.iter_mut().map(|(n, s)| (&**n, s))
+    }
 }
 
 /// What values must be beyond their structure. Most nodes have none.
@@ -325,6 +329,23 @@ impl Schema {
         match (self.properties.get(name), &self.additional) {
             (Some(s), _) => Some(s),
             (None, Additional::Schema(s)) => Some(s),
+            _ => None,
+        }
+    }
+}
+
+impl cel::rules::Structure for Schema {
+    fn member(&self, name: &str) -> Option<&dyn cel::rules::Structure> {
+        self.member(name).map(|s| s as _)
+    }
+
+    fn item(&self) -> Option<&dyn cel::rules::Structure> {
+        self.items.as_deref().map(|s| s as _)
+    }
+
+    fn keys(&self) -> Option<&[String]> {
+        match &self.list_type {
+            ListType::Map(keys) => Some(keys),
             _ => None,
         }
     }

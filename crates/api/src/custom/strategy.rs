@@ -152,7 +152,7 @@ impl Version {
                 "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
             );
         } else {
-            rules.validate(new, old, errors);
+            rules.validate(&compiled.schema, new, old, errors);
         }
     }
 
@@ -176,6 +176,14 @@ fn replicas(obj: &Value, path: &str, errors: &mut Errors) {
         }
         Ok(_) => {}
     }
+}
+
+/// Whether an object has the replicas of its Scale. The error says which field isn't what the Scale needs.
+pub fn has_replicas(obj: &Value, paths: &ScalePaths) -> Result<bool, String> {
+    let found = nested(obj, &paths.spec_replicas, "int64", Value::is_i64)?.is_some();
+    nested(obj, &paths.status_replicas, "int64", Value::is_i64)?;
+    nested(obj, &paths.selector, "string", Value::is_string)?;
+    Ok(found)
 }
 
 /// A field by its path (upstream's `unstructured.Nested…`); `None` where there is none.

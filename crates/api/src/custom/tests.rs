@@ -375,6 +375,22 @@ fn embedded_objects_say_what_they_are() {
     );
 }
 
+/// What a default says of metadata that has no place there isn't filled in.
+#[test]
+fn defaults_of_embedded_metadata_are_pruned() {
+    let string = |default: &str| json!({"type":"string","default":default});
+    let mut schema =
+        Schema::compile(&spec(json!({"pod":{"type":"object","x-kubernetes-embedded-resource":true,"properties":{
+        "metadata":{"type":"object","properties":{"name":string("n"),"unknown":string("u"),"labels":{"type":"object",
+            "properties":{"a":string("b")},"additionalProperties":false},
+            "annotations":{"type":"object","default":{"a":1}}}},
+        "other":string("o")}}})));
+    embedded::prune_defaults(&mut schema);
+    let mut object = json!({"spec":{"pod":{"metadata":{"labels":{}}}}});
+    default::default(&mut object, &schema);
+    assert_eq!(object, json!({"spec":{"pod":{"metadata":{"name":"n","labels":{"a":"b"}},"other":"o"}}}));
+}
+
 pub fn crd(versions: Value) -> Value {
     json!({"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition",
         "metadata":{"name":"widgets.example.com","uid":"u"},
@@ -393,8 +409,10 @@ fn a_definition_makes_rows() {
                 {"name":"N","type":"integer","jsonPath":".spec.n"},{"name":"Color","type":"string","jsonPath":".spec.color","priority":1},
                 {"name":"OK","type":"boolean","jsonPath":".spec.ok"},{"name":"At","type":"date","jsonPath":".spec.at"}]},
             {"name":"v1beta1","served":true,"storage":false,"deprecated":true,"schema":{"openAPIV3Schema":{"type":"object"}}},
+            {"name":"v2","served":true,"storage":false,"deprecated":true,"schema":{"openAPIV3Schema":{"type":"object"}}},
+            {"name":"v1alpha1","served":true,"storage":false,"deprecated":true,"deprecationWarning":"go on","schema":{"openAPIV3Schema":{"type":"object"}}},
             {"name":"v0","served":false,"storage":false,"schema":{"openAPIV3Schema":{"type":"object"}}}])));
-    assert_eq!(rows.iter().map(|r| r.version.as_str()).collect::<Vec<_>>(), ["v1", "v1beta1"]);
+    assert_eq!(rows.iter().map(|r| r.version.as_str()).collect::<Vec<_>>(), ["v1", "v1beta1", "v2", "v1alpha1"]);
     let r = &rows[0];
     assert_eq!((r.singular.as_str(), r.list_kind.as_str(), r.storage.1.as_str()), ("widget", "WidgetList", "v1"));
     assert_eq!(r.subresources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["status", "scale"]);
@@ -408,8 +426,15 @@ fn a_definition_makes_rows() {
     assert_eq!(r.strategy.selectable_fields(&object), [("spec.color", "red".to_string())]);
     assert_eq!(r.strategy.selectable_fields(&Value::Null), [("spec.color", String::new())]);
     assert_eq!(r.strategy.scale().unwrap().spec_replicas, "spec.n");
-    assert_eq!(rows[1].strategy.deprecation(), Some("example.com/v1beta1 Widget is deprecated"));
-    assert_eq!(r.strategy.deprecation(), None);
+    assert_eq!(
+        rows.iter().map(|r| r.strategy.deprecation()).collect::<Vec<_>>(),
+        [
+            None,
+            Some("example.com/v1beta1 Widget is deprecated; use example.com/v1 Widget"),
+            Some("example.com/v2 Widget is deprecated"),
+            Some("go on"),
+        ]
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@
 
 use api::catalogue::{Resource, Subresource};
 use base64::Engine;
+use meta::names::version_priority;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
@@ -75,28 +76,6 @@ const GROUP_PRIORITY: &[(&str, i32)] = &[
 /// `groupPriorityMinimum` of a group.
 pub fn group_priority(group: &str) -> i32 {
     GROUP_PRIORITY.iter().find(|g| g.0 == group).map_or(1000, |g| g.1)
-}
-
-/// Sorts versions as Kubernetes does: `v10`, `v2`, `v1`, `v3beta1`, `v1alpha1`, then anything else by name.
-/// Smaller is preferred.
-pub fn version_priority(version: &str) -> impl Ord + use<> {
-    fn parse(v: &str) -> Option<(u8, u32, u32)> {
-        let rest = v.strip_prefix('v')?;
-        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let major = rest[..end].parse().ok()?;
-        let rest = &rest[end..];
-        let (stage, minor) = match (rest.strip_prefix("beta"), rest.strip_prefix("alpha")) {
-            _ if rest.is_empty() => (2, 0),
-            (Some(n), _) => (1, n.parse().ok()?),
-            (_, Some(n)) => (0, n.parse().ok()?),
-            _ => return None,
-        };
-        Some((stage, major, minor))
-    }
-    match parse(version) {
-        Some(key) => (0, Some(Reverse(key)), String::new()),
-        None => (1, None, version.to_string()),
-    }
 }
 
 /// Names of all groups but core's, in order of priority.

@@ -185,20 +185,37 @@ pub fn check_identity(call: &Call<'_>, object: &Value) -> Result<()> {
     Ok(())
 }
 
-/// A body must be of the row's kind. Custom resources are decoded whatever they call themselves; what is wrong is then
-/// told as a field's fault.
+/// A body must be of the row's kind. Custom resources must say so, and a wrong kind is told as a field's fault.
 pub fn check_body(row: &Resource, object: &Value) -> Result<()> {
-    let kind = object["kind"].as_str().unwrap_or("");
-    if row.custom.is_some()
-        && !kind.is_empty()
-        && kind != row.kind
-        && object["apiVersion"] == row.api_version().as_str()
-    {
-        let mut errors = Errors::default();
-        errors.invalid(Path::new("kind"), kind, format!("must be {}", row.kind));
-        return Err(Status::invalid(&row.group, kind, &text(object, "name"), &errors));
+    if row.custom.is_none() {
+        return check_kind(object, &row.api_version(), &row.kind);
     }
-    check_kind(object, &row.api_version(), &row.kind)
+    match object["apiVersion"].as_str().unwrap_or("") {
+        given if given == row.api_version() => check_custom_type(row, object),
+        given => Err(other_version(given, &row.api_version())),
+    }
+}
+
+/// Custom resources are decoded whatever they call themselves.
+pub fn check_custom_type(row: &Resource, object: &Value) -> Result<()> {
+    let (api_version, kind) = (object["apiVersion"].as_str().unwrap_or(""), object["kind"].as_str().unwrap_or(""));
+    let mut errors = Errors::default();
+    for (field, given, wanted) in [("kind", kind, row.kind.clone()), ("apiVersion", api_version, row.api_version())] {
+        if given != wanted {
+            errors.invalid(Path::new(field), given, format!("must be {wanted}"));
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let (group, _) = meta::object::split_api_version(api_version);
+    Err(Status::invalid(group, kind, &text(object, "name"), &errors))
+}
+
+fn other_version(given: &str, wanted: &str) -> Status {
+    Status::bad_request(format!(
+        "the API version in the data ({given}) does not match the expected API version ({wanted})"
+    ))
 }
 
 /// `apiVersion` and `kind` of a body, which may be absent.
@@ -206,9 +223,7 @@ pub fn check_kind(object: &Value, api_version: &str, kind: &str) -> Result<()> {
     let got_version = object["apiVersion"].as_str().unwrap_or("");
     let got_kind = object["kind"].as_str().unwrap_or("");
     if !got_version.is_empty() && got_version != api_version {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({got_version}) does not match the expected API version ({api_version})"
-        )));
+        return Err(other_version(got_version, api_version));
     }
     if !got_kind.is_empty() && got_kind != kind {
         let (group, version) = meta::object::split_api_version(api_version);

@@ -187,7 +187,7 @@ pub fn apply(call: &Call<'_>, live: Option<&Value>, applied: &Value, subresource
     let s = structure(&call.row, &types, subresource).with_versions(&convert);
     let force = call.options.force == Some(true);
     let merged = meta::apply::apply(&s, live.unwrap_or(&Value::Null), applied, &writer, force)?;
-    // The merge may hold nulls that were applied; decoding drops them.
+    // The merge may hold nulls that were applied; decoding drops those of built-in kinds.
     let (mut object, _) = crate::wire::conform(&call.row, merged, FieldValidation::Ignore)?;
     call.row.strategy.defaults(&mut object);
     Ok(object)

@@ -209,6 +209,10 @@ impl Call<'_> {
         if self.internal {
             return Ok(());
         }
+        if operation == admission::Operation::Create && self.row.custom.as_ref().is_some_and(|d| d.terminating) {
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(Status::forbidden(&self.row.group, &self.row.plural, name, why));
+        }
         let reinvocation = admission::Reinvocation::default();
         let (plugins, mut a) = self.attributes(operation, subresource, name, object, old, options, &reinvocation);
         admission::admit(plugins, &mut a).await

@@ -32,12 +32,14 @@ fn unsupported(supported: &[&str]) -> Status {
 }
 
 impl PatchType {
-    pub fn from_content_type(content_type: &str) -> Result<PatchType> {
+    /// Custom resources don't say how their lists merge, so they take no strategic patch.
+    pub fn of(row: &api::catalogue::Resource, content_type: &str) -> Result<PatchType> {
         match content_type.split(';').next().unwrap_or("").trim() {
             "application/json-patch+json" => Ok(PatchType::Json),
             "application/merge-patch+json" => Ok(PatchType::Merge),
-            "application/strategic-merge-patch+json" => Ok(PatchType::Strategic),
+            "application/strategic-merge-patch+json" if row.custom.is_none() => Ok(PatchType::Strategic),
             "application/apply-patch+yaml" => Ok(PatchType::Apply),
+            _ if row.custom.is_some() => Err(unsupported(&[SUPPORTED[0], SUPPORTED[1], SUPPORTED[3]])),
             _ => Err(unsupported(&SUPPORTED)),
         }
     }
@@ -116,19 +118,21 @@ fn is_operation(item: &Value) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// A patch may not make another kind of an object. What it says is of another version of the kind is decoded as what
-/// it was.
+/// A patch may not make another kind of an object. What it says is of another version of a built-in kind is decoded as
+/// what it was.
 fn same_kind(row: &api::catalogue::Resource, object: &Value) -> std::result::Result<(), String> {
+    if row.custom.is_some() {
+        return match object["kind"].as_str().unwrap_or("") {
+            "" => Err(format!("Object 'Kind' is missing in '{object}'")),
+            _ => Ok(()),
+        };
+    }
     let own = row.api_version();
     let api_version = object["apiVersion"].as_str().unwrap_or(&own);
     let kind = object["kind"].as_str().unwrap_or(&row.kind);
     let (group, version) = meta::object::split_api_version(api_version);
     let same = kind == row.kind && group == row.group;
-    let known = match row.custom {
-        Some(_) => same,
-        None => api::facts::facts().kind(group, version, kind).is_some(),
-    };
-    if !known {
+    if api::facts::facts().kind(group, version, kind).is_none() {
         return Err(format!(
             "no kind {kind:?} is registered for version {api_version:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
         ));
@@ -151,10 +155,6 @@ pub async fn patch(
     call.options.check_write(kind)?;
     if patch_type == PatchType::Apply {
         return apply(call, subresource, &name, document).await;
-    }
-    if patch_type == PatchType::Strategic && !call.row.is_builtin() {
-        // Custom resources don't say how their lists merge, as in upstream.
-        return Err(unsupported(&[SUPPORTED[0], SUPPORTED[1], SUPPORTED[3]]));
     }
     let row = call.row.clone();
     let validation = call.options.field_validation;
@@ -209,6 +209,9 @@ pub fn patched(
     if validation == FieldValidation::Strict && !found.is_empty() {
         return Err(invalid(format!("strict decoding error: {}", found.join(", "))));
     }
+    if row.custom.is_some() {
+        create::check_custom_type(row, &new)?;
+    }
     row.strategy.defaults(&mut new);
     Ok((new, found))
 }
@@ -220,15 +223,14 @@ pub fn patched(
 async fn apply(mut call: Call<'_>, subresource: &str, name: &str, document: Document) -> Result<(Answer, Vec<String>)> {
     let row = call.row.clone();
     let mut applied = document.value;
-    if applied["apiVersion"].as_str().is_none() || applied["kind"].as_str().is_none() {
-        return Err(Status::bad_request(
-            "error decoding patch: apiVersion and kind must be set in an applied configuration",
-        ));
+    let (api_version, kind) = (meta::object::api_version(&applied), applied["kind"].as_str().unwrap_or(""));
+    if api_version != row.api_version() || kind != row.kind {
+        let (group, version) = meta::object::split_api_version(api_version);
+        return Err(Status::bad_request(format!("invalid object type: {group}/{version}, Kind={kind}")));
     }
     if !applied.get("metadata").is_none_or(|m| m.is_object() || m.is_null()) {
         return Err(Status::bad_request("error decoding patch: metadata is no map"));
     }
-    create::check_kind(&applied, &row.api_version(), &row.kind)?;
     // An object that is there already has its name.
     if create::text(&applied, "name").is_empty() && call.registry.store.get(&call.key(name)).is_some() {
         create::metadata(&mut applied).insert("name".into(), name.into());

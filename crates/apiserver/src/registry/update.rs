@@ -98,6 +98,7 @@ pub async fn write(
                 other => row.strategy.validate_subresource_update(other, &new, &old, &mut errors),
             }
         }
+        call.warnings.extend(errors.warnings());
         if !errors.is_empty() {
             return Err(Status::invalid(&row.group, &row.kind, name, &errors));
         }

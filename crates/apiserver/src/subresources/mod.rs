@@ -32,14 +32,17 @@ pub async fn dispatch(call: Call<'_>, request: Request<Body>, backends: Backends
     let row = call.row.clone();
     let sub = call.info.subresource.clone();
     let Some(known) = row.subresource(&sub) else {
-        return Err(Status::new(404, "NotFound", "the server could not find the requested resource"));
+        return Err(match row.custom {
+            Some(_) => call.not_found(&call.info.name),
+            None => Status::new(404, "NotFound", "the server could not find the requested resource"),
+        });
     };
     if known.connect {
         return connect::connect(call, request, backends.proxy).await.map(Outcome::Raw);
     }
     let verb = call.info.verb.clone();
     if !known.verbs.iter().any(|v| *v == verb) {
-        return Err(unsupported(&row, &format!("{}/{sub}", row.plural), &verb));
+        return Err(unsupported(&row, &verb));
     }
     if row.kind == "Pod" && sub == "log" {
         return connect::connect(call, request, backends.proxy).await.map(Outcome::Raw);
@@ -66,12 +69,12 @@ pub async fn dispatch(call: Call<'_>, request: Request<Body>, backends: Backends
                 update::update(call, &sub, object).await.map(done)
             }
             "patch" => {
-                let kind = PatchType::from_content_type(&content_type)?;
+                let kind = PatchType::of(&row, &content_type)?;
                 let body = patch_body(kind, request).await?;
                 call.audit.request_object(&body.value);
                 patch::patch(call, &sub, kind, body).await.map(done)
             }
-            _ => Err(unsupported(&row, &format!("{}/{sub}", row.plural), &verb)),
+            _ => Err(unsupported(&row, &verb)),
         },
     }
 }

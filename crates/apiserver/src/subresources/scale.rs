@@ -13,6 +13,8 @@ use meta::status::{Result, Status};
 use serde_json::{Value, json};
 
 const TYPE: &str = "api.autoscaling.v1.Scale";
+/// What a patch finds where a custom resource says nothing of replicas. It mustn't stay.
+const NO_REPLICAS: i64 = i32::MIN as i64;
 
 pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body>) -> Result<(Answer, Vec<String>)> {
     let row = call.row.clone();
@@ -25,15 +27,15 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
     let entry = store.get(&call.key(&name)).ok_or_else(|| call.not_found(&name))?;
     let object = call.see(&entry).await?.object();
     if call.info.verb == "get" {
-        let path = &paths.spec_replicas;
-        if row.custom.is_some() && path.split('.').try_fold(&object, |v, p| v.get(p)).is_none() {
-            return Err(Status::internal(format!("the spec replicas field \".{path}\" does not exist")));
+        if !has_replicas(&call, &object, &paths)? {
+            let text = format!("the spec replicas field \".{}\" does not exist", paths.spec_replicas);
+            return Err(Status::internal(text));
         }
         return Ok((Answer::ok(of(&object, &paths)), std::mem::take(&mut call.warnings)));
     }
     let bytes = wire::read(request.into_body()).await?;
     let patch = match call.info.verb.as_str() {
-        "patch" => Some(PatchType::from_content_type(content_type)?),
+        "patch" => Some(PatchType::of(&row, content_type)?),
         _ => None,
     };
     call.options.check_write(match patch {
@@ -46,7 +48,10 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
         Some(kind) => Document::parse(kind, &bytes)?.value,
     };
     let transform = |call: &Call<'_>, old: &Value| {
-        let present = of(old, &paths);
+        let mut present = of(old, &paths);
+        if !has_replicas(call, old, &paths)? {
+            present["spec"]["replicas"] = NO_REPLICAS.into();
+        }
         let wanted = match patch {
             None => body.clone(),
             Some(PatchType::Json) => meta::patch::json::apply(&present, &body)?,
@@ -54,7 +59,12 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
         };
         let wanted = decoded(&wanted)?;
         let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
-        if replicas < 0 {
+        if row.custom.is_some() && replicas == NO_REPLICAS {
+            let text = format!("the spec replicas field \".{}\" cannot be empty", paths.spec_replicas);
+            return Err(Status::bad_request(text));
+        }
+        // Of a custom resource that is told as a fault of its own field.
+        if row.custom.is_none() && replicas < 0 {
             let mut errors = Errors::default();
             errors.invalid(Path::new("spec.replicas"), replicas, "must be greater than or equal to 0");
             return Err(Status::invalid("autoscaling", "Scale", &create::text(old, "name"), &errors));
@@ -87,6 +97,14 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
     let by = if patch == Some(PatchType::Apply) { managed::By::Apply } else { managed::By::Update };
     let new = update::write(&mut call, &name, "scale", by, &transform).await?;
     Ok((Answer::ok(of(&new, &paths)), std::mem::take(&mut call.warnings)))
+}
+
+/// Whether there are replicas to speak of, and nothing else where they should be. Built-in kinds always have them.
+fn has_replicas(call: &Call<'_>, object: &Value, paths: &ScalePaths) -> Result<bool> {
+    match call.row.custom {
+        Some(_) => api::custom::has_replicas(object, paths).map_err(|why| Status::new(500, "", why)),
+        None => Ok(true),
+    }
 }
 
 /// A Scale with values of the right types.

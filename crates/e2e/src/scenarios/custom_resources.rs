@@ -594,10 +594,9 @@ pub fn takes_its_objects_along(c: &Cluster) -> Result<()> {
         );
         let late = crd.widget("v1", "late", json!({}));
         let (code, message) = crd.refused("POST", &objects, JSON, late).await?;
-        ensure!(
-            code == 405 && message == "create not allowed while custom resource definition is terminating",
-            "{code} {message}"
-        );
+        let why = "create not allowed while custom resource definition is terminating";
+        let late = format!("{} \"late\" is forbidden: {why}", crd.name());
+        ensure!(code == 403 && message == late, "{code} {message}");
         crd.must("PATCH", &format!("{objects}/held"), MERGE, json!({"metadata": {"finalizers": null}})).await?;
         crd.end().await
     })

@@ -216,6 +216,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: storage_migration::custom_resources_leave_their_old_version,
     },
     Scenario {
+        name: "storage migration/a resource goes during its migration",
+        on: On::Patient,
+        run: storage_migration::a_resource_goes_during_its_migration,
+    },
+    Scenario {
         name: "storage migration/built-in resources migrate",
         on: On::Shared,
         run: storage_migration::built_in_resources_migrate,

@@ -172,6 +172,47 @@ pub fn custom_resources_leave_their_old_version(c: &Cluster) -> Result<()> {
     ns.delete()
 }
 
+/// The definition is deleted while its objects are being migrated: the migration fails, and says so.
+pub fn a_resource_goes_during_its_migration(c: &Cluster) -> Result<()> {
+    const UNTIL_FAILED: Duration = Duration::from_secs(100);
+    let ns = Namespace::new(c, "migrate-gone")?;
+    let group = format!("{}.example.com", ns.name());
+    let (crd, name) = (format!("ships.{group}"), format!("{}-ships", ns.name()));
+    c.apply(&definition(&group, "v1", &["v1", "v2"]).to_string())?;
+    c.kubectl(&["wait", "crd", &crd, "--for=condition=Established", "--timeout=30s"])?;
+    let ship =
+        json!({"apiVersion": format!("{group}/v1"), "kind": "Ship", "metadata": {"name": "s"}, "spec": {"n": 1}});
+    c.wait(PATIENCE, "a ship to be made", || {
+        Ok(c.kubectl_input(&["create", "-n", ns.name(), "-f", "-"], &ship.to_string()).is_ok())
+    })?;
+    // Nobody answers there, so that no ship can be written and the migration tries again and again.
+    let silent = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": name}, "webhooks": [{"name": "silent.example.com", "admissionReviewVersions": ["v1"],
+            "sideEffects": "None", "failurePolicy": "Fail", "clientConfig": {"url": "https://127.0.0.1:1/"},
+            "rules": [{"apiGroups": [group], "apiVersions": ["*"], "resources": ["ships"], "operations": ["UPDATE"]}]}]});
+    c.apply(&silent.to_string())?;
+    c.apply(&definition(&group, "v2", &["v1", "v2"]).to_string())?;
+    c.apply(&migration("v1", &name, &group, "ships").to_string())?;
+    c.wait(PATIENCE, "the migration to run", || Ok(condition(c, &name, "Running")?["status"] == "True"))?;
+    let told = c.json(&["get", "crd", &crd])?["status"]["conditions"].clone();
+    let migrating = told.as_array().context("conditions")?.iter().find(|c| c["type"] == "StorageMigrating");
+    ensure!(migrating.is_some_and(|c| c["status"] == "True" && c["reason"] == "MigrationRunning"), "{told}");
+
+    c.kubectl(&["delete", "crd", &crd, "--timeout=30s"])?;
+    c.wait(UNTIL_FAILED, "the migration to fail", || Ok(condition(c, &name, "Failed")?["status"] == "True"))?;
+    let (failed, running) = (condition(c, &name, "Failed")?, condition(c, &name, "Running")?);
+    ensure!(
+        failed["reason"] == "StorageVersionMigrationFailed"
+            && failed["message"].as_str().is_some_and(|m| m.starts_with("migration encountered unhandled error: "))
+            && running["status"] == "False"
+            && condition(c, &name, "Succeeded")?.is_null(),
+        "{failed} {running}"
+    );
+    c.kubectl(&["delete", "validatingwebhookconfiguration", &name])?;
+    c.kubectl(&["delete", "storageversionmigrations", &name])?;
+    ns.delete()
+}
+
 /// What is built in migrates as well, and leaves alone what is stored as it should be; what can't be migrated says so.
 pub fn built_in_resources_migrate(c: &Cluster) -> Result<()> {
     let ns = Namespace::new(c, "migrate-cm")?;

@@ -79,7 +79,7 @@ pub fn merge(
         mine.set = strip(&mine.set);
         mine.time = match &last {
             Some(l) if l.set == mine.set && l.api_version == mine.api_version && value_eq(&live, &merged) => l.time,
-            _ => Some(writer.now),
+            _ => writer.time(),
         };
     }
     managed.drop_empty();

@@ -46,6 +46,13 @@ pub struct Writer<'a> {
     pub now: jiff::Timestamp,
 }
 
+impl Writer<'_> {
+    /// What its entry says of when. Upstream loses the time of writes through a Scale, so that they come before others.
+    fn time(&self) -> Option<jiff::Timestamp> {
+        (self.subresource != "scale").then_some(self.now)
+    }
+}
+
 /// One field that another manager owns with another value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conflict {

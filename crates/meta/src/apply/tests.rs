@@ -131,6 +131,20 @@ fn fields_of_updaters_are_not_pruned() {
     assert_eq!(s.owners()[1], ("scaler Update 2".to_string(), json!({"f:spec": {"f:replicas": {}}})));
 }
 
+/// Who writes through a Scale has no time, and so comes first of those who don't apply.
+#[test]
+fn scalers_have_no_time() {
+    let mut s = Story::new();
+    s.update("early", |o| o["spec"] = json!({"replicas": 1, "containers": [{"name": "x"}]}));
+    let mut new = s.live.clone();
+    new["spec"]["replicas"] = json!(2);
+    let scaler = Writer { subresource: "scale", ..writer("scaler", 9) };
+    track_update(&Structure::new(&s.types, s.ty), &s.live, &mut new, &scaler);
+    let entries = object::get_list(&new, &["metadata", "managedFields"]);
+    let told: Vec<_> = entries.iter().map(|e| (e["manager"].as_str().unwrap(), e.get("time").is_some())).collect();
+    assert_eq!(told, [("scaler", false), ("early", true)]);
+}
+
 #[test]
 fn applying_again_changes_nothing_not_even_the_time() {
     let mut s = Story::new();

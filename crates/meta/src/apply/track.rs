@@ -69,7 +69,7 @@ pub fn update(s: &Structure, old: &Value, new: &Value, managed: &Managed, writer
             time: None,
         });
         entry.set.add(&mine);
-        entry.time = Some(writer.now);
+        entry.time = writer.time();
     }
     managed.drop_empty();
     cap(&mut managed);
