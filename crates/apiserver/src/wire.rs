@@ -168,7 +168,10 @@ fn summary(bytes: &[u8]) -> String {
 pub fn conform(row: &Resource, raw: Value, validation: FieldValidation) -> Result<(Value, Vec<String>)> {
     let decoded = match version_of(row) {
         Some(version) => version.decode_made(raw),
-        None => api::codec::json::decode_value(&row.types, row.type_id, &raw),
+        None => {
+            let (types, ty) = row.types();
+            api::codec::json::decode_value(&types, ty, &raw)
+        }
     };
     decoded
         .and_then(|d| judge(d, validation))
