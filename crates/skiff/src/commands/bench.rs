@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -45,11 +46,12 @@ pub struct Args {
 
 pub fn main(args: Args) -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let rt = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    rt.block_on(run(args))
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let watching = runtime()?;
+    runtime()?.block_on(run(args, watching.handle()))
 }
 
-async fn run(args: Args) -> Result<()> {
+async fn run(args: Args, watching: &Handle) -> Result<()> {
     let text = std::fs::read_to_string(&args.kubeconfig)
         .with_context(|| format!("failed to read {}", args.kubeconfig.display()))?;
     let parsed = Kubeconfig::from_yaml(&text).context("not a kubeconfig")?;
@@ -60,12 +62,12 @@ async fn run(args: Args) -> Result<()> {
     wait_gone(&client, &ns).await?;
     send(&client, "POST", "/api/v1/namespaces", Some(json!({"metadata": {"name": args.namespace}}).to_string()))
         .await?;
-    let result = measure(&args, &config, &client, &ns).await;
+    let result = measure(&args, &config, &client, &ns, watching).await;
     send(&client, "DELETE", &ns, None).await.ok();
     result
 }
 
-async fn measure(args: &Args, config: &Config, client: &Client, ns: &str) -> Result<()> {
+async fn measure(args: &Args, config: &Config, client: &Client, ns: &str, watching: &Handle) -> Result<()> {
     let payload = "x".repeat(1024);
     println!("{:<58} {:>12} {:>10} {:>10}", "measurement", "per second", "p50 ms", "p99 ms");
     let serial = Arc::new(AtomicU64::new(0));
@@ -130,7 +132,7 @@ async fn measure(args: &Args, config: &Config, client: &Client, ns: &str) -> Res
     if args.watchers > 0 {
         let (watchers, seconds) = (args.watchers, args.seconds);
         for &events in &args.events {
-            fan_out::run(config, client, ns, fan_out::Load { watchers, events, seconds }).await?;
+            fan_out::run(config, client, ns, fan_out::Load { on: watching, watchers, events, seconds }).await?;
         }
     }
     if args.pods > 0 {

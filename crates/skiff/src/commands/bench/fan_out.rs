@@ -11,20 +11,23 @@ use parking_lot::Mutex;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 
 /// Objects that are written in turn, so that writes don't wait for each other.
 const OBJECTS: u64 = 50;
 /// What marks the moment in an object; frames are searched for it, not parsed.
 const MARK: &str = "\"sent\":\"";
 
-pub struct Load {
+pub struct Load<'a> {
+    /// Where watchers run: with threads of their own, so that writes needn't wait behind a thousand of them in here.
+    pub on: &'a Handle,
     pub watchers: usize,
     /// Writes per second.
     pub events: u64,
     pub seconds: u64,
 }
 
-pub async fn run(config: &Config, client: &Client, ns: &str, load: Load) -> Result<()> {
+pub async fn run(config: &Config, client: &Client, ns: &str, load: Load<'_>) -> Result<()> {
     let path = format!("{ns}/configmaps");
     for i in 0..OBJECTS {
         let name = format!("fan-{i}");
@@ -46,9 +49,11 @@ pub async fn run(config: &Config, client: &Client, ns: &str, load: Load) -> Resu
     // All are open before the first event, so that handshakes aren't what is measured.
     for _ in 0..load.watchers {
         let request = http::Request::get(&watch).body(Vec::new())?;
-        let stream = Client::try_from(config.clone())?.request_stream(request).await.context("a watch was refused")?;
+        let config = config.clone();
+        let opened = load.on.spawn(async move { Client::try_from(config)?.request_stream(request).await });
+        let stream = opened.await?.context("a watch was refused")?;
         let late = late.clone();
-        watchers.spawn(async move {
+        let hears = async move {
             let mut stream = std::pin::pin!(stream);
             let (mut frames, mut mine) = (Frames::default(), Vec::new());
             while let Ok(chunk) = stream.fill_buf().await {
@@ -62,7 +67,8 @@ pub async fn run(config: &Config, client: &Client, ns: &str, load: Load) -> Resu
                     late.lock().append(&mut mine);
                 }
             }
-        });
+        };
+        watchers.spawn_on(hears, load.on);
     }
     let started = Instant::now();
     let mut writes = tokio::task::JoinSet::new();
@@ -74,28 +80,32 @@ pub async fn run(config: &Config, client: &Client, ns: &str, load: Load) -> Resu
         let (client, path) = (client.clone(), format!("{path}/fan-{}", i % OBJECTS));
         let sent = epoch.elapsed().as_micros().to_string();
         writes.spawn(async move {
-            patch(&client, &path, "application/merge-patch+json", json!({"data": {"sent": sent}})).await
+            let began = Instant::now();
+            patch(&client, &path, "application/merge-patch+json", json!({"data": {"sent": sent}})).await?;
+            anyhow::Ok(began.elapsed().as_micros() as u32)
         });
     }
+    let mut answered = Vec::new();
     while let Some(done) = writes.join_next().await {
-        done??;
+        answered.push(done??);
     }
     let took = started.elapsed().as_secs_f64();
     // The last events are still under way.
     tokio::time::sleep(Duration::from_secs(2)).await;
     watchers.abort_all();
     let mut late = std::mem::take(&mut *late.lock());
-    late.sort_unstable();
     anyhow::ensure!(!late.is_empty(), "no watcher heard of anything");
-    let at = |p: usize| f64::from(late[(late.len() * p / 100).min(late.len() - 1)]) / 1e3;
-    println!(
-        "{:<58} {:>12.0} {:>10.2} {:>10.2}",
-        format!("watch: {} watchers, {:.0} events/s, frames", load.watchers, total as f64 / took),
-        late.len() as f64 / took,
-        at(50),
-        at(99)
-    );
+    let rate = total as f64 / took;
+    print(&format!("watch: {} watchers, {rate:.0} events/s, frames", load.watchers), &mut late, took);
+    print(&format!("writes to what {} watch", load.watchers), &mut answered, took);
     Ok(())
+}
+
+/// `all`: how long each took, microseconds.
+fn print(what: &str, all: &mut [u32], took: f64) {
+    all.sort_unstable();
+    let at = |p: usize| f64::from(all[(all.len() * p / 100).min(all.len() - 1)]) / 1e3;
+    println!("{what:<58} {:>12.0} {:>10.2} {:>10.2}", all.len() as f64 / took, at(50), at(99));
 }
 
 /// Frames as they come in, in pieces. They are searched, not parsed: the figures are the server's, as far as one machine
