@@ -19,8 +19,12 @@ type Events = Arc<Mutex<mpsc::UnboundedReceiver<Value>>>;
 /// Lists `services` and `slices`; each watch answers with the next event and ends, so that the next one is asked for.
 fn fake_api(services: Value, slices: Value, events: Events) -> kube::Client {
     let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-        let is_services = request.uri().path().ends_with("/services");
-        let items = if is_services { services.clone() } else { slices.clone() };
+        let is_slices = request.uri().path().ends_with("/endpointslices");
+        let items = match request.uri().path() {
+            p if p.ends_with("/services") => services.clone(),
+            _ if is_slices => slices.clone(),
+            _ => json!([]),
+        };
         let watch = request.uri().query().unwrap_or_default().contains("watch=true");
         let events = events.clone();
         async move {
@@ -29,7 +33,7 @@ fn fake_api(services: Value, slices: Value, events: Events) -> kube::Client {
                     json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items})
                         .to_string()
                 }
-                true if is_services => std::future::pending().await,
+                true if !is_slices => std::future::pending().await,
                 true => match events.lock().await.recv().await {
                     Some(event) => format!("{event}\n"),
                     None => std::future::pending().await,

@@ -27,6 +27,7 @@ const JOINED_BYTES_MAX: usize = 64 * 1024;
 const REST_MICROS: u64 = 40;
 const REST_MAX: Duration = Duration::from_millis(100);
 
+static EXPERIMENT: LazyLock<u64> = LazyLock::new(|| std::env::var("REST").ok().and_then(|v| v.parse().ok()).unwrap_or(REST_MICROS));
 static CORES: LazyLock<u64> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64));
 
 /// Which changes a piece of frames tells of.
@@ -112,7 +113,7 @@ impl Member {
     /// worth their sending; none in groups that keep no core busy anyway.
     pub fn rest(&self) -> Option<Duration> {
         let members = self.group.0.lock().members as u64;
-        let rest = Duration::from_micros(members * REST_MICROS / *CORES).min(REST_MAX);
+        let rest = Duration::from_micros(members * *EXPERIMENT / *CORES).min(REST_MAX);
         // Timers are no finer.
         (rest >= Duration::from_millis(1)).then_some(rest)
     }
