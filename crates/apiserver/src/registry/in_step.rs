@@ -26,8 +26,11 @@ const JOINED_BYTES_MAX: usize = 64 * 1024;
 /// microseconds, however little is in it, and as much again where the client runs on the same machine.
 const REST_MICROS: u64 = 40;
 const REST_MAX: Duration = Duration::from_millis(100);
+/// Whoever is told less than this at once keeps up without rest.
+const MUCH_BYTES: usize = 4 * 1024;
 
-static EXPERIMENT: LazyLock<u64> = LazyLock::new(|| std::env::var("REST").ok().and_then(|v| v.parse().ok()).unwrap_or(REST_MICROS));
+static EXPERIMENT: LazyLock<u64> =
+    LazyLock::new(|| std::env::var("REST").ok().and_then(|v| v.parse().ok()).unwrap_or(REST_MICROS));
 static CORES: LazyLock<u64> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64));
 
 /// Which changes a piece of frames tells of.
@@ -109,9 +112,12 @@ impl Member {
         Some((span.last, joined))
     }
 
-    /// How long a member waits after it was told something, so that what a large group is told comes in chunks that are
-    /// worth their sending; none in groups that keep no core busy anyway.
-    pub fn rest(&self) -> Option<Duration> {
+    /// How long a member waits after it was told so much, so that what a large group is told comes in chunks that are
+    /// worth their sending; none where that keeps no core busy anyway.
+    pub fn rest(&self, told_bytes: usize) -> Option<Duration> {
+        if told_bytes < MUCH_BYTES {
+            return None;
+        }
         let members = self.group.0.lock().members as u64;
         let rest = Duration::from_micros(members * *EXPERIMENT / *CORES).min(REST_MAX);
         // Timers are no finer.

@@ -211,7 +211,7 @@ impl Stream {
                         watcher.pass(last);
                         self.told = last;
                         if !frames.is_empty() {
-                            self.rest();
+                            self.rest(frames.len());
                             return Some(Told::Encoded(frames));
                         }
                         continue;
@@ -268,12 +268,12 @@ impl Stream {
             self.leave(span, Bytes::new());
             return None;
         }
-        self.rest();
+        self.rest(frames.iter().map(Frame::size).sum());
         Some(Told::Frames(frames, Some(span)))
     }
 
-    fn rest(&mut self) {
-        self.rests_until = self.others.as_ref().and_then(Member::rest).map(|rest| Instant::now() + rest);
+    fn rest(&mut self, told_bytes: usize) {
+        self.rests_until = self.others.as_ref().and_then(|o| o.rest(told_bytes)).map(|rest| Instant::now() + rest);
     }
 
     /// Leaves bytes to those who will be told the same.
@@ -554,30 +554,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn members_of_a_large_group_rest_between_what_they_are_told() {
+    async fn members_of_a_large_group_rest_after_they_were_told_much() {
         let store = store::memory::open();
         let groups = super::super::in_step::Groups::default();
         let mut stream = following(&store, Duration::from_secs(60), false).await;
-        for (others, name) in [(1, "few"), (100_000, "many")] {
-            let others: Vec<Member> = (0..others).map(|_| groups.join(name.into())).collect();
-            stream.others = Some(groups.join(name.into()));
+        for (others, changes, want) in [(1, 100, [0, 0]), (100_000, 1, [0, 0]), (100_000, 100, [0, 100])] {
+            let _others: Vec<Member> = (0..others).map(|_| groups.join(others.to_string())).collect();
+            stream.others = Some(groups.join(others.to_string()));
+            // Whoever has rested long enough is told at once.
+            tokio::time::sleep(Duration::from_secs(1)).await;
             let mut waits = Vec::new();
             for _ in 0..2 {
-                write(&store, 1).await;
+                write(&store, changes).await;
                 let began = Instant::now();
-                assert!(stream.next().await.is_some());
+                let told = stream.told;
+                while stream.told.0 < told.0 + changes as u64 {
+                    assert!(stream.next().await.is_some());
+                }
                 waits.push(began.elapsed().as_millis());
             }
-            match others.len() {
-                1 => assert_eq!(waits, [0, 0]),
-                _ => assert_eq!(waits, [0, 100], "the first is told at once"),
-            }
-            // Whoever is late rests no longer than that.
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            write(&store, 1).await;
-            let began = Instant::now();
-            assert!(stream.next().await.is_some());
-            assert_eq!(began.elapsed().as_millis(), 0);
+            assert_eq!(waits, want, "{others} others, {changes} changes at once");
         }
     }
 

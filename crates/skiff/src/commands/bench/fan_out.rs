@@ -10,11 +10,14 @@ use kube::{Client, Config};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 /// Objects that are written in turn, so that writes don't wait for each other.
 const OBJECTS: u64 = 50;
+/// Events of the first seconds don't count: writers make their connections meanwhile.
+const WARM_UP_SECONDS: u64 = 2;
 /// What marks the moment in an object; frames are searched for it, not parsed.
 const MARK: &str = "\"sent\":\"";
 
@@ -39,6 +42,9 @@ pub async fn run(config: &Config, client: &Client, ns: &str, load: Load<'_>) -> 
         patch(client, &path, "application/apply-patch+yaml", body).await?;
     }
     let epoch = Instant::now();
+    let micros = move || epoch.elapsed().as_micros() as u64;
+    // When the events begin that count.
+    let counts_from = Arc::new(AtomicU64::new(u64::MAX));
     let late: Arc<Mutex<Vec<u32>>> = Arc::default();
     let mut watchers = tokio::task::JoinSet::new();
     // As informers do: from where a list has ended.
@@ -52,7 +58,7 @@ pub async fn run(config: &Config, client: &Client, ns: &str, load: Load<'_>) -> 
         let config = config.clone();
         let opened = load.on.spawn(async move { Client::try_from(config)?.request_stream(request).await });
         let stream = opened.await?.context("a watch was refused")?;
-        let late = late.clone();
+        let (late, counts_from) = (late.clone(), counts_from.clone());
         let hears = async move {
             let mut stream = std::pin::pin!(stream);
             let (mut frames, mut mine) = (Frames::default(), Vec::new());
@@ -60,8 +66,12 @@ pub async fn run(config: &Config, client: &Client, ns: &str, load: Load<'_>) -> 
                 if chunk.is_empty() {
                     break;
                 }
-                let (now, size) = (epoch.elapsed().as_micros() as u64, chunk.len());
-                frames.read(chunk, |sent| mine.push(now.saturating_sub(sent).min(u64::from(u32::MAX)) as u32));
+                let (now, from, size) = (micros(), counts_from.load(Relaxed), chunk.len());
+                frames.read(chunk, |sent| {
+                    if sent >= from {
+                        mine.push(now.saturating_sub(sent).min(u64::from(u32::MAX)) as u32);
+                    }
+                });
                 stream.as_mut().consume(size);
                 if mine.len() >= 32 {
                     late.lock().append(&mut mine);
@@ -70,24 +80,28 @@ pub async fn run(config: &Config, client: &Client, ns: &str, load: Load<'_>) -> 
         };
         watchers.spawn_on(hears, load.on);
     }
-    let started = Instant::now();
     let mut writes = tokio::task::JoinSet::new();
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / load.events.max(1) as f64));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
-    let total = load.events * load.seconds;
-    for i in 0..total {
+    let (unmeasured, total) = (load.events * WARM_UP_SECONDS, load.events * load.seconds);
+    let mut started = Instant::now();
+    for i in 0..unmeasured + total {
         ticks.tick().await;
+        if i == unmeasured {
+            counts_from.store(micros(), Relaxed);
+            started = Instant::now();
+        }
         let (client, path) = (client.clone(), format!("{path}/fan-{}", i % OBJECTS));
-        let sent = epoch.elapsed().as_micros().to_string();
+        let sent = micros().to_string();
         writes.spawn(async move {
             let began = Instant::now();
             patch(&client, &path, "application/merge-patch+json", json!({"data": {"sent": sent}})).await?;
-            anyhow::Ok(began.elapsed().as_micros() as u32)
+            anyhow::Ok((i >= unmeasured).then(|| began.elapsed().as_micros() as u32))
         });
     }
     let mut answered = Vec::new();
     while let Some(done) = writes.join_next().await {
-        answered.push(done??);
+        answered.extend(done??);
     }
     let took = started.elapsed().as_secs_f64();
     // The last events are still under way.
