@@ -558,7 +558,7 @@ mod tests {
         let store = store::memory::open();
         let groups = super::super::in_step::Groups::default();
         let mut stream = following(&store, Duration::from_secs(60), false).await;
-        for (others, changes, want) in [(1, 100, [0, 0]), (100_000, 1, [0, 0]), (100_000, 100, [0, 100])] {
+        for (others, changes, want) in [(1, 50, [0, 0]), (100_000, 1, [0, 0]), (100_000, 50, [0, 100])] {
             let _others: Vec<Member> = (0..others).map(|_| groups.join(others.to_string())).collect();
             stream.others = Some(groups.join(others.to_string()));
             // Whoever has rested long enough is told at once.
