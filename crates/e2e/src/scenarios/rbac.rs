@@ -157,6 +157,9 @@ pub fn people_act_as_others(c: &Cluster) -> Result<()> {
         {"apiGroups": [""], "resources": ["users"], "verbs": ["impersonate"], "resourceNames": ["jane"]},
         {"apiGroups": [""], "resources": ["groups"], "verbs": ["impersonate"], "resourceNames": ["dev"]},
         {"apiGroups": ["authentication.k8s.io"], "resources": ["userextras/scope"], "verbs": ["impersonate"], "resourceNames": ["view"]},
+        // KEP-5284: jim, and only for this.
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["users"], "verbs": ["impersonate:user-info"], "resourceNames": ["jim"]},
+        {"nonResourceURLs": ["/api"], "verbs": ["impersonate-on:user-info:get"]},
     ]});
     c.apply(&role.to_string())?;
     c.kubectl(&["create", "serviceaccount", "boss", "-n", ns.name()])?;
@@ -173,31 +176,36 @@ pub fn people_act_as_others(c: &Cluster) -> Result<()> {
                 200,
                 "",
             ),
-            (&[("impersonate-user", "john")], 403, "users \\\"john\\\" is forbidden"),
+            // The first mode that might have been tells what it lacks.
+            (&[("impersonate-user", "john")], 403, "cannot impersonate:user-info resource \\\"users\\\""),
             (
                 &[("impersonate-user", "jane"), ("impersonate-group", "system:masters")],
                 403,
-                "groups \\\"system:masters\\\" is forbidden",
+                "cannot impersonate:user-info resource \\\"users\\\"",
             ),
             (
                 &[("impersonate-user", "jane"), ("impersonate-extra-scope", "edit")],
                 403,
-                "userextras.authentication.k8s.io \\\"edit\\\" is forbidden",
+                "cannot impersonate:user-info resource \\\"users\\\"",
             ),
             (
                 &[("impersonate-user", "jane"), ("impersonate-uid", "u-1")],
                 403,
-                "uids.authentication.k8s.io \\\"u-1\\\" is forbidden",
+                "cannot impersonate:user-info resource \\\"users\\\"",
             ),
             (
                 &[("impersonate-user", "system:serviceaccount:kube-system:x")],
                 403,
-                "serviceaccounts \\\"x\\\" is forbidden",
+                "cannot impersonate-on:serviceaccount:get path",
             ),
         ] {
             let r = api.send("GET", "/api", headers, "").await?;
             ensure!(r.code == code && r.text().contains(part), "{headers:?}: {} {}", r.code, r.text());
             ensure!(code == 200 || r.text().contains(&user), "who tried is told: {}", r.text());
+        }
+        for (path, code) in [("/api", 200), ("/apis", 403)] {
+            let r = api.send("GET", path, &[("impersonate-user", "jim")], "").await?;
+            ensure!(r.code == code, "as jim: {path}: {} {}", r.code, r.text());
         }
         Ok(())
     })?;
