@@ -20,8 +20,6 @@ pub fn main(args: ServerArgs) -> Result<()> {
     let _ = tokio_rustls_provider();
     let rt = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get()).min(8))
-        .global_queue_interval(std::env::var("GQI").ok().and_then(|v| v.parse().ok()).unwrap_or(61))
-        .event_interval(std::env::var("EVI").ok().and_then(|v| v.parse().ok()).unwrap_or(61))
         .enable_all()
         .build()
         .context("failed to start the async runtime")?;

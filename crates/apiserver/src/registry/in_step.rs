@@ -29,8 +29,6 @@ const REST_MAX: Duration = Duration::from_millis(100);
 /// Whoever is told less than this at once keeps up without rest.
 const MUCH_BYTES: usize = 4 * 1024;
 
-static EXPERIMENT: LazyLock<u64> =
-    LazyLock::new(|| std::env::var("REST").ok().and_then(|v| v.parse().ok()).unwrap_or(REST_MICROS));
 static CORES: LazyLock<u64> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64));
 
 /// Which changes a piece of frames tells of.
@@ -119,7 +117,7 @@ impl Member {
             return None;
         }
         let members = self.group.0.lock().members as u64;
-        let rest = Duration::from_micros(members * *EXPERIMENT / *CORES).min(REST_MAX);
+        let rest = Duration::from_micros(members * REST_MICROS / *CORES).min(REST_MAX);
         // Timers are no finer.
         (rest >= Duration::from_millis(1)).then_some(rest)
     }
