@@ -79,6 +79,17 @@ pub trait Strategy: Send + Sync + 'static {
     /// and every other top-level field but `metadata` and `status`.
     fn prepare_status_update(&self, _new: &mut Value, _old: &Value) {}
 
+    /// Whether a write to `status` leaves labels, annotations, finalizers and owners as they are (upstream:
+    /// `ResetObjectMetaForStatus`).
+    fn status_keeps_metadata(&self) -> bool {
+        false
+    }
+
+    /// Whether the garbage collector looks after such objects, so that a deletion can be told to wait for it.
+    fn is_collected(&self) -> bool {
+        true
+    }
+
     /// What a kind puts on an object when its deletion is asked for the first time (CustomResourceDefinition's
     /// finalizer).
     fn prepare_delete(&self, _obj: &mut Value, _now: jiff::Timestamp) {}

@@ -210,7 +210,10 @@ impl Options {
                 "must be 'Metadata', 'Object', 'None', or empty",
             );
         }
-        invalid("TableOptions", errors)
+        match errors.0.first() {
+            None => Ok(()),
+            Some(e) => Err(Status::bad_request(format!("Unable to convert to Table as requested: {e}"))),
+        }
     }
 }
 

@@ -64,6 +64,7 @@ pub async fn token_review(chain: &Chain, object: &Value) -> Result<Value, Status
 /// SelfSubjectReview: who am I?
 pub fn self_subject_review(user: &User, object: &Value) -> Value {
     let mut answer = object.clone();
+    answer["metadata"] = json!({"creationTimestamp": crate::registry::create::now_seconds()});
     answer["status"] = json!({"userInfo": user_info(user)});
     answer
 }

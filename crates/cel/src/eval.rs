@@ -233,7 +233,9 @@ impl<'v> Frame<'_, 'v> {
             Value::Struct(s) => Ok(Value::Bool(s.fields.contains_key(field))),
             Value::Optional(None) => Ok(Value::Bool(false)),
             Value::Optional(Some(v)) => self.presence(v.as_ref().clone(), field),
-            _ => no_overload(),
+            Value::List(_) => Err(EvalError::new("unsupported index type 'string' in list")),
+            // Nothing else has members.
+            _ => Ok(Value::Bool(false)),
         }
     }
 
@@ -268,6 +270,9 @@ impl<'v> Frame<'_, 'v> {
                 Some(v) => Value::some(v?),
                 None => Value::Optional(None),
             });
+        }
+        if !matches!(target, Value::Map(_) | Value::Struct(_) | Value::List(_)) {
+            return Ok(Value::Optional(None));
         }
         Ok(match member(&target, field)? {
             Some(v) => Value::some(v),
@@ -472,6 +477,8 @@ impl<'v> Frame<'_, 'v> {
             (Value::Struct(s), Value::String(name)) => {
                 s.fields.get(&**name).cloned().ok_or_else(|| format!("no such key: {}", &**name))
             }
+            (Value::Struct(_), _) => return no_overload(),
+            _ if wrap => return Ok(Value::Optional(None)),
             _ => return no_overload(),
         };
         match found {

@@ -101,6 +101,12 @@ fn objects() {
         ("has(object.spec.paused) && !object.spec.paused", "true"),
         ("has(object.spec.none) && object.spec.none == null", "true"),
         ("has(object.missing.deeper)", "error: no such key: missing"),
+        // Only maps and objects have members; nothing else is looked into.
+        ("has(object.spec.none.deeper) || has(object.spec.replicas.deeper)", "false"),
+        ("object.spec.none.?deeper.?still.orValue(7)", "7"),
+        ("object.spec.replicas[?'x'].orValue(7)", "7"),
+        ("has(object.spec.containers.deeper)", "error: unsupported index type 'string' in list"),
+        ("object.spec.none.deeper", "error: no such key: deeper"),
         ("object.metadata.labels['app.kubernetes.io/name']", "\"w\""),
         ("object.spec.containers.all(c, c.image.startsWith('r.example.com/'))", "false"),
         ("object.spec.containers.exists(c, c.image.startsWith('r.example.com/'))", "true"),

@@ -104,10 +104,10 @@ pub fn dns1123_subdomain(text: &str) -> Vec<String> {
     errors
 }
 
-/// As [`dns1123_subdomain`], after an underscore that may start each label (resolver searches).
+/// As [`dns1123_subdomain`], but each label may have underscores at its beginning (one) and inside (resolver searches).
 pub fn dns1123_subdomain_with_underscore(text: &str) -> Vec<String> {
     let relaxed: Vec<&str> = text.split('.').map(|l| l.strip_prefix('_').unwrap_or(l)).collect();
-    dns1123_subdomain(&relaxed.join("."))
+    dns1123_subdomain(&relaxed.join(".").replace('_', "-"))
 }
 
 /// Name of a service (before relaxed validation).
@@ -462,7 +462,7 @@ mod tests {
         let table: &[(Rule, &[&str], &[&str])] = &[
             (dns1123_label, &["a", "1-a", "my-name"], &["", "-a", "a-", "A", "a.b", "a_b", "a\n", &long_label]),
             (dns1123_subdomain, &["a", "a.b-c.1"], &["", "a..b", ".a", "a.", "A.b", "a_b", &long_name]),
-            (dns1123_subdomain_with_underscore, &["_sip._tcp.example.com"], &["a_b.com"]),
+            (dns1123_subdomain_with_underscore, &["_sip._tcp.abc_d.com", "a__b.c"], &["__a.b", "a_.b", "_"]),
             (dns1035_label, &["a", "a-1"], &["1a", "a.b", "", "a-", &long_label]),
             (wildcard_dns1123_subdomain, &["*.a.b"], &["*", "a.b", "*.", "*.*.a"]),
             (fully_qualified_name, &["a.b", "a.b.c."], &["", "a", "a..b"]),

@@ -11,6 +11,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 impl Strategy for Version {
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
     fn defaults(&self, obj: &mut Value) {
         default::default(obj, &self.schema.compiled().schema);
     }

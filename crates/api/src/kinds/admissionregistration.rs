@@ -241,6 +241,10 @@ fn validating_policy(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
 }
 
 impl Strategy for ValidatingAdmissionPolicy {
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
     fn defaults(&self, obj: &mut Value) {
         default_policy(obj);
     }

@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 pub struct APIService;
 
 impl Strategy for APIService {
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
     fn name_rule(&self) -> NameRule {
         NameRule::PathSegment
     }
@@ -90,15 +94,6 @@ impl Strategy for APIService {
 
     fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
         self.validate_create(new, errors);
-    }
-
-    /// Metadata is not written by way of status.
-    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
-        if let Some(meta) = object_mut(new, "metadata") {
-            for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
-                copy_field(meta, field(old, "metadata"), key);
-            }
-        }
     }
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {

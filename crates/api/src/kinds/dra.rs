@@ -66,6 +66,10 @@ impl Strategy for DeviceClass {
 }
 
 impl Strategy for ResourceClaim {
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
     fn defaults(&self, obj: &mut Value) {
         if let Some(spec) = object_mut(obj, "spec") {
             claim::defaults(spec);

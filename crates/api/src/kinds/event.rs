@@ -45,6 +45,10 @@ fn object(obj: &Value) -> &Value {
 
 macro_rules! shared {
     () => {
+        fn is_collected(&self) -> bool {
+            false
+        }
+
         fn columns(&self) -> &'static [Column] {
             COLUMNS
         }

@@ -20,6 +20,10 @@ const QUEUE_LENGTH_LIMIT_DEFAULT: i64 = 50;
 const QUEUES_MAX: i64 = 10_000_000;
 
 impl Strategy for FlowSchema {
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
     fn defaults(&self, obj: &mut Value) {
         if let Some(spec) = ensure_object(obj, "spec") {
             fill_zero(spec, "matchingPrecedence", PRECEDENCE_DEFAULT);
@@ -260,6 +264,10 @@ fn fixed_level(name: &str) -> Option<Value> {
 }
 
 impl Strategy for PriorityLevelConfiguration {
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
     fn defaults(&self, obj: &mut Value) {
         let Some(spec) = ensure_object(obj, "spec") else {
             return;

@@ -61,6 +61,10 @@ impl Strategy for IPAddress {
 }
 
 impl Strategy for ServiceCIDR {
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         cidrs(obj, errors);
     }

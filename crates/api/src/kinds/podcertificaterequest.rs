@@ -284,14 +284,14 @@ fn is_address(mail: &str) -> bool {
 }
 
 impl Strategy for PodCertificateRequest {
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
     fn defaults(&self, obj: &mut Value) {
         if let Some(spec) = object_mut(obj, "spec") {
             fill(spec, "maxExpirationSeconds", LIFE_SECONDS_DEFAULT);
         }
-    }
-
-    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
-        reset_metadata(new, old);
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {

@@ -88,6 +88,7 @@ impl Strategy for Service {
     fn prepare_create(&self, obj: &mut Value, _has_status: bool) {
         set(obj, "status", json!({"loadBalancer": {}}));
         normalize_cluster_ips(obj, None);
+        drop_internal_policy(obj);
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value, _has_status: bool) {
@@ -97,6 +98,7 @@ impl Strategy for Service {
             keep_allocated(spec, field(old, "spec"));
             drop_type_dependent(spec, field(old, "spec"));
         }
+        drop_internal_policy(new);
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
@@ -340,6 +342,15 @@ fn keep_allocated(spec: &mut Value, old: &Value) {
     }
     if needs_health_check_port(spec) && needs_health_check_port(old) && is_zero(field(spec, "healthCheckNodePort")) {
         copy_field(spec, old, "healthCheckNodePort");
+    }
+}
+
+/// What ExternalNames have no use for, though it is their default.
+fn drop_internal_policy(obj: &mut Value) {
+    if let Some(spec) = object_mut(obj, "spec")
+        && kind(spec) == "ExternalName"
+    {
+        remove(spec, "internalTrafficPolicy");
     }
 }
 

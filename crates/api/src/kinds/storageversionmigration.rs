@@ -40,12 +40,12 @@ fn version_fault(version: &str) -> Option<String> {
 }
 
 impl Strategy for StorageVersionMigration {
-    fn allow_unconditional_update(&self) -> bool {
-        false
+    fn status_keeps_metadata(&self) -> bool {
+        true
     }
 
-    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
-        reset_metadata(new, old);
+    fn allow_unconditional_update(&self) -> bool {
+        false
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {

@@ -20,6 +20,10 @@ const ATTACHER: Column = Column {
 };
 
 impl Strategy for VolumeAttachment {
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         validate(obj, errors);
         // The rules of v1 beyond those of the beta: an object of before may break them.

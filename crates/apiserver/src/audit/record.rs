@@ -45,6 +45,13 @@ impl Record {
         self.0.as_ref().is_some_and(|r| r.rule.level >= Level::RequestResponse)
     }
 
+    /// As [`Record::annotate`], where at least so much of the request is recorded.
+    pub fn annotate_at(&self, level: Level, key: impl Into<String>, value: impl Into<String>) {
+        if self.0.as_ref().is_some_and(|r| r.rule.level >= level) {
+            self.annotate(key, value);
+        }
+    }
+
     /// Adds an annotation. As upstream, the first value of a key stays.
     pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
         if let Some(r) = &self.0 {

@@ -173,11 +173,8 @@ pub fn check_identity(call: &Call<'_>, object: &Value) -> Result<()> {
     if !object["metadata"]["resourceVersion"].as_str().unwrap_or("").is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
-    let namespace = text(object, "namespace");
-    if row.namespaced && !namespace.is_empty() && namespace != call.info.namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
+    if row.namespaced {
+        check_namespace(call.info, object)?;
     }
     if text(object, "name").is_empty() && text(object, "generateName").is_empty() {
         return Err(Status::bad_request("name or generateName is required").into_invalid_name(row));
@@ -246,14 +243,19 @@ pub fn check_kind(object: &Value, api_version: &str, kind: &str) -> Result<()> {
     Ok(())
 }
 
+/// `metadata.namespace` of a body must be what the path says, where both say something.
+pub fn check_namespace(info: &crate::request_info::RequestInfo, object: &Value) -> Result<()> {
+    let namespace = text(object, "namespace");
+    if info.namespace.is_empty() || namespace.is_empty() || namespace == info.namespace {
+        return Ok(());
+    }
+    Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"))
+}
+
 /// `metadata.name` and `metadata.namespace` of a body must be what the path says.
 pub fn check_name(info: &crate::request_info::RequestInfo, object: &Value) -> Result<()> {
-    let (url, namespace, name) = (&info.name, text(object, "namespace"), text(object, "name"));
-    if !info.namespace.is_empty() && !namespace.is_empty() && namespace != info.namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
+    let (url, name) = (&info.name, text(object, "name"));
+    check_namespace(info, object)?;
     if name.is_empty() {
         return Err(Status::bad_request(format!(
             "the name of the object ({url} based on URL) was undeterminable: name must be provided"

@@ -184,11 +184,14 @@ pub fn plan(row: &api::catalogue::Resource, old: &Value, options: &DeleteOptions
         .as_array()
         .map(|a| a.iter().filter_map(|v| v.as_str().map(String::from)).collect())
         .unwrap_or_default();
+    let collected = row.strategy.is_collected();
     let orphan = match options.propagation {
+        _ if !collected => false,
         Some(p) => p == Propagation::Orphan,
         None => finalizers.iter().any(|f| f == ORPHAN) || row.strategy.default_orphan(),
     };
     let foreground = match options.propagation {
+        _ if !collected => false,
         Some(p) => p == Propagation::Foreground,
         None => finalizers.iter().any(|f| f == FOREGROUND),
     };
@@ -304,8 +307,10 @@ pub async fn remove(call: &mut Call<'_>, name: &str, options: &DeleteOptions) ->
             return invalid("DeleteOptions", errors).map(|()| Answer::ok(old));
         }
         check_preconditions(&row, name, &old, options)?;
-        call.admit(Operation::Delete, "", name, &mut Value::Null, Some(&old), &options.raw).await?;
-        call.admit_final(Operation::Delete, "", name, &mut Value::Null, Some(&old), &options.raw).await?;
+        // A request for all of them names none.
+        let asked = call.info.name.clone();
+        call.admit(Operation::Delete, "", &asked, &mut Value::Null, Some(&old), &options.raw).await?;
+        call.admit_final(Operation::Delete, "", &asked, &mut Value::Null, Some(&old), &options.raw).await?;
         match plan(&row, &old, options, jiff::Timestamp::now()) {
             Plan::Pending => return Ok(Answer::Object { code: kept, value: old }),
             Plan::Mark(new) => {

@@ -27,10 +27,12 @@ pub enum By {
 /// Fields that an endpoint can't set, and so can't own.
 const RESET_BY_MAIN: &[&[&str]] = &[&["status"]];
 const RESET_BY_STATUS: &[&[&str]] = &[&["spec"]];
+const RESET_BY_STATUS_ALONE: &[&[&str]] = &[&["spec"], &["metadata"]];
 
 fn structure<'a>(row: &Resource, (types, ty): &'a (Arc<Types>, TypeId), subresource: &str) -> Structure<'a> {
     let s = Structure::new(types, *ty).with_key_default(&key_default);
     match subresource {
+        "status" if row.strategy.status_keeps_metadata() => s.with_reset(RESET_BY_STATUS_ALONE),
         "status" => s.with_reset(RESET_BY_STATUS),
         _ if row.has_status() => s.with_reset(RESET_BY_MAIN),
         _ => s,

@@ -4,6 +4,8 @@ use super::{Answer, Call, create, devices, give_way, managed, parse_version, sto
 use crate::admission::Operation;
 use crate::options::Write;
 use crate::subresources::scale;
+use api::catalogue::Resource;
+use api::validation::access::reset_metadata;
 use api::validation::objectmeta;
 use create::{metadata, text};
 use meta::field::{Errors, Path};
@@ -58,7 +60,7 @@ pub async fn write(
         let mut new = managed::answered(call, || transform(call, &old)).await??;
         check_preconditions(call, name, &new, &old, subresource)?;
         keep_server_owned(&mut new, &old);
-        restrict_to_subresource(subresource, &mut new, &old);
+        restrict_to_subresource(&row, subresource, &mut new, &old);
 
         if row.kind == "CertificateSigningRequest" {
             date_conditions(&mut new, &old);
@@ -80,6 +82,10 @@ pub async fn write(
             }
         };
         if subresource == "status" {
+            if row.strategy.status_keeps_metadata() {
+                // Plugins change no more than clients do.
+                reset_metadata(&mut new, &old);
+            }
             row.strategy.prepare_status_update(&mut new, &old);
             check_metadata(&new, &mut errors);
             devices::check_admin_access(call, &new, Some(&old), &mut errors);
@@ -200,7 +206,7 @@ async fn admit(
             call.admit(Operation::Update, subresource, name, new, Some(old), options).await?;
             // Webhooks may have changed anything; what isn't theirs stays.
             keep_server_owned(new, old);
-            restrict_to_subresource(subresource, new, old);
+            restrict_to_subresource(&call.row, subresource, new, old);
         }
     }
     Ok(())
@@ -303,7 +309,7 @@ fn date_conditions(new: &mut Value, old: &Value) {
 }
 
 /// A subresource changes only its part of the object; everything else stays as it is.
-fn restrict_to_subresource(subresource: &str, new: &mut Value, old: &Value) {
+fn restrict_to_subresource(row: &Resource, subresource: &str, new: &mut Value, old: &Value) {
     let keep = |paths: &[&[&str]], new: &Value| {
         let mut out = old.clone();
         for p in paths {
@@ -315,6 +321,7 @@ fn restrict_to_subresource(subresource: &str, new: &mut Value, old: &Value) {
     };
     *new = match subresource {
         "" => return,
+        "status" if row.strategy.status_keeps_metadata() => keep(&[&["status"]], new),
         "status" => keep(
             &[&["status"], &["metadata", "labels"], &["metadata", "annotations"], &["metadata", "finalizers"]],
             new,

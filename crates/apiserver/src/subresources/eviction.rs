@@ -24,7 +24,7 @@ pub async fn evict(mut call: Call<'_>, content_type: &str, request: Request<Body
     // The pod's condition and its deletion are steps of this request, not requests of their own.
     call.internal = true;
     let given = create::text(&eviction, "name");
-    if !given.is_empty() && given != name {
+    if given != name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let store = call.registry.store.clone();
@@ -37,21 +37,21 @@ pub async fn evict(mut call: Call<'_>, content_type: &str, request: Request<Body
     let free = matches!(phase, "Succeeded" | "Failed" | "Pending") || !pod["metadata"]["deletionTimestamp"].is_null();
     if !free {
         spend_budget(&call, &pod).await?;
-        let by_eviction = |_: &Call<'_>, old: &Value| {
-            let mut new = old.clone();
-            create::metadata(&mut new).insert("resourceVersion".into(), "".into());
-            set_condition(
-                &mut new,
-                &json!({
-                    "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
-                    "message": "Eviction API: evicting", "lastTransitionTime": create::now_seconds(),
-                }),
-            );
-            Ok(new)
-        };
-        if !call.options.dry_run {
-            update::write(&mut call, &name, "status", managed::By::Update, &by_eviction).await?;
-        }
+    }
+    let by_eviction = |_: &Call<'_>, old: &Value| {
+        let mut new = old.clone();
+        create::metadata(&mut new).insert("resourceVersion".into(), "".into());
+        set_condition(
+            &mut new,
+            &json!({
+                "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+                "message": "Eviction API: evicting", "lastTransitionTime": create::now_seconds(),
+            }),
+        );
+        Ok(new)
+    };
+    if !call.options.dry_run {
+        update::write(&mut call, &name, "status", managed::By::Update, &by_eviction).await?;
     }
     remove(&mut call, &name, &options).await?;
     Ok((Answer::Status(Status::new(201, "", "")), std::mem::take(&mut call.warnings)))

@@ -9,7 +9,7 @@ pub mod token;
 use crate::pipeline::unsupported;
 use crate::proxying::Proxy;
 use crate::registry::patch::PatchType;
-use crate::registry::{Answer, Call, get, patch, update};
+use crate::registry::{Answer, Call, create, get, patch, update};
 use crate::wire;
 use axum::body::Body;
 use http::{Request, Response, header};
@@ -97,8 +97,26 @@ pub async fn body_of(
 ) -> Result<serde_json::Value> {
     let bytes = wire::read(request.into_body()).await?;
     let object = decode_as(call, type_name, content_type, &bytes)?;
+    check_body(call, type_name, &object)?;
     call.audit.request_object(&object);
     Ok(object)
+}
+
+/// A body says what it is, and where, or nothing of it. `type_name`: `api.<group>.<version>.<kind>`.
+pub fn check_body(call: &Call<'_>, type_name: &str, object: &serde_json::Value) -> Result<()> {
+    let mut names = type_name.rsplit('.');
+    let (kind, version, group) =
+        (names.next().unwrap_or_default(), names.next().unwrap_or_default(), names.next().unwrap_or_default());
+    let api_version = match group {
+        "core" => version.to_string(),
+        "authentication" => format!("{group}.k8s.io/{version}"),
+        _ => format!("{group}/{version}"),
+    };
+    // The one that upstream knows in an older version, too.
+    if object["apiVersion"] != "policy/v1beta1" || kind != "Eviction" {
+        create::check_kind(object, &api_version, kind)?;
+    }
+    create::check_namespace(call.info, object)
 }
 
 pub fn decode_as(call: &mut Call<'_>, type_name: &str, content_type: &str, bytes: &[u8]) -> Result<serde_json::Value> {

@@ -1,6 +1,6 @@
 //! `scale`: an `autoscaling/v1` Scale view of anything with replicas.
 
-use super::decode_as;
+use super::{check_body, decode_as};
 use crate::options::Write;
 use crate::registry::patch::{Document, PatchType};
 use crate::registry::{Answer, Call, create, managed, store_error, update};
@@ -44,7 +44,11 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
         Some(_) => Write::Patch,
     })?;
     let body: Value = match patch {
-        None => decode_as(&mut call, TYPE, content_type, &bytes)?,
+        None => {
+            let body = decode_as(&mut call, TYPE, content_type, &bytes)?;
+            check_body(&call, TYPE, &body)?;
+            body
+        }
         Some(kind) => Document::parse(kind, &bytes)?.value,
     };
     let transform = |call: &Call<'_>, old: &Value| {

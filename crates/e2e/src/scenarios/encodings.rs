@@ -279,7 +279,7 @@ pub fn negotiates(c: &Cluster) -> Result<()> {
         ensure!(r.code == 406 && r.text().contains("application/json;stream=watch"), "{}", r.text());
         for (query, accept, why) in [
             ("", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", 406),
-            ("?includeObject=Some", TABLE, 422),
+            ("?includeObject=Some", TABLE, 400),
             ("?includeObject=None", TABLE, 200),
         ] {
             let r = get(connection, &format!("{one}{query}"), accept).await?;

@@ -17,6 +17,20 @@ const DEPTH_MAX: usize = 200;
 /// Errors: 400 when the patch is no list of operations, 413 when it is too long, 422 when an operation can't be
 /// done. Upstream hides the operation's own error behind one text.
 pub fn apply(original: &Value, patch: &Value) -> Result<Value> {
+    run(original, patch)?.map_err(|_| refused())
+}
+
+/// As [`apply`], but `None` where a `test` fails: then nothing is to be changed, and that is no fault.
+pub fn apply_if(original: &Value, patch: &Value) -> Result<Option<Value>> {
+    match run(original, patch)? {
+        Ok(new) => Ok(Some(new)),
+        Err(failed) if patch[failed]["op"] == "test" => Ok(None),
+        Err(_) => Err(refused()),
+    }
+}
+
+/// The patched document, or which operation failed.
+fn run(original: &Value, patch: &Value) -> Result<std::result::Result<Value, usize>> {
     let Value::Array(operations) = patch else {
         return Err(Status::bad_request(
             "json: cannot unmarshal object into Go value of type jsonpatch.Patch".to_string(),
@@ -30,10 +44,12 @@ pub fn apply(original: &Value, patch: &Value) -> Result<Value> {
     }
     let mut doc = original.clone();
     let mut left = Budget { copied: COPIED_MAX, moved: MOVED_MAX };
-    for operation in operations {
-        one(&mut doc, operation, &mut left).ok_or_else(refused)?;
+    for (i, operation) in operations.iter().enumerate() {
+        if one(&mut doc, operation, &mut left).is_none() {
+            return Ok(Err(i));
+        }
     }
-    Ok(doc)
+    Ok(Ok(doc))
 }
 
 /// 422 without a reason, as upstream answers what a patch can't do.
@@ -214,6 +230,20 @@ mod tests {
         assert_eq!(apply(&doc, &moves.into()).unwrap_err().code, 422);
         let some: Vec<Value> = round.iter().cycle().take(300).cloned().collect();
         assert!(apply(&doc, &some.into()).is_ok());
+    }
+
+    #[test]
+    fn tests_that_fail_change_nothing() {
+        let doc = json!({"a": 1});
+        let test = |path: &str, value: i64| json!({"op": "test", "path": path, "value": value});
+        let add = json!({"op": "add", "path": "/b", "value": 2});
+        for (first, want) in
+            [(test("/a", 1), Some(json!({"a": 1, "b": 2}))), (test("/a", 2), None), (test("/c", 1), None)]
+        {
+            assert_eq!(apply_if(&doc, &json!([first, add])).unwrap(), want, "{first}");
+        }
+        assert_eq!(apply_if(&doc, &json!([{"op": "remove", "path": "/c"}])).unwrap_err().code, 422);
+        assert_eq!(apply(&doc, &json!([test("/a", 2), add])).unwrap_err().code, 422);
     }
 
     /// In order: the document, the patch, what comes out (`Null`: 422).

@@ -29,7 +29,6 @@ fn allocated(claim: &Value) -> Seen<String> {
 
 /// Metadata is not written here, and devices that the claim lost have no status any more.
 pub fn prepare(new: &mut Value, old: &Value) {
-    reset_metadata(new, old);
     let (was, is) = (allocated(old), allocated(new));
     let gone = |v: &Value| was.has(&device_id(v)) && !is.has(&device_id(v));
     if let Some(status) = object_mut(new, "status") {

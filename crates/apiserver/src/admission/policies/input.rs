@@ -32,13 +32,16 @@ pub fn request(a: &Attributes<'_>, row: &Resource) -> Value {
         "options": a.options,
     });
     if let Some(r) = request.as_object_mut() {
-        // Strings are there even when they are empty: expressions compare them.
+        // Those that are empty aren't there, as in a review.
         for (key, value) in [
             ("subResource", a.subresource),
             ("requestSubResource", a.subresource),
             ("name", a.name),
             ("namespace", &namespace_of(a)),
-        ] {
+        ]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        {
             r.insert(key.into(), value.into());
         }
     }

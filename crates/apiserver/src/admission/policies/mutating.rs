@@ -208,9 +208,13 @@ fn changed(
                 }
             }
         }
-        meta::patch::json::apply(object, &Value::Array(operations)).map_err(|s| format!("JSON Patch: {}", s.message))?
+        let patched = meta::patch::json::apply_if(object, &Value::Array(operations));
+        match patched.map_err(|s| format!("JSON Patch: {}", s.message))? {
+            Some(patched) => patched,
+            None => return Ok(object.clone()),
+        }
     };
-    webhooks::conform(row, subresource, patched)
+    webhooks::conform(row, subresource, object, patched)
 }
 
 fn key_default(_: TypeId, key: &str) -> Option<Value> {

@@ -14,6 +14,7 @@ pub use metrics::Metrics;
 pub(super) use review::{conform, user_info};
 
 use super::{Attributes, Plugin, matching};
+use crate::audit::Level;
 use crate::authz::Authorizer;
 use crate::authz::followed::Followed;
 use crate::outbound;
@@ -263,7 +264,7 @@ impl Mutating {
             return Err(Failure::Calling { reason: format!("unsupported patch type {:?}", patch.kind), status: 200 });
         }
         let patched = meta::patch::json::apply(&object, &patch.operations).map_err(|s| internal(s.message))?;
-        let new = review::conform(row, a.subresource, patched).map_err(internal)?;
+        let new = review::conform(row, a.subresource, &object, patched).map_err(internal)?;
         let changed = new != object;
         *a.object = in_version(a, &new, row, a.resource).await.map_err(Failure::Other)?;
         Ok(changed.then_some(patch.operations))
@@ -293,7 +294,8 @@ fn annotate(a: &Attributes<'_>, hook: &Hook, place: &str, changed: bool, patch: 
         let told = json!({
             "configuration": hook.configuration, "webhook": hook.name, "patch": patch, "patchType": "JSONPatch",
         });
-        a.audit.annotate(format!("patch.webhook.admission.k8s.io/{place}"), told.to_string());
+        // It shows what is in the object.
+        a.audit.annotate_at(Level::Request, format!("patch.webhook.admission.k8s.io/{place}"), told.to_string());
     }
 }
 

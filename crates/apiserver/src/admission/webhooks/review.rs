@@ -183,8 +183,14 @@ pub fn denied(webhook: &str, result: &Value) -> Status {
     s
 }
 
-/// A patched object as one of its type: what the type doesn't have is dropped, and defaults are filled in again.
-pub fn conform(row: &Resource, subresource: &str, patched: Value) -> Result<Value, String> {
+/// A patched object as one of its type: what the type doesn't have is dropped, and defaults are filled in again. What
+/// it is can't be changed.
+pub fn conform(row: &Resource, subresource: &str, before: &Value, patched: Value) -> Result<Value, String> {
+    for key in ["apiVersion", "kind"] {
+        if patched[key] != before[key] {
+            return Err(format!("the patch changes {key} from {} to {}", before[key], patched[key]));
+        }
+    }
     let (group, version, kind) = kind_of(row, subresource);
     if !subresource.is_empty() && kind != row.kind {
         // Objects of a subresource's own kind are built in; they have no defaults.
@@ -198,4 +204,24 @@ pub fn conform(row: &Resource, subresource: &str, patched: Value) -> Result<Valu
     let (mut new, _) = crate::wire::conform(row, patched, FieldValidation::Ignore).map_err(|s| s.message)?;
     row.strategy.defaults(&mut new);
     Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_makes_nothing_else_of_an_object() {
+        let row = api::catalogue::builtin().into_iter().find(|r| r.kind == "ConfigMap").unwrap();
+        let before = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+        for (key, value) in [("kind", json!("Secret")), ("apiVersion", json!("v2")), ("kind", Value::Null)] {
+            let mut patched = before.clone();
+            patched[key] = value;
+            let e = conform(&row, "", &before, patched).unwrap_err();
+            assert!(e.starts_with(&format!("the patch changes {key} from ")), "{e}");
+        }
+        let mut patched = before.clone();
+        patched["data"] = json!({"a": "b"});
+        assert_eq!(conform(&row, "", &before, patched.clone()).unwrap(), patched);
+    }
 }
