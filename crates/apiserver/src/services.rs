@@ -5,6 +5,7 @@
 //! written gives its claims back. Source: KEP-1880 (IPAddress, ServiceCIDR); Service reference.
 
 use api::catalogue::Resource;
+use api::kinds::ipaddress::gives_out;
 use ipnet::{IpNet, Ipv4Net};
 use meta::field::{Errors, Path};
 use meta::status::{Result, Status};
@@ -366,12 +367,6 @@ fn serves(service_cidr: &Value) -> bool {
     let conditions = service_cidr["status"]["conditions"].as_array().into_iter().flatten();
     let ready = conditions.into_iter().find(|c| c["type"] == "Ready").is_none_or(|c| c["status"] == "True");
     ready && service_cidr["metadata"]["deletionTimestamp"].is_null()
-}
-
-/// The range's own address is nobody's, nor is its broadcast address.
-fn gives_out(range: &IpNet, ip: IpAddr) -> bool {
-    let broadcast = matches!(range, IpNet::V4(v4) if IpAddr::V4(v4.broadcast()) == ip);
-    range.contains(&ip) && range.network() != ip && !broadcast
 }
 
 /// All addresses of a range, those of its upper part first, each part from a random place on: the lower part is left to

@@ -4,6 +4,7 @@
 //! Upstream: `servicecidrs` (KEP-1880). Who gives out addresses is `apiserver/src/services.rs`.
 
 use crate::{Context, ownership};
+use api::kinds::ipaddress::gives_out;
 use client::{Change, Client, Queue};
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
@@ -78,12 +79,6 @@ fn may_go(cidr: &ServiceCIDR, all: &[Arc<ServiceCIDR>], addresses: &[IpAddr]) ->
 fn ranges(cidr: &ServiceCIDR) -> Vec<IpNet> {
     let cidrs = cidr.spec.iter().flat_map(|s| s.cidrs.iter().flatten());
     cidrs.filter_map(|c| c.parse().ok()).collect()
-}
-
-/// The range's own address is nobody's, nor is its broadcast address.
-fn gives_out(range: &IpNet, ip: IpAddr) -> bool {
-    let broadcast = matches!(range, IpNet::V4(v4) if IpAddr::V4(v4.broadcast()) == ip);
-    range.contains(&ip) && range.network() != ip && !broadcast
 }
 
 fn overlap(a: &IpNet, b: &IpNet) -> bool {

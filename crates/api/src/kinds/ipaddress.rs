@@ -4,8 +4,10 @@ use super::columns;
 use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::values;
+use ipnet::IpNet;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
+use std::net::IpAddr;
 
 pub struct IPAddress;
 pub struct ServiceCIDR;
@@ -58,6 +60,12 @@ impl Strategy for IPAddress {
         }
         vec![columns::name(obj), json!(shown), columns::age_cell(obj, now)]
     }
+}
+
+/// Whether Services may get an address of a range: its own is nobody's, nor is its broadcast address.
+pub fn gives_out(range: &IpNet, ip: IpAddr) -> bool {
+    let broadcast = matches!(range, IpNet::V4(v4) if IpAddr::V4(v4.broadcast()) == ip);
+    range.contains(&ip) && range.network() != ip && !broadcast
 }
 
 impl Strategy for ServiceCIDR {

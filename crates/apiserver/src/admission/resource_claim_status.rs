@@ -5,7 +5,7 @@
 //! `AuthorizedForDeviceStatus`); so they can't be turned off. Source: KEP-4817.
 
 use super::{Attributes, Operation, Plugin};
-use crate::authn::User;
+use crate::authn::impersonation::runs_on;
 use crate::authz::{self, Authorizer};
 use api::validation::access::{field, list, same, text};
 use async_trait::async_trait;
@@ -16,8 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const GROUP: &str = "resource.k8s.io";
-/// What a token that is bound to a pod says of its node.
-const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 
 pub struct ResourceClaimStatus {
     authorizer: Arc<dyn Authorizer>,
@@ -90,12 +88,6 @@ fn node_of(allocation: &Value) -> Option<&str> {
     if by_name && list(term, "matchExpressions").is_empty() { name.as_str() } else { None }
 }
 
-/// A service account whose token is that of a pod on the node.
-fn runs_on(user: &User, node: &str) -> bool {
-    let account = user.name.strip_prefix("system:serviceaccount:").is_some_and(|rest| rest.split(':').count() == 2);
-    account && !node.is_empty() && user.extra.get(NODE_NAME).is_some_and(|nodes| *nodes == [node])
-}
-
 /// Those of whom some device was added, changed or taken away.
 fn changed_drivers<'a>(new: &'a Value, old: &'a Value) -> BTreeSet<&'a str> {
     let by_key = |status: &'a Value| -> BTreeMap<[&'a str; 4], &'a Value> {
@@ -132,6 +124,8 @@ impl Plugin for ResourceClaimStatus {
 mod tests {
     use super::*;
     use crate::admission::testing::Write;
+    use crate::authn::User;
+    use crate::authn::impersonation::NODE_NAME;
     use crate::testing::reader;
     use serde_json::json;
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 const AUTHENTICATION: &str = "authentication.k8s.io";
 /// Of a service account whose token is that of a pod on some node.
-const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
+pub const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// What authorizers are told in place of such an account's attributes: their names alone.
 const NODE_KEYS: &str = "authentication.kubernetes.io/associated-node-keys";
 const NODE_PREFIX: &str = "system:node:";
@@ -251,7 +251,8 @@ fn node_name(user: &str) -> Option<&str> {
     user.strip_prefix(NODE_PREFIX).filter(|name| names::dns1123_subdomain(name).is_empty())
 }
 
-fn runs_on(user: &User, node: &str) -> bool {
+/// A service account whose token is that of a pod on the node.
+pub fn runs_on(user: &User, node: &str) -> bool {
     service_account(&user.name).is_some() && user.extra.get(NODE_NAME).is_some_and(|nodes| *nodes == [node])
 }
 
