@@ -2,6 +2,7 @@
 //! admit → commit) → respond.
 
 use crate::accept::{self, Accept, Shape};
+use crate::admission::Operation;
 use crate::audit::{Arrival, Record};
 use crate::authn::{Connection, User, impersonation};
 use crate::authz::Authorizer;
@@ -330,13 +331,10 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
         "create" => {
             let object = body(&mut call, &content_type, request).await?;
             if is_review(&row) {
-                let value = review(server, &call, &object).await?;
-                (Answer::Object { code: 201, value }, std::mem::take(&mut call.warnings))
+                review(server, call, object).await?
             } else if row.kind == "Binding" {
-                let name = create::text(&object, "name");
                 let pods = server.registry.catalogue.load().find("", "v1", "pods").ok_or_else(not_served)?;
-                call.row = pods;
-                subresources::binding::assign(&mut call, &name, &object).await?
+                subresources::binding::create(call, object, pods).await?
             } else {
                 create::create(call, object).await?
             }
@@ -451,23 +449,31 @@ fn not_served() -> Status {
 }
 
 /// Kinds that are asked, not stored.
-fn is_review(row: &api::catalogue::Resource) -> bool {
+pub(crate) fn is_review(row: &api::catalogue::Resource) -> bool {
     matches!(row.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io")
 }
 
-async fn review(server: &Server, call: &Call<'_>, object: &Value) -> Result<Value> {
-    let authorizer = server.authz.as_ref();
-    match call.row.kind.as_str() {
-        "TokenReview" => reviews::token_review(&server.authn, object).await,
-        "SelfSubjectReview" => Ok(reviews::self_subject_review(call.user, object)),
-        "SubjectAccessReview" => reviews::subject_access_review(authorizer, object).await,
-        "LocalSubjectAccessReview" => {
-            reviews::local_subject_access_review(authorizer, &call.info.namespace, object).await
-        }
-        "SelfSubjectAccessReview" => reviews::self_subject_access_review(authorizer, call.user, object).await,
-        "SelfSubjectRulesReview" => reviews::self_subject_rules_review(authorizer, call.user, object),
-        _ => Err(not_served()),
+/// A question: admitted like an object, answered, and not stored.
+async fn review(server: &Server, mut call: Call<'_>, mut object: Value) -> Result<(Answer, Vec<String>)> {
+    let (kind, namespace) = (call.row.kind.clone(), call.info.namespace.clone());
+    if !namespace.is_empty() {
+        create::check_namespace(call.info, &object)?;
+        create::metadata(&mut object).insert("namespace".into(), namespace.as_str().into());
     }
+    let (name, options) = (create::text(&object, "name"), call.write_options("CreateOptions"));
+    call.admit(Operation::Create, "", &name, &mut object, None, &options).await?;
+    reviews::check(&kind, &namespace, &object)?;
+    call.admit_final(Operation::Create, "", &name, &mut object, None, &options).await?;
+    let authorizer = server.authz.as_ref();
+    let value = match kind.as_str() {
+        "TokenReview" => reviews::token_review(&server.authn, &object).await,
+        "SelfSubjectReview" => reviews::self_subject_review(call.user, &object),
+        "SubjectAccessReview" | "LocalSubjectAccessReview" => reviews::subject_access_review(authorizer, &object).await,
+        "SelfSubjectAccessReview" => reviews::self_subject_access_review(authorizer, call.user, &object).await,
+        "SelfSubjectRulesReview" => reviews::self_subject_rules_review(authorizer, call.user, &object),
+        _ => return Err(not_served()),
+    };
+    Ok((Answer::Object { code: 201, value }, std::mem::take(&mut call.warnings)))
 }
 
 fn traced<'a>(

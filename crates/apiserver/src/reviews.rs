@@ -1,6 +1,6 @@
 //! Reviews: questions to the authenticators and authorizers, asked as objects that are answered and not stored.
 //!
-//! In: who asks and the review object. Out: the same object with its status. Each returns what `create` answers.
+//! In: who asks and the review object, which [`check`] let pass. Out: the same object with its status.
 
 use crate::authn::bearer::TokenOutcome;
 use crate::authn::{Chain, User};
@@ -39,15 +39,49 @@ pub fn user_info(user: &User) -> Value {
     v
 }
 
-/// TokenReview: whose token is this, and is it for one of these audiences?
-pub async fn token_review(chain: &Chain, object: &Value) -> Result<Value, Status> {
-    let token = text(&object["spec"]["token"]);
-    if token.is_empty() {
-        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+/// What each kind of question refuses, before anybody is asked. `kind`: of the review; `namespace`: of the request.
+pub fn check(kind: &str, namespace: &str, object: &Value) -> Result<(), Status> {
+    let spec = &object["spec"];
+    let path = Path::new("spec");
+    let mut errors = Errors::default();
+    match kind {
+        "TokenReview" if text(&spec["token"]).is_empty() => {
+            return Err(Status::bad_request("token is required for TokenReview in authentication"));
+        }
+        "SelfSubjectRulesReview" if text(&spec["namespace"]).is_empty() => {
+            return Err(Status::bad_request("no namespace on request"));
+        }
+        "SubjectAccessReview" | "LocalSubjectAccessReview" => {
+            check_question(spec, &mut errors);
+            if text(&spec["user"]).is_empty() && strings(&spec["groups"]).is_empty() {
+                errors.invalid(path.child("user"), "", "at least one of user or group must be specified");
+            }
+        }
+        "SelfSubjectAccessReview" => check_question(spec, &mut errors),
+        _ => {}
     }
+    if kind == "LocalSubjectAccessReview" {
+        let asked = &spec["resourceAttributes"];
+        if !asked.is_null() && asked["namespace"].as_str().unwrap_or_default() != namespace {
+            let field = path.child("resourceAttributes.namespace");
+            errors.invalid(field, asked["namespace"].clone(), "must match metadata.namespace");
+        }
+        if !spec["nonResourceAttributes"].is_null() {
+            let field = path.child("nonResourceAttributes");
+            errors.invalid(field, Value::Null, "disallowed on this kind of request");
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(AUTHORIZATION, kind, object["metadata"]["name"].as_str().unwrap_or_default(), &errors))
+}
+
+/// TokenReview: whose token is this, and is it for one of these audiences?
+pub async fn token_review(chain: &Chain, object: &Value) -> Value {
     let audiences = strings(&object["spec"]["audiences"]);
     let mut answer = object.clone();
-    answer["status"] = match chain.authenticate_token(&token, &audiences).await {
+    answer["status"] = match chain.authenticate_token(&text(&object["spec"]["token"]), &audiences).await {
         TokenOutcome::Authenticated { user, audiences } => {
             let mut status = json!({"authenticated": true, "user": user_info(&user)});
             if !audiences.is_empty() {
@@ -58,7 +92,7 @@ pub async fn token_review(chain: &Chain, object: &Value) -> Result<Value, Status
         TokenOutcome::Skip => json!({"user": {}, "error": "[invalid bearer token]"}),
         TokenOutcome::Invalid(why) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
     };
-    Ok(answer)
+    answer
 }
 
 /// SelfSubjectReview: who am I?
@@ -69,66 +103,19 @@ pub fn self_subject_review(user: &User, object: &Value) -> Value {
     answer
 }
 
-/// SubjectAccessReview: may this user do that?
-pub async fn subject_access_review(authorizer: &dyn Authorizer, object: &Value) -> Result<Value, Status> {
-    let spec = &object["spec"];
-    let mut errors = Errors::default();
-    let path = Path::new("spec");
-    check_question(spec, &mut errors);
-    if text(&spec["user"]).is_empty() && strings(&spec["groups"]).is_empty() {
-        errors.invalid(path.child("user"), "", "at least one of user or group must be specified");
-    }
-    invalid(object, "SubjectAccessReview", errors)?;
-    Ok(answered(authorizer, subject(spec), object).await)
-}
-
-/// LocalSubjectAccessReview: as above, within the namespace that the request names.
-pub async fn local_subject_access_review(
-    authorizer: &dyn Authorizer,
-    namespace: &str,
-    object: &Value,
-) -> Result<Value, Status> {
-    let spec = &object["spec"];
-    let mut errors = Errors::default();
-    let path = Path::new("spec");
-    check_question(spec, &mut errors);
-    if text(&spec["user"]).is_empty() && strings(&spec["groups"]).is_empty() {
-        errors.invalid(path.child("user"), "", "at least one of user or group must be specified");
-    }
-    let asked = &spec["resourceAttributes"];
-    if !asked.is_null() && asked["namespace"].as_str().unwrap_or_default() != namespace {
-        errors.invalid(
-            path.child("resourceAttributes.namespace"),
-            asked["namespace"].clone(),
-            "must match metadata.namespace",
-        );
-    }
-    if !spec["nonResourceAttributes"].is_null() {
-        errors.invalid(path.child("nonResourceAttributes"), Value::Null, "disallowed on this kind of request");
-    }
-    invalid(object, "LocalSubjectAccessReview", errors)?;
-    Ok(answered(authorizer, subject(spec), object).await)
+/// SubjectAccessReview and LocalSubjectAccessReview: may this user do that?
+pub async fn subject_access_review(authorizer: &dyn Authorizer, object: &Value) -> Value {
+    answered(authorizer, subject(&object["spec"]), object).await
 }
 
 /// SelfSubjectAccessReview: may I do that?
-pub async fn self_subject_access_review(
-    authorizer: &dyn Authorizer,
-    user: &User,
-    object: &Value,
-) -> Result<Value, Status> {
-    let mut errors = Errors::default();
-    check_question(&object["spec"], &mut errors);
-    invalid(object, "SelfSubjectAccessReview", errors)?;
-    Ok(answered(authorizer, user.clone(), object).await)
+pub async fn self_subject_access_review(authorizer: &dyn Authorizer, user: &User, object: &Value) -> Value {
+    answered(authorizer, user.clone(), object).await
 }
 
 /// SelfSubjectRulesReview: what may I do in this namespace?
-pub fn self_subject_rules_review(authorizer: &dyn Authorizer, user: &User, object: &Value) -> Result<Value, Status> {
-    let namespace = text(&object["spec"]["namespace"]);
-    if namespace.is_empty() {
-        return Err(Status::bad_request("no namespace on request"));
-    }
-    let rules = authorizer.rules_for(user, &namespace);
+pub fn self_subject_rules_review(authorizer: &dyn Authorizer, user: &User, object: &Value) -> Value {
+    let rules = authorizer.rules_for(user, &text(&object["spec"]["namespace"]));
     // Several roles may say the same, as those of cluster admins do.
     let mut distinct: Vec<&PolicyRule> = Vec::new();
     for rule in &rules.rules {
@@ -147,7 +134,7 @@ pub fn self_subject_rules_review(authorizer: &dyn Authorizer, user: &User, objec
     if !rules.errors.is_empty() {
         answer["status"]["evaluationError"] = rules.errors.join(", ").into();
     }
-    Ok(answer)
+    answer
 }
 
 fn subject(spec: &Value) -> User {
@@ -229,13 +216,6 @@ fn check_selector(selector: &Value, labels: bool, path: Path, errors: &mut Error
     }
 }
 
-fn invalid(object: &Value, kind: &str, errors: Errors) -> Result<(), Status> {
-    if errors.is_empty() {
-        return Ok(());
-    }
-    Err(Status::invalid(AUTHORIZATION, kind, object["metadata"]["name"].as_str().unwrap_or_default(), &errors))
-}
-
 fn attributes(user: User, spec: &Value) -> Attributes {
     let resource = &spec["resourceAttributes"];
     if resource.is_null() {
@@ -306,16 +286,16 @@ mod tests {
         let chain = Chain::new(vec![], Arc::new(Bearer::new(vec![Arc::new(Known)])), Arc::default());
         let chain = &chain;
         let ask = |spec: Value| async move { token_review(chain, &json!({"kind":"TokenReview","spec":spec})).await };
-        let good = ask(json!({"token":"good","audiences":["a"]})).await.unwrap();
+        let good = ask(json!({"token":"good","audiences":["a"]})).await;
         assert_eq!(
             good["status"],
             json!({"authenticated": true, "audiences": ["a"],
                    "user": {"username":"jane","uid":"u","groups":["dev","system:authenticated"]}})
         );
         assert_eq!(good["kind"], "TokenReview");
-        let bad = ask(json!({"token":"bad"})).await.unwrap();
+        let bad = ask(json!({"token":"bad"})).await;
         assert_eq!(bad["status"], json!({"user": {}, "error": "[invalid bearer token]"}));
-        assert_eq!(ask(json!({})).await.unwrap_err().code, 400);
+        assert_eq!(check("TokenReview", "", &json!({"spec": {}})).unwrap_err().code, 400);
     }
 
     #[tokio::test]
@@ -338,7 +318,10 @@ mod tests {
         let by = |spec: Value| {
             let object = ask(spec);
             let chain = &chain;
-            async move { subject_access_review(chain, &object).await }
+            async move {
+                check("SubjectAccessReview", "", &object)?;
+                Ok::<_, Status>(subject_access_review(chain, &object).await)
+            }
         };
         let yes = by(json!({"user":"x","groups":["dev"],"resourceAttributes":pods})).await.unwrap();
         assert_eq!(yes["status"]["allowed"], true);
@@ -383,20 +366,20 @@ mod tests {
             assert!(e.code == 422 && e.message.contains(expected), "{bad}: {e}");
         }
         let dev = User::new("me", &["dev"]);
-        let own = self_subject_access_review(&chain, &dev, &ask(json!({"resourceAttributes":pods}))).await.unwrap();
+        let own = self_subject_access_review(&chain, &dev, &ask(json!({"resourceAttributes":pods}))).await;
         assert_eq!(own["status"]["allowed"], true);
         let local = ask(json!({"user":"x","groups":["dev"],"resourceAttributes":pods}));
-        assert!(local_subject_access_review(&chain, "d", &local).await.is_ok());
-        let e = local_subject_access_review(&chain, "other", &local).await.unwrap_err();
+        assert!(check("LocalSubjectAccessReview", "d", &local).is_ok());
+        let e = check("LocalSubjectAccessReview", "other", &local).unwrap_err();
         assert!(e.message.contains("must match metadata.namespace"), "{e}");
 
-        let rules = self_subject_rules_review(&chain, &dev, &ask(json!({"namespace":"d"}))).unwrap();
+        let rules = self_subject_rules_review(&chain, &dev, &ask(json!({"namespace":"d"})));
         assert_eq!(
             rules["status"],
             json!({"resourceRules":[{"apiGroups":[""],"resources":["pods"],"verbs":["get"]}],
                    "nonResourceRules":[{"nonResourceURLs":["/metrics"],"verbs":["get"]}],"incomplete":false})
         );
-        assert_eq!(self_subject_rules_review(&chain, &dev, &ask(json!({}))).unwrap_err().code, 400);
+        assert_eq!(check("SelfSubjectRulesReview", "", &ask(json!({}))).unwrap_err().code, 400);
         assert_eq!(self_subject_review(&dev, &ask(json!({})))["status"]["userInfo"]["username"], "me");
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Shortest life that can be asked for.
 const EXPIRATION_SECONDS_MIN: i64 = 600;
 const EXPIRATION_SECONDS_MAX: i64 = 1 << 32;
-const EXPIRATION_SECONDS_DEFAULT: i64 = 3600;
+pub const EXPIRATION_SECONDS_DEFAULT: i64 = 3600;
 /// Volumes that admission adds ask for exactly this life; such tokens live a year, because old clients read the
 /// file once, and carry `warnafter`. Upstream: `WarnOnlyBoundTokenExpirationSeconds`.
 pub const WARN_ONLY_EXPIRATION_SECONDS: i64 = 3607;

@@ -215,16 +215,6 @@ fn references(v: &Value, out: &mut Vec<String>) {
     }
 }
 
-/// Adds a server's part to our OpenAPI v2 document. Definitions that both have stay as ours.
-pub fn add_v2(ours: &mut Value, theirs: &Value) {
-    for part in ["paths", "definitions"] {
-        let Some(to) = ours[part].as_object_mut() else { continue };
-        for (name, v) in theirs[part].as_object().into_iter().flatten() {
-            to.entry(name).or_insert_with(|| v.clone());
-        }
-    }
-}
-
 impl Aggregator {
     /// `/apis` in the aggregated form. Servers that can't be reached are shown as last known, and stale.
     pub fn add_aggregated(&self, list: &mut Value) {
@@ -364,10 +354,6 @@ mod tests {
             (names(&part, "paths"), names(&part, "definitions")),
             ("/apis/x.test/v1/foos".into(), "Foo Meta".into())
         );
-        let mut ours = json!({"paths": {"/version/": {}}, "definitions": {"Meta": {"ours": 1}}});
-        add_v2(&mut ours, &part);
-        assert_eq!(ours["definitions"]["Meta"], json!({"ours": 1}));
-        assert!(ours["definitions"]["Foo"].is_object() && ours["paths"]["/apis/x.test/v1/foos"].is_object());
     }
 
     /// What an extension server answers at each path, read by a kube-aggregator that knew something before.

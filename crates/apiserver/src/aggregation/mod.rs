@@ -15,7 +15,6 @@ mod documents;
 mod registration;
 mod run;
 
-pub use documents::add_v2;
 pub use run::run;
 
 use crate::authn::User;

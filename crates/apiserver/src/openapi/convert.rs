@@ -224,7 +224,7 @@ mod tests {
     /// Our own document in v2, brought to v3, is one that clients can follow.
     #[test]
     fn the_result_is_closed_under_references() {
-        let v2 = super::super::v2_value(&api::catalogue::builtin());
+        let v2 = super::super::tests::v2_json(&api::catalogue::builtin());
         let v3 = v2_to_v3(&v2);
         super::super::tests::check_closed(&v3);
         assert_eq!(v3["paths"].as_object().map(Map::len), v2["paths"].as_object().map(Map::len),);

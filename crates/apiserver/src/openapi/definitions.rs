@@ -2,11 +2,11 @@
 
 use super::custom::{self, Native};
 use super::descriptions::Descriptions;
+use super::pieces::{Form, Pieces};
 use api::catalogue::Resource;
 use api::facts::{facts, types as builtin_types};
 use meta::schema::{Field, Shape, Struct, Topology, TypeId, Types};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The two generations of OpenAPI differ in how they refer and in what a schema may say.
@@ -19,7 +19,9 @@ pub enum Flavor {
 /// Collects the definitions that paths refer to, and what those refer to in turn.
 pub struct Definitions {
     pub flavor: Flavor,
-    done: BTreeMap<String, Value>,
+    pub form: Form,
+    /// Empty while a definition is being written, so that types that contain themselves end.
+    done: Pieces,
     /// Built-in types that are referred to and not yet written.
     queue: Vec<TypeId>,
     texts: Descriptions,
@@ -40,8 +42,12 @@ fn custom_name(group: &str, version: &str, kind: &str) -> String {
 }
 
 impl Definitions {
-    pub fn new(flavor: Flavor) -> Self {
-        Definitions { flavor, done: BTreeMap::new(), queue: Vec::new(), texts: Descriptions::unpack() }
+    pub fn new(flavor: Flavor, form: Form) -> Self {
+        Definitions { flavor, form, done: Pieces::new(), queue: Vec::new(), texts: Descriptions::unpack() }
+    }
+
+    fn put(&mut self, name: String, schema: &Value) {
+        self.done.insert(name, self.form.definition(schema));
     }
 
     fn reference(&self, name: &str) -> Value {
@@ -73,8 +79,7 @@ impl Definitions {
     fn refer(&mut self, ty: TypeId) -> Value {
         let name = definition_name(&builtin_types().get(ty).name);
         if !self.done.contains_key(&name) {
-            // Holds the place, so that types that contain themselves end.
-            self.done.insert(name.clone(), Value::Null);
+            self.done.insert(name.clone(), Box::default());
             self.queue.push(ty);
         }
         self.reference(&name)
@@ -83,7 +88,7 @@ impl Definitions {
     /// A reference to the body of a merge, JSON or apply patch.
     pub fn patch(&mut self) -> Value {
         let name = definition_name(&format!("{META}Patch"));
-        self.done.entry(name.clone()).or_insert_with(|| json!({"type": "object"}));
+        self.put(name.clone(), &json!({"type": "object"}));
         self.reference(&name)
     }
 
@@ -94,9 +99,9 @@ impl Definitions {
         }
         let name = custom_name(&r.group, &r.version, &r.kind);
         if !self.done.contains_key(&name) {
-            self.done.insert(name.clone(), Value::Null);
+            self.done.insert(name.clone(), Box::default());
             let schema = self.custom(r);
-            self.done.insert(name.clone(), schema);
+            self.put(name.clone(), &schema);
         }
         self.reference(&name)
     }
@@ -124,7 +129,7 @@ impl Definitions {
                 "x-kubernetes-group-version-kind":
                     [{"group": r.group, "version": r.version, "kind": r.list_kind}],
             });
-            self.done.insert(name.clone(), schema);
+            self.put(name.clone(), &schema);
         }
         self.reference(&name)
     }
@@ -165,7 +170,7 @@ impl Definitions {
     }
 
     /// Everything that was referred to.
-    pub fn finish(mut self) -> Value {
+    pub fn finish(mut self) -> Pieces {
         while let Some(ty) = self.queue.pop() {
             let types = builtin_types().clone();
             let name = definition_name(&types.get(ty).name);
@@ -175,9 +180,9 @@ impl Definitions {
                 schema["x-kubernetes-group-version-kind"] =
                     json!([{"group": gvk.group, "version": gvk.version, "kind": gvk.kind}]);
             }
-            self.done.insert(name, schema);
+            self.put(name, &schema);
         }
-        Value::Object(self.done.into_iter().collect())
+        self.done
     }
 
     /// Adds what a built-in type and its fields are for.

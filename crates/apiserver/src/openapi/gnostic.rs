@@ -3,7 +3,8 @@
 //! Table-driven: each message is a list of the JSON keys that it takes, with field number and kind. Whatever
 //! starts with `x-` becomes a `NamedAny` with the value as YAML (JSON is YAML).
 
-use serde_json::{Map, Value};
+use super::pieces::Pieces;
+use serde_json::{Map, Value, json};
 
 /// How a JSON member is written.
 #[derive(Clone, Copy)]
@@ -21,9 +22,8 @@ enum As {
     Message(&'static [Member]),
     /// A list of schemas; schemas nest, which a constant can't.
     Schemas,
+    /// A map of schemas, inside a message whose field 1 repeats name and schema.
     NamedSchemas,
-    /// A map, inside a message whose field 1 or 2 repeats name and value.
-    Named(u32, &'static [Member]),
     /// `type`: a string or a list of strings in a message.
     TypeItem,
     /// `additionalProperties`: a schema or a boolean.
@@ -49,12 +49,8 @@ const fn m(key: &'static str, number: u32, kind: As) -> Member {
 /// The field number of `vendor_extension` is kept under this key.
 const EXTENSIONS: &str = "x-*";
 
-const DOCUMENT: &[Member] = &[
-    m("swagger", 1, As::Text),
-    m("info", 2, As::Message(INFO)),
-    m("paths", 8, As::Named(2, PATH_ITEM)),
-    m("definitions", 9, As::Named(1, SCHEMA)),
-];
+/// Of the document, before its paths (8) and definitions (9).
+const HEAD: &[Member] = &[m("swagger", 1, As::Text), m("info", 2, As::Message(INFO))];
 const INFO: &[Member] = &[m("title", 1, As::Text), m("version", 2, As::Text), m("description", 3, As::Text)];
 const PATH_ITEM: &[Member] = &[
     m("get", 2, As::Message(OPERATION)),
@@ -133,10 +129,29 @@ const SCHEMA: &[Member] = &[
     m(EXTENSIONS, 31, As::Any),
 ];
 
-/// The document as protobuf.
-pub fn encode(document: &Value) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1 << 20);
-    message(DOCUMENT, document, &mut out);
+/// The document as protobuf, of paths and definitions that [`path_item`] and [`schema`] encoded.
+pub fn document(info: &Value, paths: Pieces, definitions: Pieces) -> Vec<u8> {
+    let mut out = Vec::new();
+    message(HEAD, &json!({"swagger": "2.0", "info": info}), &mut out);
+    for (number, pieces, inner) in [(8, paths, 2), (9, definitions, 1)] {
+        nested(&mut out, number, |out| {
+            for (name, piece) in pieces {
+                named(out, inner, &name, |out| bytes(out, 2, &piece));
+            }
+        });
+    }
+    out
+}
+
+pub fn path_item(item: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    message(PATH_ITEM, item, &mut out);
+    out
+}
+
+pub fn schema(schema: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    message(SCHEMA, schema, &mut out);
     out
 }
 
@@ -209,10 +224,9 @@ fn write(member: &Member, value: &Value, out: &mut Vec<u8>) {
         As::Anys => items().for_each(|v| any(out, number, v)),
         As::Message(members) => nested(out, number, |out| message(members, value, out)),
         As::Schemas => items().for_each(|v| nested(out, number, |out| message(SCHEMA, v, out))),
-        As::NamedSchemas => write(&m("properties", number, As::Named(1, SCHEMA)), value, out),
-        As::Named(inner, members) => nested(out, number, |out| {
+        As::NamedSchemas => nested(out, number, |out| {
             for (k, v) in value.as_object().into_iter().flatten() {
-                named(out, inner, k, |out| nested(out, 2, |out| message(members, v, out)));
+                named(out, 1, k, |out| nested(out, 2, |out| message(SCHEMA, v, out)));
             }
         }),
         As::TypeItem => nested(out, number, |out| match value {

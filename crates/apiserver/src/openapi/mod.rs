@@ -9,6 +9,7 @@
 //! * [`descriptions`]: what types and fields are for.
 //! * [`paths`]: rows as operations.
 //! * [`gnostic`]: the v2 document as protobuf.
+//! * [`pieces`]: documents in the making.
 
 mod convert;
 mod custom;
@@ -16,6 +17,7 @@ mod definitions;
 mod descriptions;
 mod gnostic;
 mod paths;
+mod pieces;
 
 pub use convert::v2_to_v3;
 
@@ -24,6 +26,7 @@ use bytes::Bytes;
 use definitions::{Definitions, Flavor};
 use meta::status::Result;
 use parking_lot::Mutex;
+use pieces::{Form, Pieces};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
@@ -162,15 +165,10 @@ pub fn v2(
         let media_type = r.split(';').next().unwrap_or("").trim();
         media_type == V2_PROTOBUF || media_type == "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
     });
-    let whole = || {
-        let mut all = v2_value(rows);
-        parts.iter().for_each(|p| crate::aggregation::add_v2(&mut all, p));
-        all
-    };
     Ok(if protobuf {
-        cache.get("v2.pb", rows, others, || Document::new(V2_PROTOBUF, gnostic::encode(&whole())))
+        cache.get("v2.pb", rows, others, || build_v2(rows, parts, Form::Protobuf))
     } else {
-        cache.get("v2", rows, others, || Document::new(JSON, whole().to_string().into_bytes()))
+        cache.get("v2", rows, others, || build_v2(rows, parts, Form::Json))
     })
 }
 
@@ -203,10 +201,6 @@ fn v3_document(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> Document {
     cache.get(path, rows, "", || build_v3(rows))
 }
 
-fn build_v3(rows: &[Arc<Resource>]) -> Document {
-    Document::new(JSON, v3_value(rows).to_string().into_bytes())
-}
-
 /// Built-in documents only change with the program, so their hash needs no document.
 fn v3_hash(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> String {
     if rows.iter().any(|r| !r.is_builtin()) {
@@ -229,39 +223,58 @@ fn info() -> Value {
     json!({"title": "Kubernetes", "version": format!("v{}", api::facts::VERSION)})
 }
 
-fn v2_value(rows: &[Arc<Resource>]) -> Value {
-    let mut defs = Definitions::new(Flavor::V2);
-    let mut all = Map::new();
+/// Paths and definitions of rows.
+fn pieces(rows: &[Arc<Resource>], flavor: Flavor, form: Form) -> (Pieces, Pieces) {
+    let mut definitions = Definitions::new(flavor, form);
+    let mut all = Pieces::new();
     for r in rows {
-        paths::add(r, &mut defs, &mut all);
+        paths::add(r, &mut definitions, &mut all);
     }
-    json!({
-        "swagger": "2.0",
-        "info": info(),
-        "paths": all,
-        "definitions": defs.finish(),
-        "securityDefinitions": {"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header",
-            "description": "Bearer Token authentication"}},
-        "security": [{"BearerToken": []}],
-    })
+    (all, definitions.finish())
 }
 
-fn v3_value(rows: &[Arc<Resource>]) -> Value {
-    let mut defs = Definitions::new(Flavor::V3);
-    let mut all = Map::new();
-    for r in rows {
-        paths::add(r, &mut defs, &mut all);
+/// `others`: documents of extension servers. What both have stays as ours.
+fn build_v2(rows: &[Arc<Resource>], others: &[Arc<Value>], form: Form) -> Document {
+    let (mut paths, mut definitions) = pieces(rows, Flavor::V2, form);
+    for theirs in others {
+        let members = |part: &str| theirs[part].as_object().into_iter().flatten();
+        for (name, item) in members("paths") {
+            paths.entry(name.clone()).or_insert_with(|| form.path(item));
+        }
+        for (name, schema) in members("definitions") {
+            definitions.entry(name.clone()).or_insert_with(|| form.definition(schema));
+        }
     }
-    json!({
-        "openapi": "3.0.0",
-        "info": info(),
-        "paths": all,
-        "components": {
-            "schemas": defs.finish(),
-            "securitySchemes": {"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header",
-                "description": "Bearer Token authentication"}},
-        },
-    })
+    if form == Form::Protobuf {
+        return Document::new(V2_PROTOBUF, gnostic::document(&info(), paths, definitions));
+    }
+    let mut out = Vec::new();
+    out.extend_from_slice(br#"{"definitions":"#);
+    pieces::object(&mut out, definitions);
+    out.extend_from_slice(format!(r#","info":{},"paths":"#, info()).as_bytes());
+    pieces::object(&mut out, paths);
+    let security = json!({"BearerToken": bearer()});
+    let rest = format!(r#","security":[{{"BearerToken":[]}}],"securityDefinitions":{security},"swagger":"2.0"}}"#);
+    out.extend_from_slice(rest.as_bytes());
+    Document::new(JSON, out)
+}
+
+fn build_v3(rows: &[Arc<Resource>]) -> Document {
+    let (paths, definitions) = pieces(rows, Flavor::V3, Form::Json);
+    let mut out = Vec::new();
+    out.extend_from_slice(br#"{"components":{"schemas":"#);
+    pieces::object(&mut out, definitions);
+    let security = json!({"BearerToken": bearer()});
+    let middle = format!(r#","securitySchemes":{security}}},"info":{},"openapi":"3.0.0","paths":"#, info());
+    out.extend_from_slice(middle.as_bytes());
+    pieces::object(&mut out, paths);
+    out.push(b'}');
+    Document::new(JSON, out)
+}
+
+/// How clients say who they are.
+fn bearer() -> Value {
+    json!({"type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer Token authentication"})
 }
 
 #[cfg(test)]

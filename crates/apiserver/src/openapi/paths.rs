@@ -1,6 +1,7 @@
 //! Rows as paths with operations.
 
 use super::definitions::{Definitions, Flavor};
+use super::pieces::Pieces;
 use api::catalogue::{Resource, Subresource};
 use serde_json::{Map, Value, json};
 
@@ -108,7 +109,7 @@ const OK_CREATED_ACCEPTED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created")
 const OK_ACCEPTED: &[(&str, &str)] = &[("200", "OK"), ("202", "Accepted")];
 
 /// Adds a row's paths.
-pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Map<String, Value>) {
+pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Pieces) {
     let root = format!("/{}", root(r));
     let scope = if r.namespaced { format!("{root}/namespaces/{{namespace}}") } else { root.clone() };
     let collection = format!("{scope}/{}", r.plural);
@@ -290,7 +291,7 @@ fn subresource<'a>(r: &'a Resource, s: &'a Subresource, defs: &mut Definitions) 
 fn put_path(
     r: &Resource,
     defs: &mut Definitions,
-    paths: &mut Map<String, Value>,
+    paths: &mut Pieces,
     path: &str,
     scoped: &str,
     kind: &str,
@@ -318,7 +319,7 @@ fn put_path(
     }
     parameters.push(parameter(defs.flavor, "query", PRETTY.0, PRETTY.1, PRETTY.2));
     out.insert("parameters".to_string(), parameters.into());
-    paths.insert(path.to_string(), Value::Object(out));
+    paths.insert(path.to_string(), defs.form.path(&Value::Object(out)));
 }
 
 fn parameter(flavor: Flavor, place: &str, name: &str, ty: &str, what: &str) -> Value {

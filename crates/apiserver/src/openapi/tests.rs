@@ -75,6 +75,10 @@ pub fn check_closed(document: &Value) {
     }
 }
 
+pub fn v2_json(rows: &[Arc<Resource>]) -> Value {
+    serde_json::from_slice(&build_v2(rows, &[], Form::Json).body).unwrap()
+}
+
 fn v3_json(rows: &[Arc<Resource>], path: &str) -> Value {
     serde_json::from_slice(&v3(&Cache::default(), rows, path, "").unwrap().body).unwrap()
 }
@@ -83,7 +87,7 @@ fn v3_json(rows: &[Arc<Resource>], path: &str) -> Value {
 fn every_document_is_closed_under_references() {
     let mut rows = builtin();
     rows.push(custom(None));
-    check_closed(&v2_value(&rows));
+    check_closed(&v2_json(&rows));
     for path in group_versions(&rows).keys() {
         check_closed(&v3_json(&rows, path));
     }
@@ -124,12 +128,30 @@ fn kubectl_finds_what_it_applies_by() {
 }
 
 #[test]
+fn what_extension_servers_serve_stands_beside_what_is_ours() {
+    let status = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+    let theirs = json!({
+        "paths": {"/apis/x.test/v1/foos": {"get": {"operationId": "listFoos"}}},
+        "definitions": {"test.x.Foo": {"type": "object"}, status: {"description": "theirs"}},
+    });
+    let part = ("etag".to_string(), vec![Arc::new(theirs)]);
+    let json = v2(&Cache::default(), &builtin(), "application/json", &part).unwrap();
+    let document: Value = serde_json::from_slice(&json.body).unwrap();
+    assert_eq!(document["paths"]["/apis/x.test/v1/foos"], part.1[0]["paths"]["/apis/x.test/v1/foos"]);
+    assert_eq!(document["definitions"]["test.x.Foo"], json!({"type": "object"}));
+    assert_ne!(document["definitions"][status]["description"], "theirs");
+    let protobuf = v2(&Cache::default(), &builtin(), V2_PROTOBUF, &part).unwrap().body;
+    let has = |text: &str| protobuf.windows(text.len()).any(|w| w == text.as_bytes());
+    assert!(has("listFoos") && has("test.x.Foo") && !has("theirs"));
+}
+
+#[test]
 fn operation_ids_are_unique() {
     let mut rows = builtin();
     // Groups that begin alike are told apart.
     rows.push(custom(None));
     rows.push(Arc::new(Resource { group: "stable.example.org".into(), ..(*custom(None)).clone() }));
-    let doc = v2_value(&rows);
+    let doc = v2_json(&rows);
     let mut ids: Vec<&str> = doc["paths"]
         .as_object()
         .unwrap()
@@ -165,7 +187,7 @@ fn custom_resources_are_published_with_their_descriptions() {
     assert_eq!(foo["description"], "Foo CRD for Testing");
     assert_eq!(foo["properties"]["spec"]["properties"]["a"]["type"], "string");
     assert!(foo["properties"]["metadata"]["allOf"][0]["$ref"].is_string());
-    let doc = v2_value(&rows);
+    let doc = v2_json(&rows);
     let foo = &doc["definitions"]["com.example.stable.v1.Foo"];
     assert_eq!(foo["properties"]["spec"], json!({"description": "Specification of Foo"}));
     assert_eq!(foo["properties"]["port"], json!({"x-kubernetes-int-or-string": true}));
@@ -260,7 +282,7 @@ fn kubectl_reads_v2_as_protobuf() {
 
 #[test]
 fn types_and_fields_say_what_they_are_for() {
-    let v2 = v2_value(&builtin());
+    let v2 = v2_json(&builtin());
     let v3 = v3_json(&builtin(), "api/v1");
     for (schemas, flavor) in [(&v2["definitions"], "v2"), (&v3["components"]["schemas"], "v3")] {
         for (ty, field, has) in [

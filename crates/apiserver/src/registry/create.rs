@@ -14,6 +14,10 @@ use store::Cas;
 /// How often a generated name is made anew when it is taken (KEP-4420).
 const NAME_TRIES: usize = 8;
 
+/// Of an object's metadata, given after admission; nobody else's word counts.
+const OWNED_BY_SERVER: [&str; 5] =
+    ["uid", "creationTimestamp", "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds"];
+
 pub async fn create(mut call: Call<'_>, object: Value) -> Result<(Answer, Vec<String>)> {
     call.options.check_write(Write::Create)?;
     let value = insert(&mut call, object, managed::By::Update).await?;
@@ -28,45 +32,40 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
 
     dedup_owners(&mut object, &mut call.warnings, false);
     let meta = metadata(&mut object);
-    for owned_by_server in
-        ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"]
-    {
-        meta.remove(owned_by_server);
+    for owned_by_server in ["selfLink", "generation"].iter().chain(&OWNED_BY_SERVER) {
+        meta.remove(*owned_by_server);
     }
-    meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
-    meta.insert("creationTimestamp".into(), now_seconds().into());
     if row.namespaced {
         meta.insert("namespace".into(), call.info.namespace.clone().into());
     } else {
         meta.remove("namespace");
     }
+    // Ownership is of what the client asked for, before admission and the kind add to it.
+    managed::track(call, &mut object, None, by, "").await;
     let given_name = text(&object, "name");
+    call.admit(Operation::Create, "", &given_name, &mut object, None, &options).await?;
+    dedup_owners(&mut object, &mut call.warnings, true);
+    row.strategy.defaults(&mut object);
+    devices::date_taints(call, &mut object);
+    // Webhooks may have changed anything. What the server owns is the server's; a new name is taken.
+    let meta = metadata(&mut object);
+    for owned_by_server in OWNED_BY_SERVER {
+        meta.remove(owned_by_server);
+    }
+    meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+    meta.insert("creationTimestamp".into(), now_seconds().into());
+    if row.namespaced && meta.get("namespace") != Some(&Value::from(call.info.namespace.as_str())) {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
     let base = text(&object, "generateName");
-    let generated = given_name.is_empty() && !base.is_empty();
+    let generated = text(&object, "name").is_empty() && !base.is_empty();
 
     for attempt in 1.. {
-        let mut new = object.clone();
+        let mut new = if generated { object.clone() } else { std::mem::take(&mut object) };
         if generated {
             new["metadata"]["name"] = meta::names::generate_name(&base, &mut rand::rng()).into();
-        }
-        let name = text(&new, "name");
-        managed::track(call, &mut new, None, by, "").await;
-        let (uid, made) = (new["metadata"]["uid"].clone(), new["metadata"]["creationTimestamp"].clone());
-        call.admit(Operation::Create, "", &name, &mut new, None, &options).await?;
-        dedup_owners(&mut new, &mut call.warnings, true);
-        row.strategy.defaults(&mut new);
-        devices::date_taints(call, &mut new);
-        // Webhooks may have changed anything. What the server owns stays; a new name is taken.
-        let meta = metadata(&mut new);
-        meta.insert("uid".into(), uid);
-        meta.insert("creationTimestamp".into(), made);
-        meta.remove("resourceVersion");
-        meta.remove("deletionTimestamp");
-        meta.remove("deletionGracePeriodSeconds");
-        if row.namespaced && meta.get("namespace") != Some(&Value::from(call.info.namespace.as_str())) {
-            return Err(Status::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
         }
         let name = text(&new, "name");
         if row.strategy.has_generation() {

@@ -253,15 +253,20 @@ fn check_preconditions(call: &Call<'_>, name: &str, new: &Value, old: &Value, su
 }
 
 /// The conflict of a write that means another object of the same name.
-pub fn uid_conflict(row: &api::catalogue::Resource, key: &str, name: &str, asked: &str, actual: &str) -> Status {
-    Status::conflict(
-        &row.group,
-        &row.plural,
-        name,
-        format!(
-            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {asked}, UID in object meta: {actual}"
-        ),
-    )
+pub fn uid_conflict(row: &Resource, key: &str, name: &str, asked: &str, actual: &str) -> Status {
+    precondition_failed(row, key, name, ["UID", asked, actual])
+}
+
+/// The conflict of a write that means another version of the object.
+pub fn version_conflict(row: &Resource, key: &str, name: &str, asked: &str, actual: &str) -> Status {
+    precondition_failed(row, key, name, ["ResourceVersion", asked, actual])
+}
+
+fn precondition_failed(row: &Resource, key: &str, name: &str, [what, asked, actual]: [&str; 3]) -> Status {
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what} in precondition: {asked}, {what} in object meta: {actual}"
+    );
+    Status::conflict(&row.group, &row.plural, name, why)
 }
 
 fn keep_server_owned(new: &mut Value, old: &Value) {

@@ -3,49 +3,68 @@
 use super::body_of;
 use crate::admission::Operation;
 use crate::registry::{Answer, Call, create, managed, update};
+use api::catalogue::Resource;
 use axum::body::Body;
 use http::Request;
+use meta::field::{Errors, Path};
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
+/// `POST pods/NAME/binding`.
 pub async fn bind(mut call: Call<'_>, content_type: &str, request: Request<Body>) -> Result<(Answer, Vec<String>)> {
-    let binding = body_of(&mut call, "api.core.v1.Binding", content_type, request).await?;
+    let mut binding = body_of(&mut call, "api.core.v1.Binding", content_type, request).await?;
     let name = call.info.name.clone();
+    let options = call.write_options("CreateOptions");
+    call.admit(Operation::Create, "binding", &name, &mut binding, None, &options).await?;
+    if create::text(&binding, "name") != name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
+    }
+    check(&name, &binding)?;
+    call.admit_final(Operation::Create, "binding", &name, &mut binding, None, &options).await?;
     assign(&mut call, &name, &binding).await
 }
 
-/// Sets the node of an unassigned pod.
-pub async fn assign(call: &mut Call<'_>, name: &str, binding: &Value) -> Result<(Answer, Vec<String>)> {
-    let given = create::text(binding, "name");
-    if !given.is_empty() && given != name {
-        return Err(Status::bad_request("name in URL does not match name in Binding object"));
-    }
-    let mut binding = binding.clone();
-    binding["apiVersion"] = "v1".into();
-    binding["kind"] = "Binding".into();
-    create::metadata(&mut binding).insert("name".into(), name.into());
+/// `POST bindings`: the same, by a resource of its own. `pods`: the row of what is bound.
+pub async fn create(mut call: Call<'_>, mut binding: Value, pods: Arc<Resource>) -> Result<(Answer, Vec<String>)> {
+    create::check_namespace(call.info, &binding)?;
+    create::metadata(&mut binding).insert("namespace".into(), call.info.namespace.as_str().into());
+    let name = create::text(&binding, "name");
     let options = call.write_options("CreateOptions");
-    call.admit(Operation::Create, "binding", name, &mut binding, None, &options).await?;
-    call.admit_final(Operation::Create, "binding", name, &mut binding, None, &options).await?;
-    let target = &binding["target"];
-    let node = target["name"].as_str().unwrap_or("");
-    let kind = target["kind"].as_str().unwrap_or("");
-    if !matches!(kind, "" | "Node" | "Minion") || node.is_empty() {
-        let mut errors = meta::field::Errors::default();
-        if node.is_empty() {
-            errors.required(meta::field::Path::new("target.name"), "");
-        } else {
-            errors.not_supported(meta::field::Path::new("target.kind"), kind, &["Node", "<empty>"]);
-        }
-        return Err(Status::invalid("", "Binding", name, &errors));
+    call.admit(Operation::Create, "", &name, &mut binding, None, &options).await?;
+    let name = create::text(&binding, "name");
+    check(&name, &binding)?;
+    call.admit_final(Operation::Create, "", &name, &mut binding, None, &options).await?;
+    call.row = pods;
+    assign(&mut call, &name, &binding).await
+}
+
+fn check(name: &str, binding: &Value) -> Result<()> {
+    let mut errors = Errors::default();
+    let kind = binding["target"]["kind"].as_str().unwrap_or("");
+    if !matches!(kind, "" | "Node") {
+        errors.not_supported(Path::new("target.kind"), kind, &["Node", "<empty>"]);
     }
-    let uid = create::text(&binding, "uid");
+    if binding["target"]["name"].as_str().unwrap_or("").is_empty() {
+        errors.required(Path::new("target.name"), "");
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("", "Binding", name, &errors)) }
+}
+
+/// Sets the node of an unassigned pod. The binding was admitted; what it does to the pod isn't asked about again.
+async fn assign(call: &mut Call<'_>, name: &str, binding: &Value) -> Result<(Answer, Vec<String>)> {
+    let node = binding["target"]["name"].as_str().unwrap_or("");
+    let (uid, version) = (create::text(binding, "uid"), create::text(binding, "resourceVersion"));
     // Annotations come from whoever binds; labels from admission, which knows the node's topology.
     let notes = ["annotations", "labels"].map(|key| (key, binding["metadata"][key].clone()));
     let transform = |call: &Call<'_>, old: &Value| {
         let conflict = |why: String| Err(Status::conflict("", "pods/binding", name, why));
         if !uid.is_empty() && uid != create::text(old, "uid") {
             return Err(update::uid_conflict(&call.row, &call.key(name), name, &uid, &create::text(old, "uid")));
+        }
+        let present = create::text(old, "resourceVersion");
+        if !version.is_empty() && version != present {
+            return Err(update::version_conflict(&call.row, &call.key(name), name, &version, &present));
         }
         if !old["metadata"]["deletionTimestamp"].is_null() {
             return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));

@@ -16,17 +16,14 @@ const TRIES: usize = 8;
 pub async fn evict(mut call: Call<'_>, content_type: &str, request: Request<Body>) -> Result<(Answer, Vec<String>)> {
     let mut eviction = body_of(&mut call, "api.policy.v1.Eviction", content_type, request).await?;
     let name = call.info.name.clone();
-    eviction["apiVersion"] = "policy/v1".into();
-    eviction["kind"] = "Eviction".into();
     let options = call.write_options("CreateOptions");
     call.admit(Operation::Create, "eviction", &name, &mut eviction, None, &options).await?;
+    if create::text(&eviction, "name") != name {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
     call.admit_final(Operation::Create, "eviction", &name, &mut eviction, None, &options).await?;
     // The pod's condition and its deletion are steps of this request, not requests of their own.
     call.internal = true;
-    let given = create::text(&eviction, "name");
-    if given != name {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
-    }
     let store = call.registry.store.clone();
     store.barrier().await.map_err(store_error)?;
     let entry = store.get(&call.key(&name)).ok_or_else(|| call.not_found(&name))?;

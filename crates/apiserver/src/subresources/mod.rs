@@ -96,14 +96,17 @@ pub async fn body_of(
     request: Request<Body>,
 ) -> Result<serde_json::Value> {
     let bytes = wire::read(request.into_body()).await?;
-    let object = decode_as(call, type_name, content_type, &bytes)?;
-    check_body(call, type_name, &object)?;
+    let mut object = decode_as(call, type_name, content_type, &bytes)?;
+    let (api_version, kind) = check_body(call, type_name, &object)?;
+    object["apiVersion"] = api_version.into();
+    object["kind"] = kind.into();
+    create::metadata(&mut object).insert("namespace".into(), call.info.namespace.as_str().into());
     call.audit.request_object(&object);
     Ok(object)
 }
 
-/// A body says what it is, and where, or nothing of it. `type_name`: `api.<group>.<version>.<kind>`.
-pub fn check_body(call: &Call<'_>, type_name: &str, object: &serde_json::Value) -> Result<()> {
+/// A body says what it is, and where, or nothing of it. `type_name`: `api.<group>.<version>.<kind>`. Gives what it is.
+pub fn check_body<'a>(call: &Call<'_>, type_name: &'a str, object: &serde_json::Value) -> Result<(String, &'a str)> {
     let mut names = type_name.rsplit('.');
     let (kind, version, group) =
         (names.next().unwrap_or_default(), names.next().unwrap_or_default(), names.next().unwrap_or_default());
@@ -116,7 +119,8 @@ pub fn check_body(call: &Call<'_>, type_name: &str, object: &serde_json::Value) 
     if object["apiVersion"] != "policy/v1beta1" || kind != "Eviction" {
         create::check_kind(object, &api_version, kind)?;
     }
-    create::check_namespace(call.info, object)
+    create::check_namespace(call.info, object)?;
+    Ok((api_version, kind))
 }
 
 pub fn decode_as(call: &mut Call<'_>, type_name: &str, content_type: &str, bytes: &[u8]) -> Result<serde_json::Value> {

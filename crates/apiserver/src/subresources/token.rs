@@ -4,7 +4,7 @@ use super::body_of;
 use crate::admission::Operation;
 use crate::reader::Reader;
 use crate::registry::{Answer, Call, store_error};
-use crate::tokens::TokenIssuer;
+use crate::tokens::{EXPIRATION_SECONDS_DEFAULT, TokenIssuer};
 use axum::body::Body;
 use http::Request;
 use meta::status::Result;
@@ -17,8 +17,9 @@ pub async fn create(
 ) -> Result<(Answer, Vec<String>)> {
     let mut request = body_of(&mut call, "api.authentication.v1.TokenRequest", content_type, request).await?;
     let name = call.info.name.clone();
-    request["apiVersion"] = "authentication.k8s.io/v1".into();
-    request["kind"] = "TokenRequest".into();
+    if request["spec"]["expirationSeconds"].is_null() {
+        request["spec"]["expirationSeconds"] = EXPIRATION_SECONDS_DEFAULT.into();
+    }
     let options = call.write_options("CreateOptions");
     call.admit(Operation::Create, "token", &name, &mut request, None, &options).await?;
     call.admit_final(Operation::Create, "token", &name, &mut request, None, &options).await?;

@@ -336,6 +336,7 @@ pub const SCENARIOS: &[Scenario] = &[
         on: On::Shared,
         run: webhooks::details,
     },
+    Scenario { name: "webhooks/before names, and of reviews", on: On::Shared, run: webhooks::before_completion },
     Scenario { name: "webhooks/run in pods behind a Service", on: On::Shared, run: webhooks::in_a_pod },
     Scenario { name: "aggregation/registers what is served here", on: On::Shared, run: aggregation::own_groups },
     Scenario { name: "aggregation/an extension server in a pod", on: On::Shared, run: aggregation::extension_server },

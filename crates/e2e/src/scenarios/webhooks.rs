@@ -524,6 +524,81 @@ pub fn details(c: &Cluster) -> Result<()> {
     w.finish()
 }
 
+/// What webhooks see of writes that the server completes, or that nothing is stored of.
+pub fn before_completion(c: &Cluster) -> Result<()> {
+    let w = World::new(c, "webhook-before")?;
+    let rule = |groups: &[&str], resources: &[&str]| json!({"rules": [{"operations": ["CREATE"], "apiGroups": groups, "apiVersions": ["*"], "resources": resources}]});
+    let all = rule(&["", "policy"], &["configmaps", "bindings", "serviceaccounts/token", "pods/eviction"]);
+    // Reviews are of the whole cluster: only this scenario's own.
+    let mut reviews = rule(&["authentication.k8s.io", "authorization.k8s.io"], &["*"]);
+    reviews["matchConditions"] =
+        json!([{"name": "own", "expression": format!("object.metadata.?name.orValue('') == '{}'", w.ns.name())}]);
+    reviews["name"] = "reviews.example.com".into();
+    reviews["failurePolicy"] = "Ignore".into();
+    w.configure("Mutating", &[w.hook("allow", &[], "x", all.clone()), w.hook("warn", &[], "x", reviews)])?;
+    w.configure("Validating", &[w.hook("deny", &[], "x", rule(&[""], &["configmaps"]))])?;
+
+    // A name, uid and time are given after the mutating half; the validating half knows them.
+    let mut generated = config_map("", json!({}));
+    generated["metadata"] = json!({"generateName": "many-"});
+    says(&w.put(&generated)?, "admission webhook \"deny.example.com\" denied the request")?;
+    let (first, last) = (w.asked("allow")?, w.asked("deny")?);
+    let meta = |review: &Value, field: &str| review["object"]["metadata"][field].as_str().unwrap_or("").to_string();
+    ensure!(
+        first.get("name").is_none() && ["name", "uid", "creationTimestamp"].iter().all(|f| meta(&first, f).is_empty()),
+        "{first}"
+    );
+    let name = meta(&last, "name");
+    ensure!(name.starts_with("many-") && last["name"] == name.as_str() && meta(&last, "uid").len() == 36, "{last}");
+
+    w.ns.must("create token default")?;
+    let token = w.asked("allow")?;
+    ensure!(
+        meta(&token, "namespace") == w.ns.name() && token["object"]["spec"]["expirationSeconds"] == 3600,
+        "{token}"
+    );
+    let path = |of: &str| format!("/api/v1/namespaces/{}/{of}", w.ns.name());
+    let post = |path: &str, object: Value| {
+        let name = format!("{}.json", object["kind"].as_str().unwrap_or("x"));
+        w.ns.kubectl(&["create", "--raw", path, "-f", &w.ns.file(&name, &object.to_string())?])
+    };
+    let nobody = json!({"name": "nobody"});
+    let target = json!({"kind": "Node", "name": "node1"});
+    let bound =
+        post(&path("bindings"), json!({"apiVersion": "v1", "kind": "Binding", "metadata": nobody, "target": target}))?;
+    says(&bound, "pods \"nobody\" not found")?;
+    let binding = w.asked("allow")?;
+    ensure!(binding["resource"]["resource"] == "bindings" && binding.get("subResource").is_none(), "{binding}");
+    let evicted = post(
+        &path("pods/nobody/eviction"),
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": nobody}),
+    )?;
+    says(&evicted, "pods \"nobody\" not found")?;
+    ensure!(meta(&w.asked("allow")?, "namespace") == w.ns.name());
+
+    // Reviews are asked about, and warnings of theirs are told.
+    let own = json!({"name": w.ns.name()});
+    for (group, kind, spec) in [
+        ("authentication.k8s.io", "TokenReview", json!({"token": "x"})),
+        ("authentication.k8s.io", "SelfSubjectReview", Value::Null),
+        ("authorization.k8s.io", "SelfSubjectRulesReview", json!({"namespace": "default"})),
+        (
+            "authorization.k8s.io",
+            "SubjectAccessReview",
+            json!({"user": "x", "resourceAttributes": {"verb": "get", "resource": "pods"}}),
+        ),
+    ] {
+        let mut review = json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": own});
+        if !spec.is_null() {
+            review["spec"] = spec;
+        }
+        let d = post(&format!("/apis/{group}/v1/{}s", kind.to_lowercase()), review)?;
+        passes(&d)?;
+        ensure!(w.asked("warn")?["kind"]["kind"] == kind, "{kind} wasn't asked about");
+    }
+    w.finish()
+}
+
 pub fn in_a_pod(c: &Cluster) -> Result<()> {
     image::import(c)?;
     let w = World::new(c, "webhook-pod")?;

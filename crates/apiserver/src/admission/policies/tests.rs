@@ -63,6 +63,21 @@ async fn told(objects: &[Value], write: Write) -> String {
 }
 
 #[tokio::test]
+async fn policies_see_bindings_and_tokens_and_never_reviews() {
+    let never = |more: Value| [namespace(), validating(json!([{"expression":"false"}]), more), binding(json!({}))];
+    let rule = |group: &str| never(json!({"matchConstraints": constraints(group, "*")}));
+    for (group, plural, passes) in [
+        ("authentication.k8s.io", "tokenreviews", true),
+        ("authorization.k8s.io", "subjectaccessreviews", true),
+        ("authorization.k8s.io", "localsubjectaccessreviews", true),
+        ("", "bindings", false),
+    ] {
+        let write = Write::create(group, plural, "d", json!({"metadata":{"name":"x"}})).served();
+        assert_eq!(validate(&rule(group), write).await.is_ok(), passes, "{plural}");
+    }
+}
+
+#[tokio::test]
 async fn a_policy_refuses_with_its_message_and_reason() {
     let with = |v: Value| [namespace(), validating(json!([v]), json!({})), binding(json!({}))];
     let start = "deployments.apps \"web\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request:";
