@@ -231,11 +231,7 @@ async fn admitted(
     let catalogue = server.registry.catalogue.load_full();
     let row = catalogue.find(&info.group, &info.version, &info.resource).ok_or_else(not_served)?;
     let _ = notes.row.set(row.clone());
-    if row.namespaced
-        && info.namespace.is_empty()
-        && !matches!(info.verb.as_str(), "list" | "watch")
-        && !is_review(&row)
-    {
+    if row.namespaced && info.namespace.is_empty() && !matches!(info.verb.as_str(), "list" | "watch") {
         // All namespaces together can be read, and nothing else.
         let readable = info.name.is_empty() && row.custom.is_none() && row.has_verb("list");
         return Err(if readable { not_allowed() } else { not_served() });
@@ -457,6 +453,7 @@ fn is_review(row: &api::catalogue::Resource) -> bool {
 
 async fn review(server: &Server, call: &Call<'_>, object: &Value) -> Result<Value> {
     let authorizer = server.authz.as_ref();
+    let object = &reviews::received(call, object).await?;
     match call.row.kind.as_str() {
         "TokenReview" => reviews::token_review(&server.authn, object).await,
         "SelfSubjectReview" => Ok(reviews::self_subject_review(call.user, object)),
