@@ -232,11 +232,7 @@ async fn admitted(
     let catalogue = server.registry.catalogue.load_full();
     let row = catalogue.find(&info.group, &info.version, &info.resource).ok_or_else(not_served)?;
     let _ = notes.row.set(row.clone());
-    if row.namespaced
-        && info.namespace.is_empty()
-        && !matches!(info.verb.as_str(), "list" | "watch")
-        && !is_review(&row)
-    {
+    if row.namespaced && info.namespace.is_empty() && !matches!(info.verb.as_str(), "list" | "watch") {
         // All namespaces together can be read, and nothing else.
         let readable = info.name.is_empty() && row.custom.is_none() && row.has_verb("list");
         return Err(if readable { not_allowed() } else { not_served() });
@@ -331,7 +327,7 @@ async fn resource(server: &Arc<Server>, mut call: Call<'_>, request: Request<Bod
         "create" => {
             let object = body(&mut call, &content_type, request).await?;
             if is_review(&row) {
-                review(server, call, object).await?
+                review(server, call, &object).await?
             } else if row.kind == "Binding" {
                 let pods = server.registry.catalogue.load().find("", "v1", "pods").ok_or_else(not_served)?;
                 subresources::binding::create(call, object, pods).await?
@@ -454,12 +450,9 @@ pub(crate) fn is_review(row: &api::catalogue::Resource) -> bool {
 }
 
 /// A question: admitted like an object, answered, and not stored.
-async fn review(server: &Server, mut call: Call<'_>, mut object: Value) -> Result<(Answer, Vec<String>)> {
+async fn review(server: &Server, mut call: Call<'_>, object: &Value) -> Result<(Answer, Vec<String>)> {
     let (kind, namespace) = (call.row.kind.clone(), call.info.namespace.clone());
-    if !namespace.is_empty() {
-        create::check_namespace(call.info, &object)?;
-        create::metadata(&mut object).insert("namespace".into(), namespace.as_str().into());
-    }
+    let mut object = reviews::received(&call, object).await?;
     let (name, options) = (create::text(&object, "name"), call.write_options("CreateOptions"));
     call.admit(Operation::Create, "", &name, &mut object, None, &options).await?;
     reviews::check(&kind, &namespace, &object)?;

@@ -26,6 +26,9 @@ const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 /// Upstream's `max-age` of the discovery documents.
 const KEYS_AGE_SECONDS: u64 = 3600;
 
+const GROUP: &str = "authentication.k8s.io";
+const KIND: &str = "TokenRequest";
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("service-account {0}")]
@@ -352,33 +355,57 @@ impl TokenIssuer {
         request: &Value,
         now: jiff::Timestamp,
     ) -> Result<(Value, Vec<String>), Status> {
-        let account = reader
-            .get("", "serviceaccounts", namespace, name)
-            .ok_or_else(|| Status::not_found("", "serviceaccounts", name))?
-            .value();
-        let mut answer = request.clone();
-        if !answer.is_object() {
+        let mut request = request.clone();
+        let account = self.prepare(reader, namespace, name, &mut request, now)?;
+        self.issue(reader, namespace, account, request, now).await
+    }
+
+    /// Fills in what a TokenRequest leaves open, and checks it. Returns the account that it is for.
+    pub fn prepare(
+        &self,
+        reader: &Reader,
+        namespace: &str,
+        name: &str,
+        request: &mut Value,
+        now: jiff::Timestamp,
+    ) -> Result<Ref, Status> {
+        if !request.is_object() {
             return Err(Status::bad_request("request body is not a TokenRequest"));
         }
+        let invalid = |name: &str, errors: &Errors| Status::invalid(GROUP, KIND, name, errors);
         for (key, own) in [("name", name), ("namespace", namespace)] {
-            match request["metadata"][key].as_str().unwrap_or_default() {
-                "" => answer["metadata"][key] = own.into(),
-                given if given != own => {
-                    return Err(Status::bad_request(format!(
-                        "the {key} in the request's metadata ({given}) does not match the {key} in the URL ({own})"
-                    )));
-                }
-                _ => {}
+            let given = request["metadata"][key].as_str().unwrap_or_default();
+            if !given.is_empty() && given != own {
+                let mut errors = Errors::default();
+                let why = format!("must match the service account {key} if specified");
+                errors.invalid(Path::new("metadata").child(key), given, why);
+                return Err(invalid(name, &errors));
             }
         }
-        let mut audiences: Vec<String> = request["spec"]["audiences"]
-            .as_array()
-            .map(|a| a.iter().filter_map(|v| v.as_str().map(str::to_string)).collect())
-            .unwrap_or_default();
-        if audiences.is_empty() {
-            audiences = self.api_audiences.clone();
+        let account = reader
+            .get("", "serviceaccounts", namespace, name)
+            .ok_or_else(|| Status::not_found("", "serviceaccounts", name))?;
+        let account = Ref::of(&account.value());
+        let asked = request["metadata"]["uid"].as_str().unwrap_or_default();
+        if !asked.is_empty() && asked != account.uid {
+            let why = format!(
+                "the UID in the token request ({asked}) does not match the UID of the service account ({})",
+                account.uid
+            );
+            return Err(Status::conflict(GROUP, KIND, name, why));
         }
-        let mut seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(EXPIRATION_SECONDS_DEFAULT);
+        request["metadata"]["name"] = name.into();
+        request["metadata"]["namespace"] = namespace.into();
+        request["metadata"]["uid"] = account.uid.clone().into();
+        request["metadata"]["creationTimestamp"] = seconds_of(now)?.to_string().into();
+        if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
+            request["spec"]["audiences"] = self.api_audiences.clone().into();
+        }
+        if let Some(map) = request.as_object_mut() {
+            map.remove("status");
+        }
+        let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(EXPIRATION_SECONDS_DEFAULT);
+        request["spec"]["expirationSeconds"] = seconds.into();
         let mut errors = Errors::default();
         let path = Path::new("spec").child("expirationSeconds");
         if seconds < EXPIRATION_SECONDS_MIN {
@@ -386,12 +413,27 @@ impl TokenIssuer {
         } else if seconds > EXPIRATION_SECONDS_MAX {
             errors.invalid(path, seconds, "may not specify a duration larger than 2^32 seconds");
         }
-        if !errors.is_empty() {
-            return Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, &errors));
-        }
+        if errors.is_empty() { Ok(account) } else { Err(invalid("", &errors)) }
+    }
+
+    /// The token that a prepared TokenRequest asks for.
+    pub async fn issue(
+        &self,
+        reader: &Reader,
+        namespace: &str,
+        account: Ref,
+        mut answer: Value,
+        now: jiff::Timestamp,
+    ) -> Result<(Value, Vec<String>), Status> {
+        let name = account.name.clone();
+        let audiences: Vec<String> = answer["spec"]["audiences"]
+            .as_array()
+            .map(|a| a.iter().filter_map(|v| v.as_str().map(str::to_string)).collect())
+            .unwrap_or_default();
+        let mut seconds = answer["spec"]["expirationSeconds"].as_i64().unwrap_or(EXPIRATION_SECONDS_DEFAULT);
         let mut kubernetes =
-            Kubernetes { namespace: namespace.to_string(), serviceaccount: Ref::of(&account), ..Kubernetes::default() };
-        bind(reader, namespace, name, &request["spec"]["boundObjectRef"], &mut kubernetes)?;
+            Kubernetes { namespace: namespace.to_string(), serviceaccount: account, ..Kubernetes::default() };
+        bind(reader, namespace, &name, &answer["spec"]["boundObjectRef"], &mut kubernetes)?;
 
         let mut warnings = Vec::new();
         if let Some(max) = self.expiration_seconds_max
@@ -425,7 +467,6 @@ impl TokenIssuer {
         let failed = |e: Error| Status::internal(format!("failed to generate token: {e}"));
         let token = self.sign(&claims).await.map_err(failed)?;
         let expires = jiff::Timestamp::from_second(issued + seconds).map_err(Status::internal)?;
-        answer["spec"]["audiences"] = audiences.into();
         answer["spec"]["expirationSeconds"] = seconds.into();
         answer["status"] = json!({"token": token, "expirationTimestamp": expires.to_string()});
         Ok((answer, warnings))
@@ -459,6 +500,11 @@ impl TokenIssuer {
     }
 }
 
+/// Times in objects have no fractions.
+fn seconds_of(time: jiff::Timestamp) -> Result<jiff::Timestamp, Status> {
+    jiff::Timestamp::from_second(time.as_second()).map_err(Status::internal)
+}
+
 /// Validity of a token's times, also asked again for tokens whose signature is already known.
 pub fn check_times(claims: &Claims, now: i64) -> Result<(), Error> {
     if now >= claims.exp {
@@ -479,14 +525,13 @@ fn bind(reader: &Reader, namespace: &str, account: &str, bound: &Value, into: &m
     let (kind, version) =
         (bound["kind"].as_str().unwrap_or_default(), bound["apiVersion"].as_str().unwrap_or_default());
     let bound_name = bound["name"].as_str().unwrap_or_default();
-    let (resource, scope) = match (version, kind) {
-        ("v1", "Pod") => ("pods", namespace),
-        ("v1", "Secret") => ("secrets", namespace),
-        ("v1", "Node") => ("nodes", ""),
-        _ => {
-            let (group, v) = version.split_once('/').unwrap_or(("", version));
-            return Err(Status::bad_request(format!("cannot bind token to object of type {group}/{v}, Kind={kind}")));
-        }
+    // The version doesn't matter, and need not be there.
+    let (group, v) = version.split_once('/').unwrap_or(("", version));
+    let (resource, scope) = match (group, kind) {
+        ("", "Pod") => ("pods", namespace),
+        ("", "Secret") => ("secrets", namespace),
+        ("", "Node") => ("nodes", ""),
+        _ => return Err(Status::bad_request(format!("cannot bind token to object of type {group}/{v}, Kind={kind}"))),
     };
     let object =
         reader.get("", resource, scope, bound_name).ok_or_else(|| Status::not_found("", resource, bound_name))?.value();
@@ -621,6 +666,8 @@ mod tests {
 
         let answer = ask(json!({"audiences":["vault"],"expirationSeconds":600})).await.unwrap();
         assert_eq!(answer["status"]["expirationTimestamp"], "2026-01-01T00:10:00Z");
+        let metadata = json!({"name":"s","namespace":"d","uid":"su","creationTimestamp":"2026-01-01T00:00:00Z"});
+        assert_eq!(answer["metadata"], metadata);
         let token = answer["status"]["token"].as_str().unwrap();
         let (c, _) = i.verify(&Token::parse(token).unwrap(), &["vault".to_string()], now.as_second()).unwrap();
         assert_eq!((c.sub.as_str(), c.kubernetes.serviceaccount.uid.as_str()), ("system:serviceaccount:d:s", "su"));
@@ -655,6 +702,41 @@ mod tests {
             assert_eq!(e.code, code, "{e}");
             assert!(e.message.contains(text), "{e}");
         }
+        let with = async |metadata: Value| {
+            let request = json!({"metadata": metadata, "spec": {"expirationSeconds": 1}});
+            i.token_request(&r, "d", "s", &request, now).await.unwrap_err()
+        };
+        for (metadata, code, text) in [
+            (
+                json!({"name":"t"}),
+                422,
+                "TokenRequest.authentication.k8s.io \"s\" is invalid: metadata.name: Invalid value: \"t\": must match the \
+                 service account name if specified",
+            ),
+            (
+                json!({"name":"s","namespace":"e"}),
+                422,
+                "TokenRequest.authentication.k8s.io \"s\" is invalid: metadata.namespace: Invalid value: \"e\": must \
+                 match the service account namespace if specified",
+            ),
+            (
+                json!({"uid":"old"}),
+                409,
+                "Operation cannot be fulfilled on TokenRequest.authentication.k8s.io \"s\": the UID in the token request \
+                 (old) does not match the UID of the service account (su)",
+            ),
+            (
+                json!({"uid":"su"}),
+                422,
+                "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 1: may not \
+                 specify a duration less than 10 minutes",
+            ),
+        ] {
+            let e = with(metadata).await;
+            assert_eq!((e.code, e.message.as_str()), (code, text));
+        }
+        let unversioned = json!({"kind":"Pod","name":"p","uid":"pu"});
+        assert_eq!(ask(json!({"boundObjectRef":unversioned})).await.map(|_| ()), Ok(()));
         assert_eq!(i.token_request(&r, "d", "none", &json!({"spec":{}}), now).await.unwrap_err().code, 404);
 
         let key = rcgen::KeyPair::generate().unwrap().serialize_pem();

@@ -24,24 +24,35 @@ impl Plugin for CertificateSubjectRestriction {
         if a.operation != Operation::Create || !a.is_main(GROUP, RESOURCE) || spec["signerName"] != SIGNER {
             return Ok(());
         }
-        let Some(groups) = spec["request"].as_str().and_then(organizations) else {
-            return Err(forbidden(a, "unable to parse csr: PEM block type must be CERTIFICATE REQUEST"));
-        };
-        if groups.iter().any(|g| g == MASTERS) {
+        let subject = subject(spec["request"].as_str().unwrap_or_default())
+            .map_err(|why| forbidden(a, format!("unable to parse csr: {why}")))?;
+        if subject.organizations.iter().any(|g| g == MASTERS) {
             return Err(forbidden(a, format!("use of {SIGNER} signer with {MASTERS} group is not allowed")));
         }
         Ok(())
     }
 }
 
-/// The organizations in the subject of a request (base64 of PEM).
-fn organizations(encoded: &str) -> Option<Vec<String>> {
-    let pem = STANDARD.decode(encoded).ok()?;
+pub(super) struct Subject {
+    pub common_name: String,
+    pub organizations: Vec<String>,
+}
+
+/// The subject of a request (base64 of PEM).
+pub(super) fn subject(encoded: &str) -> Result<Subject, String> {
+    let pem = STANDARD.decode(encoded).unwrap_or_default();
     let text = String::from_utf8_lossy(&pem);
-    let block = pem::blocks(&text).next().filter(|b| b.label == "CERTIFICATE REQUEST")?;
-    let (_, request) = X509CertificationRequest::from_der(&block.der).ok()?;
+    let block = pem::blocks(&text).next().filter(|b| b.label == "CERTIFICATE REQUEST");
+    let block = block.ok_or("PEM block type must be CERTIFICATE REQUEST")?;
+    let (_, request) =
+        X509CertificationRequest::from_der(&block.der).map_err(|e| format!("asn1: structure error: {e}"))?;
     let subject = &request.certification_request_info.subject;
-    Some(subject.iter_organization().filter_map(|o| o.as_str().ok().map(str::to_string)).collect())
+    let text = |part: &x509_parser::x509::AttributeTypeAndValue<'_>| part.as_str().unwrap_or_default().to_string();
+    Ok(Subject {
+        // Go keeps the last.
+        common_name: subject.iter_common_name().last().map(text).unwrap_or_default(),
+        organizations: subject.iter_organization().map(text).collect(),
+    })
 }
 
 #[cfg(test)]

@@ -271,7 +271,7 @@ pub fn chain(parts: &Parts<'_>) -> Result<Vec<Arc<dyn Plugin>>, config::ConfigEr
         Arc::new(simple::LimitPodHardAntiAffinityTopology),
         Arc::new(limit_ranger::LimitRanger::new(Reader::clone(reader))),
         Arc::new(service_account::ServiceAccount::new(Reader::clone(reader))),
-        Arc::new(node_restriction::NodeRestriction::new(Reader::clone(reader))),
+        Arc::new(node_restriction::NodeRestriction::new(Reader::clone(reader), Arc::clone(authorizer))),
         Arc::new(taint_nodes_by_condition::TaintNodesByCondition),
         Arc::new(always_pull_images::AlwaysPullImages),
         Arc::new(

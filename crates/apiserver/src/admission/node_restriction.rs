@@ -3,13 +3,16 @@
 //!
 //! The Node authorizer lets kubelets write these kinds; this plugin sees the objects and narrows it to their own.
 
-use super::{Attributes, Operation, Plugin, forbidden};
+use super::{Attributes, Operation, Plugin, certificate_subject_restriction, forbidden};
 use crate::authz::node::{References, node_of};
-use crate::reader::Reader;
+use crate::authz::{Attributes as Question, Authorizer};
+use crate::reader::{Object, Reader};
+use api::kinds::pod::update::difference;
 use async_trait::async_trait;
 use meta::status::Status;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Labels with a Kubernetes prefix that a kubelet may set on its node.
@@ -30,13 +33,33 @@ const KUBELET_LABELS: &[&str] = &[
 ];
 const KUBELET_LABEL_PREFIXES: &[&str] = &["kubelet.kubernetes.io", "node.kubernetes.io"];
 
+/// Signers of kubelets' own certificates.
+const KUBELET_SIGNERS: [&str; 2] = ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"];
+/// Volumes of old drivers, and the CSI driver that serves them now.
+const MIGRATED: &[(&str, &str)] = &[
+    ("awsElasticBlockStore", "ebs.csi.aws.com"),
+    ("azureDisk", "disk.csi.azure.com"),
+    ("azureFile", "file.csi.azure.com"),
+    ("cinder", "cinder.csi.openstack.org"),
+    ("gcePersistentDisk", "pd.csi.storage.gke.io"),
+    ("portworxVolume", "pxd.portworx.com"),
+    ("vsphereVolume", "csi.vsphere.vmware.com"),
+];
+
 pub struct NodeRestriction {
     reader: Reader,
+    authorizer: Arc<dyn Authorizer>,
 }
 
 impl NodeRestriction {
-    pub fn new(reader: Reader) -> NodeRestriction {
-        NodeRestriction { reader }
+    pub fn new(reader: Reader, authorizer: Arc<dyn Authorizer>) -> NodeRestriction {
+        NodeRestriction { reader, authorizer }
+    }
+
+    /// The object, or that it isn't there in the words of upstream's caches, which name kinds in the singular.
+    fn get(&self, group: &str, kind: &str, namespace: &str, name: &str) -> Result<Object, Status> {
+        let found = self.reader.get(group, &format!("{kind}s"), namespace, name);
+        found.ok_or_else(|| Status::not_found(group, kind, name))
     }
 
     fn pod(&self, a: &Attributes<'_>, node: &str) -> Result<(), Status> {
@@ -64,27 +87,35 @@ impl NodeRestriction {
                 }
                 let claims = |v: &Value| v["status"]["resourceClaimStatuses"].clone();
                 if claims(old) != claims(a.object) {
-                    return Err(forbidden(a, format!("node {node:?} cannot update resource claim statuses")));
+                    // Upstream's spelling.
+                    return Err(forbidden(a, format!("node {node:?} cannot update resource claim statues")));
                 }
                 Ok(())
             }
             ("eviction", Operation::Create) => {
                 let name =
                     if a.name.is_empty() { a.object["metadata"]["name"].as_str().unwrap_or_default() } else { a.name };
-                let pod = self
-                    .reader
-                    .get("", "pods", a.namespace, name)
-                    .ok_or_else(|| Status::not_found("", "pods", name))?;
-                if pod.value()["spec"]["nodeName"] != node {
+                if self.get("", "pod", a.namespace, name)?.value()["spec"]["nodeName"] != node {
                     return Err(forbidden(
                         a,
-                        format!("node {node:?} can only evict pods with spec.nodeName set to itself"),
+                        format!("node {node} can only evict pods with spec.nodeName set to itself"),
                     ));
                 }
                 Ok(())
             }
-            ("", operation) => Err(forbidden(a, format!("unexpected operation {:?}", shown(operation)))),
-            (sub, _) => Err(forbidden(a, format!("unexpected pod subresource {sub:?}"))),
+            ("", operation) => Err(forbidden(
+                a,
+                format!(
+                    "unexpected operation {:?}, node {node:?} can only create and delete mirror pods",
+                    shown(operation)
+                ),
+            )),
+            ("status", operation) => Err(forbidden(a, format!("unexpected operation {:?}", shown(operation)))),
+            ("eviction", operation) => Err(forbidden(a, format!("unexpected operation {}", shown(operation)))),
+            (sub, _) => Err(forbidden(
+                a,
+                format!("unexpected pod subresource {sub:?}, only 'status' and 'eviction' are allowed"),
+            )),
         }
     }
 
@@ -103,26 +134,25 @@ impl NodeRestriction {
         if owners.len() > 1 {
             return refuse(format!("node {node:?} can only create pods with a single owner reference set to itself"));
         }
-        if let Some(owner) = owners.first() {
-            if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != node {
-                return refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
-            }
-            if owner["controller"] != true {
-                return refuse(format!(
-                    "node {node:?} can only create pods with a controller owner reference set to itself"
-                ));
-            }
-            if owner["blockOwnerDeletion"] == true {
-                return refuse(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
-            }
-            let uid = self.reader.get("", "nodes", "", node).map(|n| n.value()["metadata"]["uid"].clone());
-            if uid.as_ref() != Some(&owner["uid"]) {
-                return refuse(format!(
-                    "node {node:?} UID mismatch: expected {} got {}",
-                    uid.as_ref().and_then(Value::as_str).unwrap_or_default(),
-                    owner["uid"].as_str().unwrap_or_default()
-                ));
-            }
+        let Some(owner) = owners.first() else {
+            return refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
+        };
+        if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != node {
+            return refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
+        }
+        if owner["controller"] != true {
+            return refuse(format!(
+                "node {node:?} can only create pods with a controller owner reference set to itself"
+            ));
+        }
+        if owner["blockOwnerDeletion"] == true {
+            return refuse(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
+        }
+        let own = self.get("", "node", "", node)?.value();
+        let uid = |v: &Value| v["uid"].as_str().unwrap_or_default().to_string();
+        let (expected, got) = (uid(owner), uid(&own["metadata"]));
+        if expected != got {
+            return refuse(format!("node {node} UID mismatch: expected {expected} got {got}"));
         }
         let r = References::of(pod);
         for (what, any) in [
@@ -141,7 +171,7 @@ impl NodeRestriction {
         Ok(())
     }
 
-    fn token(&self, a: &Attributes<'_>, node: &str) -> Result<(), Status> {
+    async fn token(&self, a: &Attributes<'_>, node: &str) -> Result<(), Status> {
         let spec = &a.object["spec"];
         let bound = &spec["boundObjectRef"];
         if bound["apiVersion"] != "v1"
@@ -155,8 +185,7 @@ impl NodeRestriction {
             return Err(forbidden(a, "node requested token with a pod binding without a uid"));
         }
         let name = bound["name"].as_str().unwrap_or_default();
-        let pod = self.reader.get("", "pods", a.namespace, name).ok_or_else(|| Status::not_found("", "pods", name))?;
-        let pod = pod.value();
+        let pod = self.get("", "pod", a.namespace, name)?.value();
         if pod["metadata"]["uid"] != uid {
             return Err(forbidden(
                 a,
@@ -169,13 +198,29 @@ impl NodeRestriction {
         if pod["spec"]["nodeName"] != node {
             return Err(forbidden(a, "node requested token bound to a pod scheduled on a different node"));
         }
-        let allowed = self.audiences(&pod);
-        for audience in spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if !allowed.contains(audience) {
-                return Err(forbidden(a, format!("audience {audience:?} not found in pod spec volume")));
-            }
+        let audience = match spec["audiences"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            [] => "",
+            [one] => one.as_str().unwrap_or_default(),
+            _ => return Err(forbidden(a, "node may only request 0 or 1 audiences")),
+        };
+        match self.has_audience(&pod, audience) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(why) => return Err(forbidden(a, format!("error validating audience {audience:?}: {why}"))),
         }
-        Ok(())
+        let verb = "request-serviceaccounts-token-audience";
+        let question = Question::resource(a.user, verb, "", audience, a.namespace, a.name);
+        if self.authorizer.authorize(&question).await.allowed() {
+            return Ok(());
+        }
+        Err(forbidden(
+            a,
+            format!(
+                "audience {audience:?} not found in pod spec volume, {} is not authorized to request tokens for this \
+                 audience",
+                a.user.name
+            ),
+        ))
     }
 
     /// A certificate is asked for by the node that the pod runs on, and in nobody else's name.
@@ -196,13 +241,11 @@ impl NodeRestriction {
             ));
         }
         let of_pod = format!("{}/{}", a.namespace, asked("podName"));
-        let missing = |what: &str, name: &str, plural: &str, short: &str| {
-            let found = format!("{plural} {short:?} not found");
-            Err(forbidden(a, format!("while retrieving {what} {name:?} named in the PodCertificateRequest: {found}")))
+        let named = |what: &str, name: &str| {
+            let what = format!("while retrieving {what} {name:?} named in the PodCertificateRequest");
+            move |missing: Status| forbidden(a, format!("{what}: {}", missing.message))
         };
-        let Some(running) = self.reader.get("", "nodes", "", node) else {
-            return missing("node", node, "nodes", node);
-        };
+        let running = self.get("", "node", "", node).map_err(named("node", node))?;
         let uid_of_node = uid(&running.value());
         if uid_of_node != asked("nodeUID") {
             return refuse(format!(
@@ -211,10 +254,7 @@ impl NodeRestriction {
                 asked("nodeUID")
             ));
         }
-        let Some(pod) = self.reader.get("", "pods", a.namespace, asked("podName")) else {
-            return missing("pod", &of_pod, "pods", asked("podName"));
-        };
-        let pod = pod.value();
+        let pod = self.get("", "pod", a.namespace, asked("podName")).map_err(named("pod", &of_pod))?.value();
         if uid(&pod) != asked("podUID") {
             return refuse(format!(
                 "PodCertificateRequest for pod {of_pod:?} contains pod UID ({:?}) which differs from running pod {:?}",
@@ -238,9 +278,9 @@ impl NodeRestriction {
                 asked("serviceAccountName")
             ));
         }
-        let Some(live) = self.reader.get("", "serviceaccounts", a.namespace, account) else {
-            return missing("service account", &format!("{}/{account}", a.namespace), "serviceaccounts", account);
-        };
+        let of_account = format!("{}/{account}", a.namespace);
+        let live =
+            self.get("", "serviceaccount", a.namespace, account).map_err(named("service account", &of_account))?;
         let uid_of_account = uid(&live.value());
         if uid_of_account != asked("serviceAccountUID") {
             return refuse(format!(
@@ -252,24 +292,60 @@ impl NodeRestriction {
         Ok(())
     }
 
-    /// For which audiences a pod's volumes ask tokens; the empty one is the API server.
-    fn audiences(&self, pod: &Value) -> BTreeSet<String> {
-        let mut out: BTreeSet<String> = [String::new()].into();
+    /// Whether one of a pod's volumes asks tokens for the audience; the empty one is the API server.
+    fn has_audience(&self, pod: &Value, audience: &str) -> Result<bool, String> {
+        let mut errors = Vec::new();
         for volume in pod["spec"]["volumes"].as_array().into_iter().flatten() {
-            for source in volume["projected"]["sources"].as_array().into_iter().flatten() {
-                if let Some(audience) = source["serviceAccountToken"]["audience"].as_str() {
-                    out.insert(audience.to_string());
-                }
+            let sources = volume["projected"]["sources"].as_array().into_iter().flatten();
+            let mut tokens = sources.map(|s| &s["serviceAccountToken"]).filter(|t| !t.is_null());
+            if tokens.any(|t| t["audience"].as_str().unwrap_or_default() == audience) {
+                return Ok(true);
             }
-            if let Some(driver) = volume["csi"]["driver"].as_str()
-                && let Some(driver) = self.reader.get("storage.k8s.io", "csidrivers", "", driver)
-            {
-                for request in driver.value()["spec"]["tokenRequests"].as_array().into_iter().flatten() {
-                    out.insert(request["audience"].as_str().unwrap_or_default().to_string());
-                }
+            match self.driver(pod, volume).and_then(|driver| self.driver_asks(&driver, audience)) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(missing) => errors.push(missing.message),
             }
         }
-        out
+        match errors.as_slice() {
+            [] => Ok(false),
+            [one] => Err(one.clone()),
+            many => Err(format!("[{}]", many.join(", "))),
+        }
+    }
+
+    /// The CSI driver of a volume, empty if it has none.
+    fn driver(&self, pod: &Value, volume: &Value) -> Result<String, Status> {
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
+        let migrated = |v: &Value| MIGRATED.iter().find(|(kind, _)| !v[*kind].is_null()).map(|(_, driver)| driver);
+        let claim = if volume["ephemeral"].is_null() {
+            text(&volume["persistentVolumeClaim"]["claimName"])
+        } else {
+            format!("{}-{}", text(&pod["metadata"]["name"]), text(&volume["name"]))
+        };
+        if !volume["csi"].is_null() {
+            return Ok(text(&volume["csi"]["driver"]));
+        }
+        if claim.is_empty() {
+            return Ok(migrated(volume).copied().unwrap_or_default().to_string());
+        }
+        let namespace = text(&pod["metadata"]["namespace"]);
+        let claim = self.get("", "persistentvolumeclaim", &namespace, &claim)?.value();
+        let volume = self.get("", "persistentvolume", "", &text(&claim["spec"]["volumeName"]))?.value();
+        let spec = &volume["spec"];
+        Ok(match spec["csi"].is_null() {
+            false => text(&spec["csi"]["driver"]),
+            true => migrated(spec).copied().unwrap_or_default().to_string(),
+        })
+    }
+
+    fn driver_asks(&self, driver: &str, audience: &str) -> Result<bool, Status> {
+        if driver.is_empty() {
+            return Ok(false);
+        }
+        let driver = self.get("storage.k8s.io", "csidriver", "", driver)?.value();
+        let mut requests = driver["spec"]["tokenRequests"].as_array().into_iter().flatten();
+        Ok(requests.any(|r| r["audience"].as_str().unwrap_or_default() == audience))
     }
 }
 
@@ -286,6 +362,72 @@ fn shown(operation: Operation) -> &'static str {
         Operation::Delete => "DELETE",
         Operation::Connect => "CONNECT",
     }
+}
+
+/// Of a claim, a kubelet tells how large it is and how it grows.
+fn claim_status(a: &Attributes<'_>, node: &str) -> Result<(), Status> {
+    if a.subresource != "status" {
+        return Err(forbidden(a, "may only update PVC status"));
+    }
+    if a.operation != Operation::Update {
+        return Err(forbidden(a, format!("unexpected operation {:?}", shown(a.operation))));
+    }
+    let rest = |v: &Value| {
+        let mut v = v.clone();
+        for (at, keys) in [
+            ("metadata", &["resourceVersion", "managedFields"][..]),
+            ("status", &["capacity", "conditions", "allocatedResourceStatuses", "allocatedResources"]),
+        ] {
+            if let Some(map) = v.get_mut(at).and_then(Value::as_object_mut) {
+                map.retain(|key, _| !keys.contains(&key.as_str()));
+            }
+        }
+        if v["status"] == json!({})
+            && let Some(map) = v.as_object_mut()
+        {
+            map.remove("status");
+        }
+        v
+    };
+    let (old, new) = (rest(a.old.unwrap_or(&Value::Null)), rest(a.object));
+    if old == new {
+        return Ok(());
+    }
+    let changed = difference("core.PersistentVolumeClaim", &old, &new);
+    Err(forbidden(
+        a,
+        format!(
+            "node {node:?} is not allowed to update fields other than status.quantity and status.conditions: {changed}"
+        ),
+    ))
+}
+
+/// A kubelet asks for certificates in its own name.
+fn signing_request(a: &Attributes<'_>, node: &str) -> Result<(), Status> {
+    let spec = &a.object["spec"];
+    let signer = spec["signerName"].as_str().unwrap_or_default();
+    if a.operation != Operation::Create || !KUBELET_SIGNERS.contains(&signer) {
+        return Ok(());
+    }
+    let subject = certificate_subject_restriction::subject(spec["request"].as_str().unwrap_or_default())
+        .map_err(|why| forbidden(a, format!("unable to parse csr: {why}")))?;
+    if subject.common_name != format!("system:node:{node}") {
+        return Err(forbidden(a, format!("can only create a node CSR with CN=system:node:{node}")));
+    }
+    Ok(())
+}
+
+/// The Node authorizer has seen to the slices that are there, but for those of a whole collection.
+fn resource_slice(a: &Attributes<'_>, node: &str) -> Result<(), Status> {
+    let (object, verb) = match a.operation {
+        Operation::Create => (&*a.object, "create"),
+        Operation::Delete => (a.old.unwrap_or(&Value::Null), "delete"),
+        _ => return Ok(()),
+    };
+    if object["spec"]["nodeName"] == node {
+        return Ok(());
+    }
+    Err(forbidden(a, format!("can only {verb} ResourceSlice with the same NodeName as the requesting node")))
 }
 
 fn node_object(a: &Attributes<'_>, node: &str) -> Result<(), Status> {
@@ -379,22 +521,13 @@ impl Plugin for NodeRestriction {
         match (a.resource.group.as_str(), a.resource.plural.as_str(), a.subresource) {
             ("", "pods", _) => self.pod(a, node),
             ("", "nodes", _) => node_object(a, node),
-            ("", "serviceaccounts", "token") => self.token(a, node),
+            ("", "serviceaccounts", "token") => self.token(a, node).await,
             ("certificates.k8s.io", "podcertificaterequests", _) => self.certificate(a, node),
-            ("", "persistentvolumeclaims", sub) if sub != "status" => Err(forbidden(a, "may only update PVC status")),
+            ("", "persistentvolumeclaims", _) => claim_status(a, node),
             ("coordination.k8s.io", "leases", _) => own_name(a, node, "kube-node-lease", "node lease"),
             ("storage.k8s.io", "csinodes", _) => own_name(a, node, "", "CSINode"),
-            ("resource.k8s.io", "resourceslices", _) => {
-                let object = if a.operation == Operation::Delete { a.old.unwrap_or(&Value::Null) } else { &*a.object };
-                if object["spec"]["nodeName"] != node {
-                    let verb = if a.operation == Operation::Create { "create" } else { "modify" };
-                    return Err(forbidden(
-                        a,
-                        format!("can only {verb} ResourceSlice with the same NodeName as the requesting node"),
-                    ));
-                }
-                Ok(())
-            }
+            ("resource.k8s.io", "resourceslices", _) => resource_slice(a, node),
+            ("certificates.k8s.io", "certificatesigningrequests", _) => signing_request(a, node),
             _ => Ok(()),
         }
     }
@@ -413,16 +546,47 @@ mod tests {
     }
 
     async fn plugin() -> NodeRestriction {
-        NodeRestriction::new(
+        let audiences = json!({"apiVersion":"rbac.authorization.k8s.io/v1","kind":"Role","metadata":{"namespace":"d","name":"a"},
+            "rules":[{"apiGroups":[""],"resources":["https://lent/x"],"verbs":["request-serviceaccounts-token-audience"],
+                      "resourceNames":["s"]}]});
+        let lent = json!({"apiVersion":"rbac.authorization.k8s.io/v1","kind":"RoleBinding","metadata":{"namespace":"d","name":"a"},
+            "roleRef":{"kind":"Role","name":"a"},"subjects":[{"kind":"Group","name":"system:nodes"}]});
+        let driver = |name: &str, audience: &str| {
+            json!({"apiVersion":"storage.k8s.io/v1","kind":"CSIDriver","metadata":{"name":name},
+                   "spec":{"tokenRequests":[{"audience":audience}]}})
+        };
+        let claim = |name: &str, volume: &str| {
+            json!({"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"namespace":"d","name":name},
+                   "spec":{"volumeName":volume}})
+        };
+        let volume = |name: &str, spec: Value| json!({"apiVersion":"v1","kind":"PersistentVolume","metadata":{"name":name},"spec":spec});
+        let reader =
             reader(&[
+                audiences,
+                lent,
+                driver("x.csi", "by-claim"),
+                driver("y.csi", "by-ephemeral"),
+                driver("file.csi.azure.com", "by-migration"),
+                claim("c", "x"),
+                claim("v-e", "y"),
+                volume("x", json!({"csi":{"driver":"x.csi"}})),
+                volume("y", json!({"csi":{"driver":"y.csi"}})),
+                json!({"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"d","name":"v","uid":"vu"},
+                       "spec":{"nodeName":"n1","serviceAccountName":"s","volumes":[
+                           {"name":"c","persistentVolumeClaim":{"claimName":"c"}},{"name":"e","ephemeral":{}},
+                           {"name":"a","azureFile":{"secretName":"k"}}]}}),
+                json!({"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"d","name":"w","uid":"wu"},
+                       "spec":{"nodeName":"n1","serviceAccountName":"s","volumes":[
+                           {"name":"c","csi":{"driver":"z.csi"}},{"name":"e","persistentVolumeClaim":{"claimName":"gone"}}]}}),
                 json!({"apiVersion":"v1","kind":"Node","metadata":{"name":"n1","uid":"nu"}}),
                 json!({"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"d","name":"p","uid":"pu"},
-                       "spec":{"nodeName":"n1","serviceAccountName":"s","volumes":[{"name":"t","projected":{"sources":[{"serviceAccountToken":{"audience":"vault","path":"t"}}]}}]}}),
+                       "spec":{"nodeName":"n1","serviceAccountName":"s","volumes":[{"name":"t","projected":{"sources":[{"serviceAccountToken":{"path":"t"}},{"serviceAccountToken":{"audience":"vault","path":"t"}}]}}]}}),
                 json!({"apiVersion":"v1","kind":"ServiceAccount","metadata":{"namespace":"d","name":"s","uid":"su"}}),
                 json!({"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"d","name":"q","uid":"qu"},"spec":{"nodeName":"n2"}}),
             ])
-            .await,
-        )
+            .await;
+        let (chain, _) = crate::authz::Chain::standard(reader.clone());
+        NodeRestriction::new(reader, Arc::new(chain))
     }
 
     async fn check(write: Write, expected: &str) {
@@ -443,12 +607,14 @@ mod tests {
         check(mirror(|_| ()), "").await;
         check(mirror(|v| v["metadata"]["annotations"] = json!({})), "can only create mirror pods").await;
         check(mirror(|v| v["spec"]["nodeName"] = "n2".into()), "spec.nodeName set to itself").await;
-        check(mirror(|v| v["metadata"]["ownerReferences"][0]["uid"] = "x".into()), "UID mismatch").await;
+        let mismatch = "node n1 UID mismatch: expected x got nu";
+        check(mirror(|v| v["metadata"]["ownerReferences"][0]["uid"] = "x".into()), mismatch).await;
+        let unowned = "can only create pods with an owner reference set to itself";
+        check(mirror(|v| v["metadata"]["ownerReferences"] = json!([])), unowned).await;
         check(mirror(|v| v["spec"]["serviceAccountName"] = "s".into()), "reference a service account").await;
         check(mirror(|v| v["spec"]["volumes"] = json!([{"secret":{"secretName":"s"}}])), "reference secrets").await;
         for (source, named) in [("clusterTrustBundle", "clustertrustbundles"), ("podCertificate", "podcertificates")] {
-            let mut v =
-                json!({"kind":"Pod","metadata":{"name":"m","annotations":{MIRROR:"x"}},"spec":{"nodeName":"n1"}});
+            let mut v = mirror(|_| ()).look(|a| a.object.clone());
             v["spec"]["volumes"] = json!([{"projected":{"sources":[{source:{"path":"p"}}]}}]);
             check(Write::create("", "pods", "d", v), &format!("can not create pods that reference {named}")).await;
         }
@@ -465,13 +631,21 @@ mod tests {
         let mut labelled = pod("n1");
         labelled["metadata"]["labels"] = json!({"a":"b"});
         check(Write::update("", "pods", "d", pod("n1"), labelled).sub("status", "p"), "cannot update labels").await;
-        check(Write::update("", "pods", "d", pod("n1"), pod("n1")), "unexpected operation \"UPDATE\"").await;
+        let mut claiming = pod("n1");
+        claiming["status"]["resourceClaimStatuses"] = json!([{"name":"c"}]);
+        let statues = "node \"n1\" cannot update resource claim statues";
+        check(Write::update("", "pods", "d", pod("n1"), claiming).sub("status", "p"), statues).await;
+        let update = || Write::update("", "pods", "d", pod("n1"), pod("n1"));
+        let only = "unexpected operation \"UPDATE\", node \"n1\" can only create and delete mirror pods";
+        check(update(), only).await;
+        let others = "unexpected pod subresource \"resize\", only 'status' and 'eviction' are allowed";
+        check(update().sub("resize", "p"), others).await;
         let evict = |name: &str| {
             Write::create("", "pods", "d", json!({"kind":"Eviction","metadata":{"name":name}})).sub("eviction", name)
         };
         check(evict("p"), "").await;
-        check(evict("q"), "can only evict pods").await;
-        check(evict("none"), "not found").await;
+        check(evict("q"), "node n1 can only evict pods with spec.nodeName set to itself").await;
+        check(evict("none"), "pod \"none\" not found").await;
     }
 
     #[tokio::test]
@@ -508,8 +682,8 @@ mod tests {
         check(request(&[]), "").await;
         check(request(&[("nodeName", "n2")]), "NodeName=\"n2\", which is not the requesting node \"n1\"").await;
         check(request(&[("nodeUID", "x")]), "inconsistent with the running node (\"nu\")").await;
-        check(request(&[("podName", "none")]), "while retrieving pod \"d/none\" named in the PodCertificateRequest")
-            .await;
+        let missing = "while retrieving pod \"d/none\" named in the PodCertificateRequest: pod \"none\" not found";
+        check(request(&[("podName", "none")]), missing).await;
         check(request(&[("podUID", "x")]), "contains pod UID (\"x\") which differs from running pod \"pu\"").await;
         check(request(&[("podName", "q"), ("podUID", "qu")]), "pod \"d/q\" is not running on node \"n1\"").await;
         check(request(&[("serviceAccountName", "t")]), "that differs from running pod (\"s\")").await;
@@ -530,11 +704,75 @@ mod tests {
         };
         check(token("p", "pu", ""), "").await;
         check(token("p", "pu", "vault"), "").await;
-        check(token("p", "pu", "bank"), "audience \"bank\" not found in pod spec volume").await;
+        for audience in ["by-claim", "by-ephemeral", "by-migration", "https://lent/x"] {
+            check(token("v", "vu", audience), "").await;
+        }
+        let unmentioned = |audience: &str| {
+            format!(
+                "audience {audience:?} not found in pod spec volume, system:node:n1 is not authorized to request \
+                 tokens for this audience"
+            )
+        };
+        check(token("p", "pu", "bank"), &unmentioned("bank")).await;
+        // A pod whose account isn't mounted needs no token for the API server either.
+        check(token("v", "vu", ""), &unmentioned("")).await;
+        let broken = "error validating audience \"bank\": [csidriver.storage.k8s.io \"z.csi\" not found, \
+                      persistentvolumeclaim \"gone\" not found]";
+        check(token("w", "wu", "bank"), broken).await;
+        let mut two = token("p", "pu", "vault").look(|a| a.object.clone());
+        two["spec"]["audiences"] = json!(["vault", "bank"]);
+        let two = Write::create("", "serviceaccounts", "d", two).sub("token", "s");
+        check(two, "node may only request 0 or 1 audiences").await;
         check(token("p", "old", ""), "does not match the UID in record").await;
         check(token("p", "", ""), "without a uid").await;
         check(token("q", "qu", ""), "scheduled on a different node").await;
         let unbound = Write::create("", "serviceaccounts", "d", json!({"spec":{}})).sub("token", "s");
         check(unbound, "not bound to a pod").await;
+    }
+
+    #[tokio::test]
+    async fn kubelets_tell_of_claims_only_how_large_they_are() {
+        let claim = |capacity: &str, phase: &str| {
+            json!({"kind":"PersistentVolumeClaim","metadata":{"name":"c","resourceVersion":capacity},
+                   "status":{"capacity":{"storage":capacity},"phase":phase}})
+        };
+        let update = |new: Value| Write::update("", "persistentvolumeclaims", "d", claim("1", "Bound"), new);
+        check(update(claim("2", "Bound")).sub("status", "c"), "").await;
+        let more = "node \"n1\" is not allowed to update fields other than status.quantity and status.conditions: ";
+        check(update(claim("1", "Lost")).sub("status", "c"), more).await;
+        let mut kept = claim("1", "Bound");
+        kept["metadata"]["finalizers"] = json!(["a/b"]);
+        check(update(kept).sub("status", "c"), more).await;
+        check(update(claim("2", "Bound")), "may only update PVC status").await;
+    }
+
+    #[tokio::test]
+    async fn kubelets_ask_for_certificates_in_their_own_name() {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        let request = |name: &str, signer: &str| {
+            let mut params = rcgen::CertificateParams::default();
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            let pem = params.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+            let spec = json!({"signerName":signer,"request":STANDARD.encode(pem)});
+            let object = json!({"kind":"CertificateSigningRequest","metadata":{"name":"r"},"spec":spec});
+            Write::create("certificates.k8s.io", "certificatesigningrequests", "", object)
+        };
+        for signer in KUBELET_SIGNERS {
+            check(request("system:node:n1", signer), "").await;
+            check(request("system:node:n2", signer), "can only create a node CSR with CN=system:node:n1").await;
+        }
+        check(request("anybody", "example.com/x"), "").await;
+        let junk = json!({"kind":"CertificateSigningRequest","metadata":{"name":"r"},
+                          "spec":{"signerName":KUBELET_SIGNERS[0],"request":"eA=="}});
+        let junk = Write::create("certificates.k8s.io", "certificatesigningrequests", "", junk);
+        check(junk, "unable to parse csr: PEM block type must be CERTIFICATE REQUEST").await;
+        let slice = |node: &str| json!({"kind":"ResourceSlice","metadata":{"name":"s"},"spec":{"nodeName":node}});
+        let group = "resource.k8s.io";
+        check(Write::create(group, "resourceslices", "", slice("n1")), "").await;
+        let theirs = "ResourceSlice with the same NodeName as the requesting node";
+        let create = Write::create(group, "resourceslices", "", slice("n2"));
+        check(create, &format!("can only create {theirs}")).await;
+        let delete = Write::delete(group, "resourceslices", "", slice("n2"));
+        check(delete, &format!("can only delete {theirs}")).await;
     }
 }

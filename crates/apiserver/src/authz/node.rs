@@ -193,7 +193,7 @@ impl NodeAuthorizer {
                 ("", "serviceaccounts") => return self.service_account(a, node),
                 ("coordination.k8s.io", "leases") => return lease(a, node),
                 ("storage.k8s.io", "csinodes") => return csi_node(a, node),
-                ("resource.k8s.io", "resourceslices") => return resource_slice(a, node),
+                ("resource.k8s.io", "resourceslices") => return self.resource_slice(a, node),
                 ("certificates.k8s.io", "podcertificaterequests") => return self.pod_certificate_request(a, node),
                 ("", "nodes") => read_node(a, node)?,
                 ("", "pods") => self.pod(a, node)?,
@@ -257,6 +257,29 @@ impl NodeAuthorizer {
         }
     }
 
+    fn resource_slice(&self, a: &Attributes, node: &str) -> Result<(), String> {
+        if !a.subresource.is_empty() {
+            return Err("cannot authorize ResourceSlice subresources".to_string());
+        }
+        match a.verb.as_str() {
+            // Whose a new one is is looked at in admission.
+            "create" => Ok(()),
+            "get" | "update" | "patch" | "delete" => self.related(a, node, "resourceslice"),
+            "list" | "watch" | "deletecollection" => {
+                if exact_field(&a.field_selector, "spec.nodeName").as_deref() == Some(node) {
+                    Ok(())
+                } else {
+                    Err("can only list/watch/deletecollection resourceslices with nodeName field selector".to_string())
+                }
+            }
+            _ => Err(
+                "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, \
+                      delete, deletecollection"
+                    .to_string(),
+            ),
+        }
+    }
+
     fn pod(&self, a: &Attributes, node: &str) -> Result<(), String> {
         match (a.verb.as_str(), a.subresource.as_str()) {
             ("get", "") => {
@@ -298,6 +321,11 @@ impl NodeAuthorizer {
                 .reader()
                 .get("certificates.k8s.io", "podcertificaterequests", ns, name)
                 .is_some_and(|r| r.value()["spec"]["nodeName"] == node),
+            "resourceslice" => self
+                .followed
+                .reader()
+                .get("resource.k8s.io", "resourceslices", "", name)
+                .is_some_and(|slice| slice.value()["spec"]["nodeName"] == node),
             "volumeattachment" => self
                 .followed
                 .reader()
@@ -367,25 +395,6 @@ fn csi_node(a: &Attributes, node: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn resource_slice(a: &Attributes, node: &str) -> Result<(), String> {
-    if !a.subresource.is_empty() {
-        return Err("cannot authorize ResourceSlice subresources".to_string());
-    }
-    match a.verb.as_str() {
-        "create" | "get" | "update" | "patch" | "delete" => Ok(()),
-        "list" | "watch" | "deletecollection" => {
-            if exact_field(&a.field_selector, "spec.nodeName").as_deref() == Some(node) {
-                Ok(())
-            } else {
-                Err("can only list/watch/deletecollection resourceslices with nodeName field selector".to_string())
-            }
-        }
-        _ => Err("only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, \
-                  delete, deletecollection"
-            .to_string()),
-    }
-}
-
 fn read_node(a: &Attributes, node: &str) -> Result<(), String> {
     if a.subresource.is_empty() && matches!(a.verb.as_str(), "get" | "list" | "watch") && a.name != node {
         if a.name.is_empty() {
@@ -438,6 +447,10 @@ mod tests {
                        {"name":"x","projected":{"sources":[{"secret":{"name":"proj"}},{"configMap":{"name":"kube-root-ca.crt"}}]}}]}})
     }
 
+    fn slice(name: &str, node: &str) -> Value {
+        json!({"apiVersion":"resource.k8s.io/v1","kind":"ResourceSlice","metadata":{"name":name},"spec":{"nodeName":node}})
+    }
+
     fn ask(verb: &str, group: &str, resource: &str, namespace: &str, name: &str) -> Attributes {
         let user = User::new("system:node:n1", &["system:nodes"]);
         let (r, s) = resource.split_once('/').unwrap_or((resource, ""));
@@ -457,6 +470,7 @@ mod tests {
                            "csi":{"nodeStageSecretRef":{"namespace":"csi","name":"stage"}}}}),
             json!({"apiVersion":"storage.k8s.io/v1","kind":"VolumeAttachment","metadata":{"name":"va"},
                    "spec":{"nodeName":"n1"}}),
+            slice("own", "n1"),
         ])
         .await;
         let node = NodeAuthorizer::new(r.clone());
@@ -472,6 +486,9 @@ mod tests {
             ask("patch", "", "pods/status", "d", "p"),
             ask("create", "", "events", "d", ""),
             ask("get", "storage.k8s.io", "volumeattachments", "", "va"),
+            ask("create", "resource.k8s.io", "resourceslices", "", ""),
+            ask("get", "resource.k8s.io", "resourceslices", "", "own"),
+            ask("patch", "resource.k8s.io", "resourceslices", "", "own"),
             ask("get", "", "persistentvolumes", "", "pv"),
             ask("get", "", "secrets", "csi", "stage"),
             ask("create", "", "serviceaccounts/token", "d", "sa"),
@@ -484,7 +501,7 @@ mod tests {
             assert!(node.authorize(a).await.allowed(), "{a:?}");
         }
         remove(&r, &pod()).await;
-        for a in &all[9..] {
+        for a in &all[12..] {
             assert!(!node.authorize(a).await.allowed(), "{a:?}");
         }
     }
@@ -496,7 +513,7 @@ mod tests {
         other["spec"]["nodeName"] = "n2".into();
         let mut mirror = pod();
         mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
-        let r = reader(&[other]).await;
+        let r = reader(&[other, slice("theirs", "n2")]).await;
         let node = NodeAuthorizer::new(r.clone());
         put(&r, &mirror).await;
         let unrelated = "no relationship found between node 'n1' and this object";
@@ -520,6 +537,9 @@ mod tests {
                 "can only access leases in the \"kube-node-lease\" system namespace",
             ),
             (ask("create", "", "serviceaccounts/token", "d", "sa"), unrelated),
+            (ask("get", "resource.k8s.io", "resourceslices", "", "theirs"), unrelated),
+            (ask("delete", "resource.k8s.io", "resourceslices", "", "theirs"), unrelated),
+            (ask("update", "resource.k8s.io", "resourceslices", "", "none"), unrelated),
             (ask("create", "", "pods/exec", "d", "p"), ""),
         ] {
             assert_eq!(node.authorize(&a).await, Decision::NoOpinion(reason.to_string()), "{a:?}");

@@ -103,15 +103,14 @@ pub fn quoted(list: &[String]) -> String {
     format!("[{}]", items.join(" "))
 }
 
-/// `*` matches all, `*/scale` that subresource of all, `pods/log` that one, `pods` only the main resource.
+/// `*` matches all, `*/scale` that subresource of all, `pods/log` that one, `pods` only the main resource. What is no
+/// resource at all, such as an audience, may have slashes of its own.
 fn resource_matches(rule: &str, resource: &str, subresource: &str) -> bool {
-    if rule == "*" {
-        return true;
+    if subresource.is_empty() {
+        return rule == "*" || rule == resource;
     }
-    match rule.split_once('/') {
-        None => subresource.is_empty() && rule == resource,
-        Some((r, s)) => !subresource.is_empty() && s == subresource && (r == "*" || r == resource),
-    }
+    let named = |r: &str| r == "*" || r == resource;
+    rule == "*" || rule.strip_suffix(subresource).and_then(|r| r.strip_suffix('/')).is_some_and(named)
 }
 
 /// A trailing `*` matches any rest.

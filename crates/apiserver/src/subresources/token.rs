@@ -22,11 +22,12 @@ pub async fn create(
     }
     let options = call.write_options("CreateOptions");
     call.admit(Operation::Create, "token", &name, &mut request, None, &options).await?;
-    call.admit_final(Operation::Create, "token", &name, &mut request, None, &options).await?;
     call.registry.store.barrier().await.map_err(store_error)?;
     let reader = Reader::new(call.registry.store.clone());
-    let (value, warnings) =
-        issuer.token_request(&reader, &call.info.namespace, &call.info.name, &request, jiff::Timestamp::now()).await?;
+    let (namespace, now) = (&call.info.namespace, jiff::Timestamp::now());
+    let account = issuer.prepare(&reader, namespace, &name, &mut request, now)?;
+    call.admit_final(Operation::Create, "token", &name, &mut request, None, &options).await?;
+    let (value, warnings) = issuer.issue(&reader, namespace, account, request, now).await?;
     call.warnings.extend(warnings);
     Ok((Answer::Object { code: 201, value }, std::mem::take(&mut call.warnings)))
 }

@@ -531,8 +531,8 @@ pub fn before_completion(c: &Cluster) -> Result<()> {
     let all = rule(&["", "policy"], &["configmaps", "bindings", "serviceaccounts/token", "pods/eviction"]);
     // Reviews are of the whole cluster: only this scenario's own.
     let mut reviews = rule(&["authentication.k8s.io", "authorization.k8s.io"], &["*"]);
-    reviews["matchConditions"] =
-        json!([{"name": "own", "expression": format!("object.metadata.?name.orValue('') == '{}'", w.ns.name())}]);
+    let own = format!("'{}' in [object.metadata.?name.orValue(''), object.?spec.?user.orValue('')]", w.ns.name());
+    reviews["matchConditions"] = json!([{"name": "own", "expression": own}]);
     reviews["name"] = "reviews.example.com".into();
     reviews["failurePolicy"] = "Ignore".into();
     w.configure("Mutating", &[w.hook("allow", &[], "x", all.clone()), w.hook("warn", &[], "x", reviews)])?;
@@ -577,19 +577,20 @@ pub fn before_completion(c: &Cluster) -> Result<()> {
     ensure!(meta(&w.asked("allow")?, "namespace") == w.ns.name());
 
     // Reviews are asked about, and warnings of theirs are told.
-    let own = json!({"name": w.ns.name()});
-    for (group, kind, spec) in [
-        ("authentication.k8s.io", "TokenReview", json!({"token": "x"})),
-        ("authentication.k8s.io", "SelfSubjectReview", Value::Null),
-        ("authorization.k8s.io", "SelfSubjectRulesReview", json!({"namespace": "default"})),
+    let named = json!({"name": w.ns.name()});
+    for (group, kind, metadata, spec) in [
+        ("authentication.k8s.io", "TokenReview", &named, json!({"token": "x"})),
+        ("authentication.k8s.io", "SelfSubjectReview", &named, json!({})),
+        ("authorization.k8s.io", "SelfSubjectRulesReview", &named, json!({"namespace": "default"})),
         (
             "authorization.k8s.io",
             "SubjectAccessReview",
-            json!({"user": "x", "resourceAttributes": {"verb": "get", "resource": "pods"}}),
+            &json!({}),
+            json!({"user": w.ns.name(), "resourceAttributes": {"verb": "get", "resource": "pods"}}),
         ),
     ] {
-        let mut review = json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": own});
-        if !spec.is_null() {
+        let mut review = json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": metadata});
+        if spec != json!({}) {
             review["spec"] = spec;
         }
         let d = post(&format!("/apis/{group}/v1/{}s", kind.to_lowercase()), review)?;
