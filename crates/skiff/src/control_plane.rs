@@ -108,7 +108,7 @@ impl ControlPlane {
             })?,
             addresses: ServiceAddresses::new(
                 store.clone(),
-                args.service_cidr,
+                vec![args.service_cidr],
                 args.service_node_port_range.0..=args.service_node_port_range.1,
             ),
         };
@@ -192,6 +192,14 @@ impl ControlPlane {
             let (server, hostname) = (present.clone(), hostname.clone());
             async move {
                 bootstrap::identity::keep(server, hostname, life).await;
+                Ok::<_, std::convert::Infallible>(())
+            }
+        }));
+        let (repaired, hostname) = (server.clone(), host.node_name.clone());
+        tasks.push(supervisor.keep("service-addresses", move |life| {
+            let (server, hostname) = (repaired.clone(), hostname.clone());
+            async move {
+                services::repair::keep(server, hostname, life).await;
                 Ok::<_, std::convert::Infallible>(())
             }
         }));

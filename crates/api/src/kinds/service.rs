@@ -18,20 +18,24 @@ fn kind(spec: &Value) -> &str {
     text(spec, "type")
 }
 
-fn headless(spec: &Value) -> bool {
-    texts(spec, "clusterIPs").first().copied().unwrap_or(text(spec, "clusterIP")) == "None"
+pub fn headless(spec: &Value) -> bool {
+    match list(spec, "clusterIPs") {
+        [] => text(spec, "clusterIP") == "None",
+        [one] => *one == "None",
+        _ => false,
+    }
 }
 
 fn needs_cluster_ip(spec: &Value) -> bool {
     ["ClusterIP", "NodePort", "LoadBalancer"].contains(&kind(spec))
 }
 
-fn needs_node_port(spec: &Value) -> bool {
+pub fn needs_node_port(spec: &Value) -> bool {
     kind(spec) == "NodePort"
         || kind(spec) == "LoadBalancer" && field(spec, "allocateLoadBalancerNodePorts").as_bool() != Some(false)
 }
 
-fn needs_health_check_port(spec: &Value) -> bool {
+pub fn needs_health_check_port(spec: &Value) -> bool {
     kind(spec) == "LoadBalancer" && text(spec, "externalTrafficPolicy") == "Local"
 }
 
@@ -93,10 +97,17 @@ impl Strategy for Service {
 
     fn prepare_update(&self, new: &mut Value, old: &Value, _has_status: bool) {
         copy_field(new, old, "status");
-        normalize_cluster_ips(new, Some(field(old, "spec")));
         if let Some(spec) = object_mut(new, "spec") {
             keep_allocated(spec, field(old, "spec"));
+        }
+        normalize_cluster_ips(new, Some(field(old, "spec")));
+        if let Some(spec) = object_mut(new, "spec") {
             drop_type_dependent(spec, field(old, "spec"));
+        }
+        if text_at(new, &["spec", "type"]) != "LoadBalancer"
+            && let Some(status) = object_mut(new, "status")
+        {
+            set(status, "loadBalancer", json!({}));
         }
         drop_internal_policy(new);
     }
@@ -273,69 +284,47 @@ fn ports_cell(spec: &Value) -> String {
     if all.is_empty() { "<none>".to_string() } else { all.join(",") }
 }
 
-/// `clusterIP` and `clusterIPs[0]` are one value; a client that knows only one of them is right about it.
+/// Who knows only `clusterIP` means the first of `clusterIPs`; who knows both says both.
 fn normalize_cluster_ips(obj: &mut Value, old: Option<&Value>) {
     let Some(spec) = object_mut(obj, "spec") else {
         return;
     };
-    let (ip, ips) = (text(spec, "clusterIP").to_string(), texts(spec, "clusterIPs").len());
-    match old {
-        None => {
-            if !ip.is_empty() && ips == 0 {
-                set(spec, "clusterIPs", json!([ip]));
-            } else if ip.is_empty() && ips > 0 {
-                let first = texts(spec, "clusterIPs")[0].to_string();
-                set(spec, "clusterIP", first);
-            }
+    let ip = text(spec, "clusterIP").to_string();
+    let Some(old) = old else {
+        if !ip.is_empty() && list(spec, "clusterIPs").is_empty() {
+            set(spec, "clusterIPs", json!([ip]));
         }
-        Some(old) => {
-            let old_ip = text(old, "clusterIP");
-            let ips_same = field(spec, "clusterIPs") == field(old, "clusterIPs");
-            if old_ip.is_empty() && !ip.is_empty() && ips == 0 {
-                set(spec, "clusterIPs", json!([ip]));
-            } else if !old_ip.is_empty() && ip.is_empty() && ips_same {
-                remove(spec, "clusterIPs");
-            } else if !old_ip.is_empty() && ip != old_ip && !ip.is_empty() && ips_same {
-                let mut all = list(spec, "clusterIPs").to_vec();
-                if let Some(first) = all.first_mut() {
-                    *first = json!(ip);
-                }
-                set(spec, "clusterIPs", Value::Array(all));
-            }
+        return;
+    };
+    if ip == text(old, "clusterIP") {
+        if list(spec, "clusterIPs").is_empty() {
+            copy_field(spec, old, "clusterIPs");
+        }
+    } else if list(spec, "clusterIPs") == list(old, "clusterIPs") {
+        match ip.is_empty() {
+            true => remove(spec, "clusterIPs"),
+            false => set(spec, "clusterIPs", json!([ip])),
         }
     }
 }
 
 /// What was allocated stays when an update just leaves it out (a replayed manifest).
 fn keep_allocated(spec: &mut Value, old: &Value) {
-    if needs_cluster_ip(spec) && needs_cluster_ip(old) {
-        if text(spec, "clusterIP").is_empty() {
-            copy_field(spec, old, "clusterIP");
-        }
-        if list(spec, "clusterIPs").is_empty() && text(spec, "clusterIP") == text(old, "clusterIP") {
-            copy_field(spec, old, "clusterIPs");
-        }
-    }
-    if needs_cluster_ip(spec) && needs_cluster_ip(old) {
-        for key in ["ipFamilies", "ipFamilyPolicy"] {
+    if kind(spec) != "ExternalName" && kind(old) != "ExternalName" {
+        for key in ["clusterIP", "clusterIPs"] {
             if is_zero(field(spec, key)) {
                 copy_field(spec, old, key);
             }
         }
     }
     if needs_node_port(spec) && needs_node_port(old) {
-        let mut used: HashSet<i64> = list(spec, "ports").iter().filter_map(|p| int(p, "nodePort")).collect();
-        // Of two ports that are alike the first one tells.
-        let mut given: HashMap<(&str, Option<i64>), i64> = HashMap::new();
-        for o in list(old, "ports") {
-            given.entry((text(o, "protocol"), int(o, "port"))).or_insert(int(o, "nodePort").unwrap_or(0));
-        }
-        for p in items_mut(spec, "ports") {
-            if int(p, "nodePort").unwrap_or(0) != 0 {
-                continue;
-            }
-            let was = given.get(&(text(p, "protocol"), int(p, "port"))).copied().unwrap_or(0);
-            if was != 0 && used.insert(was) {
+        let used: HashSet<i64> = list(spec, "ports").iter().filter_map(|p| int(p, "nodePort")).collect();
+        // Of two ports of one name, which validation won't have, the last one tells.
+        let given: HashMap<&str, i64> =
+            list(old, "ports").iter().map(|p| (text(p, "name"), int(p, "nodePort").unwrap_or(0))).collect();
+        for p in items_mut(spec, "ports").filter(|p| is_zero(field(p, "nodePort"))) {
+            let was = given.get(text(p, "name")).copied().unwrap_or(0);
+            if was != 0 && !used.contains(&was) {
                 set(p, "nodePort", was);
             }
         }
@@ -509,9 +498,8 @@ fn service(obj: &Value, old: &Value, errors: &mut Errors) {
     }
     labels::labels(field(spec, "selector"), &path.child("selector"), errors);
     affinity(spec, &path, errors);
-    let were = |key: &str| texts(field(old, "spec"), key).into_iter().collect::<Seen<&str>>();
-    cluster_ips(spec, &were("clusterIPs"), &path, errors);
-    let before = were("externalIPs");
+    check_cluster_ips(obj, old, errors);
+    let before: Seen<&str> = texts(field(old, "spec"), "externalIPs").into_iter().collect();
     for (i, ip) in texts(spec, "externalIPs").iter().enumerate() {
         let p = path.child("externalIPs").index(i);
         let faults = errors.0.len();
@@ -590,10 +578,13 @@ fn affinity(spec: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn cluster_ips(spec: &Value, before: &Seen<&str>, path: &Path, errors: &mut Errors) {
+/// `clusterIP`, `clusterIPs`, `ipFamilies` and `ipFamilyPolicy`; also before addresses are given out.
+pub fn check_cluster_ips(obj: &Value, old: &Value, errors: &mut Errors) {
+    let (spec, path) = (field(obj, "spec"), Path::new("spec"));
     if kind(spec) == "ExternalName" {
         return;
     }
+    let before: Seen<&str> = texts(field(old, "spec"), "clusterIPs").into_iter().collect();
     let p = path.child("clusterIPs");
     let ips = texts(spec, "clusterIPs");
     let ip = text(spec, "clusterIP");
@@ -627,7 +618,7 @@ fn cluster_ips(spec: &Value, before: &Seen<&str>, path: &Path, errors: &mut Erro
             }
             continue;
         }
-        values::ip_or_old(ip, before, &p.index(i), errors);
+        values::ip_or_old(ip, &before, &p.index(i), errors);
     }
     let readable = errors.0.len() == faults;
     if ips.len() > 2 {

@@ -79,70 +79,72 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
             new["status"] = json!({});
         }
 
-        let mut errors = Errors::default();
-        let rule: NameRule = row.strategy.name_rule();
-        objectmeta::object_meta(&new, row.namespaced, rule, &mut errors);
-        if !row.strategy.free_finalizers() {
-            objectmeta::standard_finalizers(&new, &mut errors);
-        }
-        devices::check_admin_access(call, &new, None, &mut errors);
-        row.strategy.validate_create(&new, &mut errors);
-        if !errors.is_empty() {
-            return Err(Status::invalid(&row.group, &row.kind, &name, &errors));
-        }
-        call.warnings.extend(row.strategy.warnings(&new, None));
-        call.admit_final(Operation::Create, "", &name, &mut new, None, &options).await?;
-
-        let key = call.key(&name);
-        if call.options.dry_run {
-            if call.registry.store.get(&key).is_some() {
-                return Err(Status::already_exists(&row.group, &row.plural, &name));
-            }
-            return Ok(new);
-        }
-        let claim = match call.registry.addresses.claim(&row, &mut new, None).await {
-            Ok(c) => c,
-            Err(s) => {
-                call.release(Operation::Create, "", &name, &mut new, None).await;
-                return Err(s);
-            }
-        };
-        let bytes = match call.encode(&new).await {
-            Ok(b) => b,
-            Err(s) => {
-                claim.release().await;
-                call.release(Operation::Create, "", &name, &mut new, None).await;
-                return Err(s);
-            }
-        };
-        let span = super::storing("Create etcd3", &key, &call.row);
-        let written = call.registry.store.create(&key, bytes, call.ttl()).await;
-        drop(span);
-        match written {
-            Ok(Cas::Done { entry, .. }) => {
+        let claim = call.registry.addresses.claim(&row, &mut new, None, call.options.dry_run).await?;
+        match check_and_store(call, &mut new, &name, &options).await {
+            Ok(Some(made)) => {
                 claim.keep();
-                return Ok(call.see(&entry).await?.object());
+                return Ok(made);
             }
-            Ok(Cas::Conflict(_)) => {
+            Ok(None) => claim.release().await,
+            Err(s) => {
                 claim.release().await;
-                call.release(Operation::Create, "", &name, &mut new, None).await;
-                if !generated {
-                    return Err(Status::already_exists(&row.group, &row.plural, &name));
-                }
-                if attempt >= NAME_TRIES {
-                    return Err(Status::generated_name_conflict(&row.group, &row.plural, &name));
-                }
+                return Err(s);
             }
-            Err(e) => {
-                claim.release().await;
-                if !matches!(e, store::Error::Unknown(_)) {
-                    call.release(Operation::Create, "", &name, &mut new, None).await;
-                }
-                return Err(store_error(e));
-            }
+        }
+        if !generated || call.options.dry_run {
+            return Err(Status::already_exists(&row.group, &row.plural, &name));
+        }
+        if attempt >= NAME_TRIES {
+            return Err(Status::generated_name_conflict(&row.group, &row.plural, &name));
         }
     }
     unreachable!("the loop ends by returning")
+}
+
+/// The last steps of a new object. `None`: the name is taken.
+async fn check_and_store(call: &mut Call<'_>, new: &mut Value, name: &str, options: &Value) -> Result<Option<Value>> {
+    let row = call.row.clone();
+    let mut errors = Errors::default();
+    let rule: NameRule = row.strategy.name_rule();
+    objectmeta::object_meta(new, row.namespaced, rule, &mut errors);
+    if !row.strategy.free_finalizers() {
+        objectmeta::standard_finalizers(new, &mut errors);
+    }
+    devices::check_admin_access(call, new, None, &mut errors);
+    row.strategy.validate_create(new, &mut errors);
+    if !errors.is_empty() {
+        return Err(Status::invalid(&row.group, &row.kind, name, &errors));
+    }
+    call.warnings.extend(row.strategy.warnings(new, None));
+    call.admit_final(Operation::Create, "", name, new, None, options).await?;
+
+    let key = call.key(name);
+    if call.options.dry_run {
+        return Ok(call.registry.store.get(&key).is_none().then(|| new.take()));
+    }
+    let bytes = match call.encode(new).await {
+        Ok(b) => b,
+        Err(s) => {
+            call.release(Operation::Create, "", name, new, None).await;
+            return Err(s);
+        }
+    };
+    let span = super::storing("Create etcd3", &key, &row);
+    let written = call.registry.store.create(&key, bytes, call.ttl()).await;
+    drop(span);
+    match written {
+        Ok(Cas::Done { entry, .. }) => Ok(Some(call.see(&entry).await?.object())),
+        Ok(Cas::Conflict(_)) => {
+            call.release(Operation::Create, "", name, new, None).await;
+            Ok(None)
+        }
+        Err(e) => {
+            if !matches!(e, store::Error::Unknown(_)) {
+                call.release(Operation::Create, "", name, new, None).await;
+            }
+            Err(store_error(e))
+        }
+    }
 }
 
 /// Who asks for a certificate is who made the request, whatever the body says.

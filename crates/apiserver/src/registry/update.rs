@@ -74,22 +74,12 @@ pub async fn write(
         row.strategy.defaults(&mut new);
         devices::date_taints(call, &mut new);
 
-        let mut errors = Errors::default();
-        let check_metadata = |new: &Value, errors: &mut Errors| {
-            objectmeta::object_meta_update(new, &old, errors);
-            if !row.strategy.free_finalizers() {
-                objectmeta::standard_finalizers(new, errors);
-            }
-        };
         if subresource == "status" {
             if row.strategy.status_keeps_metadata() {
                 // Plugins change no more than clients do.
                 reset_metadata(&mut new, &old);
             }
             row.strategy.prepare_status_update(&mut new, &old);
-            check_metadata(&new, &mut errors);
-            devices::check_admin_access(call, &new, Some(&old), &mut errors);
-            row.strategy.validate_status_update(&new, &old, &mut errors);
         } else {
             if subresource.is_empty() {
                 row.strategy.prepare_update(&mut new, &old, row.has_status());
@@ -98,91 +88,118 @@ pub async fn write(
                 let g = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
                 metadata(&mut new).insert("generation".into(), g.into());
             }
-            check_metadata(&new, &mut errors);
-            match subresource {
-                "" => row.strategy.validate_update(&new, &old, &mut errors),
-                other => row.strategy.validate_subresource_update(other, &new, &old, &mut errors),
-            }
         }
-        call.warnings.extend(errors.warnings());
-        if !errors.is_empty() {
-            return Err(Status::invalid(&row.group, &row.kind, name, &errors));
-        }
-        match subresource {
-            "" => call.warnings.extend(row.strategy.warnings(&new, Some(&old))),
-            "status" => call.warnings.extend(row.strategy.status_warnings(&new, &old)),
-            _ => {}
-        }
-        admit_final(call, subresource, name, &mut new, &old, &options).await?;
-
-        // A write that changes nothing makes no revision, as in upstream; that somebody wrote it again is no change.
-        // Unless it brings the object's stored form up to date: a rotated key, encryption that was just turned on,
-        // another storage version. That is how storage is migrated.
-        if new == old || managed::differ_in_time_only(&new, &old) {
-            let stale = call.registry.encryption.as_ref().is_some_and(|e| e.is_stale(&entry));
-            if !stale && *call.encode(&old).await? == *entry.value {
-                return Ok(old);
-            }
-        }
-        if call.options.dry_run {
-            return Ok(new);
-        }
-        if finished(&row, &new) {
-            // The last finalizer of a deleted object went away: the write is its removal.
-            let span = super::storing("Delete etcd3", &key, &row);
-            let removal = store.delete(&key, Some(entry.mod_revision)).await;
-            drop(span);
-            if !matches!(removal, Ok(Cas::Done { .. }) | Err(store::Error::Unknown(_))) {
-                call.release(Operation::Update, subresource, name, &mut new, Some(&old)).await;
-            }
-            match removal.map_err(store_error)? {
-                Cas::Done { .. } => {
-                    call.registry.addresses.release(&row, &old).await;
-                    return Ok(new);
-                }
-                Cas::Conflict(_) => continue,
-            }
-        }
-        let claim = match call.registry.addresses.claim(&row, &mut new, Some(&old)).await {
-            Ok(c) => c,
-            Err(s) => {
-                call.release(Operation::Update, subresource, name, &mut new, Some(&old)).await;
-                return Err(s);
-            }
+        let claim = match subresource {
+            "" => call.registry.addresses.claim(&row, &mut new, Some(&old), call.options.dry_run).await?,
+            _ => call.registry.addresses.no_claim(),
         };
-        let bytes = match call.encode(&new).await {
-            Ok(b) => b,
-            Err(s) => {
-                claim.release().await;
-                call.release(Operation::Update, subresource, name, &mut new, Some(&old)).await;
-                return Err(s);
-            }
-        };
-        let span = super::storing("GuaranteedUpdate etcd3", &key, &row);
-        let written = store.update(&key, bytes, entry.mod_revision, call.ttl()).await;
-        drop(span);
-        match written {
-            Ok(Cas::Done { entry, .. }) => {
+        match check_and_store(call, subresource, name, &mut new, &old, &entry, &options).await {
+            Ok(Some(value)) => {
                 claim.keep();
-                call.registry.addresses.release_unused(&row, &old, &new).await;
-                return Ok(call.see(&entry).await?.object());
+                return Ok(value);
             }
             // Somebody was faster. The next round reads their object: a patch is applied to it, and a client's own
             // resourceVersion no longer matches.
-            Ok(Cas::Conflict(_)) => {
+            Ok(None) => claim.release().await,
+            Err(s) => {
                 claim.release().await;
-                call.release(Operation::Update, subresource, name, &mut new, Some(&old)).await;
-            }
-            Err(e) => {
-                claim.release().await;
-                if !matches!(e, store::Error::Unknown(_)) {
-                    call.release(Operation::Update, subresource, name, &mut new, Some(&old)).await;
-                }
-                return Err(store_error(e));
+                return Err(s);
             }
         }
     }
     unreachable!("the loop ends by returning")
+}
+
+/// The last steps of a changed object. `None`: it is no longer what it was.
+async fn check_and_store(
+    call: &mut Call<'_>,
+    subresource: &str,
+    name: &str,
+    new: &mut Value,
+    old: &Value,
+    entry: &store::Entry,
+    options: &Value,
+) -> Result<Option<Value>> {
+    let (row, key, store) = (call.row.clone(), call.key(name), call.registry.store.clone());
+    let mut errors = Errors::default();
+    objectmeta::object_meta_update(new, old, &mut errors);
+    if !row.strategy.free_finalizers() {
+        objectmeta::standard_finalizers(new, &mut errors);
+    }
+    match subresource {
+        "" => row.strategy.validate_update(new, old, &mut errors),
+        "status" => {
+            devices::check_admin_access(call, new, Some(old), &mut errors);
+            row.strategy.validate_status_update(new, old, &mut errors);
+        }
+        other => row.strategy.validate_subresource_update(other, new, old, &mut errors),
+    }
+    call.warnings.extend(errors.warnings());
+    if !errors.is_empty() {
+        return Err(Status::invalid(&row.group, &row.kind, name, &errors));
+    }
+    match subresource {
+        "" => call.warnings.extend(row.strategy.warnings(new, Some(old))),
+        "status" => call.warnings.extend(row.strategy.status_warnings(new, old)),
+        _ => {}
+    }
+    admit_final(call, subresource, name, new, old, options).await?;
+
+    // A write that changes nothing makes no revision, as in upstream; that somebody wrote it again is no change.
+    // Unless it brings the object's stored form up to date: a rotated key, encryption that was just turned on,
+    // another storage version. That is how storage is migrated.
+    if new == old || managed::differ_in_time_only(new, old) {
+        let stale = call.registry.encryption.as_ref().is_some_and(|e| e.is_stale(entry));
+        if !stale && *call.encode(old).await? == *entry.value {
+            return Ok(Some(old.clone()));
+        }
+    }
+    if call.options.dry_run {
+        return Ok(Some(new.take()));
+    }
+    if finished(&row, new) {
+        // The last finalizer of a deleted object went away: the write is its removal.
+        let span = super::storing("Delete etcd3", &key, &row);
+        let removal = store.delete(&key, Some(entry.mod_revision)).await;
+        drop(span);
+        if !matches!(removal, Ok(Cas::Done { .. }) | Err(store::Error::Unknown(_))) {
+            call.release(Operation::Update, subresource, name, new, Some(old)).await;
+        }
+        return match removal.map_err(store_error)? {
+            Cas::Done { .. } => {
+                call.registry.addresses.release(&row, old).await;
+                call.registry.addresses.release(&row, new).await;
+                Ok(Some(new.take()))
+            }
+            Cas::Conflict(_) => Ok(None),
+        };
+    }
+    let bytes = match call.encode(new).await {
+        Ok(b) => b,
+        Err(s) => {
+            call.release(Operation::Update, subresource, name, new, Some(old)).await;
+            return Err(s);
+        }
+    };
+    let span = super::storing("GuaranteedUpdate etcd3", &key, &row);
+    let written = store.update(&key, bytes, entry.mod_revision, call.ttl()).await;
+    drop(span);
+    match written {
+        Ok(Cas::Done { entry, .. }) => {
+            call.registry.addresses.release_unused(&row, old, new).await;
+            Ok(Some(call.see(&entry).await?.object()))
+        }
+        Ok(Cas::Conflict(_)) => {
+            call.release(Operation::Update, subresource, name, new, Some(old)).await;
+            Ok(None)
+        }
+        Err(e) => {
+            if !matches!(e, store::Error::Unknown(_)) {
+                call.release(Operation::Update, subresource, name, new, Some(old)).await;
+            }
+            Err(store_error(e))
+        }
+    }
 }
 
 /// Mutating admission of a write. Subresources with a kind of their own are shown as that kind.

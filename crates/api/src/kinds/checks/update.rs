@@ -120,6 +120,31 @@ fn services_keep_what_was_allocated() {
     s.prepare_update(&mut new, &old, true);
     assert_eq!(new["spec"]["ports"][0].get("nodePort"), None);
     assert_eq!(new["spec"]["clusterIP"], json!("10.43.0.7"));
+
+    // The change of one of clusterIP and clusterIPs, and what becomes of both.
+    for (ip, ips, expected) in [
+        ("10.43.0.7", json!([]), ("10.43.0.7", json!(["10.43.0.7"]))),
+        ("10.43.0.8", json!([]), ("10.43.0.8", json!(["10.43.0.8"]))),
+        ("10.43.0.8", json!(["10.43.0.7"]), ("10.43.0.8", json!(["10.43.0.8"]))),
+        ("10.43.0.7", json!(["10.43.0.8"]), ("10.43.0.7", json!(["10.43.0.8"]))),
+        ("", json!(["10.43.0.8"]), ("10.43.0.7", json!(["10.43.0.8"]))),
+    ] {
+        let mut new = old.clone();
+        (new["spec"]["clusterIP"], new["spec"]["clusterIPs"]) = (json!(ip), ips);
+        s.prepare_update(&mut new, &old, true);
+        assert_eq!((&new["spec"]["clusterIP"], &new["spec"]["clusterIPs"]), (&json!(expected.0), &expected.1));
+    }
+
+    // Who has no load balancer any more has no address of one.
+    let mut balanced = old.clone();
+    balanced["spec"]["type"] = json!("LoadBalancer");
+    balanced["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+    for (kind, expected) in [("LoadBalancer", &balanced["status"]), ("NodePort", &json!({"loadBalancer": {}}))] {
+        let mut new = balanced.clone();
+        new["spec"]["type"] = json!(kind);
+        s.prepare_update(&mut new, &balanced, true);
+        assert_eq!(&new["status"], expected);
+    }
     check_update(
         "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: d}\nspec: {clusterIP: 10.43.0.7, ports: [{port: 80}]}",
         "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: d}\nspec: {clusterIP: 10.43.0.8, clusterIPs: [10.43.0.8], ports: [{port: 80}]}",
