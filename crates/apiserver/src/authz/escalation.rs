@@ -59,12 +59,15 @@ impl Plugin for EscalationCheck {
         let refuse = |why: String| Status::forbidden(GROUP, resource, name, why);
         match resource {
             "roles" | "clusterroles" => {
-                if self.may(a, "escalate", resource, name).await {
+                // As upstream, where a name counts if the path has it.
+                let of_path = if a.verb == "create" { "" } else { name };
+                if self.may(a, "escalate", resource, of_path).await {
                     return Ok(());
                 }
                 self.confirm(a, &PolicyRule::list_from(object)).map_err(refuse)?;
-                let aggregates = !object["aggregationRule"].is_null();
-                if aggregates && self.confirm(a, &everything()).is_err() {
+                // It gathers anything, and is what takes away from a role that was gathered.
+                let aggregates = |role: &Value| !role["aggregationRule"].is_null();
+                if (aggregates(object) || a.old.is_some_and(aggregates)) && self.confirm(a, &everything()).is_err() {
                     return Err(refuse("must have cluster-admin privileges to use an aggregationRule".to_string()));
                 }
                 Ok(())
@@ -118,7 +121,7 @@ mod tests {
     use crate::admission::testing::Write;
     use crate::authn::User;
     use crate::authz::Chain;
-    use crate::testing::reader;
+    use crate::testing::{put, reader};
     use serde_json::json;
 
     const V: &str = "rbac.authorization.k8s.io/v1";
@@ -137,6 +140,14 @@ mod tests {
                    "roleRef":{"kind":"Role","name":"binder"},"subjects":[{"kind":"User","name":"boss"}]}),
         ])
         .await;
+        for (name, rules) in [
+            ("all", json!([{"apiGroups":[GROUP],"resources":["roles"],"verbs":["escalate"]}])),
+            ("whole", json!([{"apiGroups":["*"],"resources":["*"],"verbs":["get"]}])),
+        ] {
+            put(&r, &json!({"apiVersion":V,"kind":"ClusterRole","metadata":{"name":name},"rules":rules})).await;
+            put(&r, &json!({"apiVersion":V,"kind":"ClusterRoleBinding","metadata":{"name":name},
+                   "roleRef":{"kind":"ClusterRole","name":name},"subjects":[{"kind":"User","name":if name == "all" { "chief" } else { "gatherer" }}]})).await;
+        }
         let (chain, rbac) = Chain::standard(r);
         let check = EscalationCheck::new(rbac, Arc::new(chain));
         let role = |name: &str, rules: Value| json!({"apiVersion":V,"kind":"Role","metadata":{"namespace":"d","name":name},"rules":rules});
@@ -145,7 +156,7 @@ mod tests {
                    "roleRef":{"apiGroup":GROUP,"kind":"Role","name":role},"subjects":[]})
         };
         let (jane, boss) = (User::new("jane", &["dev"]), User::new("boss", &[]));
-        let root = User::new("root", &["system:masters"]);
+        let (root, chief) = (User::new("root", &["system:masters"]), User::new("chief", &[]));
         let big = role("big", json!([rule("secrets", &["get"])]));
         let missing = "roles.rbac.authorization.k8s.io \"x\" is forbidden: user \"jane\" (groups=[\"dev\"]) is \
                        attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], \
@@ -154,7 +165,13 @@ mod tests {
             (&jane, role("x", json!([rule("pods", &["get"])])), "roles", Ok(())),
             (&jane, role("x", json!([rule("secrets", &["get"])])), "roles", Err(missing.to_string())),
             (&root, role("x", json!([rule("secrets", &["get"])])), "roles", Ok(())),
-            (&boss, big.clone(), "roles", Ok(())),
+            (
+                &boss,
+                big.clone(),
+                "roles",
+                Err(missing.replace("\"x\"", "\"big\"").replace("\"jane\" (groups=[\"dev\"])", "\"boss\" (groups=[])")),
+            ),
+            (&chief, big.clone(), "roles", Ok(())),
             (&jane, bind("own"), "rolebindings", Ok(())),
             (&boss, bind("big"), "rolebindings", Ok(())),
             (&jane, bind("none"), "rolebindings", Err("role.rbac.authorization.k8s.io \"none\" not found".into())),
@@ -164,6 +181,17 @@ mod tests {
         }
         let refused = Write::create(GROUP, "rolebindings", "d", bind("big")).by(&jane).validate(&check).await;
         assert!(refused.unwrap_err().message.contains("not currently held:\n"));
+
+        let update = Write::update(GROUP, "roles", "d", role("big", json!([])), big.clone());
+        assert_eq!(update.by(&boss).validate(&check).await, Ok(()));
+
+        // Whoever can't gather can't stop what was gathered either.
+        let gathering = |rule: Value| json!({"apiVersion":V,"kind":"ClusterRole","metadata":{"name":"g"},"rules":[{"apiGroups":["*"],"resources":["*"],"verbs":["get"]}],"aggregationRule":rule});
+        for (old, new) in [(Value::Null, json!({})), (json!({}), Value::Null)] {
+            let write = Write::update(GROUP, "clusterroles", "", gathering(old), gathering(new));
+            let e = write.by(&User::new("gatherer", &[])).validate(&check).await.unwrap_err();
+            assert!(e.message.ends_with("must have cluster-admin privileges to use an aggregationRule"), "{e}");
+        }
 
         // The collector may drop a finalizer of a role that it doesn't hold, and nothing else.
         let mut with = big.clone();
