@@ -14,7 +14,7 @@ use apiserver::pki::{Pki, PkiOptions, ServingCert};
 use apiserver::reader::Reader;
 use apiserver::registry::{Catalogue, Registry};
 use apiserver::server::Server;
-use apiserver::services::ServiceAddresses;
+use apiserver::services::{self, ServiceAddresses};
 use apiserver::{
     admission, aggregation, authz, bootstrap, custom, flow, health, metrics, openapi, outbound, pki, proxying, tokens,
     traces,

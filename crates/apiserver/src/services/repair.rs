@@ -26,7 +26,8 @@ use tokio::time::Instant;
 /// Between two looks at everything.
 const INTERVAL: Duration = Duration::from_secs(180);
 const RETRY: Duration = Duration::from_secs(10);
-/// An address exists for a while before its Service does; upstream's time limit of requests.
+/// An address exists for a while before its Service does or names it; upstream's time limit of requests. (Upstream gives
+/// the second no time, and so takes addresses away from Services that just get one.)
 const GRACE_SECONDS: i64 = 60;
 /// So often a port must be found without a Service until it is free.
 const LOOKS: u32 = 3;
@@ -109,21 +110,21 @@ fn check_address(address: &Value, named: Option<&Value>, now: Timestamp) -> (Opt
             format!("IPAddress {ip} appears to have been modified, not referencing a Service {shown}: cleaning up");
         return (found("IPAddressNotAllocated", note), None);
     }
-    match named {
+    let (reason, note) = match named {
+        Some(owner) if texts(field(owner, "spec"), "clusterIPs").contains(&ip) => return (None, None),
         None => {
-            let made = text(meta, "creationTimestamp").parse::<Timestamp>().unwrap_or_default();
-            let age = now.duration_since(made).as_secs();
-            if age <= GRACE_SECONDS {
-                return (None, Some(Duration::from_secs((GRACE_SECONDS - age).max(0) as u64 + 1)));
-            }
             let note = format!("IPAddress: {ip} for Service {namespace}/{service} appears to have leaked: cleaning up");
-            (found("IPAddressNotAllocated", note), None)
+            ("IPAddressNotAllocated", note)
         }
-        Some(owner) if texts(field(owner, "spec"), "clusterIPs").contains(&ip) => (None, None),
         Some(_) => {
             let note = format!("IPAddress: {ip} for Service {namespace}/{service} has a wrong reference; cleaning up");
-            (found("IPAddressWrongReference", note), None)
+            ("IPAddressWrongReference", note)
         }
+    };
+    let made = text(meta, "creationTimestamp").parse::<Timestamp>().unwrap_or_default();
+    match GRACE_SECONDS - now.duration_since(made).as_secs() {
+        left if left >= 0 => (None, Some(Duration::from_secs(left as u64 + 1))),
+        _ => (found(reason, note), None),
     }
 }
 
@@ -491,7 +492,8 @@ mod tests {
         let leaked = "IPAddress: 10.0.0.7 for Service d/a appears to have leaked: cleaning up".to_string();
         assert_eq!(note(check_address(&mine, None, now(61))), Some(("IPAddressNotAllocated", leaked)));
         let wrong = "IPAddress: 10.0.0.7 for Service d/a has a wrong reference; cleaning up".to_string();
-        assert_eq!(note(check_address(&mine, Some(&stray), now(0))), Some(("IPAddressWrongReference", wrong)));
+        assert_eq!(note(check_address(&mine, Some(&stray), now(61))), Some(("IPAddressWrongReference", wrong)));
+        assert_eq!(check_address(&mine, Some(&stray), now(60)), (None, Some(Duration::from_secs(1))));
         let gateway = json!({"group": "x.io", "resource": "gateways", "name": "g"});
         let modified = "IPAddress 10.0.0.7 appears to have been modified, not referencing a Service \
             &ParentReference{Group:x.io,Resource:gateways,Namespace:,Name:g,}: cleaning up";
