@@ -513,7 +513,9 @@ impl Plugin for NodeRestriction {
         "NodeRestriction"
     }
 
-    async fn validate(&self, a: &Attributes<'_>) -> Result<(), Status> {
+    /// Before anything is filled in, as upstream: what kubelets say themselves is what counts.
+    async fn admit(&self, a: &mut Attributes<'_>) -> Result<(), Status> {
+        let a = &*a;
         let Some(node) = node_of(a.user) else { return Ok(()) };
         if node.is_empty() {
             return Err(forbidden(a, format!("could not determine node from user {:?}", a.user.name)));
@@ -590,7 +592,7 @@ mod tests {
     }
 
     async fn check(write: Write, expected: &str) {
-        let done = write.by(&kubelet()).validate(&plugin().await).await;
+        let done = write.by(&kubelet()).admit(&plugin().await).await;
         let text = done.err().map(|e| e.message).unwrap_or_default();
         assert!(text.contains(expected) && text.is_empty() == expected.is_empty(), "{text:?} / {expected:?}");
     }
