@@ -2,6 +2,7 @@
 
 use super::body_of;
 use crate::admission::Operation;
+use crate::jwt::Token;
 use crate::reader::Reader;
 use crate::registry::{Answer, Call, store_error};
 use crate::tokens::TokenIssuer;
@@ -27,5 +28,9 @@ pub async fn create(
     let (value, warnings) =
         issuer.token_request(&reader, &call.info.namespace, &call.info.name, &request, jiff::Timestamp::now()).await?;
     call.warnings.extend(warnings);
+    let issued = value["status"]["token"].as_str().and_then(|t| Token::parse(t).ok());
+    if let Some(id) = issued.as_ref().and_then(|t| t.payload["jti"].as_str()) {
+        call.audit.annotate("authentication.kubernetes.io/issued-credential-id", format!("JTI={id}"));
+    }
     Ok((Answer::Object { code: 201, value }, std::mem::take(&mut call.warnings)))
 }
