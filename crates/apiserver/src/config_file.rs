@@ -3,6 +3,7 @@
 //! In: a file's text. Out: the typed object, or what is wrong with which field. Source: API reference, "kube-apiserver
 //! Configuration".
 
+use jiff::SignedDuration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -34,12 +35,11 @@ pub fn decode<T: DeserializeOwned>(text: &str, kind: &str, versions: &[&str]) ->
 }
 
 /// A `metav1.Duration`, such as `3s`.
-pub fn duration<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<std::time::Duration>, D::Error> {
+pub fn duration<'de, D: serde::Deserializer<'de>>(d: D) -> Result<SignedDuration, D::Error> {
     use serde::Deserialize;
-    let Some(text) = Option::<String>::deserialize(d)? else { return Ok(None) };
-    let nanos = api::codec::scalar::parse_duration(&text).and_then(|n| u64::try_from(n).ok());
-    match nanos {
-        Some(n) => Ok(Some(std::time::Duration::from_nanos(n))),
+    let Some(text) = Option::<String>::deserialize(d)? else { return Ok(SignedDuration::ZERO) };
+    match api::codec::scalar::parse_duration(&text) {
+        Some(n) => Ok(SignedDuration::from_nanos(n)),
         None => Err(serde::de::Error::custom(format!("{text:?} is no duration such as 3s or 5m"))),
     }
 }
@@ -59,7 +59,7 @@ mod tests {
     #[serde(deny_unknown_fields, rename_all = "camelCase")]
     struct Item {
         #[serde(default, deserialize_with = "duration")]
-        time_out: Option<std::time::Duration>,
+        time_out: SignedDuration,
     }
 
     #[test]
@@ -67,7 +67,7 @@ mod tests {
         let decode = |text: &str| decode::<Thing>(text, "Thing", &["v1", "v1beta1"]);
         let head = "apiVersion: apiserver.config.k8s.io/v1\nkind: Thing\n";
         let good = decode(&format!("{head}items: [{{timeOut: 1m30s}}, {{}}]")).unwrap();
-        assert_eq!(good.items[0].time_out, Some(std::time::Duration::from_secs(90)));
+        assert_eq!(good.items[0].time_out, SignedDuration::from_secs(90));
         for (text, expected) in [
             ("items: [{timeout: 1s}]", "items[0]"),
             ("items: [{timeOut: soon}]", "items[0].timeOut: \"soon\" is no duration such as 3s or 5m"),

@@ -158,6 +158,7 @@ async fn pass(
     let connection = Connection::of(&request);
     let arrival = Arrival { id: audit_id, uri: request.uri(), headers: request.headers(), info, connection };
     let authenticating = server.authn.authenticate(&info.path, request.headers(), connection);
+    let authenticating = warnings::heard(notes.warnings.clone(), authenticating);
     let (authenticated, remarks) = server.audit.hearing(authenticating).await;
     let user = match authenticated {
         Ok(user) => {

@@ -406,6 +406,10 @@ impl TokenIssuer {
         }
         let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(EXPIRATION_SECONDS_DEFAULT);
         request["spec"]["expirationSeconds"] = seconds.into();
+        // Upstream's type has no way to leave it out.
+        if request["spec"].get("boundObjectRef").is_none() {
+            request["spec"]["boundObjectRef"] = Value::Null;
+        }
         let mut errors = Errors::default();
         let path = Path::new("spec").child("expirationSeconds");
         if seconds < EXPIRATION_SECONDS_MIN {
@@ -668,6 +672,7 @@ mod tests {
         assert_eq!(answer["status"]["expirationTimestamp"], "2026-01-01T00:10:00Z");
         let metadata = json!({"name":"s","namespace":"d","uid":"su","creationTimestamp":"2026-01-01T00:00:00Z"});
         assert_eq!(answer["metadata"], metadata);
+        assert_eq!(answer["spec"].get("boundObjectRef"), Some(&Value::Null));
         let token = answer["status"]["token"].as_str().unwrap();
         let (c, _) = i.verify(&Token::parse(token).unwrap(), &["vault".to_string()], now.as_second()).unwrap();
         assert_eq!((c.sub.as_str(), c.kubernetes.serviceaccount.uid.as_str()), ("system:serviceaccount:d:s", "su"));

@@ -1,13 +1,29 @@
 //! `Warning` headers (RFC 7234, code 299), which kubectl shows to its user.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 const HEADER: HeaderName = HeaderName::from_static("warning");
 /// What all texts of a response may have together, in characters, before each is cut.
 const TOTAL_CHARS_MAX: usize = 4096;
 /// What is left of each then.
 const CUT_CHARS: usize = 256;
+
+tokio::task_local! {
+    static HEARD: Arc<Mutex<Vec<String>>>;
+}
+
+/// Does the work, and keeps what it has to [`warn`] of.
+pub async fn heard<F: Future>(texts: Arc<Mutex<Vec<String>>>, work: F) -> F::Output {
+    HEARD.scope(texts, work).await
+}
+
+/// Warns the client of the request that this task works for, where the work is far from the answer.
+pub fn warn(text: &str) {
+    let _ = HEARD.try_with(|heard| heard.lock().push(text.to_string()));
+}
 
 /// Writes each different text once. When there is too much of it, texts are cut, and the last are left out.
 pub fn write(headers: &mut HeaderMap, texts: Vec<String>) {

@@ -1,6 +1,6 @@
 //! Text to something that runs: parse, check, look functions up, compile literal patterns.
 
-use crate::ast::{Ast, Id, Kind};
+use crate::ast::{Ast, Expr, Id, Kind, op};
 use crate::check::{self, Checked};
 use crate::env::Env;
 use crate::library::{self, Function};
@@ -78,6 +78,27 @@ impl Program {
     /// The expression mentions this variable of its environment.
     pub fn uses(&self, variable: &str) -> bool {
         self.checked.used.iter().any(|v| &**v == variable)
+    }
+
+    /// The expression reads this field of this variable, as `variable.field`, `has(variable.field)` or `variable.?field`.
+    pub fn selects(&self, variable: &str, field: &str) -> bool {
+        let is_variable = |e: &Expr| matches!(&e.kind, Kind::Ident(name) if **name == *variable);
+        let mut all = vec![&self.ast.root];
+        while let Some(e) = all.pop() {
+            let found = match &e.kind {
+                Kind::Select { operand, field: f, .. } => **f == *field && is_variable(operand),
+                Kind::Call(call) => match (&*call.function, call.args.as_slice()) {
+                    (op::OPT_SELECT, [operand, f]) => f.as_str().is_some_and(|f| **f == *field) && is_variable(operand),
+                    _ => false,
+                },
+                _ => false,
+            };
+            if found {
+                return true;
+            }
+            all.extend(e.children());
+        }
+        false
     }
 
     fn look_up(&mut self) {

@@ -202,7 +202,7 @@ impl Rule {
 
 impl GroupResources {
     fn matches(&self, info: &RequestInfo) -> bool {
-        if self.group != info.group {
+        if self.group != info.group && self.group != "*" {
             return false;
         }
         if self.resources.is_empty() {
@@ -259,6 +259,10 @@ rules:
 - level: Metadata
   namespaces: ['']
   verbs: [delete]
+- level: Request
+  resources:
+  - group: '*'
+    resources: ['*/scale']
 ",
         )
         .unwrap();
@@ -276,6 +280,7 @@ rules:
             (&user, Method::PUT, "/api/v1/namespaces/default/configmaps/c1", Level::None),
             (&user, Method::DELETE, "/api/v1/nodes/n", Level::Metadata),
             (&user, Method::DELETE, "/api/v1/namespaces/d/secrets/s", Level::None),
+            (&user, Method::GET, "/apis/apps/v1/namespaces/d/deployments/a/scale", Level::Request),
         ] {
             let (p, q) = path.split_once('?').unwrap_or((path, ""));
             let got = policy.evaluate(who, &RequestInfo::parse(&method, p, q));

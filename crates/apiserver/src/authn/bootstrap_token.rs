@@ -37,7 +37,10 @@ impl TokenAuthenticator for BootstrapTokens {
         };
         match judge(&object.value(), id, secret, (self.clock)()) {
             Ok(user) => TokenOutcome::Authenticated { user, audiences: audiences.to_vec() },
-            Err(why) => TokenOutcome::Invalid(why.to_string()),
+            Err(why) => {
+                tracing::info!(id, why, "a bootstrap token wasn't accepted");
+                TokenOutcome::Skip
+            }
         }
     }
 }
@@ -68,7 +71,8 @@ fn judge(object: &Value, id: &str, secret: &str, now: jiff::Timestamp) -> Result
         return Err("bootstrap token is not for authentication");
     }
     let mut user = User::new(&format!("system:bootstrap:{id}"), &[]);
-    for group in data("auth-extra-groups").split(',').filter(|g| !g.is_empty()) {
+    let groups = data("auth-extra-groups");
+    for group in groups.split(',').filter(|_| !groups.is_empty()) {
         let plain = group.strip_prefix("system:bootstrappers:").is_some_and(|rest| {
             (1..=256).contains(&rest.len())
                 && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b':' | b'-'))
@@ -123,9 +127,21 @@ mod tests {
             [("usage-bootstrap-authentication", "false")],
             [("auth-extra-groups", "system:masters")],
             [("auth-extra-groups", "system:bootstrappers:x-")],
+            [("auth-extra-groups", "system:bootstrappers:x,")],
         ] {
             assert!(judge(&secret(&bad)).is_err(), "{bad:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_no_good_is_nobodys() {
+        let tokens = BootstrapTokens::new(
+            crate::testing::reader(&[json!({"apiVersion":"v1","kind":"Secret",
+            "metadata":{"namespace":"kube-system","name":"bootstrap-token-abcdef"},"data":{}})])
+            .await,
+        );
+        let outcome = tokens.authenticate_token("abcdef.0123456789abcdef", &[]).await;
+        assert_eq!(outcome, TokenOutcome::Skip);
     }
 
     #[test]

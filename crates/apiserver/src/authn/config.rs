@@ -7,8 +7,10 @@
 
 use super::expressions::{Claims, Expression};
 use crate::config_file;
+use api::validation::values;
 use meta::field::{Errors, Path};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 const KIND: &str = "AuthenticationConfiguration";
@@ -56,6 +58,13 @@ pub struct IssuerConfig {
     pub audiences: Vec<String>,
     pub audience_match_policy: String,
     pub egress_selector_type: Option<String>,
+}
+
+impl IssuerConfig {
+    /// Empty: where the issuer is.
+    pub fn discovery_url(&self) -> &str {
+        self.discovery_url.as_deref().unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -155,26 +164,23 @@ pub fn compile(config: &AuthenticationConfiguration, own_issuers: &[String]) -> 
     let mut issuers = Vec::new();
     for (i, jwt) in config.jwt.iter().enumerate() {
         let at = root.index(i);
-        let url = &jwt.issuer.url;
-        if !url.is_empty() && !urls.insert(url.clone()) {
-            errors.duplicate(at.child("issuer").child("url"), url.clone());
+        issuers.extend(compile_issuer(jwt, own_issuers, &at, &mut errors));
+        if !urls.insert(jwt.issuer.url.as_str()) {
+            errors.duplicate(at.child("issuer").child("url"), jwt.issuer.url.clone());
         }
-        if let Some(discovery) = &jwt.issuer.discovery_url
-            && !discovery_urls.insert(discovery.clone())
-        {
-            errors.duplicate(at.child("issuer").child("discoveryURL"), discovery.clone());
+        let discovery = jwt.issuer.discovery_url();
+        if !discovery.is_empty() && !discovery_urls.insert(discovery) {
+            errors.duplicate(at.child("issuer").child("discoveryURL"), discovery);
         }
-        check_issuer(&jwt.issuer, own_issuers, &at.child("issuer"), &mut errors);
-        issuers.extend(compile_issuer(jwt, &at, &mut errors));
     }
     if let Some(anonymous) = &config.anonymous
         && !anonymous.enabled
         && !anonymous.conditions.is_empty()
     {
-        let paths: Vec<String> = anonymous.conditions.iter().map(|c| c.path.clone()).collect();
+        let shown: Vec<Value> = anonymous.conditions.iter().map(|c| json!({"Path": c.path})).collect();
         errors.invalid(
             Path::new("anonymous").child("conditions"),
-            paths,
+            shown,
             "enabled should be set to true when conditions are defined",
         );
     }
@@ -185,46 +191,69 @@ pub fn compile(config: &AuthenticationConfiguration, own_issuers: &[String]) -> 
 }
 
 fn check_url(url: &str, at: &Path, errors: &mut Errors) {
-    if url.is_empty() {
-        return errors.required(at.clone(), "URL is required");
-    }
-    let fault = match url.parse::<http::Uri>() {
-        Err(e) => e.to_string(),
-        Ok(u) if u.scheme_str() != Some("https") => "URL scheme must be https".to_string(),
-        Ok(u) if u.authority().is_some_and(|a| a.as_str().contains('@')) => {
-            "URL must not contain a username or password".to_string()
-        }
-        Ok(u) if u.query().is_some() => "URL must not contain a query".to_string(),
-        Ok(_) if url.contains('#') => "URL must not contain a fragment".to_string(),
-        Ok(_) => return,
+    let parsed = match url.parse::<http::Uri>() {
+        Ok(parsed) => parsed,
+        Err(e) => return errors.invalid(at.clone(), url, e.to_string()),
     };
-    errors.invalid(at.clone(), url, fault);
+    for (wrong, why) in [
+        (parsed.scheme_str() != Some("https"), "URL scheme must be https"),
+        (parsed.authority().is_some_and(|a| a.as_str().contains('@')), "URL must not contain a username or password"),
+        (parsed.query().is_some_and(|q| !q.is_empty()), "URL must not contain a query"),
+        (url.split_once('#').is_some_and(|(_, f)| !f.is_empty()), "URL must not contain a fragment"),
+    ] {
+        if wrong {
+            errors.invalid(at.clone(), url, why);
+        }
+    }
 }
 
 fn check_issuer(issuer: &IssuerConfig, own_issuers: &[String], at: &Path, errors: &mut Errors) {
     let url_at = at.child("url");
-    check_url(&issuer.url, &url_at, errors);
-    if own_issuers.contains(&issuer.url) {
-        let all = own_issuers.join(", ");
-        errors.invalid(url_at, issuer.url.clone(), format!("URL must not overlap with disallowed issuers: {all}"));
-    }
-    if let Some(discovery) = &issuer.discovery_url {
-        let at = at.child("discoveryURL");
-        if discovery.trim_end_matches('/') == issuer.url.trim_end_matches('/') {
-            errors.invalid(at, discovery.clone(), "discoveryURL must be different from URL");
-        } else {
-            check_url(discovery, &at, errors);
+    if issuer.url.is_empty() {
+        errors.required(url_at, "");
+    } else {
+        if own_issuers.contains(&issuer.url) {
+            let mut own = own_issuers.to_vec();
+            own.sort();
+            let why = format!("URL must not overlap with disallowed issuers: [{}]", own.join(" "));
+            errors.invalid(url_at.clone(), issuer.url.clone(), why);
         }
+        check_url(&issuer.url, &url_at, errors);
     }
+    let discovery = issuer.discovery_url();
+    if !discovery.is_empty() {
+        let at = at.child("discoveryURL");
+        if !issuer.url.is_empty() && discovery.trim_end_matches('/') == issuer.url.trim_end_matches('/') {
+            errors.invalid(at.clone(), discovery, "discoveryURL must be different from URL");
+        }
+        check_url(discovery, &at, errors);
+    }
+    check_audiences(issuer, at, errors);
+    if !issuer.certificate_authority.is_empty()
+        && let Err(why) = super::x509::Verifier::new(&issuer.certificate_authority)
+    {
+        errors.invalid(at.child("certificateAuthority"), "<omitted>", why);
+    }
+    let selector = issuer.egress_selector_type.as_deref().unwrap_or_default();
+    if !matches!(selector, "" | "controlplane" | "cluster") {
+        let why = "egress selector must be either controlplane or cluster";
+        errors.invalid(at.child("egressSelectorType"), selector, why);
+    } else if !selector.is_empty() {
+        errors.invalid(at.child("egressSelectorType"), selector, "there is no egress selector here");
+    }
+}
+
+fn check_audiences(issuer: &IssuerConfig, at: &Path, errors: &mut Errors) {
     let audiences_at = at.child("audiences");
     if issuer.audiences.is_empty() {
-        errors.required(audiences_at.clone(), format!("at least one {audiences_at} is required"));
+        return errors.required(audiences_at.clone(), format!("at least one {audiences_at} is required"));
     }
     let mut seen = BTreeSet::new();
     for (i, audience) in issuer.audiences.iter().enumerate() {
         if audience.is_empty() {
-            errors.required(audiences_at.index(i), "audience can't be empty");
-        } else if !seen.insert(audience) {
+            errors.required(audiences_at.index(i), "");
+        }
+        if !seen.insert(audience) {
             errors.duplicate(audiences_at.index(i), audience.clone());
         }
     }
@@ -234,19 +263,11 @@ fn check_issuer(issuer: &IssuerConfig, own_issuers: &[String], at: &Path, errors
     } else if !matches!(policy, "" | "MatchAny") {
         errors.invalid(policy_at, policy, "audienceMatchPolicy must be empty or MatchAny for single audience");
     }
-    if !issuer.certificate_authority.is_empty()
-        && let Err(why) = super::x509::Verifier::new(&issuer.certificate_authority)
-    {
-        errors.invalid(at.child("certificateAuthority"), "<omitted>", why);
-    }
-    if let Some(kind) = issuer.egress_selector_type.as_deref().filter(|k| !k.is_empty()) {
-        errors.invalid(at.child("egressSelectorType"), kind, "there is no egress selector here");
-    }
 }
 
 /// A mapping or rule: its expression, compiled for claims, or a mistake noted at `at`.
 fn expression(text: &str, kind: Claims, at: &Path, errors: &mut Errors) -> Option<Expression> {
-    match Expression::compile(text.trim(), kind) {
+    match Expression::compile(text, kind) {
         Ok(e) => Some(e),
         Err(why) => {
             errors.invalid(at.clone(), text, why);
@@ -255,101 +276,36 @@ fn expression(text: &str, kind: Claims, at: &Path, errors: &mut Errors) -> Optio
     }
 }
 
-fn compile_issuer(jwt: &JwtAuthenticator, at: &Path, errors: &mut Errors) -> Option<Issuer> {
+fn compile_issuer(jwt: &JwtAuthenticator, own_issuers: &[String], at: &Path, errors: &mut Errors) -> Option<Issuer> {
     let before = errors.0.len();
-    let mappings = &jwt.claim_mappings;
-    let mappings_at = at.child("claimMappings");
+    check_issuer(&jwt.issuer, own_issuers, &at.child("issuer"), errors);
+    let claim_rules = claim_rules(&jwt.claim_validation_rules, &at.child("claimValidationRules"), errors);
 
+    let (mappings, mappings_at) = (&jwt.claim_mappings, at.child("claimMappings"));
     let username_at = mappings_at.child("username");
-    let username = prefixed(&mappings.username, &username_at, errors);
-    if username.is_none() && mappings.username == PrefixedClaimOrExpression::default() {
+    if mappings.username.claim.is_empty() && mappings.username.expression.is_empty() {
         errors.required(username_at.clone(), "claim or expression is required");
     }
+    let username = prefixed(&mappings.username, &username_at, errors);
     let groups = prefixed(&mappings.groups, &mappings_at.child("groups"), errors);
-    let uid = {
-        let (m, at) = (&mappings.uid, mappings_at.child("uid"));
-        let as_prefixed = PrefixedClaimOrExpression {
-            claim: m.claim.clone(),
-            prefix: (!m.claim.is_empty()).then(String::new),
-            expression: m.expression.clone(),
-        };
-        prefixed(&as_prefixed, &at, errors)
+    let uid = PrefixedClaimOrExpression {
+        claim: mappings.uid.claim.clone(),
+        prefix: (!mappings.uid.claim.is_empty()).then(String::new),
+        expression: mappings.uid.expression.clone(),
     };
-
-    let mut extra = Vec::new();
-    let mut keys = BTreeSet::new();
-    for (i, mapping) in mappings.extra.iter().enumerate() {
-        let at = mappings_at.child("extra").index(i);
-        check_extra_key(&mapping.key, &at.child("key"), errors);
-        if !mapping.key.is_empty() && !keys.insert(&mapping.key) {
-            errors.duplicate(at.child("key"), mapping.key.clone());
-        }
-        let at = at.child("valueExpression");
-        if mapping.value_expression.trim().is_empty() {
-            errors.required(at, "valueExpression is required");
-        } else if let Some(e) = expression(&mapping.value_expression, Claims::Mapping, &at, errors) {
-            extra.push((mapping.key.clone(), e));
-        }
-    }
-
-    let mut claim_rules = Vec::new();
-    let (mut claims, mut expressions) = (BTreeSet::new(), BTreeSet::new());
-    for (i, rule) in jwt.claim_validation_rules.iter().enumerate() {
-        let at = at.child("claimValidationRules").index(i);
-        match (rule.claim.is_empty(), rule.expression.trim().is_empty()) {
-            (true, true) => errors.required(at, "claim or expression is required"),
-            (false, false) => errors.invalid(at, rule.claim.clone(), "claim and expression can't both be set"),
-            (false, true) => {
-                if !rule.message.is_empty() {
-                    errors.invalid(at.child("message"), rule.message.clone(), "message can't be set when claim is set");
-                }
-                if !claims.insert(&rule.claim) {
-                    errors.duplicate(at.child("claim"), rule.claim.clone());
-                }
-                claim_rules.push(ClaimRule::Required { claim: rule.claim.clone(), value: rule.required_value.clone() });
-            }
-            (true, false) => {
-                if !rule.required_value.is_empty() {
-                    errors.invalid(
-                        at.child("requiredValue"),
-                        rule.required_value.clone(),
-                        "requiredValue can't be set when expression is set",
-                    );
-                }
-                let at = at.child("expression");
-                if !expressions.insert(&rule.expression) {
-                    errors.duplicate(at.clone(), rule.expression.clone());
-                }
-                if let Some(expression) = expression(&rule.expression, Claims::Rule, &at, errors) {
-                    claim_rules.push(ClaimRule::Expression { expression, message: rule.message.clone() });
-                }
-            }
-        }
-    }
-
-    let mut user_rules = Vec::new();
-    let mut expressions = BTreeSet::new();
-    for (i, rule) in jwt.user_validation_rules.iter().enumerate() {
-        let at = at.child("userValidationRules").index(i).child("expression");
-        if rule.expression.trim().is_empty() {
-            errors.required(at, "expression is required");
-            continue;
-        }
-        if !expressions.insert(&rule.expression) {
-            errors.duplicate(at.clone(), rule.expression.clone());
-        }
-        if let Some(e) = expression(&rule.expression, Claims::UserRule, &at, errors) {
-            user_rules.push((e, rule.message.clone()));
-        }
-    }
+    let uid = prefixed(&uid, &mappings_at.child("uid"), errors);
+    let extra = extra(&mappings.extra, &mappings_at.child("extra"), errors);
 
     // Who may choose an address may choose anybody's, unless the issuer has verified it.
-    if mentions(&mappings.username.expression, "email") {
-        let checked = std::iter::once(&mappings.username.expression)
-            .chain(mappings.extra.iter().map(|e| &e.value_expression))
-            .chain(jwt.claim_validation_rules.iter().map(|r| &r.expression))
-            .any(|e| mentions(e, "email_verified"));
-        if !checked {
+    if let Some(Source::Expression(e)) = &username
+        && e.reads_claim("email")
+    {
+        let rules = claim_rules.iter().filter_map(|r| match r {
+            ClaimRule::Expression { expression, .. } => Some(expression),
+            ClaimRule::Required { .. } => None,
+        });
+        let mut all = std::iter::once(e).chain(extra.iter().map(|(_, e)| e)).chain(rules);
+        if !all.any(|e| e.reads_claim("email_verified")) {
             errors.invalid(
                 username_at.child("expression"),
                 mappings.username.expression.clone(),
@@ -359,6 +315,7 @@ fn compile_issuer(jwt: &JwtAuthenticator, at: &Path, errors: &mut Errors) -> Opt
             );
         }
     }
+    let user_rules = user_rules(&jwt.user_validation_rules, &at.child("userValidationRules"), errors);
     if errors.0.len() > before {
         return None;
     }
@@ -374,24 +331,87 @@ fn compile_issuer(jwt: &JwtAuthenticator, at: &Path, errors: &mut Errors) -> Opt
     })
 }
 
-/// Whether an expression reads this claim.
-fn mentions(expression: &str, claim: &str) -> bool {
-    let word = |c: char| c.is_alphanumeric() || c == '_';
-    let dotted = [format!("claims.{claim}"), format!("claims.?{claim}")];
-    let quoted = [format!("[\"{claim}\"]"), format!("['{claim}']"), format!("[?\"{claim}\"]"), format!("[?'{claim}']")];
-    let squeezed: String = expression.chars().filter(|c| !c.is_whitespace()).collect();
-    dotted.iter().any(|d| squeezed.match_indices(d.as_str()).any(|(i, m)| !squeezed[i + m.len()..].starts_with(word)))
-        || quoted.iter().any(|q| squeezed.contains(q.as_str()))
+fn claim_rules(rules: &[ClaimValidationRule], at: &Path, errors: &mut Errors) -> Vec<ClaimRule> {
+    let mut out = Vec::new();
+    let (mut claims, mut expressions) = (BTreeSet::new(), BTreeSet::new());
+    for (i, rule) in rules.iter().enumerate() {
+        let at = at.index(i);
+        match (rule.claim.is_empty(), rule.expression.is_empty()) {
+            (true, true) => errors.required(at, "claim or expression is required"),
+            (false, false) => errors.invalid(at, rule.claim.clone(), "claim and expression can't both be set"),
+            (false, true) => {
+                if !rule.message.is_empty() {
+                    let why = "may not be specified when claim is set";
+                    errors.invalid(at.child("message"), rule.message.clone(), why);
+                }
+                if !claims.insert(&rule.claim) {
+                    errors.duplicate(at.child("claim"), rule.claim.clone());
+                }
+                out.push(ClaimRule::Required { claim: rule.claim.clone(), value: rule.required_value.clone() });
+            }
+            (true, false) => {
+                if !rule.required_value.is_empty() {
+                    let why = "may not be specified when expression is set";
+                    errors.invalid(at.child("requiredValue"), rule.required_value.clone(), why);
+                }
+                let at = at.child("expression");
+                if !expressions.insert(&rule.expression) {
+                    errors.duplicate(at, rule.expression.clone());
+                } else if let Some(expression) = expression(&rule.expression, Claims::Rule, &at, errors) {
+                    out.push(ClaimRule::Expression { expression, message: rule.message.clone() });
+                }
+            }
+        }
+    }
+    out
+}
+
+fn user_rules(rules: &[UserValidationRule], at: &Path, errors: &mut Errors) -> Vec<(Expression, String)> {
+    let mut out = Vec::new();
+    let mut expressions = BTreeSet::new();
+    for (i, rule) in rules.iter().enumerate() {
+        let at = at.index(i).child("expression");
+        if rule.expression.is_empty() {
+            errors.required(at, "");
+        } else if !expressions.insert(&rule.expression) {
+            errors.duplicate(at, rule.expression.clone());
+        } else if let Some(e) = expression(&rule.expression, Claims::UserRule, &at, errors) {
+            out.push((e, rule.message.clone()));
+        }
+    }
+    out
+}
+
+fn extra(mappings: &[ExtraMapping], at: &Path, errors: &mut Errors) -> Vec<(String, Expression)> {
+    let mut out = Vec::new();
+    let mut keys = BTreeSet::new();
+    for (i, mapping) in mappings.iter().enumerate() {
+        let at = at.index(i);
+        let (key, key_at) = (mapping.key.as_str(), at.child("key"));
+        values::domain_prefixed_path(key, &key_at, errors);
+        if key != key.to_lowercase() {
+            errors.invalid(key_at.clone(), key, "must be lowercase");
+        }
+        let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+        if RESERVED_DOMAINS.iter().any(|r| domain == *r || domain.ends_with(&format!(".{r}"))) {
+            let why = "k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use";
+            errors.invalid(key_at.clone(), key, why);
+        }
+        let at = at.child("valueExpression");
+        if !keys.insert(key) {
+            errors.duplicate(key_at, key);
+        } else if mapping.value_expression.is_empty() {
+            errors.required(at, "");
+        } else if let Some(e) = expression(&mapping.value_expression, Claims::Mapping, &at, errors) {
+            out.push((key.to_string(), e));
+        }
+    }
+    out
 }
 
 fn prefixed(m: &PrefixedClaimOrExpression, at: &Path, errors: &mut Errors) -> Option<Source> {
-    match (m.claim.is_empty(), m.expression.trim().is_empty()) {
-        (true, true) => {
-            if m.prefix.as_deref().is_some_and(|p| !p.is_empty()) {
-                errors.required(at.child("claim"), "non-empty claim name is required when prefix is set");
-            }
-            None
-        }
+    match (m.claim.is_empty(), m.expression.is_empty()) {
+        (true, true) => None,
         (false, false) => {
             errors.invalid(at.clone(), "", "claim and expression can't both be set");
             None
@@ -408,26 +428,10 @@ fn prefixed(m: &PrefixedClaimOrExpression, at: &Path, errors: &mut Errors) -> Op
         },
         (true, false) => {
             if let Some(prefix) = &m.prefix {
-                errors.invalid(at.child("prefix"), prefix.clone(), "prefix can't be set when expression is set");
+                errors.invalid(at.child("prefix"), prefix.clone(), "may not be specified when expression is set");
             }
             expression(&m.expression, Claims::Mapping, &at.child("expression"), errors).map(Source::Expression)
         }
-    }
-}
-
-fn check_extra_key(key: &str, at: &Path, errors: &mut Errors) {
-    if key.is_empty() {
-        return errors.required(at.clone(), "key is required");
-    }
-    if key != key.to_lowercase() {
-        errors.invalid(at.clone(), key, "key must be lowercase");
-    }
-    let domain = match key.split_once('/') {
-        Some((domain, path)) if !path.is_empty() && meta::names::dns1123_subdomain(domain).is_empty() => domain,
-        _ => return errors.invalid(at.clone(), key, "must be a domain-prefixed path (such as \"acme.io/foo\")"),
-    };
-    if RESERVED_DOMAINS.iter().any(|r| domain == *r || domain.ends_with(&format!(".{r}"))) {
-        errors.invalid(at.clone(), key, "k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use");
     }
 }
 
@@ -503,7 +507,7 @@ mod tests {
 
     fn check(text: &str) -> String {
         let text = format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n{text}");
-        load(&text, &["https://own".to_string()]).err().unwrap_or_default()
+        load(&text, &["https://own".to_string(), "https://other".to_string()]).err().unwrap_or_default()
     }
 
     const GOOD: &str = "
@@ -533,100 +537,201 @@ anonymous: {enabled: true, conditions: [{path: /livez}]}
             assert!(GOOD.contains(from), "{from}");
             check(&GOOD.replace(from, to))
         };
+        const URL: &str = "url: https://a";
+        const AUDIENCES: &str = "audiences: [x]";
+        const USERNAME: &str = "{claim: sub, prefix: ''}";
+        const GROUPS: &str = "{expression: 'claims.roles.split(\",\")'}";
+        const EXTRA: &str = "{key: example.org/team, valueExpression: claims.team}";
+        const CLAIM: &str = "{claim: hd, requiredValue: example.org}";
+        const RULE: &str = "{expression: 'claims.exp - claims.nbf <= 86400', message: too long}";
+        const USER: &str = "{expression: \"!user.username.startsWith('system:')\", message: reserved}";
+        let unverified = "claims.email_verified must be used in claimMappings.username.expression or claimMappings.extra[*].valueExpression or claimValidationRules[*].expression when claims.email is used in claimMappings.username.expression";
         for (from, to, expected) in [
+            (URL, "url: ''", "jwt[0].issuer.url: Required value"),
+            (URL, "url: http://a", r#"jwt[0].issuer.url: Invalid value: "http://a": URL scheme must be https"#),
             (
-                "url: https://a",
-                "url: http://a",
-                r#"jwt[0].issuer.url: Invalid value: "http://a": URL scheme must be https"#,
+                URL,
+                "url: http://u:p@a?x=1#y",
+                r#"[jwt[0].issuer.url: Invalid value: "http://u:p@a?x=1#y": URL scheme must be https, jwt[0].issuer.url: Invalid value: "http://u:p@a?x=1#y": URL must not contain a username or password, jwt[0].issuer.url: Invalid value: "http://u:p@a?x=1#y": URL must not contain a query, jwt[0].issuer.url: Invalid value: "http://u:p@a?x=1#y": URL must not contain a fragment]"#,
             ),
-            ("url: https://a", "url: ''", "jwt[0].issuer.url: Required value: URL is required"),
             (
-                "url: https://a",
+                URL,
                 "url: https://own",
-                r#"jwt[0].issuer.url: Invalid value: "https://own": URL must not overlap with disallowed issuers: https://own"#,
+                r#"jwt[0].issuer.url: Invalid value: "https://own": URL must not overlap with disallowed issuers: [https://other https://own]"#,
             ),
             (
-                "url: https://a",
-                "url: https://a, discoveryURL: https://a",
-                r#"jwt[0].issuer.discoveryURL: Invalid value: "https://a": discoveryURL must be different from URL"#,
+                URL,
+                "url: https://a, discoveryURL: https://a/",
+                r#"jwt[0].issuer.discoveryURL: Invalid value: "https://a/": discoveryURL must be different from URL"#,
             ),
-            ("url: https://a", "urls: https://a", "strict decoding error: jwt[0].issuer.urls: unknown field `urls`"),
+            // Where others' documents are found is nobody's issuer.
+            (URL, "url: https://a, discoveryURL: https://own", ""),
+            (URL, "url: https://a, discoveryURL: ''", ""),
             (
-                "audiences: [x]",
+                URL,
+                "url: https://a, discoveryURL: http://b",
+                r#"jwt[0].issuer.discoveryURL: Invalid value: "http://b": URL scheme must be https"#,
+            ),
+            (URL, "urls: https://a", "strict decoding error: jwt[0].issuer.urls: unknown field `urls`"),
+            (
+                AUDIENCES,
                 "audiences: []",
                 "jwt[0].issuer.audiences: Required value: at least one jwt[0].issuer.audiences is required",
             ),
+            (AUDIENCES, "audiences: ['']", "jwt[0].issuer.audiences[0]: Required value"),
             (
-                "audiences: [x]",
+                AUDIENCES,
+                "audienceMatchPolicy: MatchAny, audiences: [x, z, x]",
+                r#"jwt[0].issuer.audiences[2]: Duplicate value: "x""#,
+            ),
+            (
+                AUDIENCES,
                 "audiences: [x, z]",
                 r#"jwt[0].issuer.audienceMatchPolicy: Invalid value: "": audienceMatchPolicy must be MatchAny for multiple audiences"#,
             ),
             (
-                "audiences: [x]",
+                AUDIENCES,
+                "audiences: [x], audienceMatchPolicy: MatchAll",
+                r#"jwt[0].issuer.audienceMatchPolicy: Invalid value: "MatchAll": audienceMatchPolicy must be empty or MatchAny for single audience"#,
+            ),
+            (
+                AUDIENCES,
                 "audiences: [x], certificateAuthority: junk",
                 r#"jwt[0].issuer.certificateAuthority: Invalid value: "<omitted>": "#,
             ),
             (
-                "claim: sub, prefix: ''",
-                "claim: sub",
-                "jwt[0].claimMappings.username.prefix: Required value: prefix is required when claim is set. It can be set to an empty string to disable prefixing",
+                AUDIENCES,
+                "audiences: [x], egressSelectorType: moon",
+                r#"jwt[0].issuer.egressSelectorType: Invalid value: "moon": egress selector must be either controlplane or cluster"#,
             ),
             (
-                "claim: sub, prefix: ''",
-                "",
-                "jwt[0].claimMappings.username: Required value: claim or expression is required",
+                USERNAME,
+                "{claim: sub}",
+                "jwt[0].claimMappings.username.prefix: Required value: prefix is required when claim is set. It can be set to an empty string to disable prefixing",
             ),
-            ("{claim: sub, prefix: ''}", "{expression: claims.email}", "claims.email_verified must be used"),
+            (USERNAME, "{}", "jwt[0].claimMappings.username: Required value: claim or expression is required"),
+            (
+                USERNAME,
+                "{claim: sub, expression: claims.sub}",
+                r#"jwt[0].claimMappings.username: Invalid value: "": claim and expression can't both be set"#,
+            ),
+            (
+                USERNAME,
+                "{prefix: x, expression: claims.sub}",
+                r#"jwt[0].claimMappings.username.prefix: Invalid value: "x": may not be specified when expression is set"#,
+            ),
+            (
+                GROUPS,
+                "{claim: a, expression: claims.sub}",
+                r#"jwt[0].claimMappings.groups: Invalid value: "": claim and expression can't both be set"#,
+            ),
+            (GROUPS, "{prefix: 'x:'}", ""),
             (
                 "{claim: oid}",
                 "{claim: oid, expression: claims.oid}",
                 r#"jwt[0].claimMappings.uid: Invalid value: "": claim and expression can't both be set"#,
             ),
+            (EXTRA, "{key: '', valueExpression: claims.team}", "jwt[0].claimMappings.extra[0].key: Required value"),
             (
-                "example.org/team",
-                "Team",
-                r#"jwt[0].claimMappings.extra[0].key: Invalid value: "Team": key must be lowercase"#,
+                EXTRA,
+                "{key: Team, valueExpression: claims.team}",
+                r#"[jwt[0].claimMappings.extra[0].key: Invalid value: "Team": must be a domain-prefixed path (such as "acme.io/foo"), jwt[0].claimMappings.extra[0].key: Invalid value: "Team": must be lowercase]"#,
             ),
             (
-                "example.org/team",
-                "x.k8s.io/a",
-                "k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use",
+                EXTRA,
+                "{key: x.k8s.io/a, valueExpression: claims.team}",
+                r#"jwt[0].claimMappings.extra[0].key: Invalid value: "x.k8s.io/a": k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use"#,
+            ),
+            (EXTRA, "{key: e.org/a}", "jwt[0].claimMappings.extra[0].valueExpression: Required value"),
+            (
+                EXTRA,
+                "{key: e.org/a, valueExpression: claims.a}, {key: e.org/a, valueExpression: claims.b}",
+                r#"jwt[0].claimMappings.extra[1].key: Duplicate value: "e.org/a""#,
             ),
             (
-                "requiredValue: example.org",
-                "message: x",
-                "jwt[0].claimValidationRules[0].message: Invalid value: \"x\": message can't be set when claim is set",
+                CLAIM,
+                "{claim: hd, message: x}",
+                r#"jwt[0].claimValidationRules[0].message: Invalid value: "x": may not be specified when claim is set"#,
+            ),
+            (CLAIM, "{}", "jwt[0].claimValidationRules[0]: Required value: claim or expression is required"),
+            (
+                CLAIM,
+                "{claim: hd, expression: 'true'}",
+                r#"jwt[0].claimValidationRules[0]: Invalid value: "hd": claim and expression can't both be set"#,
             ),
             (
-                "claims.exp - claims.nbf <= 86400",
-                "claims.exp +",
-                "jwt[0].claimValidationRules[1].expression: Invalid value: \"claims.exp +\": compilation failed",
+                CLAIM,
+                "{expression: 'true', requiredValue: x}",
+                r#"jwt[0].claimValidationRules[0].requiredValue: Invalid value: "x": may not be specified when expression is set"#,
             ),
-            ("claims.exp - claims.nbf <= 86400", "1 + 1", "must evaluate to bool"),
-            ("!user.username.startsWith('system:')", "user.name == ''", "jwt[0].userValidationRules[0].expression"),
+            (RULE, "{claim: hd}", r#"jwt[0].claimValidationRules[1].claim: Duplicate value: "hd""#),
+            (
+                RULE,
+                "{expression: 'true'}\n  - {expression: 'true'}",
+                r#"jwt[0].claimValidationRules[2].expression: Duplicate value: "true""#,
+            ),
+            (
+                RULE,
+                "{expression: 'claims.exp +'}",
+                r#"jwt[0].claimValidationRules[1].expression: Invalid value: "claims.exp +": compilation failed: ERROR: "#,
+            ),
+            (
+                RULE,
+                "{expression: '1 + 1'}",
+                r#"jwt[0].claimValidationRules[1].expression: Invalid value: "1 + 1": must evaluate to bool"#,
+            ),
+            (USER, "{message: x}", "jwt[0].userValidationRules[0].expression: Required value"),
+            (
+                USER,
+                "{expression: 'true'}, {expression: 'true'}",
+                r#"jwt[0].userValidationRules[1].expression: Duplicate value: "true""#,
+            ),
+            (
+                USER,
+                "{expression: \"user.name == ''\"}",
+                r#"jwt[0].userValidationRules[0].expression: Invalid value: "user.name == ''": compilation failed: "#,
+            ),
             (
                 "enabled: true",
                 "enabled: false",
-                "anonymous.conditions: Invalid value: [\"/livez\"]: enabled should be set to true when conditions are defined",
+                r#"anonymous.conditions: Invalid value: [{"Path":"/livez"}]: enabled should be set to true when conditions are defined"#,
             ),
         ] {
             let got = with(from, to);
-            assert!(got.contains(expected), "{to}: {got}");
+            assert!(got.starts_with(expected) && got.is_empty() == expected.is_empty(), "{to}: {got}");
+        }
+        for (expression, rule, good) in [
+            ("claims.email", "'true'", false),
+            ("claims.email_", "'true'", true),
+            ("claims.emails", "'true'", true),
+            ("claims.?email.orValue(\"\")", "'true'", false),
+            ("has(claims.email) ? \"a\" : \"b\"", "'true'", false),
+            ("[\"a\"].map(i, i + claims.email)[0]", "'true'", false),
+            ("\"claims.email\"", "'true'", true),
+            ("claims.email", "string(claims.email_verified) == \"true\"", true),
+            ("claims.email", "claims.email_verified_ == \"true\"", false),
+            ("claims.?email_verified.orValue(true) ? claims.email : claims.sub", "'true'", true),
+        ] {
+            let text = GOOD.replace(USERNAME, &format!("{{expression: '{expression}'}}")).replace(
+                RULE,
+                &format!("{{expression: {}}}", if rule == "'true'" { rule.to_string() } else { format!("'{rule}'") }),
+            );
+            let got = check(&text);
+            assert_eq!(got.is_empty(), good, "{expression} {rule}: {got}");
+            assert!(good || got.ends_with(unverified), "{got}");
         }
     }
 
     #[test]
-    fn verified_addresses_are_recognized() {
-        for (expression, yes) in [
-            ("claims.email", true),
-            ("claims['email']", true),
-            ("claims.?email.orValue('')", true),
-            ("claims . email + 'x'", true),
-            ("claims.email_verified", false),
-            ("claims.emails", false),
-        ] {
-            assert_eq!(mentions(expression, "email"), yes, "{expression}");
-        }
+    fn issuers_are_told_apart_by_their_urls() {
+        let one = "- issuer: {url: https://a, audiences: [x], discoveryURL: https://d}\n  claimMappings: {username: {claim: sub, prefix: ''}}\n";
+        let all = |n: usize| format!("jwt:\n{}", one.repeat(n));
+        assert_eq!(check(&all(1)), "");
+        assert_eq!(
+            check(&all(2)),
+            r#"[jwt[1].issuer.url: Duplicate value: "https://a", jwt[1].issuer.discoveryURL: Duplicate value: "https://d"]"#
+        );
+        assert!(check(&all(65)).starts_with("[jwt: Too many: 65: must have at most 64 items, "), "{}", check(&all(65)));
     }
 
     #[test]

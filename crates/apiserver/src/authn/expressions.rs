@@ -1,6 +1,6 @@
 //! Expressions over claims and users, as `AuthenticationConfiguration` has them. Source: KEP-3331.
 
-use cel::{Budget, Env, Program, Type, Value, Vars};
+use cel::{Budget, CompileError, Env, Program, Type, Value, Vars};
 use serde_json::Value as Json;
 use std::sync::{Arc, LazyLock};
 
@@ -40,7 +40,16 @@ impl Expression {
             Claims::Rule => (&CLAIMS, &[Type::Bool]),
             Claims::UserRule => (&USER, &[Type::Bool]),
         };
-        cel::compile(text, env, wanted).map(|p| Expression(Arc::new(p))).map_err(|e| e.to_string())
+        cel::compile(text, env, wanted).map(|p| Expression(Arc::new(p))).map_err(|e| match e {
+            // Here upstream doesn't say of which type it is.
+            CompileError::WrongType(..) => "must evaluate to bool".to_string(),
+            e => e.to_string(),
+        })
+    }
+
+    /// Whether it reads this claim by its name.
+    pub fn reads_claim(&self, claim: &str) -> bool {
+        self.0.selects("claims", claim)
     }
 
     pub fn text(&self) -> &str {

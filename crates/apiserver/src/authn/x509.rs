@@ -65,17 +65,17 @@ impl Verifier {
 fn named_by(der: &[u8]) -> Result<(User, i64), String> {
     let (_, cert) = X509Certificate::from_der(der).map_err(|e| e.to_string())?;
     let subject = cert.subject();
-    let name = subject.iter_common_name().next().and_then(|n| n.as_str().ok()).unwrap_or_default().to_string();
-    if name.is_empty() {
-        return Err("client certificate has no common name".to_string());
-    }
+    // Go keeps the last.
+    let name = subject.iter_common_name().last().and_then(|n| n.as_str().ok()).unwrap_or_default().to_string();
     let groups = subject.iter_organization().filter_map(|o| o.as_str().ok().map(str::to_string)).collect();
-    let uid = subject
-        .iter_attributes()
-        .find(|a| a.attr_type().to_id_string() == UID_OID)
-        .and_then(|a| a.as_str().ok())
-        .unwrap_or_default()
-        .to_string();
+    let uids = subject.iter_attributes().filter(|a| a.attr_type().to_id_string() == UID_OID);
+    let uids: Result<Vec<&str>, _> = uids.map(|a| a.as_str()).collect();
+    let uid = match uids.map_err(|_| "unable to parse UID into a string")?.as_slice() {
+        [] => String::new(),
+        [""] => return Err("UID cannot be an empty string".to_string()),
+        [uid] => uid.to_string(),
+        many => return Err(format!("expected 1 UID, but found multiple: [{}]", many.join(" "))),
+    };
     let id = Sha256::digest(der).iter().map(|b| format!("{b:02x}")).collect::<String>();
     let extra = [("authentication.kubernetes.io/credential-id".to_string(), vec![format!("X509SHA256={id}")])].into();
     Ok((User { name, uid, groups, extra }, cert.validity().not_after.timestamp()))
@@ -98,6 +98,8 @@ impl Authenticator for ClientCertificates {
     async fn authenticate(&self, _headers: &http::HeaderMap, connection: &Connection) -> Outcome {
         let Some(der) = &connection.client_certificate else { return Outcome::Skip };
         match self.verifier.user(der, (self.clock)().as_second()) {
+            // A certificate without a name is nobody's.
+            Ok(user) if user.name.is_empty() => Outcome::Skip,
             Ok(user) => Outcome::Authenticated(user),
             Err(why) => Outcome::Invalid(why),
         }
@@ -159,6 +161,23 @@ mod tests {
         assert_eq!(v.user(&der, now).unwrap().groups, ["dev"]);
         assert!(v.user(&der, now + 366 * 24 * 3600).is_err());
     }
+
+    #[tokio::test]
+    async fn nobody_is_named_by_a_certificate_without_a_name_nor_by_an_empty_uid() {
+        let (_dir, pki) = pki();
+        let a = ClientCertificates::new(&pki.ca.cert_pem).unwrap();
+        let identity = pki.ca.issue(&Request::client("", Some("dev")), jiff::Timestamp::now().as_second()).unwrap();
+        assert_eq!(ask(&a, &identity).await, Outcome::Skip);
+        for (uid, expected) in [("u1", Ok("u1")), ("", Err("UID cannot be an empty string"))] {
+            let mut params = rcgen::CertificateParams::default();
+            params.distinguished_name.push(rcgen::DnType::CommonName, "jane");
+            params.distinguished_name.push(rcgen::DnType::CustomDnType(vec![1, 3, 6, 1, 4, 1, 57683, 2]), uid);
+            let cert = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+            let got = named_by(cert.der()).map(|(user, _)| user.uid);
+            assert_eq!(got.as_deref().map_err(String::as_str), expected);
+        }
+    }
+
     /// Made with openssl: an authority and, after it, a user's certificate, both on P-521.
     #[test]
     fn authorities_may_sign_on_p521() {

@@ -13,8 +13,11 @@ use super::webhook::{FailurePolicy, Options, Webhook};
 use super::{Authorizer, Chain};
 use crate::config_file;
 use crate::outbound::{self, Target};
+use api::codec::scalar::format_duration;
+use jiff::SignedDuration;
 use meta::field::{Errors, Path};
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +28,8 @@ const KIND: &str = "AuthorizationConfiguration";
 /// Of the file; flags know ABAC, too.
 const MODES: [&str; 5] = ["AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook"];
 const CONDITIONS_MAX: usize = 64;
-const TIMEOUT_MAX: Duration = Duration::from_secs(30);
-/// What `authorizedTTL` and `unauthorizedTTL` are when the file says nothing.
+const TIMEOUT_MAX: SignedDuration = SignedDuration::from_secs(30);
+/// What `authorizedTTL` and `unauthorizedTTL` are when the file says nothing, or 0.
 const AUTHORIZED_TTL: Duration = Duration::from_secs(5 * 60);
 const UNAUTHORIZED_TTL: Duration = Duration::from_secs(30);
 
@@ -49,13 +52,13 @@ struct AuthorizerConfig {
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 struct WebhookConfig {
     #[serde(rename = "authorizedTTL", deserialize_with = "config_file::duration")]
-    authorized_ttl: Option<Duration>,
+    authorized_ttl: SignedDuration,
     cache_authorized_requests: Option<bool>,
     #[serde(rename = "unauthorizedTTL", deserialize_with = "config_file::duration")]
-    unauthorized_ttl: Option<Duration>,
+    unauthorized_ttl: SignedDuration,
     cache_unauthorized_requests: Option<bool>,
     #[serde(deserialize_with = "config_file::duration")]
-    timeout: Option<Duration>,
+    timeout: SignedDuration,
     subject_access_review_version: String,
     match_condition_subject_access_review_version: String,
     failure_policy: String,
@@ -68,7 +71,7 @@ struct WebhookConfig {
 struct ConnectionInfo {
     #[serde(rename = "type")]
     kind: String,
-    kube_config_file: Option<std::path::PathBuf>,
+    kube_config_file: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -108,22 +111,30 @@ fn compile(config: &AuthorizationConfiguration, errors: &mut Errors) -> Vec<Plan
         let kind = one.kind.as_str();
         if kind.is_empty() {
             errors.required(at.child("type"), "");
+            continue;
         } else if !MODES.contains(&kind) {
             errors.not_supported(at.child("type"), kind, &MODES);
-        } else if kind != "Webhook" && !kinds.insert(kind) {
+            continue;
+        } else if !kinds.insert(kind) && kind != "Webhook" {
             errors.duplicate(at.child("type"), kind);
+            continue;
         }
         if one.name.is_empty() {
             errors.required(at.child("name"), "");
         } else if !names.insert(one.name.as_str()) {
             errors.duplicate(at.child("name"), one.name.clone());
-        } else if let Some(fault) = meta::names::dns1123_subdomain(&one.name).first() {
-            errors.invalid(at.child("name"), one.name.clone(), format!("authorizer name is invalid: {fault}"));
+        } else {
+            let faults = meta::names::dns1123_subdomain(&one.name);
+            if !faults.is_empty() {
+                let why = format!("authorizer name is invalid: {}", faults.join(", "));
+                errors.invalid(at.child("name"), one.name.clone(), why);
+            }
         }
         match (kind, &one.webhook) {
             ("Webhook", None) => errors.required(at.child("webhook"), "required when type=Webhook"),
+            // Upstream leaves `webhook` out of the paths.
             ("Webhook", Some(w)) => {
-                plans.extend(webhook(&one.name, w, &at.child("webhook"), errors).map(|o| Plan::Webhook(Box::new(o))));
+                plans.extend(webhook(&one.name, w, &at, errors).map(|o| Plan::Webhook(Box::new(o))));
             }
             (_, Some(_)) => {
                 errors.invalid(at.child("webhook"), "non-null", "may only be specified when type=Webhook");
@@ -140,16 +151,15 @@ fn compile(config: &AuthorizationConfiguration, errors: &mut Errors) -> Vec<Plan
 
 fn webhook(name: &str, w: &WebhookConfig, at: &Path, errors: &mut Errors) -> Option<Options> {
     let before = errors.0.len();
-    match w.timeout {
-        None => errors.required(at.child("timeout"), ""),
-        Some(t) if t.is_zero() || t > TIMEOUT_MAX => {
-            errors.invalid(at.child("timeout"), format!("{t:?}"), "must be > 0s and <= 30s");
-        }
-        _ => {}
+    let shown = |d: SignedDuration| format_duration(i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
+    if w.timeout.is_zero() {
+        errors.required(at.child("timeout"), "");
+    } else if w.timeout.is_negative() || w.timeout > TIMEOUT_MAX {
+        errors.invalid(at.child("timeout"), shown(w.timeout), "must be > 0s and <= 30s");
     }
     for (field, ttl) in [("authorizedTTL", w.authorized_ttl), ("unauthorizedTTL", w.unauthorized_ttl)] {
-        if ttl.is_some_and(|t| t.is_zero()) {
-            errors.invalid(at.child(field), "0s", "must be > 0s");
+        if ttl.is_negative() {
+            errors.invalid(at.child(field), shown(ttl), "must be > 0s");
         }
     }
     one_of(&w.subject_access_review_version, &["v1", "v1beta1"], &at.child("subjectAccessReviewVersion"), errors);
@@ -166,15 +176,15 @@ fn webhook(name: &str, w: &WebhookConfig, at: &Path, errors: &mut Errors) -> Opt
     if errors.0.len() > before {
         return None;
     }
-    let ttl = |remember: Option<bool>, ttl: Option<Duration>, default: Duration| match remember {
+    let ttl = |remember: Option<bool>, ttl: SignedDuration, default: Duration| match remember {
         Some(false) => Duration::ZERO,
-        _ => ttl.unwrap_or(default),
+        _ => Duration::try_from(ttl).ok().filter(|t| !t.is_zero()).unwrap_or(default),
     };
     Some(Options {
         name: name.to_string(),
         target: target?,
         version: w.subject_access_review_version.clone(),
-        timeout: w.timeout?,
+        timeout: Duration::try_from(w.timeout).ok()?,
         authorized_ttl: ttl(w.cache_authorized_requests, w.authorized_ttl, AUTHORIZED_TTL),
         unauthorized_ttl: ttl(w.cache_unauthorized_requests, w.unauthorized_ttl, UNAUTHORIZED_TTL),
         failure_policy: if w.failure_policy == "Deny" { FailurePolicy::Deny } else { FailurePolicy::NoOpinion },
@@ -191,21 +201,28 @@ fn one_of(value: &str, known: &[&str], at: &Path, errors: &mut Errors) {
 }
 
 fn connection(info: &ConnectionInfo, at: &Path, errors: &mut Errors) -> Option<Target> {
-    let file_at = at.child("kubeConfigFile");
+    let (file_at, file) = (at.child("kubeConfigFile"), info.kube_config_file.as_deref().unwrap_or_default());
+    let path = std::path::Path::new(file);
     match info.kind.as_str() {
         "" => errors.required(at.child("type"), ""),
-        "KubeConfigFile" => match &info.kube_config_file {
-            None => errors.required(file_at, ""),
-            Some(path) if !path.is_absolute() => {
-                errors.invalid(file_at, path.display().to_string(), "must be an absolute path");
-            }
-            Some(path) => match Target::from_kubeconfig(path) {
+        "KubeConfigFile" if file.is_empty() => errors.required(file_at, ""),
+        "KubeConfigFile" if !path.is_absolute() => errors.invalid(file_at, file, "must be an absolute path"),
+        "KubeConfigFile" => match std::fs::metadata(path) {
+            Err(e) => errors.invalid(file_at, file, format!("error loading file: {e}")),
+            Ok(m) if !m.is_file() => errors.invalid(file_at, file, "must be a regular file"),
+            Ok(_) => match Target::from_kubeconfig(path) {
                 Ok(target) => return Some(target),
-                Err(e) => errors.invalid(file_at, path.display().to_string(), e.to_string()),
+                Err(e) => errors.invalid(file_at, file, e.to_string()),
             },
         },
-        // The server doesn't run in a pod of another cluster.
-        other => errors.not_supported(at.child("type"), other, &["KubeConfigFile"]),
+        "InClusterConfig" if info.kube_config_file.is_some() => {
+            errors.invalid(file_at, file, "can only be set when type=KubeConfigFile");
+        }
+        "InClusterConfig" => errors.invalid(at.child("type"), "InClusterConfig", "the server doesn't run in a pod"),
+        _ => {
+            let shown = json!({"Type": info.kind, "KubeConfigFile": info.kube_config_file});
+            errors.not_supported(at.child("type"), shown, &["InClusterConfig", "KubeConfigFile"]);
+        }
     }
     None
 }
@@ -213,22 +230,21 @@ fn connection(info: &ConnectionInfo, at: &Path, errors: &mut Errors) -> Option<T
 fn conditions(list: &[MatchCondition], at: &Path, errors: &mut Errors) -> Vec<Condition> {
     if list.len() > CONDITIONS_MAX {
         errors.too_many(at.clone(), list.len(), CONDITIONS_MAX);
+        return Vec::new();
     }
     let mut seen = BTreeSet::new();
     let mut compiled = Vec::new();
     for (i, condition) in list.iter().enumerate() {
-        let at = at.index(i).child("expression");
-        let text = condition.expression.trim();
-        if text.is_empty() {
+        let (at, text) = (at.index(i).child("expression"), condition.expression.as_str());
+        if text.trim().is_empty() {
             errors.required(at, "");
-            continue;
-        }
-        if !seen.insert(text) {
-            errors.duplicate(at.clone(), text);
-        }
-        match Condition::compile(text) {
-            Ok(c) => compiled.push(c),
-            Err(why) => errors.invalid(at, text, why),
+        } else if !seen.insert(text) {
+            errors.duplicate(at, text);
+        } else {
+            match Condition::compile(text) {
+                Ok(c) => compiled.push(c),
+                Err(why) => errors.invalid(at, text, why),
+            }
         }
     }
     compiled
@@ -353,40 +369,99 @@ authorizers:
         let [Plan::Webhook(w), Plan::Node, Plan::Rbac] = plans.as_slice() else { panic!("{plans:?}") };
         assert_eq!((w.authorized_ttl, w.unauthorized_ttl), (Duration::from_secs(60), Duration::ZERO));
         assert_eq!((w.failure_policy, w.conditions.len()), (FailurePolicy::Deny, 1));
+        let defaulted = load(&good.replace("authorizedTTL: 1m", "authorizedTTL: 0s")).unwrap();
+        assert!(matches!(&defaulted[0], Plan::Webhook(w) if w.authorized_ttl == AUTHORIZED_TTL));
+        const KUBECONFIG: &str = "{type: KubeConfigFile, kubeConfigFile: ";
         for (from, to, expected) in [
+            ("timeout: 3s", "timeout: 31s", "authorizers[0].timeout: Invalid value: \"31s\": must be > 0s and <= 30s"),
+            ("timeout: 3s", "timeout: -1s", "authorizers[0].timeout: Invalid value: \"-1s\": must be > 0s and <= 30s"),
+            ("    timeout: 3s\n", "", "authorizers[0].timeout: Required value"),
             (
-                "timeout: 3s",
-                "timeout: 31s",
-                "authorizers[0].webhook.timeout: Invalid value: \"31s\": must be > 0s and <= 30s",
+                "authorizedTTL: 1m",
+                "authorizedTTL: -1m",
+                "authorizers[0].authorizedTTL: Invalid value: \"-1m0s\": must be > 0s",
             ),
-            ("    timeout: 3s\n", "", "authorizers[0].webhook.timeout: Required value"),
             (
                 "failurePolicy: Deny",
                 "failurePolicy: Fail",
-                "authorizers[0].webhook.failurePolicy: Unsupported value: \"Fail\": supported values: \"NoOpinion\", \"Deny\"",
+                "authorizers[0].failurePolicy: Unsupported value: \"Fail\": supported values: \"NoOpinion\", \"Deny\"",
             ),
-            ("subjectAccessReviewVersion: v1\n", "subjectAccessReviewVersion: v2\n", "Unsupported value: \"v2\""),
-            ("    matchConditionSubjectAccessReviewVersion: v1\n", "", "required if match conditions are specified"),
+            ("    failurePolicy: Deny\n", "", "authorizers[0].failurePolicy: Required value"),
+            (
+                "subjectAccessReviewVersion: v1\n",
+                "subjectAccessReviewVersion: v2\n",
+                "authorizers[0].subjectAccessReviewVersion: Unsupported value: \"v2\": supported values: \"v1\", \"v1beta1\"",
+            ),
+            (
+                "matchConditionSubjectAccessReviewVersion: v1\n",
+                "matchConditionSubjectAccessReviewVersion: v1beta1\n",
+                "authorizers[0].matchConditionSubjectAccessReviewVersion: Unsupported value: \"v1beta1\": supported values: \"v1\"",
+            ),
+            (
+                "    matchConditionSubjectAccessReviewVersion: v1\n",
+                "",
+                "authorizers[0].matchConditionSubjectAccessReviewVersion: Required value: required if match conditions are specified",
+            ),
             (
                 "request.user != 'x'",
                 "request.nobody == 1",
-                "authorizers[0].webhook.matchConditions[0].expression: Invalid value",
+                "authorizers[0].matchConditions[0].expression: Invalid value: \"request.nobody == 1\": compilation failed: ERROR: ",
             ),
-            ("request.user != 'x'", "request.user", "must evaluate to bool"),
-            ("type: KubeConfigFile, ", "", "authorizers[0].webhook.connectionInfo.type: Required value"),
+            (
+                "request.user != 'x'",
+                "request.user",
+                "authorizers[0].matchConditions[0].expression: Invalid value: \"request.user\": must evaluate to bool but got string",
+            ),
+            ("request.user != 'x'", " ", "authorizers[0].matchConditions[0].expression: Required value"),
+            (
+                "{expression: \"request.user != 'x'\"}",
+                "{expression: 'true'}, {expression: 'true'}",
+                "authorizers[0].matchConditions[1].expression: Duplicate value: \"true\"",
+            ),
+            ("type: KubeConfigFile, ", "", "authorizers[0].connectionInfo.type: Required value"),
+            (
+                "type: KubeConfigFile, kubeConfigFile: CONFIG",
+                "type: Magic",
+                "authorizers[0].connectionInfo.type: Unsupported value: {\"KubeConfigFile\":null,\"Type\":\"Magic\"}: supported values: \"InClusterConfig\", \"KubeConfigFile\"",
+            ),
+            (
+                KUBECONFIG,
+                "{type: InClusterConfig, kubeConfigFile: ",
+                "authorizers[0].connectionInfo.kubeConfigFile: Invalid value: ",
+            ),
+            (
+                "type: KubeConfigFile, kubeConfigFile: CONFIG",
+                "type: KubeConfigFile, kubeConfigFile: /",
+                "authorizers[0].connectionInfo.kubeConfigFile: Invalid value: \"/\": must be a regular file",
+            ),
             ("name: node", "name: first", "authorizers[1].name: Duplicate value: \"first\""),
+            ("name: node", "name: ''", "authorizers[1].name: Required value"),
+            (
+                "name: node",
+                "name: Node",
+                "authorizers[1].name: Invalid value: \"Node\": authorizer name is invalid: a lowercase RFC 1123 subdomain",
+            ),
             ("type: Node", "type: RBAC", "authorizers[2].type: Duplicate value: \"RBAC\""),
             ("type: Node", "type: ABAC", "authorizers[1].type: Unsupported value: \"ABAC\""),
+            ("type: Node", "type: ''", "authorizers[1].type: Required value"),
             ("type: Node", "type: Webhook", "authorizers[1].webhook: Required value: required when type=Webhook"),
+            (
+                "name: node}",
+                "name: node, webhook: {}}",
+                "authorizers[1].webhook: Invalid value: \"non-null\": may only be specified when type=Webhook",
+            ),
             ("authorizedTTL", "allowedTTL", "strict decoding error: authorizers[0].webhook.allowedTTL: unknown field"),
         ] {
-            assert!(good.contains(from), "{from}");
-            let got = load(&good.replacen(from, to, 1)).unwrap_err();
-            assert!(got.contains(expected), "{to}: {got}");
+            let from = from.replace("CONFIG", config.to_str().unwrap());
+            assert!(good.contains(&from), "{from}");
+            let got = load(&good.replacen(&from, to, 1)).unwrap_err();
+            assert!(got.starts_with(expected), "{to}: {got}");
         }
         let missing = load(&GOOD.replace("CONFIG", "/nowhere/at/all")).unwrap_err();
         assert!(
-            missing.starts_with("authorizers[0].webhook.connectionInfo.kubeConfigFile: Invalid value"),
+            missing.starts_with(
+                "authorizers[0].connectionInfo.kubeConfigFile: Invalid value: \"/nowhere/at/all\": error loading file: "
+            ),
             "{missing}"
         );
         let relative = load(&GOOD.replace("CONFIG", "kubeconfig")).unwrap_err();

@@ -143,10 +143,6 @@ impl Kms {
         }
     }
 
-    pub fn is(&self, name: &str, endpoint: &str) -> bool {
-        self.name == name && self.endpoint == endpoint
-    }
-
     pub fn name(&self) -> &str {
         &self.name
     }

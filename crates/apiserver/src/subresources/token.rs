@@ -2,6 +2,7 @@
 
 use super::body_of;
 use crate::admission::Operation;
+use crate::jwt::Token;
 use crate::reader::Reader;
 use crate::registry::{Answer, Call, store_error};
 use crate::tokens::{EXPIRATION_SECONDS_DEFAULT, TokenIssuer};
@@ -29,5 +30,9 @@ pub async fn create(
     call.admit_final(Operation::Create, "token", &name, &mut request, None, &options).await?;
     let (value, warnings) = issuer.issue(&reader, namespace, account, request, now).await?;
     call.warnings.extend(warnings);
+    let issued = value["status"]["token"].as_str().and_then(|t| Token::parse(t).ok());
+    if let Some(id) = issued.as_ref().and_then(|t| t.payload["jti"].as_str()) {
+        call.audit.annotate("authentication.kubernetes.io/issued-credential-id", format!("JTI={id}"));
+    }
     Ok((Answer::Object { code: 201, value }, std::mem::take(&mut call.warnings)))
 }

@@ -18,7 +18,7 @@ const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [Re
     - {level: None, userGroups: ['system:serviceaccounts', 'system:nodes']}\n\
     - {level: RequestResponse, resources: [{group: '', resources: [configmaps]}], namespaces: [default]}\n\
     - {level: Request, resources: [{group: '', resources: [services]}], namespaces: [default]}\n\
-    - {level: Metadata, resources: [{group: '', resources: [secrets]}], namespaces: [default]}\n\
+    - {level: Metadata, resources: [{group: '', resources: [secrets, serviceaccounts/token]}], namespaces: [default]}\n\
     - {level: None}\n";
 
 fn flag(name: &str, path: &Path) -> String {
@@ -65,6 +65,7 @@ pub fn a_webhook_gets_what_happened(c: &Cluster) -> Result<()> {
         .collect();
     c.kubectl_input(&["create", "--validate=false", "-f", "-"], &made)?;
     c.kubectl(&["create", "secret", "generic", "hidden", "--from-literal=a=very-secret"])?;
+    c.wait(PATIENCE, "an account", || Ok(c.kubectl_run(&["create", "token", "default"])?.ok))?;
     c.kubectl(&["create", "service", "clusterip", "asked", "--tcp=80:80"])?;
     c.wait(PATIENCE, "all events", || {
         let e = events();
@@ -95,6 +96,10 @@ pub fn a_webhook_gets_what_happened(c: &Cluster) -> Result<()> {
         e["level"] == "Request" && e["requestObject"]["kind"] == "Service" && e.get("responseObject").is_none(),
         "{e}"
     );
+    let is_issue = |e: &&Value| e["objectRef"]["subresource"] == "token" && e["responseStatus"]["code"] == 201;
+    let issued = all.iter().find(is_issue).context("no token was issued")?;
+    let id = issued["annotations"]["authentication.kubernetes.io/issued-credential-id"].as_str().unwrap_or_default();
+    ensure!(id.starts_with("JTI="), "{issued}");
     let e = one("hidden")?;
     ensure!(
         e["level"] == "Metadata" && e.get("requestObject").is_none() && e["objectRef"]["resource"] == "secrets",

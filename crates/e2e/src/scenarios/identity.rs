@@ -349,6 +349,13 @@ pub fn tokens_in_secrets(c: &Cluster) -> Result<()> {
     ensure!(whoami(&access, &token)?.0 == 401);
     c.kubectl(&["label", "secret", "tok", "-n", ns, "kubernetes.io/legacy-token-invalid-since-"])?;
     ensure!(whoami(&access, &token)?.0 == 201);
+    // Who lists the Secret has it from the days when every account got one.
+    c.kubectl(&["patch", "serviceaccount", "old", "-n", ns, "-p", r#"{"secrets":[{"name":"tok"}]}"#])?;
+    let warned = access.inside(async |a| {
+        let r = a.http1(&Who::Token(token.clone())).await?.json("POST", WHOAMI, &json!({})).await?;
+        Ok(r.headers.get("warning").and_then(|w| w.to_str().ok()).unwrap_or_default().to_string())
+    })?;
+    ensure!(warned.contains("instead of auto-generated secret-based tokens."), "{warned}");
     // An account that isn't there has no tokens.
     c.apply(&secret("orphan", "nobody").to_string())?;
     c.wait(PATIENCE, "the orphan to be removed", || Ok(!c.kubectl_run(&["get", "secret", "orphan", "-n", ns])?.ok))?;

@@ -187,6 +187,15 @@ pub fn reviews_agree_with_what_happens(c: &Cluster) -> Result<()> {
             let r = api.json("POST", path, &json!({"spec": spec})).await?;
             ensure!(r.code == 422 && r.text().contains(part), "{}", r.text());
         }
+        let named = json!({"metadata": {"name": "n"}, "spec": {"user": "x", "resourceAttributes": {"verb": "list"}}});
+        let r = api.json("POST", path, &named).await?;
+        ensure!(r.code == 422 && r.text().contains("must be empty"), "{}", r.text());
+        let elsewhere = json!({"metadata": {"namespace": "default"}, "spec": {"user": "x"}});
+        for (path, code) in [("", 404), ("namespaces/kube-system/", 400)] {
+            let path = format!("/apis/authorization.k8s.io/v1/{path}localsubjectaccessreviews");
+            let r = api.json("POST", &path, &elsewhere).await?;
+            ensure!(r.code == code, "{path}: {}", r.text());
+        }
         let odd = json!({"spec": {"user": "x", "resourceAttributes": {"verb": "list", "fieldSelector": {"rawSelector": "a~b"}}}});
         let r = api.json("POST", path, &odd).await?.json();
         ensure!(r["status"]["evaluationError"] == "spec.resourceAttributes.fieldSelector ignored due to parse error", "{r}");

@@ -49,11 +49,10 @@ impl Drop for Provider {
 
 impl Provider {
     pub fn start(config: &IssuerConfig, client: outbound::Client) -> Result<Arc<Provider>, String> {
-        let base = config.discovery_url.as_deref().unwrap_or(&config.url).trim_end_matches('/');
-        // A discovery URL is the whole address; an issuer's gets the well-known path.
-        let url = match &config.discovery_url {
-            Some(url) if url.ends_with(DISCOVERY_PATH) => url.clone(),
-            _ => format!("{base}{DISCOVERY_PATH}"),
+        let url = match config.discovery_url() {
+            "" => format!("{}{DISCOVERY_PATH}", config.url.trim_end_matches('/')),
+            // It is the whole address, whatever its path.
+            url => url.to_string(),
         };
         let trust = match config.certificate_authority.as_str() {
             "" => Trust::System,
