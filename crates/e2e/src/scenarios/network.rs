@@ -189,6 +189,12 @@ pub fn machines_without_routes(c: &Cluster) -> Result<()> {
         })?;
     }
     // Whoever deletes what the cluster itself needs gets it back.
+    c.kubectl(&["delete", "ipaddress", "10.43.0.1"])?;
+    c.wait(PATIENCE, "the IPAddress of a Service to come back", || {
+        let parent = field(&["ipaddress", "10.43.0.1", "--ignore-not-found"], ".spec.parentRef.name")?;
+        let told = c.kubectl(&["get", "events", "--field-selector=reason=ClusterIPNotAllocated", "-o=name"])?;
+        Ok(parent == "kubernetes" && !told.trim().is_empty())
+    })?;
     let uid = field(&["service", "kubernetes"], ".metadata.uid")?;
     let cidr = field(&["servicecidr", "kubernetes"], ".metadata.uid")?;
     // It goes once another range has the addresses that are in use.
