@@ -138,7 +138,7 @@ pub fn counts_pods(c: &Cluster) -> Result<()> {
     refused_manifest(
         &ns,
         &pod("b", "requests: {cpu: 1m}"),
-        "failed quota: q: must specify memory for: c; requests.ephemeral-storage for: c",
+        "failed quota: q: must specify memory for: c",
     )?;
     // Of many at once no more than fit get in, whoever comes first.
     apply(&ns, &pod("b", &format!("{small}}}")))?;
