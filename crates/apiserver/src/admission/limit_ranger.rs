@@ -46,7 +46,7 @@ impl Plugin for LimitRanger {
     }
 
     async fn admit(&self, a: &mut Attributes<'_>) -> Result<(), Status> {
-        if a.operation == Operation::Create && a.is_main("", "pods") {
+        if applies(a) && a.resource.plural == "pods" {
             for limit in self.limits(a.namespace)?.iter().flatten().filter(|l| l["type"] == "Container") {
                 set_defaults(a.object, limit);
             }
@@ -241,6 +241,17 @@ mod tests {
         // Nothing is set in another namespace.
         let same = with(json!({}), json!({}));
         assert_eq!(Write::create("", "pods", "other", same.clone()).run(&p).await.unwrap(), same);
+    }
+
+    #[tokio::test]
+    async fn pods_that_are_resized_are_judged_and_completed_like_new_ones() {
+        let p = plugin(json!([{"type":"Container","default":{"memory":"500Mi"},"max":{"cpu":"1"}}])).await;
+        let pod = |cpu: &str| with(json!({"cpu":cpu}), json!({"cpu":cpu}));
+        let resize = |cpu: &str| Write::update("", "pods", "d", pod("1"), pod(cpu)).sub("resize", "p").run(&p);
+        let resized = resize("500m").await.unwrap();
+        assert_eq!(resized["spec"]["containers"][0]["resources"]["limits"], json!({"cpu":"500m","memory":"500Mi"}));
+        assert!(resize("2").await.unwrap_err().message.ends_with("is 1, but limit is 2"));
+        assert!(Write::update("", "pods", "d", pod("1"), pod("2")).run(&p).await.is_ok());
     }
 
     #[tokio::test]
