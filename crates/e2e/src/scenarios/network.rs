@@ -57,6 +57,16 @@ pub fn reaches(c: &Cluster) -> Result<()> {
         seen.insert(get(&ns, "one", "http://sticky/")?);
     }
     ensure!(seen.len() == 1, "sessionAffinity: ClientIP reached {seen:?}");
+    // Endpoints that a user wrote.
+    let by_hand = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: by-hand}}\nspec: {{ports: [{{port: 80}}]}}\n---\n\
+         apiVersion: v1\nkind: Endpoints\nmetadata: {{name: by-hand}}\n\
+         subsets: [{{addresses: [{{ip: {one}}}], ports: [{{port: 8080}}]}}]\n"
+    );
+    apply(&ns, &by_hand)?;
+    c.wait(PATIENCE, "hand-made Endpoints to serve", || {
+        Ok(get(&ns, "two", "http://by-hand/").is_ok_and(|said| said == "one\n"))
+    })?;
     // The host's network, and its port into a pod.
     ensure!(field("pod host", ".status.podIP")? == node, "a hostNetwork pod has the node's address");
     for url in [
