@@ -216,8 +216,19 @@ impl ServiceAddresses {
         Ok(())
     }
 
-    /// Gives back everything of a Service that is gone.
+    /// Gives back everything of a Service that is gone. Its Endpoints go along, whoever made them, so that another
+    /// Service of the name doesn't begin with them.
     pub async fn release(&self, row: &Resource, service: &Value) {
+        if !is_service(row) {
+            return;
+        }
+        let meta = &service["metadata"];
+        let key = crate::reader::key("", "endpoints", text(meta, "namespace"), text(meta, "name"));
+        if let Some(endpoints) = self.store.get(&key)
+            && list(&crate::registry::stored::decode(&endpoints)["metadata"], "finalizers").is_empty()
+        {
+            let _ = self.store.delete(&key, Some(endpoints.mod_revision)).await;
+        }
         self.release_unused(row, service, &Value::Null).await;
     }
 
@@ -551,8 +562,18 @@ mod tests {
         let back = changed(&addresses, &named, back).await.unwrap();
         assert_eq!(back["spec"]["ipFamilies"], json!(["IPv6", "IPv4"]));
         assert_eq!(claimed(&addresses).len(), 2);
+        let reader = crate::reader::Reader::new(addresses.store.clone());
+        // Of the test's helper each kind is a singular.
+        let endpoints = |name: &str, finalizers: Value| json!({"apiVersion": "v1", "kind": "Endpoint", "metadata": {"namespace": "d", "name": name, "finalizers": finalizers}});
+        put(&reader, &endpoints("one", json!([]))).await;
+        put(&reader, &endpoints("other", json!([]))).await;
         addresses.release(&row(), &back).await;
         assert!(claimed(&addresses).is_empty());
+        let there = |name: &str| reader.get("", "endpoints", "d", name).is_some();
+        assert!(!there("one") && there("other"));
+        put(&reader, &endpoints("one", json!(["a.b/c"]))).await;
+        addresses.release(&row(), &back).await;
+        assert!(there("one"));
     }
 
     #[tokio::test]

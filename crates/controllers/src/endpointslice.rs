@@ -5,7 +5,7 @@
 
 use crate::expectations::Expectations;
 use crate::{Context, backends, ownership, pods};
-use client::{Change, Queue};
+use client::{Change, Informer, Queue};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::{
     Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 const NAME: &str = "endpointslice-controller";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub const HEADLESS: &str = "service.kubernetes.io/headless";
@@ -306,21 +306,7 @@ pub async fn run(context: Context) {
                 let api: Api<EndpointSlice> = Api::namespaced(client, &namespace);
                 let mut error = None;
                 for action in actions {
-                    let result = match &action {
-                        Action::Create(s) => api.create(&PostParams::default(), s).await.map(|_| ()),
-                        Action::Update(s) => match api.replace(&s.name_any(), &PostParams::default(), s).await {
-                            Ok(written) => {
-                                slices.remember(written);
-                                Ok(())
-                            }
-                            Err(e) => Err(e),
-                        },
-                        Action::Delete(s) => {
-                            let same = DeleteParams::default()
-                                .preconditions(Preconditions { uid: s.uid(), resource_version: None });
-                            api.delete(&s.name_any(), &same).await.map(|_| ())
-                        }
-                    };
+                    let result = carry_out(&api, &slices, &action).await;
                     if let Err(e) = result {
                         if matches!(action, Action::Create(_)) {
                             expectations.created(&key);
@@ -334,6 +320,24 @@ pub async fn run(context: Context) {
             }
         })
         .await;
+}
+
+pub async fn carry_out(
+    api: &Api<EndpointSlice>,
+    slices: &Informer<EndpointSlice>,
+    action: &Action,
+) -> Result<(), kube::Error> {
+    match action {
+        Action::Create(s) => api.create(&PostParams::default(), s).await.map(|_| ()),
+        Action::Update(s) => {
+            slices.remember(api.replace(&s.name_any(), &PostParams::default(), s).await?);
+            Ok(())
+        }
+        Action::Delete(s) => {
+            let same = DeleteParams::default().preconditions(Preconditions { uid: s.uid(), resource_version: None });
+            api.delete(&s.name_any(), &same).await.map(|_| ())
+        }
+    }
 }
 
 fn is_ours(slice: &EndpointSlice) -> bool {

@@ -16,6 +16,7 @@ pub mod discovery;
 pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod endpointslice_mirroring;
 pub mod expectations;
 pub mod garbage_collector;
 pub mod history;
@@ -126,6 +127,7 @@ pub const CONTROLLERS: &[Controller] = controllers![
     "namespace-controller" => namespace::run,
     "endpointslice-controller" => endpointslice::run,
     "endpoint-controller" => endpoints::run,
+    "endpointslicemirroring-controller" => endpointslice_mirroring::run,
     "replicaset-controller" => replicaset::run,
     "deployment-controller" => deployment::run,
     "statefulset-controller" => statefulset::run,

@@ -12,6 +12,7 @@ use api::quota::{self, Amounts};
 use client::{Change, Client, Informer, Queue};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, ListParams, PostParams};
 use kube::core::PartialObjectMeta;
@@ -56,6 +57,14 @@ pub fn used_by<'a>(
         quota::add(&mut total, &quota::usage_of(&of.0, &of.1, object));
     }
     names.iter().map(|n| (n.clone(), total.get(n).copied().unwrap_or(Quantity::ZERO))).collect()
+}
+
+/// A pod that should be gone since as long as it had time to go.
+fn is_overdue(pod: &Value, now: Timestamp) -> bool {
+    let meta = &pod["metadata"];
+    let deleted = meta["deletionTimestamp"].as_str().and_then(|t| t.parse::<Timestamp>().ok());
+    let grace = meta["deletionGracePeriodSeconds"].as_i64();
+    deleted.zip(grace).is_some_and(|(at, grace)| now.duration_since(at) > SignedDuration::from_secs(grace))
 }
 
 /// Names that are used less than the status says.
@@ -196,7 +205,12 @@ impl Driver {
                 used.extend(names.into_iter().map(|name| (name, Quantity::new(n, Format::DecimalSi))));
                 continue;
             }
-            let objects = list_objects(&api).await?;
+            let mut objects = list_objects(&api).await?;
+            if of == (String::new(), "pods".to_string()) {
+                // They take no more than finished ones, whatever became of their node.
+                let now = Timestamp::now();
+                objects.iter_mut().filter(|p| is_overdue(p, now)).for_each(|p| p["status"]["phase"] = "Failed".into());
+            }
             used.extend(used_by(spec, &of, &names, objects.iter()));
         }
         Ok(used)
@@ -305,6 +319,21 @@ mod tests {
         assert_eq!(got.len(), 2);
         assert_eq!(got[&key("", "pods")], ["pods", "requests.cpu"]);
         assert_eq!(got[&key("example.com", "widgets")], ["count/widgets.example.com"]);
+    }
+
+    #[test]
+    fn pods_that_should_be_gone_are_no_longer_counted() {
+        let pod = |deleted: Value, grace: Value| json!({"metadata": {"deletionTimestamp": deleted, "deletionGracePeriodSeconds": grace}});
+        let at = json!("2026-01-01T00:01:00Z");
+        for (pod, second, expected) in [
+            (pod(Value::Null, Value::Null), 59, false),
+            (pod(at.clone(), json!(30)), 30, false),
+            (pod(at.clone(), json!(30)), 31, true),
+            (pod(at, Value::Null), 59, false),
+        ] {
+            let now = format!("2026-01-01T00:01:{second}Z").parse().unwrap();
+            assert_eq!(is_overdue(&pod, now), expected, "{pod} {now}");
+        }
     }
 
     #[test]

@@ -20,19 +20,18 @@ impl LimitRanger {
         LimitRanger { reader }
     }
 
-    /// All limits of all LimitRanges of the namespace.
-    fn limits(&self, namespace: &str) -> Result<Vec<Value>, Status> {
+    /// The limits of each LimitRange of the namespace.
+    fn limits(&self, namespace: &str) -> Result<Vec<Vec<Value>>, Status> {
         let ranges = self.reader.list("", "limitranges", namespace)?;
-        Ok(ranges
-            .iter()
-            .map(|r| r.value())
-            .flat_map(|r| r["spec"]["limits"].as_array().cloned().unwrap_or_default())
-            .collect())
+        Ok(ranges.iter().map(|r| r.value()["spec"]["limits"].as_array().cloned().unwrap_or_default()).collect())
     }
 }
 
-/// Pods are judged when they are made or resized, claims whenever they are written.
+/// Pods are judged when they are made or resized, claims whenever they are written; what is on its way out isn't.
 fn applies(a: &Attributes<'_>) -> bool {
+    if a.old.is_some_and(|old| !old["metadata"]["deletionTimestamp"].is_null()) {
+        return false;
+    }
     match a.operation {
         Operation::Create => a.is_main("", "pods") || a.is_main("", "persistentvolumeclaims"),
         Operation::Update => a.is_main("", "persistentvolumeclaims") || a.is("", "pods", "resize"),
@@ -47,8 +46,8 @@ impl Plugin for LimitRanger {
     }
 
     async fn admit(&self, a: &mut Attributes<'_>) -> Result<(), Status> {
-        if a.operation == Operation::Create && a.is_main("", "pods") {
-            for limit in self.limits(a.namespace)?.iter().filter(|l| l["type"] == "Container") {
+        if applies(a) && a.resource.plural == "pods" {
+            for limit in self.limits(a.namespace)?.iter().flatten().filter(|l| l["type"] == "Container") {
                 set_defaults(a.object, limit);
             }
         }
@@ -59,19 +58,29 @@ impl Plugin for LimitRanger {
         if !applies(a) {
             return Ok(());
         }
-        let mut errors = Vec::new();
-        for limit in &self.limits(a.namespace)? {
-            if a.resource.plural == "pods" {
-                check_pod(a.object, limit, &mut errors);
-            } else {
-                check_claim(a.object, limit, &mut errors);
+        for limits in &self.limits(a.namespace)? {
+            let mut errors = Vec::new();
+            for limit in limits {
+                if a.resource.plural == "pods" {
+                    check_pod(a.object, limit, &mut errors);
+                } else {
+                    check_claim(a.object, limit, &mut errors);
+                }
+            }
+            // What is true of several containers is told once.
+            let mut told: Vec<String> = Vec::new();
+            for error in errors {
+                if !told.contains(&error) {
+                    told.push(error);
+                }
+            }
+            match told.as_slice() {
+                [] => {}
+                [one] => return Err(forbidden(a, one)),
+                many => return Err(forbidden(a, format!("[{}]", many.join(", ")))),
             }
         }
-        match errors.as_slice() {
-            [] => Ok(()),
-            [one] => Err(forbidden(a, one)),
-            many => Err(forbidden(a, format!("[{}]", many.join(", ")))),
-        }
+        Ok(())
     }
 }
 
@@ -235,6 +244,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn pods_that_are_resized_are_judged_and_completed_like_new_ones() {
+        let p = plugin(json!([{"type":"Container","default":{"memory":"500Mi"},"max":{"cpu":"1"}}])).await;
+        let pod = |cpu: &str| with(json!({"cpu":cpu}), json!({"cpu":cpu}));
+        let resize = |cpu: &str| Write::update("", "pods", "d", pod("1"), pod(cpu)).sub("resize", "p").run(&p);
+        let resized = resize("500m").await.unwrap();
+        assert_eq!(resized["spec"]["containers"][0]["resources"]["limits"], json!({"cpu":"500m","memory":"500Mi"}));
+        assert!(resize("2").await.unwrap_err().message.ends_with("is 1, but limit is 2"));
+        assert!(Write::update("", "pods", "d", pod("1"), pod("2")).run(&p).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn bounds_are_kept_with_upstreams_texts() {
         let p = plugin(json!([
             {"type":"Container","min":{"cpu":"50m"},"max":{"cpu":"500m"},"maxLimitRequestRatio":{"cpu":"2"}},
@@ -280,6 +300,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_first_range_that_is_exceeded_is_told_and_each_fault_once() {
+        let range = |name: &str, resource: &str| {
+            json!({"apiVersion":"v1","kind":"LimitRange","metadata":{"namespace":"d","name":name},
+                "spec":{"limits":[{"type":"Container","min":{resource:"1"},"max":{"memory":"1Gi"}}]}})
+        };
+        let p = LimitRanger::new(reader(&[range("a", "cpu"), range("b", "memory")]).await);
+        let mut pod = with(json!({}), json!({}));
+        let same = pod["spec"]["containers"][0].clone();
+        pod["spec"]["containers"] = json!([same, same]);
+        let refused = Write::create("", "pods", "d", pod).run(&p).await.unwrap_err().message;
+        assert_eq!(
+            refused,
+            "pods \"p\" is forbidden: [minimum cpu usage per Container is 1.  No request is specified, maximum memory \
+             usage per Container is 1Gi.  No limit is specified]"
+        );
+    }
+
+    #[tokio::test]
     async fn claims_are_bounded() {
         let p = plugin(json!([{"type":"PersistentVolumeClaim","min":{"storage":"1Gi"},"max":{"storage":"2Gi"}}])).await;
         for (size, expected) in [
@@ -291,6 +329,11 @@ mod tests {
             let done = Write::create("", "persistentvolumeclaims", "d", claim).run(&p).await;
             let text = done.err().map(|e| e.message).unwrap_or_default();
             assert!(text.ends_with(expected) && text.is_empty() == expected.is_empty(), "{text}");
+        }
+        let claim = |deleted: Value| json!({"metadata":{"name":"c","deletionTimestamp":deleted},"spec":{"resources":{"requests":{"storage":"3Gi"}}}});
+        for (deleted, passes) in [(Value::Null, false), (json!("2026-01-01T00:00:00Z"), true)] {
+            let write = Write::update("", "persistentvolumeclaims", "d", claim(deleted.clone()), claim(deleted));
+            assert_eq!(write.run(&p).await.is_ok(), passes);
         }
     }
 }

@@ -6,8 +6,8 @@
 //! recount.
 
 use super::{Attributes, Operation, Plugin, forbidden};
-use crate::reader::{Reader, key};
-use api::quota::{Amounts, amounts, in_scope, subtract, usage_of};
+use crate::reader::{Object, Reader, key};
+use api::quota::{Amounts, amounts, counted_by, in_scope, subtract, usage_of};
 use async_trait::async_trait;
 use meta::quantity::Quantity;
 use meta::status::Status;
@@ -48,14 +48,15 @@ impl ResourceQuota {
         self
     }
 
-    /// What the write uses of limited resources, and in which limited scopes it is, must be covered by quotas.
-    fn covered(&self, a: &Attributes<'_>, added: &Amounts) -> Result<(), Status> {
+    /// What the object uses of limited resources, and in which limited scopes it is, must be covered by quotas.
+    fn covered(&self, a: &Attributes<'_>, quotas: &[Object]) -> Result<(), Status> {
         let (group, plural) = (a.resource.group.as_str(), a.resource.plural.as_str());
         let rows: Vec<&Limited> = self.limited.iter().filter(|l| l.group == group && l.resource == plural).collect();
         if rows.is_empty() {
             return Ok(());
         }
-        let mut names: BTreeSet<&str> = added
+        let uses = usage_of(group, plural, a.object);
+        let mut names: BTreeSet<&str> = uses
             .iter()
             .filter(|(k, q)| q.sign() > 0 && rows.iter().any(|l| l.contains.iter().any(|c| k.contains(c.as_str()))))
             .map(|(k, _)| k.as_str())
@@ -65,8 +66,7 @@ impl ResourceQuota {
             .flat_map(|l| &l.scopes)
             .filter(|s| api::quota::has_scope(s["scopeName"].as_str().unwrap_or_default(), s, group, plural, a.object))
             .collect();
-        for quota in self.reader.list("", "resourcequotas", a.namespace)? {
-            let quota = quota.value();
+        for quota in quotas.iter().map(Object::value) {
             if !in_scope(&quota["spec"], group, plural, a.object) {
                 continue;
             }
@@ -94,7 +94,9 @@ impl ResourceQuota {
                     format!("{{{} {} [{}]}}", text("scopeName"), text("operator"), values.collect::<Vec<_>>().join(" "))
                 })
                 .collect();
-            return Err(forbidden(a, format!("insufficient quota to match these scopes: [{}]", shown.join(" "))));
+            // As upstream's, which isn't made a refusal.
+            let why = format!("insufficient quota to match these scopes: [{}]", shown.join(" "));
+            return Err(Status::new(500, "", why));
         }
         Ok(())
     }
@@ -127,28 +129,39 @@ impl ResourceQuota {
     /// `Ok(false)`: a quota changed in between; look again.
     async fn charge(&self, a: &Attributes<'_>, done: &mut BTreeSet<String>) -> Result<bool, Status> {
         let (group, plural) = (a.resource.group.as_str(), a.resource.plural.as_str());
-        let added = added(a);
-        let mut charges = Vec::new();
-        for entry in self.reader.list("", "resourcequotas", a.namespace)? {
+        let added: Amounts = added(a).into_iter().filter(|(_, q)| !q.is_zero()).collect();
+        let quotas = self.reader.list("", "resourcequotas", a.namespace)?;
+        let mut concerned = Vec::new();
+        for entry in &quotas {
             let quota = entry.value();
+            if !in_scope(&quota["spec"], group, plural, a.object) {
+                continue;
+            }
             let name = quota["metadata"]["name"].as_str().unwrap_or_default().to_string();
-            if done.contains(&name) || !in_scope(&quota["spec"], group, plural, a.object) {
-                continue;
-            }
             let hard = amounts(&quota["status"]["hard"]);
+            let own = (group.to_string(), plural.to_string());
+            let counted: Vec<&str> =
+                hard.keys().map(String::as_str).filter(|k| counted_by(k).as_ref() == Some(&own)).collect();
             if plural == "pods" && group.is_empty() {
-                check_constraints(a, &name, &hard)?;
-            }
-            let relevant: Amounts =
-                added.iter().filter(|(k, _)| hard.contains_key(*k)).map(|(k, q)| (k.clone(), *q)).collect();
-            if relevant.values().all(Quantity::is_zero) {
-                continue;
+                check_constraints(a, &name, &counted)?;
             }
             let used = amounts(&quota["status"]["used"]);
-            let unknown: Vec<&str> = relevant.keys().filter(|k| !used.contains_key(*k)).map(String::as_str).collect();
-            if !unknown.is_empty() {
-                let why = format!("status unknown for quota: {name}, resources: {}", unknown.join(","));
+            if counted.iter().any(|k| !used.contains_key(*k)) {
+                let why = format!("status unknown for quota: {name}, resources: {}", counted.join(","));
                 return Err(forbidden(a, why));
+            }
+            concerned.push((name, entry.0.mod_revision, quota, hard, used));
+        }
+        if added.is_empty() {
+            return Ok(true);
+        }
+        self.covered(a, &quotas)?;
+        let mut charges = Vec::new();
+        for (name, revision, quota, hard, used) in concerned.into_iter().filter(|c| !done.contains(&c.0)) {
+            let relevant: Amounts =
+                added.iter().filter(|(k, _)| hard.contains_key(*k)).map(|(k, q)| (k.clone(), *q)).collect();
+            if relevant.is_empty() {
+                continue;
             }
             let zero = Quantity::ZERO;
             let exceeded: Vec<&String> = relevant
@@ -176,7 +189,7 @@ impl ResourceQuota {
             for (k, q) in &relevant {
                 charged["status"]["used"][k] = (used[k] + *q).to_string().into();
             }
-            charges.push((name, entry.0.mod_revision, charged));
+            charges.push((name, revision, charged));
         }
         if a.dry_run {
             return Ok(true);
@@ -247,12 +260,10 @@ impl Plugin for ResourceQuota {
         if a.namespace.is_empty() || !changes_usage(a) {
             return Ok(());
         }
-        if !self.limited.is_empty() {
-            self.covered(a, &added(a))?;
-        }
         // Most namespaces have no quota, and their writers shouldn't wait for each other.
         if self.reader.store().count(&crate::reader::prefix("", "resourcequotas", a.namespace)) == 0 {
-            return Ok(());
+            let adds = added(a).values().any(|q| q.sign() > 0);
+            return if adds { self.covered(a, &[]) } else { Ok(()) };
         }
         let _one = self.charging.lock().await;
         let mut done = BTreeSet::new();
@@ -287,23 +298,23 @@ impl Plugin for ResourceQuota {
     }
 }
 
-/// A quota on compute demands that each container says what it takes.
-fn check_constraints(a: &Attributes<'_>, quota: &str, hard: &Amounts) -> Result<(), Status> {
+/// A quota on processors or memory demands that each container says what it takes, unless the pod as a whole does.
+fn check_constraints(a: &Attributes<'_>, quota: &str, hard: &[&str]) -> Result<(), Status> {
     let spec = &a.object["spec"];
+    let of_pod = ["requests", "limits"].iter().filter_map(|f| spec["resources"][*f].as_object()).flat_map(|r| r.keys());
+    if of_pod.into_iter().any(|r| r == "cpu" || r == "memory" || r.starts_with("hugepages-")) {
+        return Ok(());
+    }
     let containers: Vec<&Value> =
         ["containers", "initContainers"].iter().flat_map(|l| spec[*l].as_array().into_iter().flatten()).collect();
     let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for resource in hard.keys() {
-        let (field, name) = match resource.as_str() {
-            "cpu" | "memory" | "ephemeral-storage" => ("requests", resource.as_str()),
-            other => match other.split_once('.') {
-                Some(("requests", n @ ("cpu" | "memory" | "ephemeral-storage"))) => ("requests", n),
-                Some(("limits", n @ ("cpu" | "memory" | "ephemeral-storage"))) => ("limits", n),
-                _ => continue,
-            },
+    for resource in hard {
+        let (field, name) = match resource.split_once('.') {
+            None => ("requests", *resource),
+            Some((field @ ("requests" | "limits"), name)) => (field, name),
+            _ => continue,
         };
-        // Said for the pod as a whole, it needn't be said for its containers.
-        if spec["resources"][field].get(name).is_some() {
+        if !matches!(name, "cpu" | "memory") {
             continue;
         }
         for c in containers.iter().filter(|c| c["resources"][field].get(name).is_none()) {
@@ -372,6 +383,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_quota_demands_comes_before_what_it_has() {
+        let hard = json!({"pods":"0","limits.memory":"1Gi","ephemeral-storage":"1Gi","secrets":"1"});
+        let uncounted = quota("b", json!({}), json!({"pods":"9","cpu":"9"}), json!({"pods":"0"}));
+        let r = reader(&[quota("a", json!({}), hard.clone(), hard), uncounted]).await;
+        let p = ResourceQuota::new(r);
+        let refused = async |object: &Value| {
+            let e = Write::create("", "pods", "d", object.clone()).run(&p).await.unwrap_err();
+            e.message.strip_prefix("pods \"p\" is forbidden: ").unwrap().to_string()
+        };
+        let mut object = pod(json!({"cpu":"1"}));
+        assert_eq!(refused(&object).await, "failed quota: a: must specify limits.memory for: c");
+        // The first quota has no room; that the second isn't counted yet is told all the same.
+        object["spec"]["containers"][0]["resources"]["limits"] = json!({"memory":"1Mi"});
+        assert_eq!(refused(&object).await, "status unknown for quota: b, resources: cpu,pods");
+        // What is said of the pod needn't be said of its containers.
+        object["spec"]["containers"][0]["resources"] = json!({});
+        object["spec"]["resources"] = json!({"requests":{"memory":"1Mi"}});
+        assert_eq!(refused(&object).await, "status unknown for quota: b, resources: cpu,pods");
+    }
+
+    #[tokio::test]
     async fn many_at_once_never_overdraw() {
         let r = reader(&[quota("q", json!({}), json!({"secrets":"5"}), json!({"secrets":"0"}))]).await;
         // Two servers over one store.
@@ -435,7 +467,7 @@ mod tests {
         assert!(create("d", &critical).await.is_ok() && create("other", &pod(json!({}))).await.is_ok());
         let e = create("other", &critical).await.unwrap_err();
         let text = "insufficient quota to match these scopes: [{PriorityClass In [critical]}]";
-        assert!(e.message.ends_with(text), "{e}");
+        assert_eq!((e.code, &*e.message), (500, text));
         let claim = json!({"metadata":{"name":"c"},"spec":{"storageClassName":"gold","resources":{"requests":{"storage":"1Gi"}}}});
         let e = Write::create("", "persistentvolumeclaims", "d", claim).run(&p).await.unwrap_err();
         let text = "insufficient quota to consume: gold.storageclass.storage.k8s.io/persistentvolumeclaims,gold.storageclass.storage.k8s.io/requests.storage";

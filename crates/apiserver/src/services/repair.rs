@@ -35,6 +35,7 @@ const LOOKS: u32 = 3;
 const TELL_AGAIN: Duration = Duration::from_secs(3600);
 const IP_REPAIR: &str = "ipallocator-repair-controller";
 const PORT_REPAIR: &str = "portallocator-repair-controller";
+const CIDR_KEEPER: &str = "kubernetes-service-cidr-controller";
 const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
 
 /// What is wrong with an object, to be told with it.
@@ -158,6 +159,18 @@ fn check_ports<'a>(
     (findings, missing)
 }
 
+/// The ServiceCIDR that the server made of its flags stays as it is when they change.
+fn check_default(service_cidr: &Value, flags: &[IpNet]) -> Option<Finding> {
+    let cidrs = texts(field(service_cidr, "spec"), "cidrs");
+    let same = cidrs.len() == flags.len() && cidrs.iter().zip(flags).all(|(c, f)| c.parse() == Ok(*f));
+    if same || !at(service_cidr, &["metadata", "deletionTimestamp"]).is_null() {
+        return None;
+    }
+    let (cidrs, flags) = (cidrs.join(" "), flags.iter().map(IpNet::to_string).collect::<Vec<_>>().join(" "));
+    let note = format!("The default ServiceCIDR [{cidrs}] does not match the controller flag configurations [{flags}]");
+    found("KubernetesDefaultServiceCIDRInconsistent", note)
+}
+
 impl ServiceAddresses {
     /// Before anybody is served: Services that lack their claims get them.
     pub async fn repair(&self) -> Result<()> {
@@ -266,6 +279,13 @@ impl Repair {
     async fn look_at_all(&mut self) -> Result<()> {
         let server = self.server.clone();
         self.told.retain(|_, at| at.elapsed() < TELL_AGAIN);
+        let addresses = &server.registry.addresses;
+        if let Some(entry) = addresses.store.get(&reader::key("networking.k8s.io", "servicecidrs", "", "kubernetes")) {
+            let default = stored::decode(&entry);
+            if let Some(finding) = check_default(&default, &addresses.cidrs) {
+                self.tell(&default, CIDR_KEEPER, "ServiceCIDRSync", finding, true).await;
+            }
+        }
         let services = server.registry.addresses.services()?;
         for service in &services {
             self.service(service).await?;
@@ -504,6 +524,21 @@ mod tests {
         let mut others = mine.clone();
         others["metadata"]["labels"][MANAGED_BY_LABEL] = json!("somebody.io");
         assert_eq!(check_address(&others, None, now(99)), (None, None));
+    }
+
+    #[test]
+    fn the_default_range_is_that_of_the_flags() {
+        let cidr = |cidrs: &[&str]| json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": cidrs}});
+        let flags = ["10.0.0.0/24".parse().unwrap()];
+        assert_eq!(check_default(&cidr(&["10.0.0.0/24"]), &flags), None);
+        for (cidrs, shown) in
+            [(&["10.1.0.0/24"][..], "10.1.0.0/24"), (&["10.0.0.0/24", "fd00::/64"], "10.0.0.0/24 fd00::/64")]
+        {
+            let note = format!(
+                "The default ServiceCIDR [{shown}] does not match the controller flag configurations [10.0.0.0/24]"
+            );
+            assert_eq!(check_default(&cidr(cidrs), &flags).unwrap().note, note);
+        }
     }
 
     #[test]

@@ -57,6 +57,16 @@ pub fn reaches(c: &Cluster) -> Result<()> {
         seen.insert(get(&ns, "one", "http://sticky/")?);
     }
     ensure!(seen.len() == 1, "sessionAffinity: ClientIP reached {seen:?}");
+    // Endpoints that a user wrote.
+    let by_hand = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: by-hand}}\nspec: {{ports: [{{port: 80}}]}}\n---\n\
+         apiVersion: v1\nkind: Endpoints\nmetadata: {{name: by-hand}}\n\
+         subsets: [{{addresses: [{{ip: {one}}}], ports: [{{port: 8080}}]}}]\n"
+    );
+    apply(&ns, &by_hand)?;
+    c.wait(PATIENCE, "hand-made Endpoints to serve", || {
+        Ok(get(&ns, "two", "http://by-hand/").is_ok_and(|said| said == "one\n"))
+    })?;
     // The host's network, and its port into a pod.
     ensure!(field("pod host", ".status.podIP")? == node, "a hostNetwork pod has the node's address");
     for url in [
@@ -189,6 +199,12 @@ pub fn machines_without_routes(c: &Cluster) -> Result<()> {
         })?;
     }
     // Whoever deletes what the cluster itself needs gets it back.
+    c.kubectl(&["delete", "ipaddress", "10.43.0.1"])?;
+    c.wait(PATIENCE, "the IPAddress of a Service to come back", || {
+        let parent = field(&["ipaddress", "10.43.0.1", "--ignore-not-found"], ".spec.parentRef.name")?;
+        let told = c.kubectl(&["get", "events", "--field-selector=reason=ClusterIPNotAllocated", "-o=name"])?;
+        Ok(parent == "kubernetes" && !told.trim().is_empty())
+    })?;
     let uid = field(&["service", "kubernetes"], ".metadata.uid")?;
     let cidr = field(&["servicecidr", "kubernetes"], ".metadata.uid")?;
     // It goes once another range has the addresses that are in use.

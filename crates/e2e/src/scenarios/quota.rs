@@ -135,11 +135,7 @@ pub fn counts_pods(c: &Cluster) -> Result<()> {
         &pod("b", &format!("{small}, example.com/dongle: '2'}}, limits: {{example.com/dongle: '2'}}")),
         "requested: requests.example.com/dongle=2, used: requests.example.com/dongle=2, limited: requests.example.com/dongle=3",
     )?;
-    refused_manifest(
-        &ns,
-        &pod("b", "requests: {cpu: 1m}"),
-        "failed quota: q: must specify memory for: c; requests.ephemeral-storage for: c",
-    )?;
+    refused_manifest(&ns, &pod("b", "requests: {cpu: 1m}"), "failed quota: q: must specify memory for: c")?;
     // Of many at once no more than fit get in, whoever comes first.
     apply(&ns, &pod("b", &format!("{small}}}")))?;
     let waves: Vec<_> = (0..8)
