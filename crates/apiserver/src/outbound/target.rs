@@ -67,6 +67,12 @@ impl Url {
         if self.port_shown { format!("{host}:{}", self.port) } else { host }
     }
 
+    /// `host:port`; 443 where no port was written.
+    pub fn host_and_port(&self) -> String {
+        let authority = self.authority();
+        if self.port_shown { authority } else { format!("{authority}:443") }
+    }
+
     /// The whole URL of `path` with `query` there.
     pub fn with(&self, path: &str, query: &str) -> String {
         let scheme = if self.https { "https" } else { "http" };
