@@ -310,6 +310,7 @@ pub fn chain(parts: &Parts<'_>) -> Result<Vec<Arc<dyn Plugin>>, config::ConfigEr
         Arc::new(pod_topology_labels::PodTopologyLabels { reader: Reader::clone(reader) }),
         // Upstream has these checks in the storage of the kinds.
         Arc::new(EscalationCheck::new(Arc::clone(rbac), Arc::clone(authorizer))),
+        Arc::new(policies::ParamAccess::new(reader, authorizer)),
         Arc::new(pod_certificate_signing::PodCertificateSigning::new(Arc::clone(authorizer))),
         Arc::new(resource_claim_status::ResourceClaimStatus::new(Arc::clone(authorizer))),
         Arc::new(policies::Mutating(policies.clone())),

@@ -10,8 +10,10 @@
 //! | `input` | what expressions see of a write, and how an authorizer is asked on their behalf |
 //! | `params` | the objects that a binding brings |
 //! | `validating`, `mutating` | the two plugins |
+//! | `access` | who may let policies read parameters |
 //! | `type_checking` | warnings in a policy's status |
 
+mod access;
 mod definition;
 pub mod input;
 mod mutating;
@@ -21,6 +23,7 @@ mod tests;
 pub mod type_checking;
 mod validating;
 
+pub use access::ParamAccess;
 pub use mutating::Mutating;
 pub use validating::Validating;
 

@@ -63,7 +63,7 @@ fn unknown(kind: &ParamKind) -> String {
     format!("failed to find resource referenced by paramKind: '{group}/{version}, Kind={}'", kind.kind)
 }
 
-fn row_of(kind: &ParamKind, catalogue: &Catalogue) -> Option<Arc<Resource>> {
+pub(super) fn row_of(kind: &ParamKind, catalogue: &Catalogue) -> Option<Arc<Resource>> {
     catalogue.rows.iter().find(|r| r.kind == kind.kind && r.api_version() == kind.api_version).cloned()
 }
 
