@@ -37,13 +37,14 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     {
         return refusal;
     }
-    let notes = Notes::default();
     // The server's own parts don't look at it.
     let audit_id = (from_outside || server.audit.is_on()).then(|| audit_id(request.headers()));
     let deadline = match long_running {
         true => Ok(None),
         false => deadline(request.uri().query().unwrap_or(""), server.request_timeout).map(Some),
     };
+    let ends = deadline.as_ref().ok().copied().flatten().map(|within| started + within);
+    let notes = Notes { ends, ..Notes::default() };
     let under_way = (!long_running).then(|| server.metrics.in_flight(&info));
     let outcome = {
         // On the heap, since it is large and each layer around it would move it once more.
@@ -144,6 +145,8 @@ struct Notes {
     row: OnceLock<Arc<Resource>>,
     /// Where the request is traced.
     span: Mutex<Option<traces::Span>>,
+    /// When nobody waits for the answer any more.
+    ends: Option<Instant>,
 }
 
 async fn pass(
@@ -275,6 +278,7 @@ async fn admitted(
         audit: record,
         told: notes.warnings.clone(),
         internal: false,
+        ends: notes.ends,
         conversions: Default::default(),
     };
     let defines = row.group == "apiextensions.k8s.io" && !matches!(info.verb.as_str(), "get" | "list" | "watch");
@@ -446,7 +450,7 @@ fn not_served() -> Status {
 }
 
 /// Kinds that are asked, not stored.
-pub(crate) fn is_review(row: &api::catalogue::Resource) -> bool {
+fn is_review(row: &api::catalogue::Resource) -> bool {
     matches!(row.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io")
 }
 

@@ -73,6 +73,12 @@ impl Compiler {
         self
     }
 
+    /// Where the type of `params` is looked up.
+    pub fn with_types(mut self, types: Arc<dyn Provider>) -> Compiler {
+        self.types.push(types);
+        self
+    }
+
     /// Expressions may use `variables`; each one those that were compiled before it.
     pub fn with_variables(mut self) -> Compiler {
         self.composed = true;
@@ -112,7 +118,7 @@ impl Compiler {
             objects.0.insert(VARIABLES.into(), self.variables.iter().cloned().collect());
             env = env.with("variables", Type::named(VARIABLES));
         }
-        if matches!(purpose, Purpose::ApplyConfiguration | Purpose::JsonPatch | Purpose::Variable) {
+        if matches!(purpose, Purpose::ApplyConfiguration | Purpose::JsonPatch) {
             env = env.with_mutation();
         }
         env.with_types(Arc::new(objects))
@@ -197,6 +203,11 @@ pub struct Input<'v> {
 }
 
 impl<'v> Input<'v> {
+    /// What match conditions see of it: upstream gives them no namespace.
+    pub fn for_conditions(&self) -> Input<'v> {
+        Input { namespace: &Json::Null, ..*self }
+    }
+
     pub fn vars(&self) -> Vars<'v> {
         let vars = Vars::new()
             .with("object", Value::json(self.object))
@@ -404,9 +415,11 @@ mod tests {
             told("[JSONPatch{operation: 'add'}]", Purpose::JsonPatch).lines().next(),
             Some("compilation failed: ERROR: <input>:1:21: undefined field 'operation'")
         );
-        assert_eq!(
-            told("Object{}", Purpose::Condition).lines().next(),
-            Some("compilation failed: ERROR: <input>:1:7: undeclared reference to 'Object' (in container '')")
-        );
+        for purpose in [Purpose::Condition, Purpose::Variable] {
+            assert_eq!(
+                told("Object{}", purpose).lines().next(),
+                Some("compilation failed: ERROR: <input>:1:7: undeclared reference to 'Object' (in container '')")
+            );
+        }
     }
 }

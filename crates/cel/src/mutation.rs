@@ -1,7 +1,7 @@
 //! Types that mutations construct: `Object{spec: Object.spec{...}}` and `JSONPatch{op: ...}` (KEP-3962).
 
 use crate::types::{Provider, Type};
-use crate::value::{List, Struct, Value};
+use crate::value::{List, Map, Struct, Value};
 
 pub const OBJECT: &str = "Object";
 pub const JSON_PATCH: &str = "JSONPatch";
@@ -27,9 +27,9 @@ impl Provider for MutationTypes {
 }
 
 /// Types must be named like the place they are used at: `Object.spec` is what `spec` holds, items of a list are
-/// named like the list.
+/// named like the list. What the whole is called is for others to say.
 pub fn check_names(value: &Struct<'_>) -> Result<(), String> {
-    check(&value.name, OBJECT, value)
+    check(&value.name, &value.name, value)
 }
 
 fn check(given: &str, expected: &str, value: &Struct<'_>) -> Result<(), String> {
@@ -49,6 +49,7 @@ fn check_value(value: &Value<'_>, path: &str) -> Result<(), String> {
     match value {
         Value::Struct(s) => check(&s.name, path, s),
         Value::List(List::Owned(items)) => items.iter().try_for_each(|item| check_value(item, path)),
+        Value::Map(Map::Owned(entries)) => entries.values().try_for_each(|item| check_value(item, path)),
         Value::Optional(Some(v)) => check_value(v, path),
         _ => Ok(()),
     }

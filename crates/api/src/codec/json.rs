@@ -159,9 +159,8 @@ fn syntax_error(e: serde_json::Error, bytes: &[u8]) -> DecodeError {
     if text.starts_with("recursion limit") {
         return DecodeError::Syntax("exceeded max depth".into());
     }
-    let Some(&c) = bytes.get(line_start(&e, bytes) + e.column().saturating_sub(1)) else {
-        return DecodeError::Syntax(format!("invalid JSON: {text}"));
-    };
+    let at = line_start(&e, bytes) + e.column().saturating_sub(1);
+    let Some(&c) = bytes.get(at) else { return DecodeError::Syntax(format!("invalid JSON: {text}")) };
     const WHERE: [(&str, &str); 9] = [
         ("expected `,` or `}`", "after object key:value pair"),
         ("expected `,` or `]`", "after array element"),
@@ -173,10 +172,14 @@ fn syntax_error(e: serde_json::Error, bytes: &[u8]) -> DecodeError {
         ("invalid escape", "in string escape code"),
         ("invalid number", "in numeric literal"),
     ];
+    let begun = ["null", "true", "false"].into_iter().filter(|_| text.starts_with("expected ident")).find_map(|word| {
+        let n = (1..word.len()).find(|n| bytes[..at].ends_with(&word.as_bytes()[..*n]))?;
+        Some(format!("in literal {word} (expecting '{}')", &word[n..=n]))
+    });
     let place = match WHERE.iter().find(|(ours, _)| text.starts_with(ours)) {
         Some((_, place)) => place,
         None if text.starts_with("trailing comma") && c == b'}' => "looking for beginning of object key string",
-        None => "looking for beginning of value",
+        None => begun.as_deref().unwrap_or("looking for beginning of value"),
     };
     let shown = match c {
         b'\'' => "\\'".to_string(),

@@ -1,5 +1,6 @@
 //! Which plugins run, and how they are configured: `--enable-admission-plugins`, `--disable-admission-plugins`, and the
-//! `AdmissionConfiguration` file of `--admission-control-config-file` (apiserver.config.k8s.io/v1).
+//! `AdmissionConfiguration` file of `--admission-control-config-file` (apiserver.config.k8s.io/v1, or the older
+//! apiserver.k8s.io/v1alpha1).
 //!
 //! In: the flags and the file. Out: a choice for each plugin by its name, and each plugin's own part of the file.
 
@@ -105,6 +106,12 @@ impl Config {
     }
 }
 
+const KINDS: [&str; 2] =
+    ["apiserver.config.k8s.io/v1, AdmissionConfiguration", "apiserver.k8s.io/v1alpha1, AdmissionConfiguration"];
+/// Plugins whose configuration may be the file itself, and by what it is known.
+const ALONE: [(&str, &str); 2] =
+    [("ImagePolicyWebhook", "imagePolicy"), ("PodNodeSelector", "podNodeSelectorPluginConfig")];
+
 fn read_yaml(path: &Path) -> Result<Value, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.into(), error })?;
     serde_saphyr::from_str(&text).map_err(|e| ConfigError::Parse { path: path.into(), error: e.to_string() })
@@ -115,8 +122,11 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, Value>, ConfigError> {
     let file = read_yaml(path)?;
     let found =
         format!("{}, {}", file["apiVersion"].as_str().unwrap_or_default(), file["kind"].as_str().unwrap_or_default());
-    if found != "apiserver.config.k8s.io/v1, AdmissionConfiguration" {
-        return Err(ConfigError::Kind { path: path.into(), found });
+    if !KINDS.contains(&found.as_str()) {
+        // Two plugins had the whole file to themselves once.
+        let old = |(plugin, key): &(&str, &str)| file.get(*key).map(|_| (plugin.to_string(), file.clone()));
+        let alone: BTreeMap<String, Value> = ALONE.iter().filter_map(old).collect();
+        return if alone.is_empty() { Err(ConfigError::Kind { path: path.into(), found }) } else { Ok(alone) };
     }
     let mut out = BTreeMap::new();
     for plugin in file["plugins"].as_array().into_iter().flatten() {
@@ -125,14 +135,15 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, Value>, ConfigError> {
             return Err(ConfigError::UnknownPlugin(name.to_string()));
         }
         let configuration = match plugin["path"].as_str().filter(|p| !p.is_empty()) {
-            Some(other) => {
+            Some(other) if plugin["configuration"].is_null() => {
                 let other = PathBuf::from(other);
                 let beside = if other.is_absolute() { other } else { path.with_file_name(other) };
                 read_yaml(&beside)?
             }
-            None => plugin["configuration"].clone(),
+            _ => plugin["configuration"].clone(),
         };
-        out.insert(name.to_string(), configuration);
+        // As upstream, the first of a name counts.
+        out.entry(name.to_string()).or_insert(configuration);
     }
     Ok(out)
 }
@@ -168,6 +179,17 @@ mod tests {
         assert_eq!(c.of("PodSecurity")["defaults"]["enforce"], "baseline");
         assert_eq!(c.of("EventRateLimit")["limits"][0]["qps"], 1);
         assert!(c.of("Priority").is_null());
+        write(
+            "config.yaml",
+            "apiVersion: apiserver.k8s.io/v1alpha1\nkind: AdmissionConfiguration\nplugins:\n- {name: EventRateLimit, path: rates.yaml, \
+             configuration: {limits: []}}\n",
+        );
+        let c = Config::load(&[], &[], Some(&dir.join("config.yaml"))).unwrap();
+        assert_eq!(c.of("EventRateLimit"), &serde_json::json!({"limits": []}));
+        write("config.yaml", "podNodeSelectorPluginConfig: {clusterDefaultNodeSelector: a=b}\n");
+        let c = Config::load(&[], &[], Some(&dir.join("config.yaml"))).unwrap();
+        assert_eq!(c.of("PodNodeSelector")["podNodeSelectorPluginConfig"]["clusterDefaultNodeSelector"], "a=b");
+        assert!(c.of("ImagePolicyWebhook").is_null());
         for (text, expected) in [
             ("kind: Pod\n", "kind must be AdmissionConfiguration"),
             ("a: [\n", "failed to parse"),

@@ -89,6 +89,8 @@ pub struct Attributes<'a> {
     pub told: &'a Mutex<Vec<String>>,
     /// Annotations of the request's audit events: `a.audit.annotate(key, value)`. A no-op where nothing is audited.
     pub audit: &'a Record,
+    /// When the request's time is up; streams have no end.
+    pub ends: Option<Instant>,
     /// What is served: the versions in which the object can be shown to others.
     pub catalogue: Arc<Catalogue>,
     /// Converts custom resources between their versions.
@@ -262,7 +264,9 @@ pub fn chain(parts: &Parts<'_>) -> Result<Vec<Arc<dyn Plugin>>, config::ConfigEr
     let Parts { reader, authorizer, rbac, outbound, webhook_metrics, config } = parts;
     let bad = |plugin: &'static str| move |error: String| config::ConfigError::Plugin { plugin, error };
     let policies = Arc::new(policies::Policies::new(reader, authorizer));
-    let hooks = Arc::new(webhooks::Webhooks::new(reader, authorizer, outbound, webhook_metrics));
+    let credentials = |plugin| webhooks::config::auth_infos(config.of(plugin)).map_err(bad(plugin));
+    let credentials = [credentials("MutatingAdmissionWebhook")?, credentials("ValidatingAdmissionWebhook")?];
+    let hooks = Arc::new(webhooks::Webhooks::new(reader, authorizer, outbound, webhook_metrics, credentials));
     let mut all: Vec<Arc<dyn Plugin>> = vec![
         Arc::new(simple::AlwaysAdmit),
         Arc::new(namespace_auto_provision::NamespaceAutoProvision { reader: Reader::clone(reader) }),
@@ -306,6 +310,7 @@ pub fn chain(parts: &Parts<'_>) -> Result<Vec<Arc<dyn Plugin>>, config::ConfigEr
         Arc::new(pod_topology_labels::PodTopologyLabels { reader: Reader::clone(reader) }),
         // Upstream has these checks in the storage of the kinds.
         Arc::new(EscalationCheck::new(Arc::clone(rbac), Arc::clone(authorizer))),
+        Arc::new(policies::ParamAccess::new(reader, authorizer)),
         Arc::new(pod_certificate_signing::PodCertificateSigning::new(Arc::clone(authorizer))),
         Arc::new(resource_claim_status::ResourceClaimStatus::new(Arc::clone(authorizer))),
         Arc::new(policies::Mutating(policies.clone())),
@@ -349,6 +354,15 @@ fn shown_name(a: &Attributes<'_>) -> String {
 }
 
 impl Attributes<'_> {
+    /// An annotation whose key somebody else chose: one that is no qualified name is left out.
+    pub fn annotate(&self, key: String, value: &str) {
+        if key.contains('/') && meta::names::qualified_name(&key).is_empty() {
+            self.audit.annotate(key, value);
+        } else {
+            tracing::warn!(key, "admission annotation key has invalid format, the annotation is left out");
+        }
+    }
+
     /// The write is to this resource itself, not to a subresource.
     pub fn is_main(&self, group: &str, plural: &str) -> bool {
         self.is(group, plural, "")

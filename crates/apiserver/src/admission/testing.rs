@@ -1,16 +1,29 @@
 //! For unit tests alone: one write, put together in a line and sent through one plugin.
 
 use super::{Attributes, Operation, Plugin, Reinvocation};
-use crate::audit::Record;
-use crate::authn::User;
+use crate::audit::event::Event;
+use crate::audit::{Arrival, Audit, Policy, Record, Remarks, Sink};
+use crate::authn::{Connection, User};
 use crate::registry::Catalogue;
+use crate::request_info::RequestInfo;
 use api::catalogue::{Resource, Typed};
 use api::strategy::Strategy;
+use bytes::Bytes;
+use http::HeaderMap;
 use meta::schema::{Shape, Struct, Type, Types};
 use meta::status::Status;
 use parking_lot::Mutex;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+struct Nowhere;
+impl Sink for Nowhere {
+    fn take(&self, _: &Event, _: &Bytes) -> bool {
+        true
+    }
+}
 
 struct Plain;
 impl Strategy for Plain {}
@@ -53,6 +66,8 @@ pub struct Write {
     reinvocation: Reinvocation,
     dry_run: bool,
     options: Value,
+    ends: Option<Instant>,
+    audit: Record,
 }
 
 impl Write {
@@ -81,6 +96,8 @@ impl Write {
             reinvocation: Reinvocation::default(),
             dry_run: false,
             options: Value::Null,
+            ends: None,
+            audit: Record::OFF,
         }
     }
 
@@ -90,6 +107,28 @@ impl Write {
         let r = &self.resource;
         self.resource = self.catalogue.find(&r.group, &r.version, &r.plural).unwrap();
         self
+    }
+
+    /// The request's time is up in so long.
+    pub fn within(mut self, time: Duration) -> Write {
+        self.ends = Some(Instant::now() + time);
+        self
+    }
+
+    /// Audited, requests' contents too.
+    pub fn audited(mut self) -> Write {
+        let policy = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Request"}]}"#;
+        let audit = Audit::new(Policy::parse(policy).unwrap(), vec![Arc::new(Nowhere)]);
+        let (uri, headers, connection) = (http::Uri::from_static("/"), HeaderMap::new(), Connection::default());
+        let info = RequestInfo::parse(&http::Method::POST, "/", "");
+        let arrival = Arrival { id: "", uri: &uri, headers: &headers, info: &info, connection: &connection };
+        self.audit = audit.begin(&arrival, &self.user, Remarks::new()).unwrap();
+        self
+    }
+
+    /// Of its audit event, but for those of authentication.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        self.audit.annotations()
     }
 
     pub fn dry_run(mut self) -> Write {
@@ -164,7 +203,8 @@ impl Write {
             catalogue: self.catalogue.clone(),
             custom: None,
             reinvocation: &self.reinvocation,
-            audit: &Record::OFF,
+            audit: &self.audit,
+            ends: self.ends,
         }
     }
 

@@ -52,6 +52,11 @@ impl Record {
         }
     }
 
+    #[cfg(test)]
+    pub fn annotations(&self) -> std::collections::BTreeMap<String, String> {
+        self.0.as_ref().map(|r| r.state.lock().event.annotations.clone()).unwrap_or_default()
+    }
+
     /// Adds an annotation. As upstream, the first value of a key stays.
     pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
         if let Some(r) = &self.0 {

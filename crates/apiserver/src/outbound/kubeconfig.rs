@@ -1,10 +1,12 @@
 //! Kubeconfig files that say how to reach a webhook (token review, access review, audit): the cluster is the webhook,
-//! the user is this server.
+//! the user is this server. And those that say who to be towards many servers: their users are named like servers.
 
 use super::target::{Credentials, Target, TargetError, Trust};
 use crate::pki::Identity;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,11 +26,73 @@ impl Target {
     /// The target that the file's current context names. Files that it mentions are relative to it, and are read
     /// now, except for token files, which are read for every request.
     pub fn from_kubeconfig(path: &Path) -> Result<Target, KubeconfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| KubeconfigError::Read { path: path.to_path_buf(), source })?;
-        let file: Value = serde_saphyr::from_str(&text)
-            .map_err(|e| KubeconfigError::Syntax { path: path.to_path_buf(), why: e.to_string() })?;
-        File { path, file: &file }.target()
+        File { path, file: &read(path)? }.target()
+    }
+}
+
+fn read(path: &Path) -> Result<Value, KubeconfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| KubeconfigError::Read { path: path.to_path_buf(), source })?;
+    serde_saphyr::from_str(&text).map_err(|e| KubeconfigError::Syntax { path: path.to_path_buf(), why: e.to_string() })
+}
+
+/// Who this server is towards others: by `host:port`, `*.domain` or `*`.
+#[derive(Clone, Default)]
+pub struct AuthInfos {
+    /// A user that can't be had is told when a server is called.
+    users: BTreeMap<String, Result<User, String>>,
+    /// The user of the file's current context, where no name fits.
+    current: String,
+}
+
+#[derive(Clone)]
+struct User {
+    identity: Option<Arc<Identity>>,
+    credentials: Credentials,
+}
+
+impl AuthInfos {
+    pub fn read(path: &Path) -> Result<AuthInfos, KubeconfigError> {
+        let content = read(path)?;
+        let file = File { path, file: &content };
+        let users = content["users"].as_array().into_iter().flatten();
+        let users = users.map(|u| {
+            let name = u["name"].as_str().unwrap_or("").to_string();
+            (name, file.user(&u["user"]).map_err(|e| e.to_string()))
+        });
+        let context = file.named("contexts", "context", content["current-context"].as_str().unwrap_or(""));
+        let current = context.and_then(|c| c["user"].as_str()).unwrap_or("").to_string();
+        Ok(AuthInfos { users: users.collect(), current })
+    }
+
+    /// The target with the credentials for it, if there are any.
+    pub fn lent_to<'t>(&self, target: &'t Target) -> Result<Cow<'t, Target>, String> {
+        match self.find(&target.url.host_and_port()) {
+            None => Ok(Cow::Borrowed(target)),
+            Some(Ok(user)) => Ok(Cow::Owned(user.lend(target.clone()))),
+            Some(Err(why)) => Err(why.clone()),
+        }
+    }
+
+    fn find(&self, server: &str) -> Option<&Result<User, String>> {
+        let by_name = |name: &str| {
+            let domains = name.match_indices('.').map(|(dot, _)| format!("*{}", &name[dot..]));
+            self.users.get(name).or_else(|| domains.filter_map(|d| self.users.get(&d)).next())
+        };
+        by_name(server)
+            .or_else(|| server.strip_suffix(":443").and_then(by_name))
+            .or_else(|| self.users.get("*"))
+            .or_else(|| self.users.get(&self.current).filter(|_| !self.current.is_empty()))
+    }
+}
+
+impl User {
+    fn lend(&self, target: Target) -> Target {
+        let target = target.with(self.credentials.clone());
+        match &self.identity {
+            Some(i) => target.identified_by(i.clone()),
+            None => target,
+        }
     }
 }
 
@@ -86,13 +150,13 @@ impl File<'_> {
         };
         target = target.named(cluster["tls-server-name"].as_str().unwrap_or(""));
         match self.named("users", "user", &user_name) {
-            Some(user) => self.as_user(target, user),
+            Some(user) => Ok(self.user(user)?.lend(target)),
             None if user_name.is_empty() => Ok(target),
             None => Err(self.wrong(format!("user {user_name:?} does not exist"))),
         }
     }
 
-    fn as_user(&self, mut target: Target, user: &Value) -> Result<Target, KubeconfigError> {
+    fn user(&self, user: &Value) -> Result<User, KubeconfigError> {
         for unsupported in ["exec", "auth-provider"] {
             if !user[unsupported].is_null() {
                 return Err(self.wrong(format!("{unsupported} is not supported")));
@@ -102,29 +166,30 @@ impl File<'_> {
             let bytes = self.data_or_file(user, field)?;
             bytes.map(|b| String::from_utf8(b).map_err(|_| self.wrong(format!("{field} is no PEM")))).transpose()
         };
-        match (pem("client-certificate")?, pem("client-key")?) {
+        let identity = match (pem("client-certificate")?, pem("client-key")?) {
             (Some(cert_pem), Some(key_pem)) => {
                 let identity = Identity { cert_pem, key_pem };
                 identity
                     .cert_der()
                     .and_then(|_| identity.key_der())
                     .map_err(|e| self.wrong(format!("client certificate: {e}")))?;
-                target = target.identified_by(Arc::new(identity));
+                Some(Arc::new(identity))
             }
-            (None, None) => {}
+            (None, None) => None,
             _ => return Err(self.wrong("client-certificate and client-key must be given together")),
-        }
+        };
         let text = |k: &str| user[k].as_str().filter(|s| !s.is_empty());
-        Ok(if let Some(t) = text("token") {
-            target.with(Credentials::Token(t.to_string()))
+        let credentials = if let Some(t) = text("token") {
+            Credentials::Token(t.to_string())
         } else if let Some(f) = text("tokenFile") {
-            target.with(Credentials::TokenFile(self.relative(f)))
+            Credentials::TokenFile(self.relative(f))
         } else if let Some(username) = text("username") {
             let password = text("password").unwrap_or("").to_string();
-            target.with(Credentials::Basic { username: username.to_string(), password })
+            Credentials::Basic { username: username.to_string(), password }
         } else {
-            target
-        })
+            Credentials::None
+        };
+        Ok(User { identity, credentials })
     }
 
     fn relative(&self, file: &str) -> PathBuf {
@@ -139,5 +204,46 @@ impl File<'_> {
         let Some(file) = at[field].as_str().filter(|f| !f.is_empty()) else { return Ok(None) };
         let path = self.relative(file);
         std::fs::read(&path).map(Some).map_err(|source| KubeconfigError::Read { path, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_found_by_server() {
+        let file = std::env::temp_dir().join(format!("skiff-auth-infos-{}", std::process::id()));
+        let all = ["a.io:8443", "*.io:8443", "b.io", "*.svc", "other", "*.d.svc:8443", "[::1]:443"];
+        let users = all.map(|n| format!("- {{name: '{n}', user: {{token: '{n}'}}}}\n")).concat();
+        let broken = "- {name: broken.io, user: {exec: {command: x}}}\n";
+        let context = "contexts: [{name: c, context: {user: other}}]\ncurrent-context: c\n";
+        std::fs::write(&file, format!("users:\n{users}{broken}{context}")).unwrap();
+        let infos = AuthInfos::read(&file).unwrap();
+        let token = |infos: &AuthInfos, target: &Target| match infos.lent_to(target) {
+            Ok(t) => match &t.credentials {
+                Credentials::Token(t) => t.clone(),
+                _ => "nobody".to_string(),
+            },
+            Err(why) => why,
+        };
+        for (url, want) in [
+            ("https://a.io:8443/x", "a.io:8443"),
+            ("https://x.io:8443", "*.io:8443"),
+            ("https://b.io", "b.io"),
+            ("https://b.io:443", "b.io"),
+            ("https://b.io:444", "other"),
+            ("https://[::1]/", "[::1]:443"),
+        ] {
+            assert_eq!(token(&infos, &Target::parse(url).unwrap()), want, "{url}");
+        }
+        for (namespace, port, want) in [("d", 443, "*.svc"), ("d", 8443, "*.d.svc:8443"), ("e", 8443, "other")] {
+            assert_eq!(token(&infos, &Target::service(namespace, "s", port, "/")), want, "{namespace} {port}");
+        }
+        assert!(token(&infos, &Target::parse("https://broken.io").unwrap()).ends_with("exec is not supported"));
+        std::fs::write(&file, format!("users:\n{users}- {{name: '*', user: {{token: any}}}}\n{context}")).unwrap();
+        assert_eq!(token(&AuthInfos::read(&file).unwrap(), &Target::parse("https://z").unwrap()), "any");
+        assert_eq!(token(&AuthInfos::default(), &Target::parse("https://z").unwrap()), "nobody");
+        std::fs::remove_file(&file).unwrap();
     }
 }

@@ -14,7 +14,7 @@ mod target;
 mod tls;
 
 pub use error::{Cause, Error, refusal};
-pub use kubeconfig::KubeconfigError;
+pub use kubeconfig::{AuthInfos, KubeconfigError};
 pub use service::{Endpoint, PortRef, ready_endpoint};
 pub use target::{Credentials, Target, TargetError, Trust, Url};
 
@@ -84,10 +84,12 @@ impl Answer {
         if !self.is_success() {
             return Err(refusal(self.code, &self.body));
         }
-        serde_json::from_slice(&self.body).map_err(|e| match self.body.is_empty() {
-            true => "unexpected EOF".to_string(),
-            false => format!("couldn't get version/kind; json parse error: {e}"),
-        })
+        if self.body.is_empty() {
+            let kind = self.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+            return Err(format!("0-length response with status code: {} and content type: {kind}", self.code));
+        }
+        let read = api::codec::json::parse(&self.body);
+        read.map(|(v, _)| v).map_err(|e| format!("couldn't get version/kind; json parse error: {e}"))
     }
 }
 

@@ -67,6 +67,17 @@ impl Url {
         if self.port_shown { format!("{host}:{}", self.port) } else { host }
     }
 
+    fn is_local(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost")
+            || self.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// `host:port`; 443 where no port was written.
+    pub fn host_and_port(&self) -> String {
+        let authority = self.authority();
+        if self.port_shown { authority } else { format!("{authority}:443") }
+    }
+
     /// The whole URL of `path` with `query` there.
     pub fn with(&self, path: &str, query: &str) -> String {
         let scheme = if self.https { "https" } else { "http" };
@@ -178,11 +189,13 @@ impl Target {
     /// A `clientConfig` as webhook configurations and conversions have it: `url` or `service`, and `caBundle`.
     pub fn from_client_config(config: &Value) -> Result<Target, TargetError> {
         let target = if let Some(url) = config["url"].as_str() {
-            Target::parse(url)?
+            let target = Target::parse(url)?;
+            // As upstream: requests that go one by one spread over what may be many servers behind an address.
+            if target.url.is_local() { target } else { target.over_http1() }
         } else if let Some(service) = config["service"].as_object() {
             let text = |k: &str| service.get(k).and_then(Value::as_str).unwrap_or("");
             let port = service.get("port").and_then(Value::as_u64).and_then(|p| p.try_into().ok()).unwrap_or(443);
-            Target::service(text("namespace"), text("name"), port, text("path"))
+            Target::service(text("namespace"), text("name"), port, text("path")).over_http1()
         } else {
             return Err(TargetError::Nothing);
         };
@@ -216,7 +229,8 @@ impl Target {
         self
     }
 
-    /// One request at a time on a connection: for streams of bytes that may stand still for long.
+    /// One request at a time on a connection: for streams of bytes that may stand still for long, and for peers that
+    /// may be many.
     pub fn over_http1(mut self) -> Target {
         self.http1 = true;
         self

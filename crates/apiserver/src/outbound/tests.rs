@@ -130,7 +130,8 @@ async fn plain_http_is_told_from_https() {
 #[tokio::test]
 async fn services_are_called_at_their_ready_endpoints() {
     let peer = Peer::start(&["hook.ns.svc"], |r| async move {
-        json(200, &json!({"host": r.uri().host(), "path": r.uri().path()}))
+        let host = r.headers().get("host").and_then(|h| h.to_str().ok());
+        json(200, &json!({"host": host, "path": r.uri().path()}))
     })
     .await;
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hook", "namespace": "ns"}, "spec": {"ports": [{"name": "https", "port": 443}]}});
@@ -235,4 +236,18 @@ fn urls_are_shown_as_written() {
         assert!(Url::parse(bad).is_err(), "{bad}");
     }
     assert_eq!(Url::parse("https://a.test/base/").unwrap().below("/apis"), "/base/apis");
+}
+
+#[test]
+fn peers_elsewhere_get_one_request_at_a_time() {
+    for (config, want) in [
+        (json!({"url": "https://hooks.example.com/x"}), true),
+        (json!({"url": "https://10.0.0.1/x"}), true),
+        (json!({"service": {"namespace": "d", "name": "s"}}), true),
+        (json!({"url": "https://LocalHost:8443"}), false),
+        (json!({"url": "https://127.0.0.9:8443"}), false),
+        (json!({"url": "https://[::1]:8443"}), false),
+    ] {
+        assert_eq!(Target::from_client_config(&config).unwrap().http1, want, "{config}");
+    }
 }

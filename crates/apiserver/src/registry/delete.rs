@@ -149,6 +149,7 @@ pub async fn delete_collection(mut call: Call<'_>, body: &Value) -> Result<(Answ
             audit: call.audit,
             told: call.told.clone(),
             internal: call.internal,
+            ends: call.ends,
             conversions: Default::default(),
         };
         match remove(&mut one, &name, &options).await {

@@ -4,7 +4,7 @@ use super::{Call, Catalogue};
 use crate::custom::conversion;
 use crate::options::FieldValidation;
 use api::catalogue::Resource;
-use meta::apply::{Structure, View, Writer};
+use meta::apply::{Managed, Structure, View, Writer};
 use meta::schema::{TypeId, Types};
 use meta::status::Result;
 use parking_lot::Mutex;
@@ -131,6 +131,24 @@ fn manager(call: &Call<'_>) -> String {
     name
 }
 
+/// Takes back what admission made of managed fields where nobody can read them any more. Gives the warning.
+pub fn mended(object: &mut Value, before: Option<Value>) -> Option<String> {
+    let after = object["metadata"].get("managedFields");
+    if after == before.as_ref() {
+        return None;
+    }
+    let why = Managed::decode(after.unwrap_or(&Value::Null)).err()?;
+    if let Some(meta) = object["metadata"].as_object_mut() {
+        match before {
+            Some(list) => meta.insert("managedFields".into(), list),
+            None => meta.remove("managedFields"),
+        };
+    }
+    Some(format!(
+        ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: {why}"
+    ))
+}
+
 /// Sets managedFields of an object that is about to be written.
 pub async fn track(call: &Call<'_>, new: &mut Value, old: Option<&Value>, by: By, subresource: &str) {
     if by == By::Apply {
@@ -208,4 +226,42 @@ pub fn differ_in_time_only(new: &Value, old: &Value) -> bool {
     };
     let (a, b) = (&new["metadata"]["managedFields"], &old["metadata"]["managedFields"]);
     a.as_array().map(Vec::len) == b.as_array().map(Vec::len) && untimed(new) == untimed(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_nobody_can_read_is_taken_back() {
+        let entry = || {
+            json!({"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:data": {}}})
+        };
+        let with = |key: &str, value: Value| {
+            let mut e = entry();
+            e[key] = value;
+            json!([e])
+        };
+        let start = ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: ";
+        for (after, why) in [
+            (json!([entry()]), None),
+            (json!([]), None),
+            (with("manager", json!("other")), None),
+            (with("operation", json!("Delete")), Some("operation must be `Apply` or `Update`")),
+            (with("apiVersion", json!("")), Some("apiVersion must not be empty")),
+            (with("fieldsType", Value::Null), Some("missing fieldsType in managed fields entry 0")),
+            (with("fieldsType", json!("V2")), Some("invalid fieldsType \"V2\" in managed fields entry 0")),
+        ] {
+            let mut object = json!({"metadata": {"name": "x", "managedFields": after}});
+            let told = mended(&mut object, Some(json!([entry()])));
+            assert_eq!(told, why.map(|why| format!("{start}{why}")), "{after}");
+            let kept = if why.is_some() { json!([entry()]) } else { after };
+            assert_eq!(object["metadata"]["managedFields"], kept);
+        }
+        let mut object = json!({"metadata": {"managedFields": with("apiVersion", json!(""))}});
+        assert!(mended(&mut object, None).is_some());
+        assert_eq!(object, json!({"metadata": {}}));
+    }
 }

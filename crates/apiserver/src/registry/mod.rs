@@ -98,6 +98,8 @@ pub struct Call<'a> {
     pub told: Arc<Mutex<Vec<String>>>,
     /// A step of another request that was admitted already: admission isn't asked again.
     pub internal: bool,
+    /// When the request's time is up.
+    pub ends: Option<Instant>,
     /// What webhooks made of objects in other versions, for managed fields.
     pub conversions: managed::Conversions,
 }
@@ -213,9 +215,12 @@ impl Call<'_> {
             let why = "create not allowed while custom resource definition is terminating";
             return Err(Status::forbidden(&self.row.group, &self.row.plural, name, why));
         }
+        let owners = object["metadata"].get("managedFields").cloned();
         let reinvocation = admission::Reinvocation::default();
         let (plugins, mut a) = self.attributes(operation, subresource, name, object, old, options, &reinvocation);
-        admission::admit(plugins, &mut a).await
+        admission::admit(plugins, &mut a).await?;
+        self.told.lock().extend(managed::mended(object, owners));
+        Ok(())
     }
 
     /// Runs the validating plugins in order, then asks all for warnings.
@@ -285,6 +290,7 @@ impl Call<'_> {
             warnings: &mut self.warnings,
             told: &self.told,
             audit: self.audit,
+            ends: self.ends,
             catalogue: self.registry.catalogue.load_full(),
             custom: Some(&self.registry.custom),
             reinvocation,

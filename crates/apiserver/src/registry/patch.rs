@@ -3,6 +3,7 @@
 use super::{Answer, Call, create, managed, update};
 use crate::options::{FieldValidation, Write};
 use meta::field::{Errors, Path};
+use meta::patch::json::json_type;
 use meta::status::{Result, Status};
 use serde_json::Value;
 
@@ -90,17 +91,6 @@ impl Document {
             problems.iter_mut().for_each(|p| p.insert_str(0, "json patch "));
         }
         Ok(Document { value, problems })
-    }
-}
-
-fn json_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }
 

@@ -221,10 +221,36 @@ async fn admit(
         ("binding", _) => {}
         _ => {
             call.admit(Operation::Update, subresource, name, new, Some(old), options).await?;
+            check_still_same(call, name, new, old)?;
             // Webhooks may have changed anything; what isn't theirs stays.
             keep_server_owned(new, old);
             restrict_to_subresource(&call.row, subresource, new, old);
         }
+    }
+    Ok(())
+}
+
+/// No webhook makes another object of it, or writes over what it hasn't seen.
+fn check_still_same(call: &Call<'_>, name: &str, new: &Value, old: &Value) -> Result<()> {
+    let row = &call.row;
+    if row.namespaced && text(new, "namespace") != text(old, "namespace") {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let mut errors = Errors::default();
+    for (field, may_be_absent) in [("name", false), ("uid", true)] {
+        let given = text(new, field);
+        if given != text(old, field) && !(given.is_empty() && may_be_absent) {
+            errors.invalid(Path::new("metadata").child(field), given, "field is immutable");
+        }
+    }
+    if !errors.is_empty() {
+        return Err(Status::invalid(&row.group, &row.kind, name, &errors));
+    }
+    let version = text(new, "resourceVersion");
+    if !version.is_empty() && version != "0" && version != text(old, "resourceVersion") {
+        return Err(call.modified(name));
     }
     Ok(())
 }

@@ -56,6 +56,8 @@ pub async fn answer(path: &str, body: &[u8], reviews: &Mutex<Vec<Value>>) -> Res
         "/webhook/command" => {
             patch(json!([{"op": "replace", "path": "/command", "value": ["echo", "from the webhook"]}]))
         }
+        "/webhook/rename" => patch(json!([{"op": "replace", "path": "/metadata/name", "value": "renamed"}])),
+        "/webhook/break-owners" => patch(json!([{"op": "remove", "path": "/metadata/managedFields/0/apiVersion"}])),
         "/webhook/warn" => json!({"allowed": true, "warnings": ["mind the gap"]}),
         "/webhook/slow" => {
             tokio::time::sleep(SLOW).await;

@@ -266,6 +266,17 @@ pub fn mutate(c: &Cluster) -> Result<()> {
         init["volumeMounts"][0]["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount",
         "no token in the added container: {init}"
     );
+    // On an update it makes no other object of it, nor can it make unreadable whose fields they are.
+    w.configure("Mutating", &[w.hook("rename", &["UPDATE"], "configmaps", json!({}))])?;
+    let renamed = w.ns.kubectl(&["label", "configmap", "c", "a=b"])?;
+    says(&renamed, "metadata.name: Invalid value: \"renamed\": field is immutable")?;
+    w.configure("Mutating", &[w.hook("break-owners", &["UPDATE"], "configmaps", json!({}))])?;
+    let broken = w.ns.kubectl(&["label", "configmap", "c", "a=b"])?;
+    passes(&broken)?;
+    let warning = "Warning: .metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: apiVersion must not be empty";
+    ensure!(broken.stderr.contains(warning), "{}", broken.stderr);
+    let kept = c.json(&["-n", w.ns.name(), "get", "configmap", "c", "--show-managed-fields"])?;
+    ensure!(kept["metadata"]["managedFields"][0]["apiVersion"] == "v1", "{kept}");
     w.finish()
 }
 

@@ -73,7 +73,7 @@ impl Managed {
         self.0.is_empty()
     }
 
-    /// From an object's `metadata.managedFields`; absent is empty.
+    /// From an object's `metadata.managedFields`; absent is empty. Errors are in upstream's words.
     pub fn of(obj: &Value) -> Result<Managed, String> {
         Managed::decode(object::get(obj, &["metadata", "managedFields"]).unwrap_or(&Value::Null))
     }
@@ -85,19 +85,23 @@ impl Managed {
             other => return Err(format!("managedFields is no list: {other}")),
         };
         let mut out = Managed::default();
-        for e in entries {
+        for (i, e) in entries.iter().enumerate() {
             let operation = match get_str(e, &["operation"]) {
                 "Apply" => Operation::Apply,
                 "Update" => Operation::Update,
-                other => return Err(format!("unsupported operation {other:?}")),
+                _ => return Err("operation must be `Apply` or `Update`".to_string()),
             };
-            match get_str(e, &["fieldsType"]) {
-                "FieldsV1" | "" => {}
-                other => return Err(format!("unsupported fieldsType {other:?}")),
-            }
             let api_version = get_str(e, &["apiVersion"]);
+            if api_version.is_empty() {
+                return Err("apiVersion must not be empty".to_string());
+            }
+            match get_str(e, &["fieldsType"]) {
+                "FieldsV1" => {}
+                "" => return Err(format!("missing fieldsType in managed fields entry {i}")),
+                other => return Err(format!("invalid fieldsType {other:?} in managed fields entry {i}")),
+            }
             let set = Set::from_fields_v1(e.get("fieldsV1").unwrap_or(&Value::Null))
-                .map_err(|e| format!("error decoding set: {e}"))?;
+                .map_err(|why| format!("error decoding versioned set from {e}: error decoding set: {why}"))?;
             let manager = Manager::new(get_str(e, &["manager"]), operation, api_version, get_str(e, &["subresource"]));
             let time = object::parse_time(get_str(e, &["time"]));
             out.0.insert(manager, Versioned { set, api_version: api_version.to_string(), time });

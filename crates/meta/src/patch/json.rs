@@ -14,42 +14,76 @@ const MOVED_MAX: usize = 64 << 20;
 /// How deep an operation may nest what it puts. Deeper documents would be refused, and exhaust the stack before.
 const DEPTH_MAX: usize = 200;
 
-/// Errors: 400 when the patch is no list of operations, 413 when it is too long, 422 when an operation can't be
-/// done. Upstream hides the operation's own error behind one text.
-pub fn apply(original: &Value, patch: &Value) -> Result<Value> {
-    run(original, patch)?.map_err(|_| refused())
+/// Why an operation can't be done, in upstream's words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Undone {
+    pub why: String,
+    /// A `test` found another value: whoever wrote the patch may have meant that nothing is done then.
+    pub by_test: bool,
 }
 
-/// As [`apply`], but `None` where a `test` fails: then nothing is to be changed, and that is no fault.
-pub fn apply_if(original: &Value, patch: &Value) -> Result<Option<Value>> {
-    match run(original, patch)? {
-        Ok(new) => Ok(Some(new)),
-        Err(failed) if patch[failed]["op"] == "test" => Ok(None),
-        Err(_) => Err(refused()),
+impl Undone {
+    fn missing(what: String) -> Undone {
+        Undone::because(format!("{what}: {MISSING}"))
+    }
+
+    fn because(why: String) -> Undone {
+        Undone { why, by_test: false }
     }
 }
 
-/// The patched document, or which operation failed.
-fn run(original: &Value, patch: &Value) -> Result<std::result::Result<Value, usize>> {
-    let Value::Array(operations) = patch else {
-        return Err(Status::bad_request(
-            "json: cannot unmarshal object into Go value of type jsonpatch.Patch".to_string(),
-        ));
-    };
+const MISSING: &str = "missing value";
+
+type Done<T = ()> = std::result::Result<T, Undone>;
+
+/// Errors: 400 when the patch is no list of operations, 413 when it is too long, 422 when an operation can't be
+/// done. Upstream hides the operation's own error behind one text.
+pub fn apply(original: &Value, patch: &Value) -> Result<Value> {
+    let operations = operations(patch).map_err(Status::bad_request)?;
     if operations.len() > OPERATIONS_MAX {
         return Err(Status::too_large(format!(
             "Request entity too large: The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}",
             operations.len()
         )));
     }
+    perform(original, operations).map_err(|_| refused())
+}
+
+/// The operations of a patch. Errors are those of Go's decoder.
+pub fn operations(patch: &Value) -> std::result::Result<&[Value], String> {
+    let wrong = |v: &Value, wanted: &str| {
+        format!("json: cannot unmarshal {} into Go value of type jsonpatch.{wanted}", json_type(v))
+    };
+    match patch {
+        Value::Null => Ok(&[]),
+        Value::Array(all) => match all.iter().find(|o| !o.is_object() && !o.is_null()) {
+            None => Ok(all),
+            Some(other) => Err(wrong(other, "Operation")),
+        },
+        other => Err(wrong(other, "Patch")),
+    }
+}
+
+/// A value's type, as Go's decoder calls it.
+pub fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Does the operations one after another, all or none.
+pub fn perform(original: &Value, operations: &[Value]) -> Done<Value> {
     let mut doc = original.clone();
     let mut left = Budget { copied: COPIED_MAX, moved: MOVED_MAX };
-    for (i, operation) in operations.iter().enumerate() {
-        if one(&mut doc, operation, &mut left).is_none() {
-            return Ok(Err(i));
-        }
+    for operation in operations {
+        one(&mut doc, operation, &mut left)?;
     }
-    Ok(Ok(doc))
+    Ok(doc)
 }
 
 /// 422 without a reason, as upstream answers what a patch can't do.
@@ -81,33 +115,69 @@ fn weigh(value: &Value, levels: usize, budget: &mut usize) -> Option<()> {
     }
 }
 
-fn one(doc: &mut Value, operation: &Value, left: &mut Budget) -> Option<()> {
+fn one(doc: &mut Value, operation: &Value, left: &mut Budget) -> Done {
     let text = |member: &str| operation.get(member).and_then(Value::as_str);
     let value = || operation.get("value").cloned().unwrap_or(Value::Null);
-    let path = text("path")?;
-    match text("op")? {
-        "add" => add(doc, path, value()),
-        "remove" => remove(doc, path).map(|_| ()),
-        "replace" => replace(doc, path, value()),
-        "test" => test(doc, path, operation.get("value")),
+    let op = text("op").unwrap_or("unknown");
+    let needed = |member: &str| {
+        text(member).ok_or_else(|| {
+            let why = match (op, member) {
+                ("add" | "remove" | "copy", "path") => String::new(),
+                (_, "path") => "operation missing path field: ".into(),
+                _ => "operation, missing from field: ".into(),
+            };
+            Undone::because(format!("{op} operation failed to decode {member}: {why}{MISSING}"))
+        })
+    };
+    // What the library says of a place that isn't there differs from operation to operation.
+    let no_place = |what: &str| Undone::missing(format!("{op} operation does not apply: {what}"));
+    match op {
+        "add" | "remove" => {
+            let path = needed("path")?;
+            let (parent, name) =
+                parent(doc, path).ok_or_else(|| no_place(&format!("doc is missing path: \"{path}\"")))?;
+            let done = if op == "add" { add(parent, name, value()) } else { remove(parent, &name).map(|_| ()) };
+            done.map_err(|why| Undone::because(format!("error in {op} for path: '{path}': {why}")))
+        }
+        "replace" => replace(doc, needed("path")?, value(), no_place),
+        "test" => test(doc, needed("path")?, operation.get("value"), no_place),
         "move" => {
-            let moved = remove(doc, text("from")?)?;
-            weigh(&moved, levels_below(path)?, &mut left.moved)?;
-            add(doc, path, moved)
+            let from = needed("from")?;
+            let (parent_of_old, old) =
+                parent(doc, from).ok_or_else(|| no_place(&format!("doc is missing from path: {from}")))?;
+            let moved = remove(parent_of_old, &old)
+                .map_err(|why| Undone::because(format!("error in move for path: '{old}': {why}")))?;
+            let path = needed("path")?;
+            weigh(&moved, levels_below(path), &mut left.moved).ok_or_else(too_much)?;
+            let (parent, name) =
+                parent(doc, path).ok_or_else(|| no_place(&format!("doc is missing destination path: {path}")))?;
+            add(parent, name, moved).map_err(|why| Undone::because(format!("error in move for path: '{path}': {why}")))
         }
         "copy" => {
-            let (parent, name) = parent(doc, text("from")?)?;
-            let copied = get(parent, &name)?.cloned().unwrap_or(Value::Null);
-            weigh(&copied, levels_below(path)?, &mut left.copied)?;
-            add(doc, path, copied)
+            let from = needed("from")?;
+            let (parent_of_old, old) =
+                parent(doc, from).ok_or_else(|| no_place(&format!("doc is missing from path: {from}")))?;
+            let copied = get(parent_of_old, &old)
+                .map_err(|why| Undone::because(format!("error in copy for from: '{from}': {why}")))?;
+            let copied = copied.cloned().unwrap_or(Value::Null);
+            let path = needed("path")?;
+            weigh(&copied, levels_below(path), &mut left.copied).ok_or_else(too_much)?;
+            let (parent, name) =
+                parent(doc, path).ok_or_else(|| no_place(&format!("doc is missing destination path: {path}")))?;
+            add(parent, name, copied)
+                .map_err(|why| Undone::because(format!("error while adding value during copy: {why}")))
         }
-        _ => None,
+        other => Err(Undone::because(format!("Unexpected kind: {other}"))),
     }
 }
 
+fn too_much() -> Undone {
+    Undone::because("Unable to complete the copy, the accumulated size increase exceeds the limit".into())
+}
+
 /// How deep what is put there may be.
-fn levels_below(path: &str) -> Option<usize> {
-    DEPTH_MAX.checked_sub(path.split('/').count())
+fn levels_below(path: &str) -> usize {
+    DEPTH_MAX.saturating_sub(path.split('/').count())
 }
 
 /// What holds the value that a pointer names, and the value's name in it. The document itself is in nothing.
@@ -119,7 +189,7 @@ fn parent<'a>(doc: &'a mut Value, pointer: &str) -> Option<(&'a mut Value, Strin
         at = match at {
             Value::Object(map) => map.get_mut(&name)?,
             Value::Array(items) => {
-                let i = position(&name, items.len())?;
+                let i = position(&name, items.len()).ok()?;
                 items.get_mut(i)?
             }
             _ => return None,
@@ -132,23 +202,32 @@ fn unescaped(token: &str) -> String {
     token.replace("~1", "/").replace("~0", "~")
 }
 
+type Found<T> = std::result::Result<T, String>;
+
+fn invalid_index(i: i64) -> String {
+    format!("Unable to access invalid index: {i}: invalid index referenced")
+}
+
 /// An array's position among `len`; negative ones count from the end.
-fn position(name: &str, len: usize) -> Option<usize> {
-    let i: i64 = name.parse().ok()?;
-    if i < 0 { len.checked_sub(usize::try_from(i.unsigned_abs()).ok()?) } else { usize::try_from(i).ok() }
+fn position(name: &str, len: usize) -> Found<usize> {
+    let i: i64 = name.parse().map_err(|_| format!("strconv.Atoi: parsing {name:?}: invalid syntax"))?;
+    let at = match i < 0 {
+        true => usize::try_from(i.unsigned_abs()).ok().and_then(|i| len.checked_sub(i)),
+        false => usize::try_from(i).ok().filter(|i| *i < len),
+    };
+    at.ok_or_else(|| invalid_index(i))
 }
 
 /// The member of that name: none of a map is no fault, but a position that an array doesn't have is.
-fn get<'a>(parent: &'a Value, name: &str) -> Option<Option<&'a Value>> {
+fn get<'a>(parent: &'a Value, name: &str) -> Found<Option<&'a Value>> {
     match parent {
-        Value::Object(map) => Some(map.get(name)),
-        Value::Array(items) => items.get(position(name, items.len())?).map(Some),
-        _ => None,
+        Value::Object(map) => Ok(map.get(name)),
+        Value::Array(items) => position(name, items.len()).map(|i| items.get(i)),
+        _ => Ok(None),
     }
 }
 
-fn add(doc: &mut Value, path: &str, value: Value) -> Option<()> {
-    let (parent, name) = parent(doc, path)?;
+fn add(parent: &mut Value, name: String, value: Value) -> Found<()> {
     match parent {
         Value::Object(map) => {
             map.insert(name, value);
@@ -156,54 +235,58 @@ fn add(doc: &mut Value, path: &str, value: Value) -> Option<()> {
         Value::Array(items) if name == "-" => items.push(value),
         Value::Array(items) => {
             // The end is a place, too: -1 is behind the last.
-            let i = position(&name, items.len() + 1).filter(|i| *i <= items.len())?;
+            let i = position(&name, items.len() + 1).map_err(|why| match name.parse::<i64>() {
+                Ok(_) => why,
+                Err(_) => format!("value was not a proper array index: '{name}': {why}"),
+            })?;
             items.insert(i, value);
         }
-        _ => return None,
+        _ => {}
     }
-    Some(())
+    Ok(())
 }
 
-fn remove(doc: &mut Value, path: &str) -> Option<Value> {
-    let (parent, name) = parent(doc, path)?;
-    match parent {
-        Value::Object(map) => map.remove(&name),
-        Value::Array(items) => {
-            let i = position(&name, items.len()).filter(|i| *i < items.len())?;
-            Some(items.remove(i))
-        }
-        _ => None,
-    }
-}
-
-fn replace(doc: &mut Value, path: &str, value: Value) -> Option<()> {
-    if path.is_empty() {
-        // A document is a map or a list.
-        (value.is_object() || value.is_array()).then(|| *doc = value)?;
-        return Some(());
-    }
-    let (parent, name) = parent(doc, path)?;
+fn remove(parent: &mut Value, name: &str) -> Found<Value> {
     match parent {
         Value::Object(map) => {
-            map.insert(name, value);
+            map.remove(name).ok_or_else(|| format!("Unable to remove nonexistent key: {name}: {MISSING}"))
         }
-        Value::Array(items) => {
-            let i = position(&name, items.len())?;
-            *items.get_mut(i)? = value;
-        }
-        _ => return None,
+        Value::Array(items) => position(name, items.len()).map(|i| items.remove(i)),
+        _ => Ok(Value::Null),
     }
-    Some(())
 }
 
-fn test(doc: &mut Value, path: &str, want: Option<&Value>) -> Option<()> {
+fn replace(doc: &mut Value, path: &str, value: Value, no_place: impl Fn(&str) -> Undone) -> Done {
+    if path.is_empty() {
+        // A document is a map or a list.
+        if !value.is_object() && !value.is_array() {
+            return Err(Undone::because("replace operation value must be object or array".into()));
+        }
+        *doc = value;
+        return Ok(());
+    }
+    let (parent, name) = parent(doc, path).ok_or_else(|| no_place(&format!("doc is missing path: {path}")))?;
+    match parent {
+        Value::Array(items) => {
+            let i = position(&name, items.len()).map_err(|_| no_place(&format!("doc is missing key: {path}")))?;
+            items[i] = value;
+        }
+        other => add(other, name, value).map_err(Undone::because)?,
+    }
+    Ok(())
+}
+
+fn test(doc: &mut Value, path: &str, want: Option<&Value>, no_place: impl Fn(&str) -> Undone) -> Done {
     let got = if path.is_empty() {
         Some(&*doc)
     } else {
-        let (parent, name) = parent(doc, path)?;
-        get(parent, &name)?
+        let (parent, name) = parent(doc, path).ok_or_else(|| no_place(&format!("is missing path: {path}")))?;
+        get(parent, &name).map_err(|why| Undone::because(format!("error in test for path: '{path}': {why}")))?
     };
-    (got.unwrap_or(&Value::Null) == want.unwrap_or(&Value::Null)).then_some(())
+    match got.unwrap_or(&Value::Null) == want.unwrap_or(&Value::Null) {
+        true => Ok(()),
+        false => Err(Undone { why: format!("testing value {path} failed: test failed"), by_test: true }),
+    }
 }
 
 #[cfg(test)]
@@ -233,17 +316,61 @@ mod tests {
     }
 
     #[test]
-    fn tests_that_fail_change_nothing() {
-        let doc = json!({"a": 1});
-        let test = |path: &str, value: i64| json!({"op": "test", "path": path, "value": value});
-        let add = json!({"op": "add", "path": "/b", "value": 2});
-        for (first, want) in
-            [(test("/a", 1), Some(json!({"a": 1, "b": 2}))), (test("/a", 2), None), (test("/c", 1), None)]
-        {
-            assert_eq!(apply_if(&doc, &json!([first, add])).unwrap(), want, "{first}");
+    fn what_cannot_be_done_is_told() {
+        let doc = json!({"a": [1], "m": {"n": 1}});
+        let told = |op: Value| perform(&doc, &[op]).map_err(|u| (u.why, u.by_test));
+        for (op, want) in [
+            (
+                json!({"op": "add", "path": "/x/y"}),
+                "add operation does not apply: doc is missing path: \"/x/y\": missing value",
+            ),
+            (
+                json!({"op": "add", "path": "/a/7"}),
+                "error in add for path: '/a/7': Unable to access invalid index: 7: invalid index referenced",
+            ),
+            (
+                json!({"op": "add", "path": "/a/x"}),
+                "error in add for path: '/a/x': value was not a proper array index: 'x': strconv.Atoi: parsing \"x\": invalid syntax",
+            ),
+            (json!({"op": "add"}), "add operation failed to decode path: missing value"),
+            (
+                json!({"op": "remove", "path": "/m/z"}),
+                "error in remove for path: '/m/z': Unable to remove nonexistent key: z: missing value",
+            ),
+            (
+                json!({"op": "replace", "path": "/x/y"}),
+                "replace operation does not apply: doc is missing path: /x/y: missing value",
+            ),
+            (
+                json!({"op": "replace", "path": "/a/3"}),
+                "replace operation does not apply: doc is missing key: /a/3: missing value",
+            ),
+            (
+                json!({"op": "replace"}),
+                "replace operation failed to decode path: operation missing path field: missing value",
+            ),
+            (
+                json!({"op": "move", "path": "/a"}),
+                "move operation failed to decode from: operation, missing from field: missing value",
+            ),
+            (
+                json!({"op": "move", "from": "/m/z", "path": "/a"}),
+                "error in move for path: 'z': Unable to remove nonexistent key: z: missing value",
+            ),
+            (
+                json!({"op": "copy", "from": "/m", "path": "/z/z"}),
+                "copy operation does not apply: doc is missing destination path: /z/z: missing value",
+            ),
+            (
+                json!({"op": "test", "path": "/x/y"}),
+                "test operation does not apply: is missing path: /x/y: missing value",
+            ),
+            (json!({"op": "odd"}), "Unexpected kind: odd"),
+        ] {
+            assert_eq!(told(op.clone()), Err((want.to_string(), false)), "{op}");
         }
-        assert_eq!(apply_if(&doc, &json!([{"op": "remove", "path": "/c"}])).unwrap_err().code, 422);
-        assert_eq!(apply(&doc, &json!([test("/a", 2), add])).unwrap_err().code, 422);
+        let failed = json!({"op": "test", "path": "/m/n", "value": 2});
+        assert_eq!(told(failed), Err(("testing value /m/n failed: test failed".to_string(), true)));
     }
 
     /// In order: the document, the patch, what comes out (`Null`: 422).
@@ -379,7 +506,8 @@ mod tests {
             (doc.clone(), one(json!({"op": "add", "path": null})), Value::Null),
             (doc.clone(), one(json!({"op": "add", "value": 1})), Value::Null),
             (doc.clone(), one(json!({"op": "copy", "path": "/a/0"})), Value::Null),
-            (doc.clone(), json!([1]), Value::Null),
+            (doc.clone(), json!([null]), Value::Null),
+            (doc.clone(), Value::Null, doc.clone()),
             (doc.clone(), json!([]), doc.clone()),
             // One that fails undoes those before.
             (doc.clone(), json!([{"op": "remove", "path": "/a"}, {"op": "remove", "path": "/a"}]), Value::Null),
@@ -388,9 +516,19 @@ mod tests {
 
     #[test]
     fn what_is_no_patch() {
-        for (patch, code) in [(json!({}), 400), (json!(vec![json!({"op": "test", "path": "/z"}); 10_001]), 413)] {
+        for (patch, code) in
+            [(json!({}), 400), (json!([1]), 400), (json!(vec![json!({"op": "test", "path": "/z"}); 10_001]), 413)]
+        {
             assert_eq!(apply(&json!({}), &patch).map_err(|s| s.code), Err(code));
         }
+        assert_eq!(
+            operations(&json!("x")).unwrap_err(),
+            "json: cannot unmarshal string into Go value of type jsonpatch.Patch"
+        );
+        assert_eq!(
+            operations(&json!([[]])).unwrap_err(),
+            "json: cannot unmarshal array into Go value of type jsonpatch.Operation"
+        );
     }
 
     /// The operations that make `to` of `from`, as a client would write them.

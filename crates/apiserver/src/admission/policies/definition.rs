@@ -31,6 +31,12 @@ pub struct ParamKind {
     pub kind: String,
 }
 
+impl ParamKind {
+    pub fn read(given: &Value) -> Option<ParamKind> {
+        given.is_object().then(|| ParamKind { api_version: text(&given["apiVersion"]), kind: text(&given["kind"]) })
+    }
+}
+
 pub struct Expression {
     pub text: String,
     pub program: Result<Program, String>,
@@ -80,10 +86,7 @@ impl Policy {
     fn new(name: &str, stored: &Value) -> Policy {
         let spec = &stored["spec"];
         let mut compiler = Compiler::new();
-        let param_kind = spec["paramKind"].is_object().then(|| ParamKind {
-            api_version: text(&spec["paramKind"]["apiVersion"]),
-            kind: text(&spec["paramKind"]["kind"]),
-        });
+        let param_kind = ParamKind::read(&spec["paramKind"]);
         if param_kind.is_some() {
             compiler = compiler.with_params(Type::Dyn);
         }

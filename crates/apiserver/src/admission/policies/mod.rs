@@ -10,8 +10,10 @@
 //! | `input` | what expressions see of a write, and how an authorizer is asked on their behalf |
 //! | `params` | the objects that a binding brings |
 //! | `validating`, `mutating` | the two plugins |
+//! | `access` | who may let policies read parameters |
 //! | `type_checking` | warnings in a policy's status |
 
+mod access;
 mod definition;
 pub mod input;
 mod mutating;
@@ -21,13 +23,13 @@ mod tests;
 pub mod type_checking;
 mod validating;
 
+pub use access::ParamAccess;
 pub use mutating::Mutating;
 pub use validating::Validating;
 
-use super::{Attributes, matching, webhooks};
+use super::{Attributes, webhooks};
 use crate::authz::Authorizer;
 use crate::authz::followed::Followed;
-use crate::pipeline::is_review;
 use crate::reader::Reader;
 use api::catalogue::Resource;
 use definition::{Binding, Definitions, Policy};
@@ -42,11 +44,40 @@ pub struct Policies {
     authorizer: Arc<dyn Authorizer>,
 }
 
-/// A policy that a write is subject to, and as which resource.
+/// Policies aren't subject to policies, or nobody could undo a mistake; and reviews aren't, since everything stands
+/// still without them.
+fn is_exempt(row: &Resource) -> bool {
+    match row.group.as_str() {
+        "admissionregistration.k8s.io" => matches!(
+            row.plural.as_str(),
+            "validatingadmissionpolicies"
+                | "validatingadmissionpolicybindings"
+                | "mutatingadmissionpolicies"
+                | "mutatingadmissionpolicybindings"
+        ),
+        "authentication.k8s.io" => matches!(row.plural.as_str(), "selfsubjectreviews" | "tokenreviews"),
+        "authorization.k8s.io" => matches!(
+            row.plural.as_str(),
+            "localsubjectaccessreviews"
+                | "selfsubjectaccessreviews"
+                | "selfsubjectrulesreviews"
+                | "subjectaccessreviews"
+        ),
+        _ => false,
+    }
+}
+
+/// A policy that a write is subject to, or that may be: then why that can't be known.
 struct Subject {
     policy: Arc<Policy>,
-    bindings: Vec<Arc<Binding>>,
+    matched: std::result::Result<Matched, String>,
+}
+
+/// As which resource, by which bindings.
+struct Matched {
     row: Arc<Resource>,
+    /// With what keeps one from being applied.
+    bindings: Vec<(Arc<Binding>, std::result::Result<(), String>)>,
 }
 
 impl Policies {
@@ -54,58 +85,34 @@ impl Policies {
         Policies { definitions: Followed::new(reader.clone()), reader: reader.clone(), authorizer: authorizer.clone() }
     }
 
-    /// Policies that match the write, with the bindings that do; and those where that can't be known, with the reason.
-    fn subjects(&self, a: &Attributes<'_>, mutating: bool) -> (Vec<Subject>, Vec<Trouble>) {
-        let (mut subjects, mut troubles) = (Vec::new(), Vec::new());
-        // A policy about reviews could keep everybody, itself included, from learning who may do what.
-        if matching::is_exempt(a) || is_review(a.resource) {
-            return (subjects, troubles);
+    /// Policies that match the write, with the bindings that do; and those where that can't be known.
+    fn subjects(&self, a: &Attributes<'_>, mutating: bool) -> Vec<Subject> {
+        if is_exempt(a.resource) {
+            return Vec::new();
         }
         let bound = self.definitions.get().bound(mutating);
-        for (policy, bindings) in bound.iter() {
+        let subject = |(policy, bindings): &(Arc<Policy>, Vec<Arc<Binding>>)| {
             let row = match policy.criteria.matches(a, &self.reader) {
-                Ok(Some(row)) => row,
-                Ok(None) => continue,
-                Err(s) => {
-                    troubles.push(Trouble::new(policy, None, s.message));
-                    continue;
-                }
+                Ok(row) => row?,
+                Err(s) => return Some(Subject { policy: policy.clone(), matched: Err(s.message) }),
             };
-            let mut matching = Vec::new();
-            for binding in bindings {
-                match binding.criteria.as_ref().map_or(Ok(true), |c| c.admits(a, &self.reader)) {
-                    Ok(true) => matching.push(binding.clone()),
-                    Ok(false) => {}
-                    Err(s) => troubles.push(Trouble::new(policy, Some(binding), s.message)),
-                }
+            if let Err(why) = params::check(policy, &a.catalogue) {
+                return Some(Subject { policy: policy.clone(), matched: Err(why) });
             }
-            if !matching.is_empty() {
-                subjects.push(Subject { policy: policy.clone(), bindings: matching, row });
-            }
-        }
-        (subjects, troubles)
+            let admits = |b: &Arc<Binding>| match b.criteria.as_ref().map_or(Ok(true), |c| c.admits(a, &self.reader)) {
+                Ok(admits) => admits.then(|| (b.clone(), Ok(()))),
+                Err(s) => Some((b.clone(), Err(s.message))),
+            };
+            let bindings: Vec<_> = bindings.iter().filter_map(admits).collect();
+            (!bindings.is_empty()).then(|| Subject { policy: policy.clone(), matched: Ok(Matched { row, bindings }) })
+        };
+        bound.iter().filter_map(subject).collect()
     }
 }
 
-/// Something that keeps a policy from being applied.
-struct Trouble {
-    policy: Arc<Policy>,
-    binding: Option<String>,
-    message: String,
-}
-
-impl Trouble {
-    fn new(policy: &Arc<Policy>, binding: Option<&Arc<Binding>>, message: String) -> Trouble {
-        Trouble { policy: policy.clone(), binding: binding.map(|b| b.name.clone()), message }
-    }
-
-    /// As upstream tells it: of what it is that wasn't configured well.
-    fn configuration(&self) -> String {
-        match self.binding {
-            None => format!("failed to configure policy: {}", self.message),
-            Some(_) => format!("failed to configure binding: {}", self.message),
-        }
-    }
+/// Something that keeps a policy from being applied, as upstream tells it: of what it is that wasn't configured well.
+fn misconfigured(binding: Option<&Arc<Binding>>, why: &str) -> String {
+    format!("failed to configure {}: {why}", if binding.is_some() { "binding" } else { "policy" })
 }
 
 /// The written object and the stored one in the version that a policy asked for.

@@ -1,15 +1,16 @@
 //! The plugin `MutatingAdmissionPolicy`.
 
-use super::definition::{Mutation, Policy};
-use super::{Policies, Subject, Trouble, input, params, versioned};
-use crate::admission::{Attributes, Plugin, forbidden, matching, webhooks};
+use super::definition::{Binding, Mutation, Policy};
+use super::{Matched, Policies, Subject, input, misconfigured, params, versioned};
+use crate::admission::{Attributes, Operation, Plugin, forbidden, matching, webhooks};
 use api::catalogue::Resource;
 use async_trait::async_trait;
-use cel::admission::{Failure, Input, Matched, run};
+use cel::admission::{Failure as Failed, Input, Matched as Matches, run};
 use cel::mutation::check_names;
-use cel::{Answers, Budget, Check, POLICY_BUDGET, Value as Cel};
+use cel::{Answers, Budget, Check, List, POLICY_BUDGET, Struct, Value as Cel};
 use meta::apply::{Managed, Structure, Writer};
-use meta::schema::{Field, List, Shape, Topology, TypeId, Types};
+use meta::patch::json as json_patch;
+use meta::schema::{Field, Shape, Topology, TypeId, Types};
 use meta::status::{Cause, Result, Status};
 use serde_json::Value;
 use std::sync::Arc;
@@ -27,77 +28,116 @@ impl Plugin for Mutating {
     }
 
     async fn admit(&self, a: &mut Attributes<'_>) -> Result<()> {
-        let (subjects, troubles) = self.0.subjects(a, true);
-        if subjects.is_empty() && troubles.is_empty() {
+        // Nothing mutates what is deleted.
+        if a.operation == Operation::Delete {
+            return Ok(());
+        }
+        let subjects = self.0.subjects(a, true);
+        if subjects.is_empty() {
             return Ok(());
         }
         a.reinvocation.begin(NAME, a.object);
-        let result = self.round(a, &subjects, troubles).await;
+        let result = self.round(a, &subjects).await;
         a.reinvocation.end(NAME, a.object);
         result
     }
 }
 
+/// A policy with one binding and one parameter.
+struct Invocation<'s> {
+    policy: &'s Arc<Policy>,
+    row: &'s Arc<Resource>,
+    binding: &'s Arc<Binding>,
+    param: Value,
+}
+
+/// Why a mutation wasn't done.
+enum Failure {
+    /// `failurePolicy` decides.
+    Policy(String),
+    Request(Status),
+}
+
 impl Mutating {
-    async fn round(&self, a: &mut Attributes<'_>, subjects: &[Subject], mut troubles: Vec<Trouble>) -> Result<()> {
-        for subject in subjects {
-            let policy = &subject.policy;
-            for binding in &subject.bindings {
-                let namespace = matching::namespace_of(a);
-                let params = match params::collect(policy, binding, &namespace, &a.catalogue, &self.0.reader) {
-                    Ok(p) => p,
-                    Err(why) => {
-                        let why = format!("failed to configure binding: {why}");
-                        troubles.push(Trouble::new(policy, Some(binding), why));
-                        continue;
-                    }
-                };
-                for param in &params {
-                    let meta = &param["metadata"];
-                    let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
-                    let id = format!(
-                        "{}/{}/{}/{}",
-                        policy.name,
-                        binding.name,
-                        text(&meta["namespace"]),
-                        text(&meta["name"])
-                    );
-                    for why in self.invoke(a, subject, param, &id).await? {
-                        troubles.push(Trouble::new(policy, Some(binding), why));
-                    }
-                }
+    async fn round(&self, a: &mut Attributes<'_>, subjects: &[Subject]) -> Result<()> {
+        let (invocations, mut denied) = self.invocations(a, subjects);
+        let mut touched = false;
+        for invocation in &invocations {
+            let Invocation { policy, binding, .. } = invocation;
+            for why in self.invoke(a, invocation, &mut touched).await? {
+                denied.push((*policy, Some(*binding), why, "Invalid"));
             }
         }
-        let told: Vec<String> = troubles
+        if touched {
+            // As upstream, whether anything came of it or not.
+            a.reinvocation.changed(NAME);
+        }
+        let told: Vec<(String, &str)> = denied
             .into_iter()
-            .filter(|t| !t.policy.fails_open)
-            .map(|t| match &t.binding {
-                Some(b) => format!("policy '{}' with binding '{b}' denied request: {}", t.policy.name, t.message),
-                None => format!("policy '{}' denied request: failed to configure policy: {}", t.policy.name, t.message),
+            .filter(|(policy, ..)| !policy.fails_open)
+            .map(|(policy, binding, why, reason)| match binding {
+                Some(b) => {
+                    (format!("policy '{}' with binding '{}' denied request: {why}", policy.name, b.name), reason)
+                }
+                None => (format!("policy {:?} denied request: {why}", policy.name), reason),
             })
             .collect();
-        let Some(first) = told.first() else { return Ok(()) };
+        let Some((first, reason)) = told.first() else { return Ok(()) };
         let mut status = forbidden(a, "admission request denied by policy");
         status.message = first.clone();
-        status.reason = "Invalid";
-        status.code = 422;
+        status.reason = reason;
         if let Some(details) = &mut status.details {
-            let cause = |message: String| Cause { reason: String::new(), message, field: String::new() };
+            let cause = |(message, _)| Cause { reason: String::new(), message, field: String::new() };
             details.causes.extend(told.into_iter().map(cause));
         }
         Err(status)
     }
 
-    /// One policy with one binding and one parameter. Gives what kept it from changing the object.
-    async fn invoke(&self, a: &mut Attributes<'_>, subject: &Subject, param: &Value, id: &str) -> Result<Vec<String>> {
-        let Subject { policy, row, .. } = subject;
+    /// What is to be done, and what can't be because policies and bindings are as they are.
+    fn invocations<'s>(
+        &self,
+        a: &Attributes<'_>,
+        subjects: &'s [Subject],
+    ) -> (Vec<Invocation<'s>>, Vec<(&'s Arc<Policy>, Option<&'s Arc<Binding>>, String, &'static str)>) {
+        let (mut invocations, mut denied) = (Vec::new(), Vec::new());
+        let mut configured = |policy, binding: Option<&'s Arc<Binding>>, why: &str| {
+            denied.push((policy, binding, misconfigured(binding, why), "Forbidden"));
+        };
+        let namespace = matching::namespace_of(a);
+        for Subject { policy, matched } in subjects {
+            let Matched { row, bindings } = match matched {
+                Ok(m) => m,
+                Err(why) => {
+                    configured(policy, None, why);
+                    continue;
+                }
+            };
+            for (binding, matches) in bindings {
+                let params = matches
+                    .clone()
+                    .and_then(|()| params::collect(policy, binding, &namespace, &a.catalogue, &self.0.reader));
+                match params {
+                    Ok(params) => {
+                        let all = params.into_iter().map(|param| Invocation { policy, row, binding, param });
+                        invocations.extend(all);
+                    }
+                    Err(why) => configured(policy, Some(binding), &why),
+                }
+            }
+        }
+        (invocations, denied)
+    }
+
+    /// Gives what kept mutations from being done. `touched`: whether any was done.
+    async fn invoke(&self, a: &mut Attributes<'_>, i: &Invocation<'_>, touched: &mut bool) -> Result<Vec<String>> {
+        let Invocation { policy, row, .. } = i;
         let (before, old) = versioned(a, row).await?;
         let request = input::request(a, row);
         let resource = input::request_resource(a);
         let namespace = input::namespace(a, &self.0.reader)?;
-        let given = policy.param_kind.as_ref().map(|_| param);
+        let given = policy.param_kind.as_ref().map(|_| &i.param);
         let mut answers = Answers::new();
-        let matched = input::answered(&self.0.authorizer, a.user, &mut answers, |answers| {
+        let matches = input::answered(&self.0.authorizer, a.user, &mut answers, |answers| {
             let input = Input {
                 object: &before,
                 old_object: &old,
@@ -108,24 +148,28 @@ impl Mutating {
                 resource: &resource,
                 variables: &policy.variables,
             };
-            match policy.conditions.evaluate(&input.vars()) {
-                Ok(m) => Ok(Ok(m == Matched::Yes)),
-                Err(Failure::Unanswered(check)) => Err(check),
+            match policy.conditions.evaluate(&input.for_conditions().vars()) {
+                Ok(m) => Ok(Ok(m == Matches::Yes)),
+                Err(Failed::Unanswered(check)) => Err(check),
                 Err(f) => Ok(Err(f.text().unwrap_or_default())),
             }
         })
         .await;
-        match matched {
+        match matches {
             Ok(true) => {}
             Ok(false) => return Ok(Vec::new()),
             Err(why) => return Ok(vec![why]),
         }
-        if !a.reinvocation.is_due(NAME, id) || before.is_null() {
+        let meta = &i.param["metadata"];
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
+        let id = format!("{}/{}/{}/{}", policy.name, i.binding.name, text(&meta["namespace"]), text(&meta["name"]));
+        if !a.reinvocation.is_due(NAME, &id) {
             return Ok(Vec::new());
         }
         let mut object = before.clone();
         let mut failed = Vec::new();
-        for mutation in &policy.mutations {
+        let mutations = if before.is_null() { &[] } else { policy.mutations.as_slice() };
+        for mutation in mutations {
             let patched = input::answered(&self.0.authorizer, a.user, &mut answers, |answers| {
                 let input = Input {
                     object: &object,
@@ -140,9 +184,14 @@ impl Mutating {
                 patch(policy, mutation, &input)
             })
             .await;
-            match patched.and_then(|p| changed(row, a.subresource, &object, mutation, p)) {
-                Ok(new) => object = new,
-                Err(why) => failed.push(why),
+            let done = patched.map_err(Failure::Policy);
+            match done.and_then(|p| changed(row, a.subresource, &object, mutation, p)) {
+                Ok(new) => {
+                    object = new;
+                    *touched = true;
+                }
+                Err(Failure::Policy(why)) => failed.push(why),
+                Err(Failure::Request(s)) => return Err(s),
             }
         }
         if object != before {
@@ -150,7 +199,7 @@ impl Mutating {
             *a.object = webhooks::in_version(a, &object, row, a.resource).await?;
         }
         if policy.reinvoked {
-            a.reinvocation.invoked(NAME, id);
+            a.reinvocation.invoked(NAME, &id);
         }
         Ok(failed)
     }
@@ -165,28 +214,49 @@ fn patch(
     let vars = input.vars();
     let mut budget = Budget::new(POLICY_BUDGET);
     let e = &mutation.expression;
+    if let Err(why) = &e.program {
+        return Ok(Err(why.clone()));
+    }
     let value = match run(&e.program, &e.text, &vars, &mut budget) {
         Ok(v) => v,
-        Err(Failure::Unanswered(check)) => return Err(check),
+        Err(Failed::Unanswered(check)) => return Err(check),
         Err(f) => return Ok(Err(f.text().unwrap_or_default())),
     };
     tracing::trace!(policy = policy.name, "mutation evaluated");
     let json =
         |v: &Cel<'_>| v.to_json(&mut STEPS_MAX.clone()).ok_or_else(|| "patch can't be expressed as JSON".to_string());
-    Ok(if mutation.applies {
-        match &value {
-            Cel::Struct(s) => check_names(s).map_err(|e| format!("type mismatch: {e}")).and_then(|()| json(&value)),
-            other => Err(format!("unexpected evaluation result type: {}", other.type_name())),
+    let named = |s: &Struct<'_>| check_names(s).map_err(|e| format!("type mismatch: {e}"));
+    Ok(match (&value, mutation.applies) {
+        (Cel::Struct(s), true) => named(s).and_then(|()| json(&value)),
+        (other, true) => {
+            Err(format!("unsupported return type from ApplyConfiguration expression: {}", other.type_name()))
         }
-    } else {
-        match &value {
-            Cel::List(_) => json(&value),
-            other => Err(format!(
-                "type mismatch: JSONPatchType.expression should evaluate to array, got {}",
-                other.type_name()
-            )),
+        (Cel::List(List::Owned(operations)), false) => {
+            let named = operations.iter().try_for_each(|o| match o {
+                Cel::Struct(operation) => match operation.fields.get("value") {
+                    Some(Cel::Struct(s)) => named(s),
+                    _ => Ok(()),
+                },
+                _ => Ok(()),
+            });
+            named.and_then(|()| json(&value)).map(operations_of)
         }
+        (Cel::List(_), false) => json(&value).map(operations_of),
+        (_, false) => Err("type mismatch: JSONPatchType.expression should evaluate to array".to_string()),
     })
+}
+
+/// Every operation has a name and a path, be they empty.
+fn operations_of(mut patch: Value) -> Value {
+    for operation in patch.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        for key in ["op", "path"] {
+            operation.entry(key).or_insert_with(|| "".into());
+        }
+        if operation.get("from").is_some_and(|f| f == "") {
+            operation.remove("from");
+        }
+    }
+    patch
 }
 
 /// The object after a patch, with its kind's defaults.
@@ -196,25 +266,21 @@ fn changed(
     object: &Value,
     mutation: &Mutation,
     patch: Value,
-) -> std::result::Result<Value, String> {
+) -> std::result::Result<Value, Failure> {
     let patched = if mutation.applies {
         merged(row, subresource, object, patch)?
     } else {
-        let operations: Vec<Value> = patch.as_array().cloned().unwrap_or_default();
-        for op in &operations {
-            for needed in ["op", "path"] {
-                if op[needed].as_str().is_none_or(str::is_empty) {
-                    return Err(format!("JSONPatch {needed} must be set"));
-                }
-            }
-        }
-        let patched = meta::patch::json::apply_if(object, &Value::Array(operations));
-        match patched.map_err(|s| format!("JSON Patch: {}", s.message))? {
-            Some(patched) => patched,
-            None => return Ok(object.clone()),
+        match json_patch::perform(object, patch.as_array().map(Vec::as_slice).unwrap_or_default()) {
+            Ok(patched) => patched,
+            // Who tests means that nothing is to be done otherwise.
+            Err(undone) if undone.by_test => return Ok(object.clone()),
+            Err(undone) => return Err(Failure::Policy(format!("JSON Patch: {}", undone.why))),
         }
     };
-    webhooks::conform(row, subresource, object, patched)
+    webhooks::conform(row, subresource, object, patched, !mutation.applies).map_err(|why| match mutation.applies {
+        true => Failure::Policy(why),
+        false => Failure::Request(Status::internal(why)),
+    })
 }
 
 fn key_default(_: TypeId, key: &str) -> Option<Value> {
@@ -222,33 +288,40 @@ fn key_default(_: TypeId, key: &str) -> Option<Value> {
 }
 
 /// Server-side apply without owners.
-fn merged(row: &Resource, subresource: &str, object: &Value, mut patch: Value) -> std::result::Result<Value, String> {
+fn merged(row: &Resource, subresource: &str, object: &Value, mut patch: Value) -> std::result::Result<Value, Failure> {
     let (group, version, kind) = matching::kind_of(row, subresource);
     let (types, ty) = if kind == row.kind {
         row.types()
     } else {
         match api::facts::facts().kind(&group, &version, &kind) {
             Some(ty) => (api::facts::types().clone(), ty),
-            None => return Err(format!("Resource kind {kind} not found")),
+            None => {
+                return Err(Failure::Request(Status::unavailable(format!(
+                    "Resource kind {group}/{version}, Kind={kind} not found. There can be a delay between when CustomResourceDefinitions are created and when they are available."
+                ))));
+            }
         }
     };
-    let mut atomics = Vec::new();
-    find_atomics(&types, ty, &patch, "", &mut atomics);
-    if !atomics.is_empty() {
-        let all = atomics.join(", ");
-        return Err(format!("invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {all}"));
-    }
+    let fail = |why: String| Failure::Policy(format!("error applying patch: {why}"));
     if let Some(o) = patch.as_object_mut() {
         for key in ["apiVersion", "kind"] {
             o.insert(key.into(), object[key].clone());
         }
     }
     let structure = Structure::new(&types, ty).with_key_default(&key_default);
+    meta::apply::field_set(&structure, &patch)
+        .map_err(|why| fail(format!("failed to convert patch object to typed object: {why}")))?;
+    let mut atomics = Vec::new();
+    find_atomics(&types, ty, &patch, "", &mut atomics);
+    if !atomics.is_empty() {
+        let all = atomics.join(", ");
+        return Err(fail(format!("invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {all}")));
+    }
     let api_version = row.api_version();
     let writer = Writer { manager: "", api_version: &api_version, subresource, now: jiff::Timestamp::UNIX_EPOCH };
     let managed = object["metadata"].get("managedFields").cloned();
     let done = meta::apply::merge(&structure, object, &patch, &Managed::default(), &writer, true)
-        .map_err(|f| Status::from(f).message)?;
+        .map_err(|f| fail(format!("failed to merge patch: {}", Status::from(f).message)))?;
     let mut merged = done.object;
     if let (Some(fields), true) = (managed, merged["metadata"].is_object()) {
         merged["metadata"]["managedFields"] = fields;
@@ -261,7 +334,7 @@ fn find_atomics(types: &Types, ty: TypeId, value: &Value, path: &str, found: &mu
     match (types.shape(ty), value) {
         (Shape::Struct(s), Value::Object(fields)) => {
             if s.atomic {
-                return found.push(path.to_string());
+                found.push(path.to_string());
             }
             for (name, v) in fields {
                 if let Some(Field { ty, .. }) = s.field(name) {
@@ -270,13 +343,10 @@ fn find_atomics(types: &Types, ty: TypeId, value: &Value, path: &str, found: &mu
             }
         }
         (Shape::Map { atomic: true, .. }, Value::Object(_)) => found.push(path.to_string()),
-        (Shape::Map { value: ty, .. }, Value::Object(entries)) => {
-            for (key, v) in entries {
-                find_atomics(types, *ty, v, &format!("{path}.{key}"), found);
-            }
-        }
-        (Shape::List(List { topology: Topology::Atomic, .. }), Value::Array(_)) => found.push(path.to_string()),
         (Shape::List(l), Value::Array(items)) => {
+            if l.topology == Topology::Atomic {
+                found.push(path.to_string());
+            }
             for (i, v) in items.iter().enumerate() {
                 find_atomics(types, l.item, v, &format!("{path}[{i}]"), found);
             }

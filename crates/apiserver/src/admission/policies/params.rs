@@ -16,13 +16,8 @@ pub fn collect(
     reader: &Reader,
 ) -> Result<Vec<Value>, String> {
     let Some(kind) = &policy.param_kind else { return Ok(vec![Value::Null]) };
-    let row = row_of(kind, catalogue);
     let Some(wanted) = &binding.params else { return Ok(vec![Value::Null]) };
-    let Some(row) = row else {
-        let (group, version) = meta::object::split_api_version(&kind.api_version);
-        let shown = if group.is_empty() { format!("/{version}") } else { format!("{group}/{version}") };
-        return Err(format!("failed to find resource referenced by paramKind: '{shown}, Kind={}'", kind.kind));
-    };
+    let Some(row) = row_of(kind, catalogue) else { return Err(unknown(kind)) };
     let namespace = match (row.namespaced, wanted.namespace.as_str()) {
         (true, "") if namespace.is_empty() => {
             return Err("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources".into());
@@ -55,7 +50,20 @@ pub fn collect(
     Ok(found)
 }
 
-fn row_of(kind: &ParamKind, catalogue: &Catalogue) -> Option<Arc<Resource>> {
+/// Whether what the policy calls its `paramKind` is served.
+pub fn check(policy: &Policy, catalogue: &Catalogue) -> Result<(), String> {
+    match &policy.param_kind {
+        Some(kind) if row_of(kind, catalogue).is_none() => Err(unknown(kind)),
+        _ => Ok(()),
+    }
+}
+
+fn unknown(kind: &ParamKind) -> String {
+    let (group, version) = meta::object::split_api_version(&kind.api_version);
+    format!("failed to find resource referenced by paramKind: '{group}/{version}, Kind={}'", kind.kind)
+}
+
+pub(super) fn row_of(kind: &ParamKind, catalogue: &Catalogue) -> Option<Arc<Resource>> {
     catalogue.rows.iter().find(|r| r.kind == kind.kind && r.api_version() == kind.api_version).cloned()
 }
 

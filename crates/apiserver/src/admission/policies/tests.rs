@@ -147,7 +147,16 @@ async fn policies_without_bindings_and_other_writes_pass() {
     let mut all = policy;
     all["spec"]["matchConstraints"] =
         json!({"resourceRules":[{"apiGroups":["*"],"apiVersions":["*"],"operations":["*"],"resources":["*"]}]});
-    assert_eq!(told(&[namespace(), all, binding(json!({}))], itself).await, "passed");
+    let by = |group: &str, plural: &str, kind: &str| {
+        let object = json!({"apiVersion":format!("{group}/v1"),"kind":kind,"metadata":{"name":"x"}});
+        Write::create(group, plural, "", object).served()
+    };
+    assert_eq!(told(&[namespace(), all.clone(), binding(json!({}))], itself).await, "passed");
+    let review = by("authentication.k8s.io", "tokenreviews", "TokenReview");
+    assert_eq!(told(&[namespace(), all.clone(), binding(json!({}))], review).await, "passed");
+    let webhook =
+        by("admissionregistration.k8s.io", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration");
+    assert_ne!(told(&[namespace(), all, binding(json!({}))], webhook).await, "passed");
 }
 
 #[tokio::test]
@@ -186,9 +195,29 @@ async fn params_come_by_name_or_selector() {
     assert_eq!(
         told(&all, deployment(1)).await,
         format!(
-            "{start} failed to configure binding: failed to find resource referenced by paramKind: 'x.io/v1, Kind=Nope'"
+            "422 Invalid deployments.apps \"web\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: failed to configure policy: failed to find resource referenced by paramKind: 'x.io/v1, Kind=Nope'"
         )
     );
+}
+
+#[tokio::test]
+async fn without_a_parameter_there_is_null() {
+    for (expression, want) in [
+        (
+            "object.metadata.name.startsWith(params.metadata.name)",
+            "expression 'object.metadata.name.startsWith(params.metadata.name)' resulted in error: no such key: metadata",
+        ),
+        ("has(params.metadata) && true", "failed expression: has(params.metadata) && true"),
+        (
+            "params != null && object.metadata.name == params.metadata.name",
+            "failed expression: params != null && object.metadata.name == params.metadata.name",
+        ),
+    ] {
+        let param = json!({"paramKind":{"apiVersion":"v1","kind":"ConfigMap"}});
+        let policy = validating(json!([{"expression":expression}]), param);
+        let said = told(&[namespace(), policy, binding(json!({}))], deployment(1)).await;
+        assert!(said.ends_with(&format!("denied request: {want}")), "{said}");
+    }
 }
 
 #[tokio::test]
@@ -315,12 +344,127 @@ async fn mutations_that_fail_deny_unless_told_to_be_ignored() {
             apply(
                 "Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{nodeSelector: {'a': 'b'}}}}}",
             ),
-            "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.template.spec.nodeSelector",
+            "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.template.spec.nodeSelector",
         ),
-        (patch("[JSONPatch{path: '/a', value: 1}]"), "JSONPatch op must be set"),
+        (
+            apply("Object{spec: Object.spec{replicasx: 1}}"),
+            "error applying patch: failed to convert patch object to typed object: .spec.replicasx: field not declared in schema",
+        ),
+        (apply("'x'"), "must evaluate to Object but got string"),
+        (patch("[JSONPatch{path: '/a', value: 1}]"), "JSON Patch: Unexpected kind: "),
+        (
+            patch("[JSONPatch{op: 'replace', path: '/spec/x/y', value: 1}]"),
+            "JSON Patch: replace operation does not apply: doc is missing path: /spec/x/y: missing value",
+        ),
+        (
+            patch("[JSONPatch{op: 'add', path: '/spec/template/spec', value: Object.spec{a: Object.spec.b{}}}]"),
+            "type mismatch: unexpected type name \"Object.spec.b\", expected \"Object.spec.a\", which matches field name path from root Object type",
+        ),
     ] {
         let e = mutated(mutations.clone(), json!({}), deployment(1)).await.unwrap_err();
-        assert_eq!((e.code, e.message), (422, format!("{start} {want}")));
+        assert_eq!((e.code, e.reason, e.message.clone()), (403, "Invalid", format!("{start} {want}")));
+        let causes = e.details.map(|d| d.causes).unwrap_or_default();
+        assert_eq!(causes.last().map(|c| c.message.clone()), Some(e.message));
         assert!(mutated(mutations, json!({"failurePolicy":"Ignore"}), deployment(1)).await.is_ok());
     }
+}
+
+#[tokio::test]
+async fn patches_must_fit_the_type_whatever_the_failure_policy() {
+    for (value, why) in [
+        ("{'foo': 1}", "strict decoding error: unknown field \"spec.strategy.foo\""),
+        (
+            "'x'",
+            "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.strategy of type v1.DeploymentStrategy",
+        ),
+    ] {
+        let patch = patch(&format!("[JSONPatch{{op: 'add', path: '/spec/strategy', value: {value}}}]"));
+        let e = mutated(patch, json!({"failurePolicy":"Ignore"}), deployment(1)).await.unwrap_err();
+        assert_eq!((e.code, e.message), (500, format!("Internal error occurred: {why}")));
+    }
+}
+
+#[tokio::test]
+async fn mutating_policies_that_are_configured_badly_forbid() {
+    let none = || apply("Object{}");
+    let e = mutated(none(), json!({"paramKind":{"apiVersion":"v1","kind":"Nope"}}), deployment(1)).await.unwrap_err();
+    assert_eq!(
+        (e.code, e.reason, e.message.as_str()),
+        (
+            403,
+            "Forbidden",
+            "policy \"p\" denied request: failed to configure policy: failed to find resource referenced by paramKind: '/v1, Kind=Nope'"
+        )
+    );
+    let selector = json!({"matchLabels":{"a":"b"}});
+    let matched =
+        json!({"resourceRules":constraints("apps", "deployments")["resourceRules"],"namespaceSelector":selector});
+    let elsewhere = Write::create("apps", "deployments", "gone", json!({"metadata":{"name":"x"}})).served();
+    let e = mutated(none(), json!({"matchConstraints": matched}), elsewhere).await.unwrap_err();
+    assert_eq!(
+        (e.code, e.message.as_str()),
+        (403, "policy \"p\" denied request: failed to configure policy: namespaces \"gone\" not found")
+    );
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_not_mutated() {
+    let all = json!({"resourceRules":[{"apiGroups":["*"],"apiVersions":["*"],"operations":["*"],"resources":["*"]}]});
+    let more = json!({"matchConstraints":all,"matchConditions":[{"name":"c","expression":"object.nope == 1"}]});
+    let old = json!({"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c","namespace":"d"}});
+    let done = mutated(apply("Object{}"), more, Write::delete("", "configmaps", "d", old).served()).await;
+    assert_eq!(done, Ok(Value::Null));
+}
+
+#[tokio::test]
+async fn a_policy_that_wants_it_is_applied_again_after_itself() {
+    let more = json!({"reinvocationPolicy":"IfNeeded"});
+    let counting = apply("Object{spec: Object.spec{replicas: object.spec.replicas + 1}}");
+    let r = reader(&[
+        namespace(),
+        object("MutatingAdmissionPolicy", "p", {
+            let mut spec = json!({"failurePolicy":"Fail","matchConstraints":constraints("apps", "deployments"),"mutations":counting});
+            spec["reinvocationPolicy"] = more["reinvocationPolicy"].clone();
+            spec
+        }),
+        object("MutatingAdmissionPolicyBinding", "b", json!({"policyName":"p"})),
+    ])
+    .await;
+    let authorizer: Arc<dyn Authorizer> = Arc::new(Masters);
+    let plugins: [Arc<dyn Plugin>; 1] = [Arc::new(Mutating(Arc::new(Policies::new(&r, &authorizer))))];
+    assert_eq!(deployment(1).through(&plugins).await.unwrap()["spec"]["replicas"], 3);
+}
+
+#[tokio::test]
+async fn auditors_hear_of_all_denials_at_once() {
+    let r = reader(&[
+        namespace(),
+        validating(
+            json!([{"expression":"true"},{"expression":"false"},{"expression":"false","message":"m"}]),
+            json!({}),
+        ),
+        binding(json!({"validationActions":["Audit"]})),
+    ])
+    .await;
+    let authorizer: Arc<dyn Authorizer> = Arc::new(Masters);
+    let plugins: [Arc<dyn Plugin>; 1] = [Arc::new(Validating(Arc::new(Policies::new(&r, &authorizer))))];
+    let mut write = deployment(1).audited();
+    write.through(&plugins).await.unwrap();
+    let one = |index: usize, message: &str| {
+        format!(
+            r#"{{"message":"{message}","policy":"p","binding":"b","expressionIndex":{index},"validationActions":["Audit"]}}"#
+        )
+    };
+    assert_eq!(
+        write.annotations().get("validation.policy.admission.k8s.io/validation_failure"),
+        Some(&format!("[{},{}]", one(1, "failed expression: false"), one(2, "m")))
+    );
+}
+
+#[tokio::test]
+async fn match_conditions_see_no_namespace() {
+    let conditions = json!({"matchConditions":[{"name":"c","expression":"namespaceObject == null"}]});
+    let policy = validating(json!([{"expression":"namespaceObject == null"}]), conditions);
+    let said = told(&[namespace(), policy, binding(json!({}))], deployment(1)).await;
+    assert!(said.ends_with("failed expression: namespaceObject == null"), "{said}");
 }

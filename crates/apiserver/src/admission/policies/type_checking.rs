@@ -12,6 +12,7 @@ use cel::types::Provider;
 use cel::{CompileError, Type};
 use meta::schema::{Shape, TypeId, Types};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use stdx::Shutdown;
@@ -19,7 +20,7 @@ use store::{Cas, Change, Entry, ListOptions};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 const PLURAL: &str = "validatingadmissionpolicies";
-/// More types than this aren't looked at.
+/// Of one rule; more types than this aren't looked at.
 const TYPES_MAX: usize = 10;
 const BATCH: usize = 64;
 const RETRY: Duration = Duration::from_secs(1);
@@ -89,11 +90,11 @@ pub fn warnings(policy: &Value, catalogue: &Catalogue) -> Vec<Value> {
     let rows = matched(spec, catalogue);
     let mut out = Vec::new();
     for (i, v) in spec["validations"].as_array().into_iter().flatten().enumerate() {
-        for (field, purpose) in [("expression", Purpose::Condition), ("messageExpression", Purpose::Message)] {
+        for field in ["expression", "messageExpression"] {
             let Some(text) = v[field].as_str().filter(|t| !t.is_empty()) else { continue };
-            let warning: String = rows.iter().filter_map(|row| checked(spec, catalogue, row, text, purpose)).collect();
-            if !warning.is_empty() {
-                out.push(json!({"fieldRef": format!("spec.validations[{i}].{field}"), "warning": warning}));
+            let told: Vec<String> = rows.iter().filter_map(|row| checked(spec, catalogue, row, text)).collect();
+            if !told.is_empty() {
+                out.push(json!({"fieldRef": format!("spec.validations[{i}].{field}"), "warning": told.join("\n")}));
             }
         }
     }
@@ -101,17 +102,19 @@ pub fn warnings(policy: &Value, catalogue: &Catalogue) -> Vec<Value> {
 }
 
 /// `apps/v1, Kind=Deployment: ERROR: ...`
-fn checked(spec: &Value, catalogue: &Catalogue, row: &Arc<Resource>, text: &str, purpose: Purpose) -> Option<String> {
+fn checked(spec: &Value, catalogue: &Catalogue, row: &Arc<Resource>, text: &str) -> Option<String> {
     let (types, ty) = row.types();
-    let arena = Arena(types.clone());
+    let arena = Arena { types, tag: "type" };
     let mut compiler = Compiler::new().with_object(arena.of(ty), Arc::new(arena.clone()));
     if spec["paramKind"].is_object() {
         let text = |key: &str| spec["paramKind"][key].as_str().unwrap_or_default();
         let param = catalogue.rows.iter().find(|r| r.kind == text("kind") && r.api_version() == text("apiVersion"));
         compiler = match param.map(|p| p.types()) {
-            // One arena holds all built-in types; a custom resource has its own.
-            Some((of, ty)) if Arc::ptr_eq(&of, &types) => compiler.with_params(arena.of(ty)),
-            _ => compiler.with_params(Type::Dyn),
+            Some((types, ty)) => {
+                let arena = Arena { types, tag: "param" };
+                compiler.with_params(arena.of(ty)).with_types(Arc::new(arena))
+            }
+            None => compiler.with_params(Type::Dyn),
         };
     }
     let mut compiler = compiler.with_variables();
@@ -119,48 +122,65 @@ fn checked(spec: &Value, catalogue: &Catalogue, row: &Arc<Resource>, text: &str,
         // What is wrong with a variable shows where it is used.
         let _ = compiler.variable(v["name"].as_str().unwrap_or_default(), v["expression"].as_str().unwrap_or_default());
     }
-    match compiler.compile(text, purpose) {
-        Err(CompileError::Issues(issues)) => Some(format!("{}, Kind={}: {issues}\n", row.api_version(), row.kind)),
+    // Of what type the outcome is was tested when the policy was written.
+    match compiler.compile(text, Purpose::Variable) {
+        Err(CompileError::Issues(issues)) => {
+            Some(format!("{}/{}, Kind={}: {issues}\n", row.group, row.version, row.kind))
+        }
         _ => None,
     }
 }
 
-/// Types that the rules name, each once.
+/// Types that the rules name, each once, by group, version and kind.
 fn matched(spec: &Value, catalogue: &Catalogue) -> Vec<Arc<Resource>> {
-    let mut rows: Vec<Arc<Resource>> = Vec::new();
-    for rule in spec["matchConstraints"]["resourceRules"].as_array().into_iter().flatten() {
-        let texts =
-            |key: &str| -> Vec<&str> { rule[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect() };
+    let mut rows: BTreeMap<(String, String, String), Arc<Resource>> = BTreeMap::new();
+    'rules: for rule in spec["matchConstraints"]["resourceRules"].as_array().into_iter().flatten() {
+        let texts = |key: &str| -> Vec<&str> {
+            let mut all: Vec<&str> = rule[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            all.sort_unstable();
+            all
+        };
         let (groups, versions, resources) = (texts("apiGroups"), texts("apiVersions"), texts("resources"));
-        if groups.contains(&"*") || versions.contains(&"*") || resources.contains(&"*") {
+        if groups.iter().chain(&versions).any(|t| t.contains('*')) {
             continue;
         }
-        for group in &groups {
-            for version in &versions {
-                for resource in &resources {
-                    let found = catalogue.find(group, version, resource);
-                    rows.extend(found.filter(|r| !rows.iter().any(|known| Arc::ptr_eq(known, r))));
-                    if rows.len() == TYPES_MAX {
-                        return rows;
+        let mut count = 0;
+        for (group, version) in groups.iter().flat_map(|g| versions.iter().map(move |v| (g, v))) {
+            for resource in resources.iter().filter(|r| !r.contains(['*', '/'])) {
+                // As upstream's mapper, which takes no group for any.
+                let found = catalogue.rows.iter().filter(|r| {
+                    (group.is_empty() || r.group == *group)
+                        && r.version == *version
+                        && (r.plural == *resource || r.singular == *resource)
+                });
+                for row in found {
+                    rows.insert((row.group.clone(), row.version.clone(), row.kind.clone()), row.clone());
+                    count += 1;
+                    if count == TYPES_MAX {
+                        break 'rules;
                     }
                 }
             }
         }
     }
-    rows
+    rows.into_values().collect()
 }
 
 /// An arena of types as the expressions' checker sees it. Types are named by their place in it.
 #[derive(Clone)]
-struct Arena(Arc<Types>);
-
-const PREFIX: &str = "kubernetes.type";
+struct Arena {
+    types: Arc<Types>,
+    /// Tells two arenas apart.
+    tag: &'static str,
+}
 
 impl Arena {
     fn of(&self, id: TypeId) -> Type {
-        match self.0.shape(id) {
-            Shape::Struct(s) if s.preserve_unknown => Type::Dyn,
-            Shape::Struct(_) => Type::Named(format!("{PREFIX}{}.{}", id.0, self.0.get(id).name).into()),
+        match self.types.shape(id) {
+            // Fields that are kept without being known can't be mentioned, as in the rules of custom resources.
+            Shape::Struct(_) => {
+                Type::Named(format!("kubernetes.{}{}.{}", self.tag, id.0, self.types.get(id).name).into())
+            }
             Shape::Map { value, .. } => Type::map(Type::String, self.of(*value)),
             Shape::List(l) => Type::list(self.of(l.item)),
             Shape::Bool => Type::Bool,
@@ -176,9 +196,9 @@ impl Arena {
 
 impl Provider for Arena {
     fn field(&self, type_name: &str, field: &str) -> Option<Option<Type>> {
-        let number = type_name.strip_prefix(PREFIX)?.split('.').next()?;
+        let number = type_name.strip_prefix("kubernetes.")?.strip_prefix(self.tag)?.split('.').next()?;
         let id = TypeId(number.parse().ok()?);
-        match self.0.types.get(id.0 as usize).map(|t| &t.shape) {
+        match self.types.types.get(id.0 as usize).map(|t| &t.shape) {
             Some(Shape::Struct(s)) => Some(s.field(field).map(|f| self.of(f.ty))),
             _ => None,
         }
@@ -216,5 +236,59 @@ mod tests {
                 "apps/v1, Kind=Deployment: ERROR: <input>:1:22: found no matching overload for '_>_' applied to '(int, string)'"
             )
         );
+    }
+
+    #[test]
+    fn rows_are_in_order_and_params_have_types() {
+        let catalogue = Catalogue::new(api::catalogue::builtin());
+        let told = |rules: Value, param: Value, field: &str, expression: &str| {
+            let mut validation = json!({"expression": "true"});
+            validation[field] = expression.into();
+            let spec = json!({"matchConstraints":{"resourceRules":rules},"paramKind":param,"validations":[validation]});
+            warnings(&json!({"spec": spec}), &catalogue)
+        };
+        let rule =
+            |group: &str, resources: Value| json!({"apiGroups":[group],"apiVersions":["v1"],"resources":resources});
+        let both = json!([rule("apps", json!(["statefulsets", "deployments/scale", "*"])), rule("", json!(["pods"]))]);
+        let place = "ERROR: <input>:1:7: undefined field 'foo'\n | object.foo == 1\n | ......^";
+        assert_eq!(
+            told(both, Value::Null, "expression", "object.foo == 1"),
+            [json!({"fieldRef":"spec.validations[0].expression",
+                "warning":format!("/v1, Kind=Pod: {place}\n\napps/v1, Kind=StatefulSet: {place}\n")})]
+        );
+        let map = json!({"apiVersion":"v1","kind":"ConfigMap"});
+        let pods = || json!([rule("", json!(["pods"]))]);
+        for (param, field, expression, want) in [
+            (map.clone(), "expression", "params.data.x == object.metadata.name", ""),
+            (map.clone(), "expression", "params.date.x == 'y'", "undefined field 'date'"),
+            (map.clone(), "messageExpression", "params.date.x", "undefined field 'date'"),
+            (json!({"apiVersion":"v1","kind":"Nope"}), "expression", "params.date.x == 'y'", ""),
+            (Value::Null, "expression", "params.x == 'y'", "undeclared reference to 'params' (in container '')"),
+            (
+                map.clone(),
+                "messageExpression",
+                "authorizer.group('').resource('x').check('get').allowed() ? 'a' : 'b'",
+                "",
+            ),
+            (map, "messageExpression", "1", ""),
+        ] {
+            let told = told(pods(), param, field, expression);
+            let first = told.first().and_then(|w| w["warning"].as_str()).and_then(|w| w.lines().next());
+            assert!(
+                first.unwrap_or_default().ends_with(want) && first.is_none() == want.is_empty(),
+                "{expression}: {told:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn fields_that_are_kept_unknown_are_none() {
+        let mut types = Types::default();
+        let shape = Shape::Struct(meta::schema::Struct { preserve_unknown: true, ..Default::default() });
+        let ty = types.push(meta::schema::Type { name: "x".into(), shape });
+        let arena = Arena { types: Arc::new(types), tag: "type" };
+        let compiler = Compiler::new().with_object(arena.of(ty), Arc::new(arena));
+        let e = compiler.compile("object.foo == 1", Purpose::Variable).unwrap_err();
+        assert!(e.to_string().contains("undefined field 'foo'"), "{e}");
     }
 }

@@ -1,13 +1,13 @@
 //! The plugin `ValidatingAdmissionPolicy`.
 
 use super::definition::{Binding, Policy};
-use super::{Policies, Subject, Trouble, input, params, versioned};
+use super::{Matched, Policies, Subject, input, misconfigured, params, versioned};
 use crate::admission::{Attributes, Plugin, forbidden, matching};
 use async_trait::async_trait;
-use cel::admission::{Failure, Input, Matched, message, run};
+use cel::admission::{Failure, Input, Matched as Matches, message, run};
 use cel::{Answers, Budget, Check, POLICY_BUDGET, Value as Cel};
 use meta::status::{Cause, Result, Status};
-use serde_json::json;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,6 +22,13 @@ struct Denial {
     index: usize,
     message: String,
     reason: String,
+}
+
+impl Denial {
+    /// Of no validation in particular.
+    fn of(message: String) -> Denial {
+        Denial { index: 0, message, reason: String::new() }
+    }
 }
 
 /// What a policy says with one binding and one parameter.
@@ -39,30 +46,39 @@ impl Plugin for Validating {
     }
 
     async fn validate(&self, a: &Attributes<'_>) -> Result<()> {
-        let (subjects, troubles) = self.0.subjects(a, false);
-        let mut denied: Vec<(Arc<Policy>, Option<String>, String, String)> = Vec::new();
-        let configured = |t: Trouble| {
-            let text = t.configuration();
-            (!t.policy.fails_open).then_some((t.policy, t.binding, text, String::new()))
-        };
-        denied.extend(troubles.into_iter().filter_map(configured));
-        for subject in &subjects {
-            for (binding, outcome) in self.apply(a, subject).await? {
-                let judgements = match outcome {
-                    Ok(j) => j,
-                    Err(why) => {
-                        denied.extend(configured(Trouble::new(&subject.policy, Some(&binding), why)));
-                        continue;
+        let mut denied: Vec<(Arc<Policy>, Option<Arc<Binding>>, Denial)> = Vec::new();
+        let mut failures = Vec::new();
+        for Subject { policy, matched } in &self.0.subjects(a, false) {
+            let configured = |binding: Option<Arc<Binding>>, why: &str| {
+                let denial = Denial::of(misconfigured(binding.as_ref(), why));
+                (!policy.fails_open).then(|| (policy.clone(), binding, denial))
+            };
+            let matched = match matched {
+                Ok(m) => m,
+                Err(why) => {
+                    denied.extend(configured(None, why));
+                    continue;
+                }
+            };
+            for (binding, outcome) in self.apply(a, policy, matched, &mut failures).await? {
+                match outcome {
+                    Ok(denials) => {
+                        denied.extend(denials.into_iter().map(|d| (policy.clone(), Some(binding.clone()), d)))
                     }
-                };
-                for denial in judgements {
-                    denied.push((subject.policy.clone(), Some(binding.name.clone()), denial.message, denial.reason));
+                    Err(why) => denied.extend(configured(Some(binding), &why)),
                 }
             }
         }
+        tell_auditors(a, &failures);
         match denied.into_iter().next() {
             None => Ok(()),
-            Some((policy, binding, why, reason)) => Err(refusal(a, &policy.name, binding.as_deref(), &why, &reason)),
+            Some((policy, binding, denial)) => Err(refusal(
+                a,
+                &policy.name,
+                binding.as_ref().map(|b| b.name.as_str()),
+                &denial.message,
+                &denial.reason,
+            )),
         }
     }
 }
@@ -71,22 +87,31 @@ type Applied = Vec<(Arc<Binding>, std::result::Result<Vec<Denial>, String>)>;
 
 impl Validating {
     /// One policy with each of its bindings. Warnings and audit annotations are given on the way.
-    async fn apply(&self, a: &Attributes<'_>, subject: &Subject) -> Result<Applied> {
+    async fn apply(
+        &self,
+        a: &Attributes<'_>,
+        policy: &Policy,
+        matched: &Matched,
+        failures: &mut Vec<Audited>,
+    ) -> Result<Applied> {
         let Policies { reader, authorizer, .. } = self.0.as_ref();
-        let policy = &subject.policy;
         let mut annotations: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut applied = Vec::new();
-        let (object, old) = match versioned(a, &subject.row).await {
+        let (object, old) = match versioned(a, &matched.row).await {
             Ok(both) => both,
             Err(s) => {
                 let why = format!("failed to convert object version: {}", s.message);
-                return Ok(subject.bindings.iter().map(|b| (b.clone(), Err(why.clone()))).collect());
+                return Ok(matched.bindings.iter().map(|(b, _)| (b.clone(), Err(why.clone()))).collect());
             }
         };
-        let request = input::request(a, &subject.row);
+        let request = input::request(a, &matched.row);
         let resource = input::request_resource(a);
         let mut answers = Answers::new();
-        for binding in &subject.bindings {
+        for (binding, matches) in &matched.bindings {
+            if let Err(why) = matches {
+                applied.push((binding.clone(), Err(why.clone())));
+                continue;
+            }
             let namespace_name = matching::namespace_of(a);
             let params = match params::collect(policy, binding, &namespace_name, &a.catalogue, reader) {
                 Ok(p) => p,
@@ -113,7 +138,7 @@ impl Validating {
                 })
                 .await;
                 for denial in judgement.denials {
-                    act(a, policy, binding, denial, &mut denials);
+                    act(a, policy, binding, denial, &mut denials, failures);
                 }
                 for (key, value) in judgement.audit {
                     match value {
@@ -123,7 +148,7 @@ impl Validating {
                                 values.push(value);
                             }
                         }
-                        Err(message) => denials.push(Denial { index: 0, message, reason: String::new() }),
+                        Err(message) => denials.push(Denial::of(message)),
                     }
                 }
             }
@@ -137,17 +162,24 @@ impl Validating {
 }
 
 /// Does what the binding wants done about a denial.
-fn act(a: &Attributes<'_>, policy: &Policy, binding: &Binding, denial: Denial, denials: &mut Vec<Denial>) {
+fn act(
+    a: &Attributes<'_>,
+    policy: &Policy,
+    binding: &Binding,
+    denial: Denial,
+    denials: &mut Vec<Denial>,
+    failures: &mut Vec<Audited>,
+) {
     for action in &binding.actions {
         match action.as_str() {
             "Deny" => denials.push(denial.clone()),
-            "Audit" => {
-                let told = json!([{
-                    "message": denial.message, "policy": policy.name, "binding": binding.name,
-                    "expressionIndex": denial.index, "validationActions": binding.actions,
-                }]);
-                a.audit.annotate("validation.policy.admission.k8s.io/validation_failure", told.to_string());
-            }
+            "Audit" => failures.push(Audited {
+                message: denial.message.clone(),
+                policy: policy.name.clone(),
+                binding: binding.name.clone(),
+                expression_index: denial.index,
+                validation_actions: binding.actions.clone(),
+            }),
             "Warn" => a.told.lock().push(format!(
                 "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
                 policy.name, binding.name, denial.message
@@ -157,19 +189,41 @@ fn act(a: &Attributes<'_>, policy: &Policy, binding: &Binding, denial: Denial, d
     }
 }
 
+/// A denial as auditors are told of it, in the order in which upstream writes it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Audited {
+    message: String,
+    policy: String,
+    binding: String,
+    expression_index: usize,
+    validation_actions: Vec<String>,
+}
+
+/// Upstream's limit.
+const AUDITED_MAX: usize = 50;
+
+fn tell_auditors(a: &Attributes<'_>, failures: &[Audited]) {
+    if failures.is_empty() || !a.audit.is_on() {
+        return;
+    }
+    let told = serde_json::to_string(&failures[..failures.len().min(AUDITED_MAX)]).unwrap_or_default();
+    a.audit.annotate("validation.policy.admission.k8s.io/validation_failure", told);
+}
+
 /// Evaluates a policy. Pure; errors are questions that have to be answered first.
 fn judge(policy: &Policy, input: &Input<'_>) -> std::result::Result<Judgement, Box<Check>> {
-    let vars = input.vars();
-    let failed = |message: String| {
-        let denial = Denial { index: 0, message, reason: String::new() };
-        Judgement { denials: if policy.fails_open { Vec::new() } else { vec![denial] }, audit: Vec::new() }
+    let failed = |message: Option<String>| Judgement {
+        denials: message.filter(|_| !policy.fails_open).map(Denial::of).into_iter().collect(),
+        audit: Vec::new(),
     };
-    match policy.conditions.evaluate(&vars) {
-        Ok(Matched::Yes) => {}
-        Ok(Matched::No(_)) => return Ok(Judgement::default()),
+    match policy.conditions.evaluate(&input.for_conditions().vars()) {
+        Ok(Matches::Yes) => {}
+        Ok(Matches::No(_)) => return Ok(Judgement::default()),
         Err(Failure::Unanswered(check)) => return Err(check),
-        Err(f) => return Ok(failed(f.text().unwrap_or_default())),
+        Err(f) => return Ok(failed(f.text())),
     }
+    let vars = input.vars();
     let mut budget = Budget::new(POLICY_BUDGET);
     let mut results = Vec::new();
     for v in &policy.validations {
@@ -177,29 +231,41 @@ fn judge(policy: &Policy, input: &Input<'_>) -> std::result::Result<Judgement, B
             Ok(value) => results.push(Ok(matches!(value, Cel::Bool(true)))),
             Err(Failure::Failed(why)) => results.push(Err(why)),
             Err(Failure::Unanswered(check)) => return Err(check),
-            Err(Failure::Budget) => return Ok(failed(Failure::Budget.text().unwrap_or_default())),
+            Err(f @ Failure::Budget) => return Ok(failed(f.text())),
+        }
+    }
+    // All messages are made, whether they are needed or not: what they cost counts.
+    let mut messages = Vec::new();
+    let mut spent = None;
+    for v in &policy.validations {
+        let Some(e) = &v.message_expression else {
+            messages.push(None);
+            continue;
+        };
+        match run(&e.program, &e.text, &vars, &mut budget) {
+            Ok(value) => messages.push(message(&value)),
+            Err(Failure::Unanswered(check)) => return Err(check),
+            Err(f @ Failure::Budget) => {
+                spent = f.text().map(|why| format!("failed messageExpression: {why}"));
+                break;
+            }
+            Err(Failure::Failed(error)) => {
+                tracing::debug!(policy = policy.name, error, "message expression failed");
+                messages.push(None);
+            }
         }
     }
     let mut out = Judgement::default();
     for (index, (v, result)) in policy.validations.iter().zip(results).enumerate() {
-        match result {
-            Ok(true) => {}
-            Err(_) if policy.fails_open => {}
-            Err(message) => out.denials.push(Denial { index, message, reason: String::new() }),
-            Ok(false) => {
-                let expressed = match &v.message_expression {
-                    Some(e) => match run(&e.program, &e.text, &vars, &mut budget) {
-                        Ok(value) => message(&value),
-                        Err(Failure::Unanswered(check)) => return Err(check),
-                        Err(f) => {
-                            let error = f.text().unwrap_or_default();
-                            tracing::debug!(policy = policy.name, error, "message expression failed");
-                            None
-                        }
-                    },
-                    None => None,
-                };
-                let message = expressed
+        match (result, &spent) {
+            (Err(_), _) | (Ok(_), Some(_)) if policy.fails_open => {}
+            (Err(message), _) => out.denials.push(Denial { index, ..Denial::of(message) }),
+            (Ok(_), Some(message)) => out.denials.push(Denial { index, ..Denial::of(message.clone()) }),
+            (Ok(true), None) => {}
+            (Ok(false), None) => {
+                let message = messages
+                    .get_mut(index)
+                    .and_then(Option::take)
                     .or_else(|| (!v.message.is_empty()).then(|| v.message.clone()))
                     .unwrap_or_else(|| format!("failed expression: {}", v.condition.text.trim()));
                 out.denials.push(Denial { index, message, reason: v.reason.clone() });
@@ -218,6 +284,7 @@ fn judge(policy: &Policy, input: &Input<'_>) -> std::result::Result<Judgement, B
                 other.type_name()
             )),
             Err(Failure::Unanswered(check)) => return Err(check),
+            Err(f @ Failure::Budget) => return Ok(failed(f.text())),
             Err(_) if policy.fails_open => continue,
             Err(f) => Err(f.text().unwrap_or_default()),
         };

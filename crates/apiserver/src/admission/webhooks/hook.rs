@@ -27,7 +27,8 @@ pub struct Hook {
     pub timeout: Duration,
     /// `reinvocationPolicy: IfNeeded`
     pub reinvoked: bool,
-    pub version: ReviewVersion,
+    /// None of its review versions may be known here.
+    pub version: Option<ReviewVersion>,
 }
 
 /// Of `AdmissionReview`, the first of the webhook's that is known here.
@@ -47,8 +48,7 @@ impl Hook {
                 "v1beta1" => Some(ReviewVersion::V1beta1),
                 _ => None,
             })
-            .next()
-            .unwrap_or(ReviewVersion::V1);
+            .next();
         Hook {
             uid: format!("{configuration}/{name}/{index}"),
             configuration: configuration.to_string(),

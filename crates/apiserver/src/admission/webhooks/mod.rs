@@ -6,6 +6,7 @@
 //! validating ones all at once. Source: "Dynamic Admission Control"; API reference, `admission.k8s.io/v1`.
 
 mod conditions;
+pub mod config;
 mod hook;
 mod metrics;
 mod review;
@@ -17,16 +18,18 @@ use super::{Attributes, Plugin, matching};
 use crate::audit::Level;
 use crate::authz::Authorizer;
 use crate::authz::followed::Followed;
-use crate::outbound;
+use crate::outbound::{self, AuthInfos};
 use crate::reader::Reader;
 use crate::traces;
 use api::catalogue::Resource;
 use async_trait::async_trait;
 use hook::{Configurations, Hook};
+use meta::patch::json as json_patch;
 use meta::status::{Result, Status};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const MUTATING: &str = "MutatingAdmissionWebhook";
 
@@ -37,12 +40,13 @@ pub struct Webhooks {
     authorizer: Arc<dyn Authorizer>,
     outbound: outbound::Client,
     metrics: Arc<Metrics>,
+    credentials: [AuthInfos; 2],
 }
 
 /// Why a webhook didn't let a write pass.
 #[derive(Debug)]
 enum Failure {
-    /// It couldn't be asked, or answered nonsense: `failurePolicy` decides.
+    /// It couldn't be asked, or answered nonsense: `failurePolicy` decides. `status`: for whoever counts.
     Calling { reason: String, status: u16 },
     /// It said no.
     Rejected(Status),
@@ -50,12 +54,21 @@ enum Failure {
     Other(Status),
 }
 
+impl Failure {
+    /// `failurePolicy: Ignore`
+    fn is_ignored_by(&self, hook: &Hook) -> bool {
+        hook.fails_open && matches!(self, Failure::Calling { .. })
+    }
+}
+
 impl Webhooks {
+    /// `credentials`: of mutating and of validating webhooks.
     pub fn new(
         reader: &Reader,
         authorizer: &Arc<dyn Authorizer>,
         outbound: &outbound::Client,
         metrics: &Arc<Metrics>,
+        credentials: [AuthInfos; 2],
     ) -> Webhooks {
         Webhooks {
             configurations: Followed::new(reader.clone()),
@@ -63,6 +76,7 @@ impl Webhooks {
             authorizer: authorizer.clone(),
             outbound: outbound.clone(),
             metrics: metrics.clone(),
+            credentials,
         }
     }
 
@@ -99,37 +113,55 @@ impl Webhooks {
         object: &Value,
         old: Option<&Value>,
     ) -> std::result::Result<Option<review::Patch>, Failure> {
+        let calling = |reason: String, status: u16| Failure::Calling { reason, status };
         if a.dry_run && !hook.dry_runs {
             return Err(Failure::Other(Status::bad_request(format!(
                 "admission webhook {:?} does not support dry run",
                 hook.name
             ))));
         }
-        let calling = |reason: String, status: u16| Failure::Calling { reason, status };
-        let target = hook.target.as_ref().map_err(|e| calling(format!("could not get REST client: {e}"), 0))?;
+        let version = hook.version.ok_or_else(|| {
+            let why = "webhook does not accept known AdmissionReview versions (v1, v1beta1)";
+            calling(format!("could not create admission objects: {why}"), 400)
+        })?;
+        let client = |e: &dyn std::fmt::Display| calling(format!("could not get REST client: {e}"), 500);
+        let target = hook.target.as_ref().map_err(|e| client(e))?;
+        let target = self.credentials[usize::from(!hook.mutating)].lent_to(target).map_err(|e| client(&e))?;
         let uid = uuid::Uuid::new_v4().to_string();
-        let body = review::request(a, row, hook.version, &uid, object, old);
-        let seconds = hook.timeout.as_secs().max(1);
+        let body = review::request(a, row, version, &uid, object, old);
         let span = trace(hook, a, &uid);
-        let query = format!("timeout={seconds}s");
-        let answer = traces::within!(span.current(), self.outbound.post(target, &query, &body, hook.timeout));
+        let query = format!("timeout={}s", seconds(hook.timeout, a.ends));
+        let answer = traces::within!(span.current(), self.outbound.post(&target, &query, &body, hook.timeout));
         drop(span);
-        let code = answer.as_ref().map_or(0, |a| a.code);
-        self.metrics.answered(hook, a.operation, code);
+        // What isn't the webhook's own refusal counts as one that isn't available.
+        let code = answer.as_ref().ok().filter(|a| !a.is_success()).map_or(503, |a| a.code);
         let answer = answer
             .map_err(|e| e.to_string())
             .and_then(|a| a.json())
+            .and_then(|a| review::unreadable(&a, version).map_or(Ok(a), Err))
             .map_err(|e| calling(format!("failed to call webhook: {e}"), code))?;
-        let read = review::Response::read(&answer, &uid, hook.version, hook.mutating)
-            .map_err(|e| calling(format!("received invalid webhook response: {e}"), code))?;
+        let read = review::Response::read(&answer, &uid, version, hook.mutating)
+            .map_err(|e| calling(format!("received invalid webhook response: {e}"), 503))?;
         for (key, value) in &read.audit_annotations {
-            a.audit.annotate(format!("{}/{key}", hook.name), value.as_str());
+            a.annotate(format!("{}/{key}", hook.name), value);
         }
         a.told.lock().extend(read.warnings);
         match read.rejection {
             Some(result) => Err(Failure::Rejected(review::denied(&hook.name, &result))),
             None => Ok(read.patch),
         }
+    }
+
+    fn count(&self, hook: &Hook, a: &Attributes<'_>, failure: Option<&Failure>, started: Instant) {
+        let code = match failure {
+            None => 200,
+            Some(Failure::Calling { status, .. }) => *status,
+            Some(Failure::Rejected(s)) => s.code,
+            Some(Failure::Other(_)) => 0,
+        };
+        let rejected = failure.is_some_and(|f| !f.is_ignored_by(hook));
+        self.metrics.answered(hook, a.operation, code);
+        self.metrics.called(hook, a.operation, rejected, started.elapsed());
     }
 
     /// What a failure means for the write. `None`: it goes on.
@@ -150,7 +182,7 @@ impl Webhooks {
                 Some(s)
             }
             Failure::Other(s) => {
-                self.metrics.rejected(hook, a.operation, "apiserver_internal_error", s.code);
+                self.metrics.rejected(hook, a.operation, "apiserver_internal_error", 0);
                 Some(s)
             }
         }
@@ -215,24 +247,21 @@ impl Mutating {
                 continue;
             }
             let started = Instant::now();
-            let outcome = self.one(a, hook, &row).await;
-            let rejected = matches!(&outcome, Err(f) if !(hook.fails_open && matches!(f, Failure::Calling { .. })));
-            self.0.metrics.called(hook, a.operation, rejected, started.elapsed());
+            let (object, old) = versioned(a, &row).await?;
+            let outcome = self.one(a, hook, &row, &object, old.as_ref()).await;
+            self.0.count(hook, a, outcome.as_ref().err(), started);
             let place = format!("round_{round}_index_{index}");
-            if a.audit.is_on() && matches!(outcome, Ok(_)) {
-                let changed = matches!(outcome, Ok(Some(_)));
-                annotate(a, hook, &place, changed, outcome.as_ref().ok().and_then(Option::as_ref));
-            }
-            if matches!(outcome, Ok(Some(_))) {
+            let changed = matches!(outcome, Ok(Some(Patched { changed: true, .. })));
+            annotate(a, hook, &place, changed, outcome.as_ref().ok().and_then(Option::as_ref));
+            if changed {
                 a.reinvocation.changed(MUTATING);
             }
             if hook.reinvoked {
                 a.reinvocation.invoked(MUTATING, &hook.uid);
             }
             let Err(failure) = outcome else { continue };
-            let open = matches!(failure, Failure::Calling { .. }) && hook.fails_open;
-            if open {
-                a.audit.annotate(format!("failed-open.mutating.webhook.admission.k8s.io/{place}"), hook.name.as_str());
+            if failure.is_ignored_by(hook) {
+                a.audit.annotate(format!("failed-open.mutation.webhook.admission.k8s.io/{place}"), hook.name.as_str());
             }
             if let Some(s) = self.0.judge(hook, a, failure) {
                 return Err(s);
@@ -241,16 +270,23 @@ impl Mutating {
         Ok(())
     }
 
-    /// Asks, and applies the patch. Gives the patch when it changed something.
+    /// Asks, and applies the patch, if there is one.
     async fn one(
         &self,
         a: &mut Attributes<'_>,
         hook: &Hook,
         row: &Arc<Resource>,
-    ) -> std::result::Result<Option<Value>, Failure> {
-        let (object, old) = versioned(a, row).await.map_err(Failure::Other)?;
-        let Some(patch) = self.0.ask(hook, a, row, &object, old.as_ref()).await? else { return Ok(None) };
-        if patch.operations.as_array().is_some_and(Vec::is_empty) {
+        object: &Value,
+        old: Option<&Value>,
+    ) -> std::result::Result<Option<Patched>, Failure> {
+        let Some(patch) = self.0.ask(hook, a, row, object, old).await? else { return Ok(None) };
+        let undecodable = |why: String| Failure::Calling {
+            reason: format!("received undecodable patch in webhook response: {why}"),
+            status: 503,
+        };
+        let (written, _) = api::codec::json::parse(&patch.text).map_err(|e| undecodable(e.to_string()))?;
+        let operations = json_patch::operations(&written).map_err(undecodable)?;
+        if operations.is_empty() {
             return Ok(None);
         }
         let internal = |why: String| Failure::Other(Status::internal(why));
@@ -261,14 +297,27 @@ impl Mutating {
             )));
         }
         if patch.kind != "JSONPatch" {
-            return Err(Failure::Calling { reason: format!("unsupported patch type {:?}", patch.kind), status: 200 });
+            return Err(Failure::Calling { reason: format!("unsupported patch type {:?}", patch.kind), status: 400 });
         }
-        let patched = meta::patch::json::apply(&object, &patch.operations).map_err(|s| internal(s.message))?;
-        let new = review::conform(row, a.subresource, &object, patched).map_err(internal)?;
-        let changed = new != object;
+        let patched = json_patch::perform(object, operations).map_err(|u| internal(u.why))?;
+        let new = review::conform(row, a.subresource, object, patched, false).map_err(internal)?;
+        let changed = new != *object;
         *a.object = in_version(a, &new, row, a.resource).await.map_err(Failure::Other)?;
-        Ok(changed.then_some(patch.operations))
+        Ok(Some(Patched { operations: written, changed }))
     }
+}
+
+/// What a webhook wanted.
+struct Patched {
+    operations: Value,
+    /// Whether anything came of it.
+    changed: bool,
+}
+
+/// The whole seconds that a webhook may take: its own time or what is left of the request's, whichever is less.
+fn seconds(own: Duration, ends: Option<Instant>) -> u64 {
+    let left = ends.map_or(own, |ends| own.min(ends.saturating_duration_since(Instant::now())));
+    (left.as_secs() + u64::from(left.subsec_nanos() > 0)).max(1)
 }
 
 /// The span of one call.
@@ -286,16 +335,36 @@ fn trace(hook: &Hook, a: &Attributes<'_>, uid: &str) -> traces::Span {
     span
 }
 
-/// What an auditor wants to know of a mutating webhook's call.
-fn annotate(a: &Attributes<'_>, hook: &Hook, place: &str, changed: bool, patch: Option<&Value>) {
-    let call = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": changed});
-    a.audit.annotate(format!("mutation.webhook.admission.k8s.io/{place}"), call.to_string());
-    if let Some(patch) = patch {
-        let told = json!({
-            "configuration": hook.configuration, "webhook": hook.name, "patch": patch, "patchType": "JSONPatch",
-        });
+/// What an auditor wants to know of a mutating webhook's call, in the order in which upstream writes it.
+#[derive(Serialize)]
+struct Call<'a> {
+    configuration: &'a str,
+    webhook: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mutated: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<&'a Value>,
+    #[serde(rename = "patchType", skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+}
+
+fn annotate(a: &Attributes<'_>, hook: &Hook, place: &str, changed: bool, patched: Option<&Patched>) {
+    if !a.audit.is_on() {
+        return;
+    }
+    let call = Call {
+        configuration: &hook.configuration,
+        webhook: &hook.name,
+        mutated: Some(changed),
+        patch: None,
+        patch_type: None,
+    };
+    let told = |call: &Call<'_>| serde_json::to_string(call).unwrap_or_default();
+    a.audit.annotate(format!("mutation.webhook.admission.k8s.io/{place}"), told(&call));
+    if let Some(p) = patched {
+        let patch = Call { mutated: None, patch: Some(&p.operations), patch_type: Some("JSONPatch"), ..call };
         // It shows what is in the object.
-        a.audit.annotate_at(Level::Request, format!("patch.webhook.admission.k8s.io/{place}"), told.to_string());
+        a.audit.annotate_at(Level::Request, format!("patch.webhook.admission.k8s.io/{place}"), told(&patch));
     }
 }
 
@@ -324,13 +393,13 @@ impl Plugin for Validating {
                 Ok((object, old)) => self.0.ask(hook, a, row, &object, old.as_ref()).await,
                 Err(s) => Err(Failure::Other(s)),
             };
-            let open = hook.fails_open && matches!(outcome, Err(Failure::Calling { .. }));
-            self.0.metrics.called(hook, a.operation, outcome.is_err() && !open, started.elapsed());
-            if open {
+            self.0.count(hook, a, outcome.as_ref().err(), started);
+            let failure = outcome.err()?;
+            if failure.is_ignored_by(hook) {
                 let key = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}");
                 a.audit.annotate(key, hook.name.as_str());
             }
-            outcome.err().and_then(|f| self.0.judge(hook, a, f))
+            self.0.judge(hook, a, failure)
         });
         // The first by order where several refuse, so that the same write gets the same answer.
         match futures::future::join_all(calls).await.into_iter().flatten().next() {

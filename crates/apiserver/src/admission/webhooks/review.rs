@@ -11,6 +11,13 @@ use meta::status::{Cause, Details, Status};
 use serde_json::{Map, Value, json};
 
 impl ReviewVersion {
+    fn word(self) -> &'static str {
+        match self {
+            ReviewVersion::V1 => "v1",
+            ReviewVersion::V1beta1 => "v1beta1",
+        }
+    }
+
     fn api_version(self) -> &'static str {
         match self {
             ReviewVersion::V1 => "admission.k8s.io/v1",
@@ -80,7 +87,8 @@ pub fn user_info(user: &User) -> Value {
 #[derive(Debug, PartialEq)]
 pub struct Patch {
     pub kind: String,
-    pub operations: Value,
+    /// JSON, if the webhook keeps its word.
+    pub text: Vec<u8>,
 }
 
 /// The answer.
@@ -91,6 +99,28 @@ pub struct Response {
     pub patch: Option<Patch>,
     pub warnings: Vec<String>,
     pub audit_annotations: Vec<(String, String)>,
+}
+
+/// An answer that is no review at all is as good as none. Gives what is wrong with it.
+pub fn unreadable(review: &Value, version: ReviewVersion) -> Option<String> {
+    let other = match version {
+        ReviewVersion::V1 => ReviewVersion::V1beta1,
+        ReviewVersion::V1beta1 => ReviewVersion::V1,
+    };
+    if review["apiVersion"] == other.api_version() && review["kind"] == "AdmissionReview" {
+        return Some(format!(
+            "converting ({}.AdmissionReview) to ({}.AdmissionReview): unknown conversion",
+            other.word(),
+            version.word()
+        ));
+    }
+    let broken = STANDARD.decode(review["response"]["patch"].as_str()?).err()?;
+    let at = match broken {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+        base64::DecodeError::InvalidLength(at) => at,
+        base64::DecodeError::InvalidPadding => 0,
+    };
+    Some(format!("illegal base64 data at input byte {at}"))
 }
 
 impl Response {
@@ -108,10 +138,11 @@ impl Response {
                 return Err(format!("expected response.uid={uid:?}, got {got:?}"));
             }
             if review["apiVersion"] != version.api_version() || review["kind"] != "AdmissionReview" {
+                let given = text(&review["apiVersion"]);
+                let slash = if given.contains('/') { "" } else { "/" };
                 return Err(format!(
-                    "expected webhook response of {}, Kind=AdmissionReview, got {}, Kind={}",
+                    "expected webhook response of {}, Kind=AdmissionReview, got {slash}{given}, Kind={}",
                     version.api_version(),
-                    text(&review["apiVersion"]),
                     text(&review["kind"])
                 ));
             }
@@ -134,12 +165,11 @@ impl Response {
             }
             (true, Some(_)) => None,
             (false, None) if v1 => return Err("webhook returned response.patch but not response.patchType".into()),
-            (false, Some("")) => return Err("webhook returned invalid response.patchType of \"\"".into()),
+            (false, Some("")) if v1 => return Err("webhook returned invalid response.patchType of \"\"".into()),
             (false, kind) => {
-                let bytes = STANDARD.decode(encoded).map_err(|e| format!("response.patch is no base64: {e}"))?;
-                let operations =
-                    serde_json::from_slice(&bytes).map_err(|e| format!("response.patch is no JSON: {e}"))?;
-                Some(Patch { kind: kind.unwrap_or("JSONPatch").to_string(), operations })
+                // The older version knows but one kind, whatever a webhook says.
+                let kind = kind.filter(|_| v1).unwrap_or("JSONPatch").to_string();
+                Some(Patch { kind, text: STANDARD.decode(encoded).unwrap_or_default() })
             }
         };
         let rejection = match response["allowed"].as_bool() {
@@ -184,9 +214,18 @@ pub fn denied(webhook: &str, result: &Value) -> Status {
 }
 
 /// A patched object as one of its type: what the type doesn't have is dropped, and defaults are filled in again. What
-/// it is can't be changed.
-pub fn conform(row: &Resource, subresource: &str, before: &Value, patched: Value) -> Result<Value, String> {
+/// it is can't be changed. `strict`: what the type doesn't have is an error instead.
+pub fn conform(
+    row: &Resource,
+    subresource: &str,
+    before: &Value,
+    mut patched: Value,
+    strict: bool,
+) -> Result<Value, String> {
     for key in ["apiVersion", "kind"] {
+        if patched[key].is_null() && patched.is_object() {
+            patched[key] = before[key].clone();
+        }
         if patched[key] != before[key] {
             return Err(format!("the patch changes {key} from {} to {}", before[key], patched[key]));
         }
@@ -197,11 +236,19 @@ pub fn conform(row: &Resource, subresource: &str, before: &Value, patched: Value
         let types = api::facts::types();
         let Some(ty) = api::facts::facts().kind(&group, &version, &kind) else { return Ok(patched) };
         let bytes = serde_json::to_vec(&patched).map_err(|e| e.to_string())?;
-        return api::codec::json::decode(types, ty, &bytes)
-            .map(|d| d.value)
-            .map_err(|e| e.cannot_handle(&kind, &version));
+        let decoded = api::codec::json::decode(types, ty, &bytes).map_err(|e| e.to_string())?;
+        return match decoded.strict_error().filter(|_| strict) {
+            Some(e) => Err(e.to_string()),
+            None => Ok(decoded.value),
+        };
     }
-    let (mut new, _) = crate::wire::conform(row, patched, FieldValidation::Ignore).map_err(|s| s.message)?;
+    let mut new = match row.custom.is_some() {
+        true => crate::wire::conform(row, patched, FieldValidation::Ignore).map_err(|s| s.message)?.0,
+        false => {
+            let validation = if strict { FieldValidation::Strict } else { FieldValidation::Ignore };
+            crate::wire::patched(row, &patched, validation).map_err(|e| e.to_string())?.0
+        }
+    };
     row.strategy.defaults(&mut new);
     Ok(new)
 }
@@ -214,14 +261,17 @@ mod tests {
     fn a_patch_makes_nothing_else_of_an_object() {
         let row = api::catalogue::builtin().into_iter().find(|r| r.kind == "ConfigMap").unwrap();
         let before = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
-        for (key, value) in [("kind", json!("Secret")), ("apiVersion", json!("v2")), ("kind", Value::Null)] {
+        for (key, value) in [("kind", json!("Secret")), ("apiVersion", json!("v2"))] {
             let mut patched = before.clone();
             patched[key] = value;
-            let e = conform(&row, "", &before, patched).unwrap_err();
+            let e = conform(&row, "", &before, patched, false).unwrap_err();
             assert!(e.starts_with(&format!("the patch changes {key} from ")), "{e}");
         }
         let mut patched = before.clone();
         patched["data"] = json!({"a": "b"});
-        assert_eq!(conform(&row, "", &before, patched.clone()).unwrap(), patched);
+        let mut untold = patched.clone();
+        untold.as_object_mut().unwrap().remove("kind");
+        assert_eq!(conform(&row, "", &before, untold, false).unwrap(), patched);
+        assert_eq!(conform(&row, "", &before, patched.clone(), false).unwrap(), patched);
     }
 }

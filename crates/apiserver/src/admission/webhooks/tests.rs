@@ -6,6 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::Response;
 use parking_lot::Mutex;
+use serde_json::json;
 
 struct Nobody;
 #[async_trait]
@@ -19,6 +20,8 @@ impl Authorizer for Nobody {
 struct World {
     peer: Peer,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
+    /// The queries of those requests, and as whom they came.
+    heads: Arc<Mutex<Vec<(String, String)>>>,
     reader: Reader,
     plugins: Vec<Arc<dyn Plugin>>,
     hooks: Arc<Webhooks>,
@@ -26,12 +29,22 @@ struct World {
 
 impl World {
     async fn new(decide: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> World {
+        World::with([AuthInfos::default(), AuthInfos::default()], decide).await
+    }
+
+    async fn with(
+        credentials: [AuthInfos; 2],
+        decide: impl Fn(&str, &Value) -> Value + Send + Sync + 'static,
+    ) -> World {
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let seen = asked.clone();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let (seen, heard) = (asked.clone(), heads.clone());
         let decide = Arc::new(decide);
         let peer = Peer::start(&["127.0.0.1"], move |r| {
             let review: Value = serde_json::from_slice(r.body()).unwrap();
             let path = r.uri().path().to_string();
+            let who = r.headers().get("authorization").and_then(|v| v.to_str().ok()).unwrap_or("").to_string();
+            heard.lock().push((r.uri().query().unwrap_or("").to_string(), who));
             let mut response = decide(&path, &review["request"]);
             seen.lock().push((path, review["request"].clone()));
             async move {
@@ -44,20 +57,19 @@ impl World {
                 if response.get("uid").is_none() {
                     response["uid"] = review["request"]["uid"].clone();
                 }
-                answer(
-                    200,
-                    &json!({"apiVersion": review["apiVersion"], "kind": "AdmissionReview", "response": response}),
-                )
+                let version =
+                    response.as_object_mut().and_then(|o| o.remove("as")).unwrap_or(review["apiVersion"].clone());
+                answer(200, &json!({"apiVersion": version, "kind": "AdmissionReview", "response": response}))
             }
         })
         .await;
         let reader = reader(&[]).await;
         let outbound = outbound::Client::new(reader.clone());
         let nobody: Arc<dyn Authorizer> = Arc::new(Nobody);
-        let hooks = Arc::new(Webhooks::new(&reader, &nobody, &outbound, &Arc::default()));
+        let hooks = Arc::new(Webhooks::new(&reader, &nobody, &outbound, &Arc::default(), credentials));
         let plugins: Vec<Arc<dyn Plugin>> =
             vec![Arc::new(Mutating(hooks.clone())), Arc::new(Validating(hooks.clone()))];
-        World { peer, asked, reader, plugins, hooks }
+        World { peer, asked, heads, reader, plugins, hooks }
     }
 
     fn hook(&self, path: &str, more: Value) -> Value {
@@ -178,6 +190,9 @@ async fn failures_are_told_or_ignored() {
         "/gone" => json!({"http": 404}),
         "/broken" => json!({"http": 500}),
         "/uid" => json!({"allowed": true, "uid": "x"}),
+        "/old" => json!({"allowed": true, "as": "admission.k8s.io/v1beta1"}),
+        "/nameless" => json!({"allowed": true, "as": null}),
+        "/mangled" => json!({"allowed": true, "patch": "!!!!", "patchType": "JSONPatch"}),
         _ => json!({"allowed": true, "patch": "W10=", "patchType": "JSONPatch"}),
     })
     .await;
@@ -192,6 +207,15 @@ async fn failures_are_told_or_ignored() {
             "failed to call webhook: an error on the server (\"broken\") has prevented the request from succeeding"
                 .into(),
         ),
+        (
+            "/old",
+            "failed to call webhook: converting (v1beta1.AdmissionReview) to (v1.AdmissionReview): unknown conversion".into(),
+        ),
+        (
+            "/nameless",
+            "received invalid webhook response: expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got /, Kind=AdmissionReview".into(),
+        ),
+        ("/mangled", "failed to call webhook: illegal base64 data at input byte 0".into()),
         ("/patching", "received invalid webhook response: validating webhook may not return response.patch".into()),
     ] {
         let name = format!("{}.example.com", &path[1..]);
@@ -208,7 +232,7 @@ async fn failures_are_told_or_ignored() {
     let mut rendered = String::new();
     w.hooks.metrics.render(&mut rendered);
     for line in [
-        "apiserver_admission_webhook_rejection_count{error_type=\"calling_webhook_error\",name=\"hang.example.com\",operation=\"CREATE\",rejection_code=\"0\",type=\"validating\"} 1",
+        "apiserver_admission_webhook_rejection_count{error_type=\"calling_webhook_error\",name=\"hang.example.com\",operation=\"CREATE\",rejection_code=\"503\",type=\"validating\"} 1",
         "apiserver_admission_webhook_fail_open_count{name=\"gone.example.com\",type=\"validating\"} 1",
         "apiserver_admission_webhook_request_total{code=\"500\",name=\"broken.example.com\",operation=\"CREATE\",type=\"validating\"} 2",
         "apiserver_admission_webhook_admission_duration_seconds_count{name=\"uid.example.com\",operation=\"CREATE\",rejected=\"true\",type=\"validating\"} 1",
@@ -331,4 +355,120 @@ async fn validating_webhooks_are_asked_at_once() {
     let s = w.send(config_map(json!({}))).await.unwrap_err();
     assert!(s.message.starts_with("admission webhook \"b.example.com\" denied"), "{}", s.message);
     assert_eq!(w.paths().len(), 3);
+}
+
+#[tokio::test]
+async fn webhooks_are_told_how_long_they_may_take() {
+    let w = World::new(|_, _| json!({"allowed": true})).await;
+    w.mutating(&[w.hook("/m", json!({"timeoutSeconds": 20})), w.hook("/n", json!({"timeoutSeconds": 5}))]).await;
+    w.validating(&[w.hook("/v", json!({"timeoutSeconds": 30}))]).await;
+    let heard = |w: &World| std::mem::take(&mut *w.heads.lock()).into_iter().map(|(q, _)| q).collect::<Vec<_>>();
+    w.send(config_map(json!({})).within(Duration::from_secs(10))).await.unwrap();
+    assert_eq!(heard(&w), ["timeout=10s", "timeout=5s", "timeout=10s"]);
+    w.send(config_map(json!({}))).await.unwrap();
+    assert_eq!(heard(&w), ["timeout=20s", "timeout=5s", "timeout=30s"]);
+}
+
+#[tokio::test]
+async fn each_plugin_has_its_own_credentials() {
+    let file = std::env::temp_dir().join(format!("skiff-webhook-users-{}", std::process::id()));
+    std::fs::write(&file, "users: [{name: '*', user: {token: secret}}]").unwrap();
+    let infos = [AuthInfos::default(), AuthInfos::read(&file).unwrap()];
+    std::fs::remove_file(&file).unwrap();
+    let w = World::with(infos, |_, _| json!({"allowed": true})).await;
+    w.mutating(&[w.hook("/m", json!({}))]).await;
+    w.validating(&[w.hook("/v", json!({}))]).await;
+    w.send(config_map(json!({}))).await.unwrap();
+    let who: Vec<String> = w.heads.lock().iter().map(|(_, who)| who.clone()).collect();
+    assert_eq!(who, ["", "Bearer secret"]);
+}
+
+#[tokio::test]
+async fn a_patch_that_is_none_is_judged_by_the_failure_policy() {
+    let raw = |text: &str| json!({"allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode(text)});
+    let w = World::new(move |path, _| match path {
+        "/object" => raw("{}"),
+        "/text" => raw("nonsense"),
+        "/null" => raw("null"),
+        "/items" => raw("[1]"),
+        "/kind" => json!({"allowed": true, "patchType": "Merge", "patch": STANDARD.encode(r#"[{"op":"remove"}]"#)}),
+        _ => raw(r#"[{"op":"remove","path":"/data/z"}]"#),
+    })
+    .await;
+    let start = "Internal error occurred: failed calling webhook";
+    for (path, want) in [
+        ("/object", "json: cannot unmarshal object into Go value of type jsonpatch.Patch"),
+        ("/text", "invalid character 'o' in literal null (expecting 'u')"),
+        ("/items", "json: cannot unmarshal number into Go value of type jsonpatch.Operation"),
+        ("/kind", ""),
+    ] {
+        w.mutating(&[w.hook(path, json!({}))]).await;
+        let name = format!("{}.example.com", &path[1..]);
+        let s = w.send(config_map(json!({}))).await.unwrap_err();
+        let why = match want {
+            "" => "unsupported patch type \"Merge\"".to_string(),
+            why => format!("received undecodable patch in webhook response: {why}"),
+        };
+        assert_eq!((s.code, s.message), (500, format!("{start} {name:?}: {why}")));
+        w.mutating(&[w.hook(path, json!({"failurePolicy": "Ignore"}))]).await;
+        w.send(config_map(json!({}))).await.unwrap();
+    }
+    w.mutating(&[w.hook("/null", json!({}))]).await;
+    w.send(config_map(json!({}))).await.unwrap();
+    // What can't be done is nobody's failure to call.
+    w.mutating(&[w.hook("/missing", json!({"failurePolicy": "Ignore"}))]).await;
+    let s = w.send(config_map(json!({}))).await.unwrap_err();
+    let why = "error in remove for path: '/data/z': Unable to remove nonexistent key: z: missing value";
+    assert_eq!((s.code, s.message), (500, format!("Internal error occurred: {why}")));
+}
+
+#[tokio::test]
+async fn auditors_hear_of_every_call() {
+    let w = World::new(|path, _| match path {
+        "/adds" => {
+            let mut response = patch(json!([{"op": "add", "path": "/data/a", "value": "b"}]));
+            response["auditAnnotations"] = json!({"k": "v", "no key": "x", "a/b": "x"});
+            response
+        }
+        "/tests" => patch(json!([{"op": "test", "path": "/kind", "value": "ConfigMap"}])),
+        "/broken" => json!({"http": 500}),
+        _ => json!({"allowed": false}),
+    })
+    .await;
+    w.mutating(&[
+        w.hook("/adds", json!({})),
+        w.hook("/tests", json!({})),
+        w.hook("/broken", json!({"failurePolicy": "Ignore"})),
+        w.hook("/no", json!({})),
+    ])
+    .await;
+    let mut write = config_map(json!({"x": "y"})).audited();
+    write.through(&w.plugins).await.unwrap_err();
+    let told = write.annotations();
+    let told: Vec<String> = told.into_iter().map(|(k, v)| format!("{k} {v}")).collect();
+    let call = |webhook: &str, changed: bool| {
+        format!(r#"{{"configuration":"m","webhook":"{webhook}.example.com","mutated":{changed}}}"#)
+    };
+    let patched = |webhook: &str, patch: &str| {
+        format!(r#"{{"configuration":"m","webhook":"{webhook}.example.com","patch":{patch},"patchType":"JSONPatch"}}"#)
+    };
+    assert_eq!(
+        told,
+        [
+            "adds.example.com/k v".to_string(),
+            "failed-open.mutation.webhook.admission.k8s.io/round_0_index_2 broken.example.com".to_string(),
+            format!("mutation.webhook.admission.k8s.io/round_0_index_0 {}", call("adds", true)),
+            format!("mutation.webhook.admission.k8s.io/round_0_index_1 {}", call("tests", false)),
+            format!("mutation.webhook.admission.k8s.io/round_0_index_2 {}", call("broken", false)),
+            format!("mutation.webhook.admission.k8s.io/round_0_index_3 {}", call("no", false)),
+            format!(
+                "patch.webhook.admission.k8s.io/round_0_index_0 {}",
+                patched("adds", r#"[{"op":"add","path":"/data/a","value":"b"}]"#)
+            ),
+            format!(
+                "patch.webhook.admission.k8s.io/round_0_index_1 {}",
+                patched("tests", r#"[{"op":"test","path":"/kind","value":"ConfigMap"}]"#)
+            ),
+        ]
+    );
 }
