@@ -252,7 +252,7 @@ pub fn ip_warnings(value: &str, path: &Path, out: &mut Vec<String>) {
     if value.parse::<IpAddr>().is_err() || mapped.is_some() {
         let better = mapped.unwrap_or(ip);
         out.push(format!(
-            "{path}: non-standard IP address {value:?} will be considered invalid in a future Kubernetes release: use {:?}",
+            "{path}: non-standard IP address {value:?} is invalid: use {:?}",
             better.to_string()
         ));
     } else if ip.is_ipv6() && ip.to_string() != value {
@@ -276,7 +276,7 @@ pub fn cidr_warnings(value: &str, path: &Path, out: &mut Vec<String>) {
     let strict = address.parse::<IpAddr>().is_ok() && bits == n.to_string() && in_v6_clothes(ip).is_none();
     if !strict {
         out.push(format!(
-            "{path}: non-standard CIDR value {value:?} will be considered invalid in a future Kubernetes release: use {:?}",
+            "{path}: non-standard CIDR value {value:?} is invalid: use {:?}",
             net.trunc().to_string()
         ));
     } else if ip.is_ipv6() && net.network() == ip && net.to_string() != value {
