@@ -97,7 +97,8 @@ fn undecodable(e: DecodeError, kind: &str, version: &str, media: &str, bytes: &[
         DecodeError::Syntax(why) => {
             let why = match media {
                 "" | "application/json" => format!("couldn't get version/kind; json parse error: {why}"),
-                _ => why,
+                // Only apply, which reads YAML itself, says what it was about to do.
+                _ => why.trim_start_matches("error converting YAML to JSON: ").to_string(),
             };
             Status::bad_request(format!(
                 "the object provided is unrecognized (must be of type {kind}): {why} ({})",
@@ -349,6 +350,11 @@ mod tests {
             ("", b"{bad", format!("{json}invalid character 'b' looking for beginning of object key string ({{bad)")),
             ("", b"{\"a\":1]", format!("{json}invalid character ']' after object key:value pair ({{\"a\":1])")),
             ("", b"{} x", format!("{json}invalid character 'x' after top-level value ({{}} x)")),
+            (
+                "application/yaml",
+                b"a: b: c",
+                "yaml: mapping values are not allowed in this context (613a20623a2063)".into(),
+            ),
             (
                 "application/vnd.kubernetes.protobuf",
                 b"k8s",
