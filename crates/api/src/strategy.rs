@@ -44,6 +44,9 @@ pub struct ScalePaths {
     pub selector: Cow<'static, str>,
 }
 
+/// The metadata that clients may change at any time.
+pub const METADATA: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];
+
 /// Now, as RFC 3339 in whole seconds, and the caller's clock for ages.
 #[derive(Clone, Copy, Debug)]
 pub struct Now(pub jiff::Timestamp);
@@ -79,10 +82,9 @@ pub trait Strategy: Send + Sync + 'static {
     /// and every other top-level field but `metadata` and `status`.
     fn prepare_status_update(&self, _new: &mut Value, _old: &Value) {}
 
-    /// Whether a write to `status` leaves labels, annotations, finalizers and owners as they are (upstream:
-    /// `ResetObjectMetaForStatus`).
-    fn status_keeps_metadata(&self) -> bool {
-        false
+    /// Metadata that a write to `status` leaves as it is: [`METADATA`] where upstream has `ResetObjectMetaForStatus`.
+    fn status_keeps(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Whether the garbage collector looks after such objects, so that a deletion can be told to wait for it.

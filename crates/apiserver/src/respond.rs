@@ -7,7 +7,8 @@ use crate::registry::stored::Splice;
 use crate::registry::view::Item;
 use crate::registry::watch::{Frame, Stream, Told};
 use api::catalogue::Resource;
-use api::strategy::Now;
+use api::kinds::scale::Scale;
+use api::strategy::{Now, Strategy};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -133,9 +134,13 @@ fn reshape(value: &Value, row: &Resource, shape: &Shape, include: &str) -> Value
         Shape::Plain => value.clone(),
         Shape::Partial { version, .. } => partial(value, version),
         Shape::Table { version } => {
-            let mut t = table_head(row, version);
+            let printer: &dyn Strategy = match value["kind"].as_str() {
+                Some("Scale") if row.is_builtin() => &Scale,
+                _ => &*row.strategy,
+            };
+            let mut t = table_head(printer, version);
             t["metadata"] = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
-            t["rows"] = json!([table_row(row, value, version, include)]);
+            t["rows"] = json!([table_row(printer, value, version, include)]);
             t
         }
     }
@@ -149,9 +154,8 @@ fn partial(value: &Value, version: &str) -> Value {
     })
 }
 
-fn table_head(row: &Resource, version: &str) -> Value {
-    let columns: Vec<Value> = row
-        .strategy
+fn table_head(printer: &dyn Strategy, version: &str) -> Value {
+    let columns: Vec<Value> = printer
         .columns()
         .iter()
         .map(|c| {
@@ -163,9 +167,9 @@ fn table_head(row: &Resource, version: &str) -> Value {
     json!({"kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "columnDefinitions": columns})
 }
 
-fn table_row(row: &Resource, value: &Value, version: &str, include: &str) -> Value {
-    let mut printed = json!({"cells": row.strategy.row(value, Now(jiff::Timestamp::now()))});
-    if let Some(conditions) = row.strategy.row_conditions(value) {
+fn table_row(printer: &dyn Strategy, value: &Value, version: &str, include: &str) -> Value {
+    let mut printed = json!({"cells": printer.row(value, Now(jiff::Timestamp::now()))});
+    if let Some(conditions) = printer.row_conditions(value) {
         printed["conditions"] = conditions;
     }
     printed["object"] = match include {
@@ -179,7 +183,7 @@ fn table_row(row: &Resource, value: &Value, version: &str, include: &str) -> Val
 /// Rows of a list that is sorted by name.
 fn table_rows(row: &Resource, objects: impl Iterator<Item = Value>, version: &str, include: &str) -> Value {
     let mut rows: Vec<(i64, Value)> =
-        objects.map(|o| (row.strategy.row_order(&o), table_row(row, &o, version, include))).collect();
+        objects.map(|o| (row.strategy.row_order(&o), table_row(&*row.strategy, &o, version, include))).collect();
     rows.sort_by_key(|(order, _)| *order);
     rows.into_iter().map(|(_, row)| row).collect()
 }
@@ -226,7 +230,7 @@ fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
             finish(value_response(200, &v, q.accept), q.gzip)
         }
         Shape::Table { version } => {
-            let mut t = table_head(q.row, version);
+            let mut t = table_head(&*q.row.strategy, version);
             t["metadata"] = list_meta(&l);
             t["rows"] = table_rows(q.row, l.items.iter().map(Item::object), version, q.include_object);
             finish(value_response(200, &t, q.accept), q.gzip)
@@ -379,7 +383,7 @@ impl Framer {
             (_, Frame::Error(_)) | (Shape::Plain, _) => object,
             (Shape::Partial { version, .. }, _) => partial(&object, version),
             (Shape::Table { version }, Frame::Bookmark { .. }) => {
-                let mut t = table_head(row, version);
+                let mut t = table_head(&*row.strategy, version);
                 t["columnDefinitions"] = Value::Null;
                 t["metadata"] = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
                 // Clients find the annotation of the end of initial events on the row's object.

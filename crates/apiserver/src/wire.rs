@@ -52,7 +52,7 @@ pub fn decode_object(
 ) -> Result<(Value, Vec<String>)> {
     let Some(version) = version_of(row) else {
         let (types, ty) = row.types();
-        return decode(&types, ty, &row.kind, &row.version, content_type, bytes, validation);
+        return decode(&types, ty, &row.kind, &row.api_version(), content_type, bytes, validation);
     };
     let media = media_type(content_type);
     let media = media.as_str();
@@ -97,7 +97,8 @@ fn undecodable(e: DecodeError, kind: &str, version: &str, media: &str, bytes: &[
         DecodeError::Syntax(why) => {
             let why = match media {
                 "" | "application/json" => format!("couldn't get version/kind; json parse error: {why}"),
-                _ => why,
+                // Only apply, which reads YAML itself, says what it was about to do.
+                _ => why.trim_start_matches("error converting YAML to JSON: ").to_string(),
             };
             Status::bad_request(format!(
                 "the object provided is unrecognized (must be of type {kind}): {why} ({})",
@@ -108,32 +109,131 @@ fn undecodable(e: DecodeError, kind: &str, version: &str, media: &str, bytes: &[
     }
 }
 
-/// Decodes a body against a type. Unknown and duplicate fields are dropped, and refused or told as `validation` says.
+/// Decodes a body against a built-in type. Unknown and duplicate fields are dropped, and refused or told as
+/// `validation` says.
 pub fn decode(
     types: &Types,
     ty: TypeId,
     kind: &str,
-    version: &str,
+    api_version: &str,
     content_type: &str,
     bytes: &[u8],
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>)> {
     let media = media_type(content_type);
     let media = media.as_str();
+    let (_, version) = meta::object::split_api_version(api_version);
     let failed = |e: DecodeError| undecodable(e, kind, version, media, bytes);
     let decoded = match media {
         "" | "application/json" => api::codec::json::decode(types, ty, bytes),
         "application/yaml" | "application/x-yaml" | "text/yaml" => api::codec::yaml::decode(types, ty, bytes),
         // Custom resources have no protobuf form, as in upstream.
-        "application/vnd.kubernetes.protobuf" if is_builtin(types) => {
-            return api::codec::protobuf::decode(ty, bytes).map(|value| (value, Vec::new())).map_err(failed);
-        }
+        "application/vnd.kubernetes.protobuf" if is_builtin(types) => api::codec::protobuf::decode(ty, bytes)
+            .map(|value| api::codec::json::Decoded { value, ..Default::default() }),
         _ => {
             let protobuf = if is_builtin(types) { ", application/vnd.kubernetes.protobuf" } else { "" };
             return Err(unknown_format(protobuf));
         }
     };
+    // What a body says it is comes before what is wrong with it.
+    let header = match &decoded {
+        Ok(d) => Some(std::borrow::Cow::Borrowed(&d.value)),
+        Err(DecodeError::Type(_)) => untyped(media, bytes).map(std::borrow::Cow::Owned),
+        Err(_) => None,
+    };
+    if let Some(header) = header {
+        check_kind(&header, api_version, kind)?;
+    }
     decoded.and_then(|d| judge(d, validation)).map_err(failed)
+}
+
+/// A body whatever its type.
+fn untyped(media: &str, bytes: &[u8]) -> Option<Value> {
+    match media {
+        "" | "application/json" => api::codec::json::parse(bytes).ok().map(|p| p.0),
+        _ => api::codec::yaml::parse(bytes).ok().map(|d| d.value),
+    }
+}
+
+/// Versions that are served no more; upstream still knows their types.
+const RETIRED: &[&str] = &[
+    "admissionregistration.k8s.io/v1alpha1",
+    "admissionregistration.k8s.io/v1beta1",
+    "apps/v1beta1",
+    "apps/v1beta2",
+    "authentication.k8s.io/v1alpha1",
+    "authentication.k8s.io/v1beta1",
+    "authorization.k8s.io/v1beta1",
+    "batch/v1beta1",
+    "certificates.k8s.io/v1alpha1",
+    "coordination.k8s.io/v1alpha2",
+    "coordination.k8s.io/v1beta1",
+    "discovery.k8s.io/v1beta1",
+    "events.k8s.io/v1beta1",
+    "extensions/v1beta1",
+    "flowcontrol.apiserver.k8s.io/v1beta1",
+    "flowcontrol.apiserver.k8s.io/v1beta2",
+    "flowcontrol.apiserver.k8s.io/v1beta3",
+    "internal.apiserver.k8s.io/v1alpha1",
+    "networking.k8s.io/v1beta1",
+    "node.k8s.io/v1alpha1",
+    "node.k8s.io/v1beta1",
+    "policy/v1beta1",
+    "rbac.authorization.k8s.io/v1alpha1",
+    "rbac.authorization.k8s.io/v1beta1",
+    "resource.k8s.io/v1alpha3",
+    "resource.k8s.io/v1beta1",
+    "resource.k8s.io/v1beta2",
+    "scheduling.k8s.io/v1alpha2",
+    "scheduling.k8s.io/v1beta1",
+    "storage.k8s.io/v1alpha1",
+    "storage.k8s.io/v1beta1",
+];
+
+/// `Err` with upstream's words where a kind is none that it knows.
+pub fn check_registered(api_version: &str, kind: &str) -> std::result::Result<(), String> {
+    let (group, version) = meta::object::split_api_version(api_version);
+    if api::facts::facts().kind(group, version, kind).is_some() || RETIRED.contains(&api_version) {
+        return Ok(());
+    }
+    Err(format!(
+        "no kind {kind:?} is registered for version {api_version:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
+    ))
+}
+
+/// `apiVersion` and `kind` of a body, which may be absent.
+fn check_kind(object: &Value, api_version: &str, kind: &str) -> Result<()> {
+    // A part of every version of every group; whoever reads it looks for itself.
+    if kind == "DeleteOptions" {
+        return Ok(());
+    }
+    let given = |key: &str, wanted: &str| match object[key].as_str().unwrap_or("") {
+        "" => wanted.to_string(),
+        given => given.to_string(),
+    };
+    let (got_version, got_kind) = (given("apiVersion", api_version), given("kind", kind));
+    // The one that upstream takes in an older version, too.
+    let same_version = got_version == api_version || (kind == "Eviction" && got_version == "policy/v1beta1");
+    if same_version && got_kind == kind {
+        return Ok(());
+    }
+    let (group, _) = meta::object::split_api_version(api_version);
+    let (_, version) = meta::object::split_api_version(&got_version);
+    let why = match check_registered(&got_version, &got_kind) {
+        Err(unknown) => unknown,
+        Ok(()) if got_kind == kind => return Err(other_version(&got_version, api_version)),
+        Ok(()) => {
+            let short = group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
+            format!("converting ({version}.{got_kind}) to ({short}.{kind}): unknown conversion")
+        }
+    };
+    Err(Status::bad_request(format!("{got_kind} in version {version:?} cannot be handled as a {kind}: {why}")))
+}
+
+pub fn other_version(given: &str, wanted: &str) -> Status {
+    Status::bad_request(format!(
+        "the API version in the data ({given}) does not match the expected API version ({wanted})"
+    ))
 }
 
 fn is_builtin(types: &Types) -> bool {
@@ -199,6 +299,44 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_body_says_it_is_comes_before_what_is_wrong_with_it() {
+        let types = api::facts::types();
+        let ty = types.named("api.apps.v1.Deployment").unwrap();
+        let said = |body: &str| {
+            let strict = FieldValidation::Strict;
+            decode(types, ty, "Deployment", "apps/v1", "", body.as_bytes(), strict).map_err(|s| s.message)
+        };
+        let scheme = "in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\"";
+        let cannot = |version: &str| format!("Deployment in version {version:?} cannot be handled as a Deployment: ");
+        let other = |version: &str| {
+            format!("the API version in the data ({version}) does not match the expected API version (apps/v1)")
+        };
+        for (body, why) in [
+            (
+                r#"{"apiVersion":"foo/v2","kind":"Deployment","spec":1,"x":2}"#,
+                format!("{}no kind \"Deployment\" is registered for version \"foo/v2\" {scheme}", cannot("v2")),
+            ),
+            (
+                r#"{"kind":"Nothing"}"#,
+                format!(
+                    "Nothing in version \"v1\" cannot be handled as a Deployment: no kind \"Nothing\" is registered for version \"apps/v1\" {scheme}"
+                ),
+            ),
+            (
+                r#"{"apiVersion":"v1","kind":"Pod","x":1}"#,
+                "Pod in version \"v1\" cannot be handled as a Deployment: converting (v1.Pod) to (apps.Deployment): unknown conversion"
+                    .to_string(),
+            ),
+            (r#"{"apiVersion":"apps/v1beta1","spec":1}"#, other("apps/v1beta1")),
+            (r#"{"apiVersion":"extensions/v1beta1","kind":"Deployment","x":1}"#, other("extensions/v1beta1")),
+            (r#"{"kind":"Deployment","x":1}"#, format!("{}strict decoding error: unknown field \"x\"", cannot("v1"))),
+        ] {
+            assert_eq!(said(body), Err(why), "{body}");
+        }
+        assert!(said(r#"{"apiVersion":"apps/v1","kind":"Deployment"}"#).is_ok());
+    }
+
+    #[test]
     fn bodies_that_make_no_sense_are_shown() {
         let types = api::facts::types();
         let ty = types.named("api.core.v1.ConfigMap").unwrap();
@@ -212,6 +350,11 @@ mod tests {
             ("", b"{bad", format!("{json}invalid character 'b' looking for beginning of object key string ({{bad)")),
             ("", b"{\"a\":1]", format!("{json}invalid character ']' after object key:value pair ({{\"a\":1])")),
             ("", b"{} x", format!("{json}invalid character 'x' after top-level value ({{}} x)")),
+            (
+                "application/yaml",
+                b"a: b: c",
+                "yaml: mapping values are not allowed in this context (613a20623a2063)".into(),
+            ),
             (
                 "application/vnd.kubernetes.protobuf",
                 b"k8s",

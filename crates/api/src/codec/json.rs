@@ -95,6 +95,18 @@ pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     leniently(bytes, parse_text)
 }
 
+/// What Go's decoder calls a value's type.
+pub fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
 /// As Go reads text: bytes that are no UTF-8 and halves of surrogate pairs become U+FFFD. Rare, so it is looked for
 /// only where the strict parser has failed.
 fn leniently<T>(bytes: &[u8], read: impl Fn(&[u8]) -> Result<T, DecodeError>) -> Result<T, DecodeError> {
@@ -160,7 +172,9 @@ fn syntax_error(e: serde_json::Error, bytes: &[u8]) -> DecodeError {
         return DecodeError::Syntax("exceeded max depth".into());
     }
     let at = line_start(&e, bytes) + e.column().saturating_sub(1);
-    let Some(&c) = bytes.get(at) else { return DecodeError::Syntax(format!("invalid JSON: {text}")) };
+    let Some(&c) = bytes.get(at) else {
+        return DecodeError::Syntax(format!("invalid JSON: {text}"));
+    };
     const WHERE: [(&str, &str); 9] = [
         ("expected `,` or `}`", "after object key:value pair"),
         ("expected `,` or `]`", "after array element"),
@@ -172,14 +186,12 @@ fn syntax_error(e: serde_json::Error, bytes: &[u8]) -> DecodeError {
         ("invalid escape", "in string escape code"),
         ("invalid number", "in numeric literal"),
     ];
-    let begun = ["null", "true", "false"].into_iter().filter(|_| text.starts_with("expected ident")).find_map(|word| {
-        let n = (1..word.len()).find(|n| bytes[..at].ends_with(&word.as_bytes()[..*n]))?;
-        Some(format!("in literal {word} (expecting '{}')", &word[n..=n]))
-    });
+    let word = text.starts_with("expected ident").then(|| broken_word(&bytes[..at])).flatten();
     let place = match WHERE.iter().find(|(ours, _)| text.starts_with(ours)) {
-        Some((_, place)) => place,
-        None if text.starts_with("trailing comma") && c == b'}' => "looking for beginning of object key string",
-        None => begun.as_deref().unwrap_or("looking for beginning of value"),
+        Some((_, place)) => (*place).to_string(),
+        None if word.is_some() => word.unwrap_or_default(),
+        None if text.starts_with("trailing comma") && c == b'}' => "looking for beginning of object key string".into(),
+        None => "looking for beginning of value".into(),
     };
     let shown = match c {
         b'\'' => "\\'".to_string(),
@@ -191,6 +203,14 @@ fn syntax_error(e: serde_json::Error, bytes: &[u8]) -> DecodeError {
         c => char::from(c).to_string(),
     };
     DecodeError::Syntax(format!("invalid character '{shown}' {place}"))
+}
+
+/// Where a text that begins as `true`, `false` or `null` does goes wrong.
+fn broken_word(before: &[u8]) -> Option<String> {
+    ["true", "false", "null"].iter().find_map(|word| {
+        let read = (1..word.len()).rev().find(|n| before.ends_with(&word.as_bytes()[..*n]))?;
+        Some(format!("in literal {word} (expecting '{}')", &word[read..=read]))
+    })
 }
 
 #[derive(Clone)]
@@ -276,7 +296,11 @@ impl<'t> Cx<'t> {
             return;
         }
         let path = self.path_to(name);
-        self.problems.push(format!("{what} field \"{path}\""));
+        let problem = format!("{what} field \"{path}\"");
+        if self.problems.contains(&problem) {
+            return;
+        }
+        self.problems.push(problem);
         match what {
             "unknown" => self.unknown.push(path),
             _ => self.duplicates.push(path),

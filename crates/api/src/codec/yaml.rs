@@ -49,7 +49,18 @@ pub fn parse(bytes: &[u8]) -> Result<Document, DecodeError> {
     }
     serde_saphyr::with_deserializer_from_slice_with_options(bytes, options(), |de| AnySeed(&mut cx).deserialize(de))
         .map(|value| document(value, std::mem::take(&mut cx.duplicates), bytes))
-        .map_err(|e| DecodeError::Syntax(format!("error converting YAML to JSON: yaml: {e}")))
+        .map_err(|e| DecodeError::Syntax(format!("error converting YAML to JSON: yaml: {}", placed(&e.to_string()))))
+}
+
+/// The line of a fault comes before what is wrong, as Go's reader has it, which says nothing of the first one.
+fn placed(fault: &str) -> String {
+    match fault.rsplit_once(" at line ") {
+        Some((why, place)) => match place.split(',').next().unwrap_or_default() {
+            "1" => why.to_string(),
+            line => format!("line {line}: {why}"),
+        },
+        None => fault.to_string(),
+    }
 }
 
 fn options() -> serde_saphyr::Options {
@@ -164,6 +175,17 @@ mod tests {
 
     fn deployment(text: &str) -> Result<Decoded, DecodeError> {
         decode(types(), types().named("api.apps.v1.Deployment").unwrap(), text.as_bytes())
+    }
+
+    #[test]
+    fn faults_are_placed_as_gos_reader_does() {
+        for (text, why) in [
+            ("a: b: c", "mapping values are not allowed in this context"),
+            ("x: 1\na: b: c", "line 2: mapping values are not allowed in this context"),
+        ] {
+            let want = DecodeError::Syntax(format!("error converting YAML to JSON: yaml: {why}"));
+            assert_eq!(parse(text.as_bytes()), Err(want));
+        }
     }
 
     #[test]

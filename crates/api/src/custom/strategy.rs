@@ -3,7 +3,7 @@
 use super::compiled::Compiled;
 use super::jsonpath::JsonPath;
 use super::{Version, default, embedded, validate};
-use crate::strategy::{Column, NAME, Now, ScalePaths, Strategy, since};
+use crate::strategy::{Column, METADATA, NAME, Now, ScalePaths, Strategy, since};
 use crate::validation::objectmeta;
 use meta::field::{Errors, Path, Reason, go_float};
 use serde_json::Value;
@@ -11,8 +11,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 impl Strategy for Version {
-    fn status_keeps_metadata(&self) -> bool {
-        true
+    fn status_keeps(&self) -> &'static [&'static str] {
+        METADATA
     }
 
     fn defaults(&self, obj: &mut Value) {

@@ -7,7 +7,7 @@ pub use webhook::client_config;
 
 use super::columns;
 use crate::custom::jsonpath::JsonPath;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{Column, METADATA, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
 use crate::validation::{conditions, selector, values};
@@ -241,8 +241,8 @@ fn validating_policy(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
 }
 
 impl Strategy for ValidatingAdmissionPolicy {
-    fn status_keeps_metadata(&self) -> bool {
-        true
+    fn status_keeps(&self) -> &'static [&'static str] {
+        METADATA
     }
 
     fn defaults(&self, obj: &mut Value) {

@@ -2,7 +2,7 @@
 
 use super::columns;
 use super::configmap::decoded_len;
-use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column};
+use crate::strategy::{Column, METADATA, NAME, NameRule, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::{conditions, values};
 use meta::field::{Errors, Path};
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 pub struct APIService;
 
 impl Strategy for APIService {
-    fn status_keeps_metadata(&self) -> bool {
-        true
+    fn status_keeps(&self) -> &'static [&'static str] {
+        METADATA
     }
 
     fn name_rule(&self) -> NameRule {

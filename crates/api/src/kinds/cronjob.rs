@@ -152,7 +152,7 @@ fn time_zone(zone: &str, p: &Path, errors: &mut Errors) {
         errors.invalid(p.clone(), zone, text);
     }
     // Go knows this name, too.
-    if zone != "Local" && jiff::tz::TimeZone::get(zone).is_err() {
+    if zone != "Local" && !cron::is_time_zone(zone) {
         errors.invalid(p.clone(), zone, unknown);
     }
 }

@@ -50,6 +50,10 @@ impl Strategy for Deployment {
         workload::immutable_selector(new, old, errors);
     }
 
+    fn status_keeps(&self) -> &'static [&'static str] {
+        &["labels"]
+    }
+
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         let counts = [
             "observedGeneration",

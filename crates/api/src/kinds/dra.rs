@@ -6,7 +6,7 @@ mod slice;
 mod status;
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{Column, METADATA, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::{objectmeta, values};
 use meta::field::{Errors, Path};
@@ -66,8 +66,8 @@ impl Strategy for DeviceClass {
 }
 
 impl Strategy for ResourceClaim {
-    fn status_keeps_metadata(&self) -> bool {
-        true
+    fn status_keeps(&self) -> &'static [&'static str] {
+        METADATA
     }
 
     fn defaults(&self, obj: &mut Value) {

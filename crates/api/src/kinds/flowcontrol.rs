@@ -1,7 +1,7 @@
 //! FlowSchema and PriorityLevelConfiguration (flowcontrol.apiserver.k8s.io).
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{Column, METADATA, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
 use crate::validation::{conditions, values};
@@ -20,8 +20,8 @@ const QUEUE_LENGTH_LIMIT_DEFAULT: i64 = 50;
 const QUEUES_MAX: i64 = 10_000_000;
 
 impl Strategy for FlowSchema {
-    fn status_keeps_metadata(&self) -> bool {
-        true
+    fn status_keeps(&self) -> &'static [&'static str] {
+        METADATA
     }
 
     fn defaults(&self, obj: &mut Value) {
@@ -264,8 +264,8 @@ fn fixed_level(name: &str) -> Option<Value> {
 }
 
 impl Strategy for PriorityLevelConfiguration {
-    fn status_keeps_metadata(&self) -> bool {
-        true
+    fn status_keeps(&self) -> &'static [&'static str] {
+        METADATA
     }
 
     fn defaults(&self, obj: &mut Value) {

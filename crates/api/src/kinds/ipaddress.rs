@@ -1,7 +1,7 @@
 //! IPAddress and ServiceCIDR (networking.k8s.io): which addresses Services have and may have.
 
 use super::columns;
-use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column};
+use crate::strategy::{Column, METADATA, NAME, NameRule, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::values;
 use ipnet::IpNet;
@@ -69,8 +69,8 @@ pub fn gives_out(range: &IpNet, ip: IpAddr) -> bool {
 }
 
 impl Strategy for ServiceCIDR {
-    fn status_keeps_metadata(&self) -> bool {
-        true
+    fn status_keeps(&self) -> &'static [&'static str] {
+        METADATA
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {

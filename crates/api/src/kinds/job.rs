@@ -517,8 +517,11 @@ fn exit_codes(c: &Value, names: &Seen<&str>, path: &Path, errors: &mut Errors) {
 fn template_update(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
     let mut allowed = at(old, &["spec", "template"]).clone();
     let wanted = at(new, &["spec", "template"]);
-    let unstarted = flag(field(old, "spec"), "suspend") && !has(field(old, "status"), "startTime");
-    if unstarted {
+    let status = field(old, "status");
+    let idle = flag(field(old, "spec"), "suspend")
+        && int(status, "active").unwrap_or(0) == 0
+        && (!has(status, "startTime") || status::is_true(status, "Suspended"));
+    if idle {
         for (part, keys) in [
             ("metadata", &["annotations", "labels"][..]),
             ("spec", &["nodeSelector", "tolerations", "schedulingGates"][..]),
@@ -531,6 +534,10 @@ fn template_update(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
             let node = at(wanted, &["spec", "affinity", "nodeAffinity"]);
             if let Some(a) = ensure_object(t, "affinity") {
                 copy_field(a, &json!({"nodeAffinity": node}), "nodeAffinity");
+            }
+            for lists in ["initContainers", "containers"] {
+                let wanted = list_at(wanted, &["spec", lists]);
+                items_mut(t, lists).zip(wanted).for_each(|(c, w)| copy_field(c, w, "resources"));
             }
         }
     }

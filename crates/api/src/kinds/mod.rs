@@ -50,6 +50,7 @@ pub mod replicaset;
 pub mod replicationcontroller;
 pub mod resourcequota;
 pub mod runtimeclass;
+pub mod scale;
 pub mod secret;
 pub mod service;
 pub mod serviceaccount;

@@ -36,6 +36,11 @@ impl Strategy for Pod {
         status::prepare(new, old);
     }
 
+    // Old kubelets spoil them.
+    fn status_keeps(&self) -> &'static [&'static str] {
+        &["ownerReferences"]
+    }
+
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let path = Path::new("spec");
         let spec = field(obj, "spec");

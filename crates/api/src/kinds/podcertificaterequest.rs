@@ -3,7 +3,7 @@
 use super::columns;
 use crate::codec::scalar::{format_duration, parse_time};
 use crate::convert::BARE_KEYS;
-use crate::strategy::{Column, Now, Strategy};
+use crate::strategy::{Column, METADATA, Now, Strategy};
 use crate::validation::access::*;
 use crate::validation::conditions::{conditions, is_true};
 use crate::validation::proof::{self, Refusal};
@@ -284,8 +284,12 @@ fn is_address(mail: &str) -> bool {
 }
 
 impl Strategy for PodCertificateRequest {
-    fn status_keeps_metadata(&self) -> bool {
-        true
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn status_keeps(&self) -> &'static [&'static str] {
+        METADATA
     }
 
     fn defaults(&self, obj: &mut Value) {

@@ -1,6 +1,7 @@
 //! Secret.
 
 use super::{columns, configmap};
+use crate::codec;
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::values;
@@ -69,8 +70,8 @@ impl Strategy for Secret {
                 errors.required(path.key(key), "");
             } else if key.starts_with(".docker") {
                 let bytes = STANDARD.decode(text(data, key)).unwrap_or_default();
-                if let Err(e) = serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes) {
-                    errors.invalid(path.key(key), "<secret contents redacted>", e.to_string());
+                if let Some(why) = docker_fault(&bytes) {
+                    errors.invalid(path.key(key), "<secret contents redacted>", why);
                 }
             }
         }
@@ -99,5 +100,17 @@ impl Strategy for Secret {
             json!(entries(obj, "data").count()),
             columns::age_cell(obj, now),
         ]
+    }
+}
+
+/// Why a registry's configuration is none, in the words of Go's decoder.
+fn docker_fault(bytes: &[u8]) -> Option<String> {
+    match codec::json::parse(bytes) {
+        Ok((value, _)) if value.is_object() || value.is_null() => None,
+        Ok((value, _)) => {
+            let got = codec::json::type_name(&value);
+            Some(format!("json: cannot unmarshal {got} into Go value of type map[string]interface {{}}"))
+        }
+        Err(e) => Some(e.to_string()),
     }
 }

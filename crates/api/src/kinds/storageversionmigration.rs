@@ -1,7 +1,7 @@
 //! StorageVersionMigration (storagemigration.k8s.io): every object of a resource is to be stored anew.
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{Column, METADATA, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::conditions::{conditions, is_true};
 use crate::validation::values;
@@ -40,8 +40,8 @@ fn version_fault(version: &str) -> Option<String> {
 }
 
 impl Strategy for StorageVersionMigration {
-    fn status_keeps_metadata(&self) -> bool {
-        true
+    fn status_keeps(&self) -> &'static [&'static str] {
+        METADATA
     }
 
     fn allow_unconditional_update(&self) -> bool {

@@ -1,7 +1,7 @@
 //! VolumeAttachment (storage.k8s.io).
 
 use super::{columns, persistentvolumeclaim};
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{Column, METADATA, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::{podspec, values};
 use meta::field::{Errors, Path};
@@ -20,8 +20,8 @@ const ATTACHER: Column = Column {
 };
 
 impl Strategy for VolumeAttachment {
-    fn status_keeps_metadata(&self) -> bool {
-        true
+    fn status_keeps(&self) -> &'static [&'static str] {
+        METADATA
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {

@@ -136,12 +136,11 @@ pub fn remove(v: &mut Value, key: &str) {
     }
 }
 
-/// What a write to `status` doesn't change of the metadata, where a kind is strict about it (upstream:
-/// `ResetObjectMetaForStatus`).
-pub fn reset_metadata(new: &mut Value, old: &Value) {
+/// Takes metadata back from the older version.
+pub fn reset_metadata(new: &mut Value, old: &Value, keys: &[&str]) {
     let was = field(old, "metadata");
     if let Some(meta) = object_mut(new, "metadata") {
-        for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        for key in keys {
             match field(was, key) {
                 Value::Null => remove(meta, key),
                 value => set(meta, key, value.clone()),

@@ -14,9 +14,9 @@ pub fn check(schedule: &str) -> Result<(), String> {
     if let Some((zone, rest)) = schedule.split_once(' ')
         && let Some(name) = zone.strip_prefix("CRON_TZ=").or_else(|| zone.strip_prefix("TZ="))
     {
-        return match jiff::tz::TimeZone::get(name) {
-            Ok(_) => check(rest.trim()),
-            Err(_) => Err(format!("provided bad location {name}: unknown time zone {name}")),
+        return match is_time_zone(name) {
+            true => check(rest.trim()),
+            false => Err(format!("provided bad location {name}: unknown time zone {name}")),
         };
     }
     if let Some(word) = schedule.strip_prefix('@') {
@@ -43,6 +43,11 @@ pub fn check(schedule: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether the database of time zones has this very name; to Go, unlike to our reader, letters' case means something.
+pub fn is_time_zone(name: &str) -> bool {
+    jiff::tz::TimeZone::get(name).is_ok_and(|zone| zone.iana_name() == Some(name))
 }
 
 fn range(part: &str, low: u32, high: u32, names: &[&str]) -> Result<(), String> {
@@ -89,6 +94,16 @@ fn range(part: &str, low: u32, high: u32, names: &[&str]) -> Result<(), String> 
 #[cfg(test)]
 mod tests {
     use super::check;
+
+    #[test]
+    fn time_zones() {
+        for good in ["UTC", "Europe/Berlin", "US/Pacific", "Etc/GMT+5", "EST"] {
+            assert!(super::is_time_zone(good), "{good}");
+        }
+        for bad in ["utc", "america/new_york", "America/new_york", "Nowhere/Land", ""] {
+            assert!(!super::is_time_zone(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn schedules() {

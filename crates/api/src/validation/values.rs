@@ -251,10 +251,7 @@ pub fn ip_warnings(value: &str, path: &Path, out: &mut Vec<String>) {
     let mapped = in_v6_clothes(ip);
     if value.parse::<IpAddr>().is_err() || mapped.is_some() {
         let better = mapped.unwrap_or(ip);
-        out.push(format!(
-            "{path}: non-standard IP address {value:?} will be considered invalid in a future Kubernetes release: use {:?}",
-            better.to_string()
-        ));
+        out.push(format!("{path}: non-standard IP address {value:?} is invalid: use {:?}", better.to_string()));
     } else if ip.is_ipv6() && ip.to_string() != value {
         out.push(format!(
             "{path}: IPv6 address {value:?} should be in RFC 5952 canonical format ({:?})",
@@ -275,10 +272,7 @@ pub fn cidr_warnings(value: &str, path: &Path, out: &mut Vec<String>) {
     }
     let strict = address.parse::<IpAddr>().is_ok() && bits == n.to_string() && in_v6_clothes(ip).is_none();
     if !strict {
-        out.push(format!(
-            "{path}: non-standard CIDR value {value:?} will be considered invalid in a future Kubernetes release: use {:?}",
-            net.trunc().to_string()
-        ));
+        out.push(format!("{path}: non-standard CIDR value {value:?} is invalid: use {:?}", net.trunc().to_string()));
     } else if ip.is_ipv6() && net.network() == ip && net.to_string() != value {
         out.push(format!(
             "{path}: IPv6 CIDR value {value:?} should be in RFC 5952 canonical format ({:?})",

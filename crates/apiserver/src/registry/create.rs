@@ -3,6 +3,7 @@
 use super::{Answer, Call, devices, managed, store_error};
 use crate::admission::Operation;
 use crate::options::Write;
+use crate::wire;
 use api::catalogue::Resource;
 use api::strategy::NameRule;
 use api::validation::objectmeta;
@@ -185,12 +186,11 @@ pub fn check_identity(call: &Call<'_>, object: &Value) -> Result<()> {
 
 /// A body must be of the row's kind. Custom resources must say so, and a wrong kind is told as a field's fault.
 pub fn check_body(row: &Resource, object: &Value) -> Result<()> {
-    if row.custom.is_none() {
-        return check_kind(object, &row.api_version(), &row.kind);
-    }
     match object["apiVersion"].as_str().unwrap_or("") {
+        // Decoding has looked at what others say of themselves.
+        _ if row.custom.is_none() => Ok(()),
         given if given == row.api_version() => check_custom_type(row, object),
-        given => Err(other_version(given, &row.api_version())),
+        given => Err(wire::other_version(given, &row.api_version())),
     }
 }
 
@@ -208,40 +208,6 @@ pub fn check_custom_type(row: &Resource, object: &Value) -> Result<()> {
     }
     let (group, _) = meta::object::split_api_version(api_version);
     Err(Status::invalid(group, kind, &text(object, "name"), &errors))
-}
-
-fn other_version(given: &str, wanted: &str) -> Status {
-    Status::bad_request(format!(
-        "the API version in the data ({given}) does not match the expected API version ({wanted})"
-    ))
-}
-
-/// `apiVersion` and `kind` of a body, which may be absent.
-pub fn check_kind(object: &Value, api_version: &str, kind: &str) -> Result<()> {
-    let got_version = object["apiVersion"].as_str().unwrap_or("");
-    let got_kind = object["kind"].as_str().unwrap_or("");
-    if !got_version.is_empty() && got_version != api_version {
-        return Err(other_version(got_version, api_version));
-    }
-    if !got_kind.is_empty() && got_kind != kind {
-        let (group, version) = meta::object::split_api_version(api_version);
-        let short = match group.split('.').next().unwrap_or("") {
-            "" => "core",
-            group => group,
-        };
-        let why = match api::facts::facts().kind(group, version, got_kind) {
-            Some(_) => {
-                format!("converting ({version}.{got_kind}) to ({short}.{kind}): unknown conversion")
-            }
-            None => format!(
-                "no kind {got_kind:?} is registered for version {api_version:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
-            ),
-        };
-        return Err(Status::bad_request(format!(
-            "{got_kind} in version {version:?} cannot be handled as a {kind}: {why}"
-        )));
-    }
-    Ok(())
 }
 
 /// `metadata.namespace` of a body must be what the path says, where both say something.

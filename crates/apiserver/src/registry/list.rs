@@ -6,11 +6,12 @@
 use super::selection::Selection;
 use super::view::Item;
 use super::{Answer, Call, get, parse_version, store_error};
-use crate::options::VersionMatch;
+use crate::options::{Options, VersionMatch};
+use api::catalogue::Resource;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use meta::status::{Result, Status};
-use serde_json::{Value, json};
+use serde_json::json;
 use store::{Entry, ListOptions, Revision};
 
 /// A page, ready to be written.
@@ -43,7 +44,7 @@ impl Token {
             };
             bad(format!(": illegal base64 data at input byte {at}"))
         })?;
-        let v: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!(": {e}")))?;
+        let (v, _) = api::codec::json::parse(&bytes).map_err(|e| bad(format!(": {e}")))?;
         let version = v["v"].as_str().unwrap_or("");
         if version != "meta.k8s.io/v1" {
             return Err(bad(format!(": server does not recognize this encoded version {version}")));
@@ -82,6 +83,7 @@ pub async fn select(call: &Call<'_>) -> Result<Listing> {
     let store = &call.registry.store;
     let selection = Selection::parse(&call.row, &o.label_selector, &o.field_selector)?;
     let prefix = call.prefix();
+    let limit = limit(&call.row, o);
     let mut start_after = None;
     let mut revision = None;
     // With which a list whose snapshot has gone can still be finished.
@@ -126,7 +128,7 @@ pub async fn select(call: &Call<'_>) -> Result<Listing> {
     }
 
     if selection.is_all() {
-        let page = store.list(&prefix, &ListOptions { start_after, limit: o.limit, revision }).map_err(failed)?;
+        let page = store.list(&prefix, &ListOptions { start_after, limit, revision }).map_err(failed)?;
         let token = match page.entries.last() {
             Some(last) if page.remaining > 0 => next_token(&prefix, last, page.revision),
             _ => String::new(),
@@ -141,7 +143,7 @@ pub async fn select(call: &Call<'_>) -> Result<Listing> {
     let mut token = String::new();
     let mut at = revision;
     loop {
-        let chunk = if o.limit == 0 { 0 } else { o.limit.max(500) };
+        let chunk = if limit == 0 { 0 } else { limit.max(500) };
         let page = store
             .list(&prefix, &ListOptions { start_after: start_after.clone(), limit: chunk, revision: at })
             .map_err(&failed)?;
@@ -154,7 +156,7 @@ pub async fn select(call: &Call<'_>) -> Result<Listing> {
             }
             let last_of_all = page.remaining == 0 && i + 1 == count;
             items.push(item);
-            if o.limit > 0 && items.len() == o.limit {
+            if limit > 0 && items.len() == limit {
                 if !last_of_all && let Some(last) = items.last() {
                     token = next_token(&prefix, &last.entry, page.revision);
                 }
@@ -165,6 +167,12 @@ pub async fn select(call: &Call<'_>) -> Result<Listing> {
             return Ok(Listing { items, revision: page.revision, continue_token: token, remaining: None });
         }
     }
+}
+
+/// Who takes any version gets everything at once, as upstream's watch cache answers; it keeps no events.
+fn limit(row: &Resource, options: &Options) -> usize {
+    let is_event = row.kind == "Event" && matches!(row.group.as_str(), "" | "events.k8s.io");
+    if options.resource_version == "0" && !is_event { 0 } else { options.limit }
 }
 
 /// All that matches, as it is now.
@@ -200,6 +208,21 @@ fn expired_with(continue_token: String) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn who_takes_any_version_gets_everything_but_events() {
+        let rows = api::catalogue::builtin();
+        let limit_of = |plural: &str, query: &str| {
+            let row = rows.iter().find(|r| r.plural == plural).unwrap();
+            limit(row, &Options::parse(query).unwrap())
+        };
+        assert_eq!(limit_of("pods", "limit=2&resourceVersion=0"), 0);
+        assert_eq!(limit_of("pods", "limit=2&resourceVersion=0&resourceVersionMatch=NotOlderThan"), 0);
+        assert_eq!(limit_of("pods", "limit=2&resourceVersion=7&resourceVersionMatch=NotOlderThan"), 2);
+        assert_eq!(limit_of("pods", "limit=2"), 2);
+        assert_eq!(limit_of("events", "limit=2&resourceVersion=0"), 2);
+    }
 
     #[test]
     fn tokens_round_trip_and_bad_ones_are_refused() {
@@ -210,6 +233,7 @@ mod tests {
         let made = |v: Value| URL_SAFE_NO_PAD.encode(v.to_string());
         for (bad, why) in [
             ("%%%".to_string(), ": illegal base64 data at input byte 0"),
+            ("aWk".to_string(), ": invalid character 'i' looking for beginning of value"),
             (made(json!({})), ": server does not recognize this encoded version "),
             (made(json!({"v": "meta.k8s.io/v2"})), ": server does not recognize this encoded version meta.k8s.io/v2"),
             (

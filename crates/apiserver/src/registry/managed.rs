@@ -28,12 +28,27 @@ pub enum By {
 const RESET_BY_MAIN: &[&[&str]] = &[&["status"]];
 const RESET_BY_STATUS: &[&[&str]] = &[&["spec"]];
 const RESET_BY_STATUS_ALONE: &[&[&str]] = &[&["spec"], &["metadata"]];
+const RESET_BY_STATUS_OF_DEPLOYMENTS: &[&[&str]] = &[&["spec"], &["metadata", "labels"]];
+/// Signing requests' spec never changes, and their conditions and certificates have endpoints of their own.
+const RESET_OF_SIGNING_REQUESTS: &[(&str, &[&[&str]])] = &[
+    ("", &[&["spec"], &["status"]]),
+    ("status", &[&["spec"], &["status", "conditions"]]),
+    ("approval", &[&["spec"], &["status", "certificate"]]),
+];
+const RESET_BY_STATUS_OF_PODS: &[&[&str]] =
+    &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]];
 
 fn structure<'a>(row: &Resource, (types, ty): &'a (Arc<Types>, TypeId), subresource: &str) -> Structure<'a> {
     let s = Structure::new(types, *ty).with_key_default(&key_default);
+    let of_requests = RESET_OF_SIGNING_REQUESTS.iter().find(|r| r.0 == subresource);
     match subresource {
-        "status" if row.strategy.status_keeps_metadata() => s.with_reset(RESET_BY_STATUS_ALONE),
-        "status" => s.with_reset(RESET_BY_STATUS),
+        _ if row.kind == "CertificateSigningRequest" => s.with_reset(of_requests.map_or(&[], |r| r.1)),
+        "status" => s.with_reset(match row.strategy.status_keeps() {
+            [] => RESET_BY_STATUS,
+            ["labels"] => RESET_BY_STATUS_OF_DEPLOYMENTS,
+            ["ownerReferences"] => RESET_BY_STATUS_OF_PODS,
+            _ => RESET_BY_STATUS_ALONE,
+        }),
         _ if row.has_status() => s.with_reset(RESET_BY_MAIN),
         _ => s,
     }
@@ -263,5 +278,45 @@ mod tests {
         let mut object = json!({"metadata": {"managedFields": with("apiVersion", json!(""))}});
         assert!(mended(&mut object, None).is_some());
         assert_eq!(object, json!({"metadata": {}}));
+    }
+
+    #[test]
+    fn nobody_owns_what_an_endpoint_takes_back() {
+        let rows = api::catalogue::builtin();
+        let owned = |kind: &str, subresource: &str| {
+            let row = rows.iter().find(|r| r.kind == kind).unwrap();
+            let types = row.types();
+            let status = match kind {
+                "VolumeAttachment" => json!({"attached": true}),
+                _ => json!({"conditions": [{"type": "X", "status": "True"}]}),
+            };
+            let applied = json!({
+                "apiVersion": row.api_version(), "kind": kind,
+                "metadata": {"name": "x", "labels": {"a": "b"}, "annotations": {"a": "b"}},
+                "spec": {}, "status": status,
+            });
+            let writer =
+                Writer { manager: "m", api_version: &row.api_version(), subresource, now: jiff::Timestamp::UNIX_EPOCH };
+            let s = structure(row, &types, subresource);
+            let live = json!({"apiVersion": row.api_version(), "kind": kind, "metadata": {"name": "x"}});
+            let made = meta::apply::apply(&s, &live, &applied, &writer, false).unwrap();
+            let fields = &made["metadata"]["managedFields"][0]["fieldsV1"];
+            let mut names: Vec<String> = fields.as_object().unwrap().keys().cloned().collect();
+            if let Some(m) = fields["f:metadata"].as_object() {
+                names.extend(m.keys().cloned());
+            }
+            names.join(" ")
+        };
+        for (kind, subresource, want) in [
+            ("Deployment", "", "f:metadata f:spec f:annotations f:labels"),
+            ("Deployment", "status", "f:metadata f:status f:annotations"),
+            ("Pod", "status", "f:metadata f:status f:annotations f:labels"),
+            ("VolumeAttachment", "status", "f:status"),
+            ("CertificateSigningRequest", "", "f:metadata f:annotations f:labels"),
+            ("CertificateSigningRequest", "status", "f:metadata f:annotations f:labels"),
+            ("CertificateSigningRequest", "approval", "f:metadata f:status f:annotations f:labels"),
+        ] {
+            assert_eq!(owned(kind, subresource), want, "{kind} {subresource}");
+        }
     }
 }

@@ -2,10 +2,12 @@
 
 use super::{Answer, Call, create, managed, update};
 use crate::options::{FieldValidation, Write};
+use api::codec::json::type_name;
 use meta::field::{Errors, Path};
-use meta::patch::json::json_type;
 use meta::status::{Result, Status};
 use serde_json::Value;
+#[cfg(test)]
+use serde_json::json;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchType {
@@ -70,13 +72,16 @@ impl Document {
         };
         let (value, mut problems) = if kind == PatchType::Apply {
             let document = api::codec::yaml::parse(bytes).map_err(|e| failed(e.to_string()))?;
-            (document.value, document.complaint.into_iter().collect())
+            // Nothing at all is a configuration without a kind.
+            let value = if document.value.is_null() { Value::Object(Default::default()) } else { document.value };
+            (value, document.complaint.into_iter().collect())
         } else {
             api::codec::json::parse(bytes).map_err(|e| failed(e.to_string()))?
         };
         if value.is_array() != (kind == PatchType::Json) || !(value.is_array() || value.is_object()) {
-            let got = json_type(&value);
-            return Err(failed(format!("json: cannot unmarshal {got} into Go value of type {wanted}")));
+            let got = type_name(&value);
+            let yaml = if kind == PatchType::Apply { "error unmarshaling JSON: while decoding JSON: " } else { "" };
+            return Err(failed(format!("{yaml}json: cannot unmarshal {got} into Go value of type {wanted}")));
         }
         if kind == PatchType::Json {
             for operation in value.as_array().into_iter().flatten().filter(|o| !o.is_null()) {
@@ -97,15 +102,43 @@ impl Document {
 /// Whether a JSON patch's item has an operation's form.
 fn is_operation(item: &Value) -> std::result::Result<(), String> {
     let Value::Object(members) = item else {
-        return Err(format!("json: cannot unmarshal {} into Go value of type handlers.jsonPatchOp", json_type(item)));
+        return Err(format!("json: cannot unmarshal {} into Go value of type handlers.jsonPatchOp", type_name(item)));
     };
     for name in ["op", "path", "from"] {
         if let Some(v) = members.get(name).filter(|v| !v.is_string() && !v.is_null()) {
-            let got = json_type(v);
+            let got = type_name(v);
             return Err(format!("json: cannot unmarshal {got} into Go struct field jsonPatchOp.{name} of type string"));
         }
     }
     Ok(())
+}
+
+/// Upstream turns what a strategic patch has made into an object without JSON's decoder, and words misfits otherwise.
+pub fn converted(why: &str) -> String {
+    if why.starts_with("illegal base64 data") {
+        return format!("error decoding from json: {why}");
+    }
+    // Types that decode themselves do so here, too, and name no field.
+    let misfit = why.strip_prefix("json: cannot unmarshal ").and_then(|w| w.split_once(" into Go struct field "));
+    let Some((got, field)) = misfit else { return why.to_string() };
+    let wanted = field.rsplit(" of type ").next().unwrap_or_default();
+    let got = match got {
+        "object" => "map",
+        "array" => "slice",
+        other => match other.strip_prefix("number") {
+            Some(n) if n.contains(['.', 'e', 'E']) => "float64",
+            Some(_) => "int64",
+            None => other,
+        },
+    };
+    match (got, wanted) {
+        ("int64", "int32" | "int64") => why.to_string(),
+        ("int64", "string") | ("float64", "int32" | "int64") => format!("cannot convert {got} to {wanted}"),
+        (_, "string" | "bool" | "int32" | "int64" | "float64") => format!("unrecognized type: {wanted}"),
+        (_, list) if list.starts_with("[]") => format!("cannot restore slice from {got}"),
+        (_, map) if map.starts_with("map[") => format!("cannot restore map from {got}"),
+        _ => format!("cannot restore struct from: {got}"),
+    }
 }
 
 /// A patch may not make another kind of an object. What it says is of another version of a built-in kind is decoded as
@@ -122,11 +155,7 @@ fn same_kind(row: &api::catalogue::Resource, object: &Value) -> std::result::Res
     let kind = object["kind"].as_str().unwrap_or(&row.kind);
     let (group, version) = meta::object::split_api_version(api_version);
     let same = kind == row.kind && group == row.group;
-    if api::facts::facts().kind(group, version, kind).is_none() {
-        return Err(format!(
-            "no kind {kind:?} is registered for version {api_version:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
-        ));
-    }
+    crate::wire::check_registered(api_version, kind)?;
     if !same {
         let short = row.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
         return Err(format!("converting ({version}.{kind}) to ({short}.{}): unknown conversion", row.kind));
@@ -194,7 +223,10 @@ pub fn patched(
     };
     // Strictness is judged here, where both the patch's own problems and the outcome's are known.
     let lenient = if validation == FieldValidation::Ignore { validation } else { FieldValidation::Warn };
-    let (mut new, mut found) = crate::wire::patched(row, &raw, lenient).map_err(|e| invalid(e.to_string()))?;
+    let (mut new, mut found) = crate::wire::patched(row, &raw, lenient).map_err(|e| {
+        let why = e.to_string();
+        invalid(if patch_type == PatchType::Strategic { converted(&why) } else { why })
+    })?;
     found.splice(0..0, problems);
     if validation == FieldValidation::Strict && !found.is_empty() {
         return Err(invalid(format!("strict decoding error: {}", found.join(", "))));
@@ -206,6 +238,16 @@ pub fn patched(
     Ok((new, found))
 }
 
+/// What is applied says which kind of which version it is.
+pub fn is_kind(applied: &Value, api_version: &str, kind: &str) -> Result<()> {
+    let (got_version, got_kind) = (meta::object::api_version(applied), applied["kind"].as_str().unwrap_or(""));
+    if got_version == api_version && got_kind == kind {
+        return Ok(());
+    }
+    let (group, version) = meta::object::split_api_version(got_version);
+    Err(Status::bad_request(format!("invalid object type: {group}/{version}, Kind={got_kind}")))
+}
+
 /// Server-side apply: creates the object or merges the applied configuration into it.
 ///
 /// The configuration is taken as it was sent: what its client wrote down is what it owns, also where the API would
@@ -213,21 +255,18 @@ pub fn patched(
 async fn apply(mut call: Call<'_>, subresource: &str, name: &str, document: Document) -> Result<(Answer, Vec<String>)> {
     let row = call.row.clone();
     let mut applied = document.value;
-    let (api_version, kind) = (meta::object::api_version(&applied), applied["kind"].as_str().unwrap_or(""));
-    if api_version != row.api_version() || kind != row.kind {
-        let (group, version) = meta::object::split_api_version(api_version);
-        return Err(Status::bad_request(format!("invalid object type: {group}/{version}, Kind={kind}")));
-    }
+    is_kind(&applied, &row.api_version(), &row.kind)?;
     if !applied.get("metadata").is_none_or(|m| m.is_object() || m.is_null()) {
         return Err(Status::bad_request("error decoding patch: metadata is no map"));
     }
+    if applied["metadata"].is_null() {
+        meta::object::remove(&mut applied, &["metadata"]);
+    }
     // An object that is there already has its name.
     if create::text(&applied, "name").is_empty() && call.registry.store.get(&call.key(name)).is_some() {
-        create::metadata(&mut applied).insert("name".into(), name.into());
-    }
-    create::check_name(call.info, &applied)?;
-    if row.namespaced {
-        create::metadata(&mut applied).insert("namespace".into(), call.info.namespace.clone().into());
+        create::check_namespace(call.info, &applied)?;
+    } else {
+        create::check_name(call.info, &applied)?;
     }
     let complaint = document.problems.into_iter().next();
     let judge = |call: &mut Call<'_>| match (&complaint, call.options.field_validation) {
@@ -266,7 +305,10 @@ async fn apply(mut call: Call<'_>, subresource: &str, name: &str, document: Docu
             ));
         }
         let merge = || managed::apply(&call, None, &applied, subresource);
-        let first = managed::answered(&call, merge).await??;
+        let mut first = managed::answered(&call, merge).await??;
+        if row.namespaced {
+            create::metadata(&mut first).insert("namespace".into(), call.info.namespace.clone().into());
+        }
         match create::insert(&mut call, first, managed::By::Apply).await {
             Err(s) if s.reason == "AlreadyExists" => continue,
             Err(s) => return Err(s),
@@ -274,4 +316,52 @@ async fn apply(mut call: Call<'_>, subresource: &str, name: &str, document: Docu
         }
     }
     Err(call.modified(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misfits_of_strategic_patches_are_worded_as_upstreams_converter_does() {
+        let types = api::catalogue::builtin();
+        let row = types.iter().find(|r| r.kind == "Deployment").unwrap();
+        let container = |c: Value| json!({"spec": {"template": {"spec": {"containers": [c]}}}});
+        for (patch, why) in [
+            (json!({"spec": {"replicas": "a"}}), "unrecognized type: int32"),
+            (json!({"spec": {"replicas": 1.5}}), "cannot convert float64 to int32"),
+            (json!({"spec": {"paused": "true"}}), "unrecognized type: bool"),
+            (json!({"metadata": {"labels": {"a": 1}}}), "cannot convert int64 to string"),
+            (json!({"metadata": {"labels": {"a": true}}}), "unrecognized type: string"),
+            (json!({"metadata": {"finalizers": "a"}}), "cannot restore slice from string"),
+            (json!({"spec": {"selector": {"matchLabels": [1]}}}), "cannot restore map from slice"),
+            (json!({"spec": {"strategy": 1}}), "cannot restore struct from: int64"),
+            (
+                container(json!({"name": "c", "resources": {"limits": {"cpu": "x"}}})),
+                "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+            ),
+        ] {
+            let document = Document { value: patch.clone(), problems: Vec::new() };
+            let old = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}});
+            let s = patched(row, PatchType::Strategic, &old, &document, FieldValidation::Warn).unwrap_err();
+            let want = format!(
+                " \"\" is invalid: patch: Invalid value: \"{}\": {why}",
+                meta::apply::go_text(&patch).replace('"', "\\\"")
+            );
+            assert_eq!((s.code, s.message), (422, want));
+        }
+    }
+
+    #[test]
+    fn a_configuration_that_is_no_map_is_refused() {
+        for (body, why) in [
+            ("[]", "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array"),
+            ("text", "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal string"),
+        ] {
+            let s = Document::parse(PatchType::Apply, body.as_bytes()).unwrap_err();
+            let want = format!("error decoding YAML: {why} into Go value of type map[string]interface {{}}");
+            assert_eq!((s.code, s.message), (400, want));
+        }
+        assert_eq!(Document::parse(PatchType::Apply, b"").unwrap().value, json!({}));
+    }
 }

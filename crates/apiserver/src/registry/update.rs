@@ -5,6 +5,7 @@ use crate::admission::Operation;
 use crate::options::Write;
 use crate::subresources::scale;
 use api::catalogue::Resource;
+use api::strategy::METADATA;
 use api::validation::access::reset_metadata;
 use api::validation::objectmeta;
 use create::{metadata, text};
@@ -28,7 +29,7 @@ pub async fn update(mut call: Call<'_>, subresource: &str, object: Value) -> Res
         let uid = text(&object, "uid");
         if !uid.is_empty() {
             // The client means an object that is gone.
-            return Err(uid_conflict(&row, &call.key(&name), &name, &uid, ""));
+            return Err(uid_conflict(&call, &name, &uid, ""));
         }
         let mut object = object;
         metadata(&mut object).remove("resourceVersion");
@@ -75,10 +76,8 @@ pub async fn write(
         devices::date_taints(call, &mut new);
 
         if subresource == "status" {
-            if row.strategy.status_keeps_metadata() {
-                // Plugins change no more than clients do.
-                reset_metadata(&mut new, &old);
-            }
+            // Plugins change no more than clients do.
+            reset_metadata(&mut new, &old, row.strategy.status_keeps());
             row.strategy.prepare_status_update(&mut new, &old);
         } else {
             if subresource.is_empty() {
@@ -278,7 +277,7 @@ fn check_preconditions(call: &Call<'_>, name: &str, new: &Value, old: &Value, su
     let row = &call.row;
     let uid = text(new, "uid");
     if !uid.is_empty() && uid != text(old, "uid") {
-        return Err(uid_conflict(row, &call.key(name), name, &uid, &text(old, "uid")));
+        return Err(uid_conflict(call, name, &uid, &text(old, "uid")));
     }
     let given = text(new, "resourceVersion");
     match parse_version(&given)? {
@@ -286,7 +285,8 @@ fn check_preconditions(call: &Call<'_>, name: &str, new: &Value, old: &Value, su
             if !row.strategy.allow_unconditional_update() && matches!(subresource, "" | "status") {
                 let mut errors = Errors::default();
                 errors.invalid(Path::new("metadata.resourceVersion"), 0, "must be specified for an update");
-                return Err(Status::invalid(&row.group, &row.kind, name, &errors));
+                // Upstream names the resource here, where others have the kind.
+                return Err(Status::invalid(&row.group, &row.plural, name, &errors));
             }
             Ok(())
         }
@@ -296,20 +296,39 @@ fn check_preconditions(call: &Call<'_>, name: &str, new: &Value, old: &Value, su
 }
 
 /// The conflict of a write that means another object of the same name.
-pub fn uid_conflict(row: &Resource, key: &str, name: &str, asked: &str, actual: &str) -> Status {
-    precondition_failed(row, key, name, ["UID", asked, actual])
+pub fn uid_conflict(call: &Call<'_>, name: &str, asked: &str, actual: &str) -> Status {
+    precondition_failed(call, name, ["UID", asked, actual])
 }
 
 /// The conflict of a write that means another version of the object.
-pub fn version_conflict(row: &Resource, key: &str, name: &str, asked: &str, actual: &str) -> Status {
-    precondition_failed(row, key, name, ["ResourceVersion", asked, actual])
+pub fn version_conflict(call: &Call<'_>, name: &str, asked: &str, actual: &str) -> Status {
+    precondition_failed(call, name, ["ResourceVersion", asked, actual])
 }
 
-fn precondition_failed(row: &Resource, key: &str, name: &str, [what, asked, actual]: [&str; 3]) -> Status {
+fn precondition_failed(call: &Call<'_>, name: &str, [what, asked, actual]: [&str; 3]) -> Status {
+    let row = &call.row;
+    let namespace = if row.namespaced { format!("{}/", call.info.namespace) } else { String::new() };
+    let key = format!("{}/{namespace}{name}", upstream_prefix(row));
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what} in precondition: {asked}, {what} in object meta: {actual}"
     );
     Status::conflict(&row.group, &row.plural, name, why)
+}
+
+/// Where upstream stores objects of a resource, as it tells clients in this one error.
+fn upstream_prefix(row: &Resource) -> String {
+    let (group, plural) = (row.group.as_str(), row.plural.as_str());
+    let place = match (group, plural) {
+        ("", "services") => "services/specs",
+        ("", "endpoints") => "services/endpoints",
+        ("", "nodes") => "minions",
+        ("", "replicationcontrollers") => "controllers",
+        ("networking.k8s.io", "ingresses") => "ingress",
+        ("apiextensions.k8s.io" | "apiregistration.k8s.io", _) => return format!("/registry/{group}/{plural}"),
+        _ if row.custom.is_some() => return format!("/registry/{group}/{plural}"),
+        _ => plural,
+    };
+    format!("/registry/{place}")
 }
 
 fn keep_server_owned(new: &mut Value, old: &Value) {
@@ -358,35 +377,29 @@ fn date_conditions(new: &mut Value, old: &Value) {
 
 /// A subresource changes only its part of the object; everything else stays as it is.
 fn restrict_to_subresource(row: &Resource, subresource: &str, new: &mut Value, old: &Value) {
-    let keep = |paths: &[&[&str]], new: &Value| {
+    let keep = |paths: &[&[&str]], metadata: &[&str], new: &Value| {
         let mut out = old.clone();
         for p in paths {
             copy_path(&mut out, new, p);
         }
         // Clients that go through a subresource are tracked like all others.
-        copy_path(&mut out, new, &["metadata", "managedFields"]);
+        for key in metadata.iter().chain(&["managedFields"]) {
+            copy_path(&mut out, new, &["metadata", key]);
+        }
         out
     };
     *new = match subresource {
         "" => return,
-        "status" if row.strategy.status_keeps_metadata() => keep(&[&["status"]], new),
-        "status" => keep(
-            &[&["status"], &["metadata", "labels"], &["metadata", "annotations"], &["metadata", "finalizers"]],
-            new,
-        ),
-        "finalize" => keep(&[&["spec", "finalizers"]], new),
-        "approval" => keep(
-            &[
-                &["status", "conditions"],
-                &["metadata", "labels"],
-                &["metadata", "annotations"],
-                &["metadata", "finalizers"],
-            ],
-            new,
-        ),
-        "ephemeralcontainers" => keep(&[&["spec", "ephemeralContainers"]], new),
+        "status" => {
+            let mut out = keep(&[&["status"]], METADATA, new);
+            reset_metadata(&mut out, old, row.strategy.status_keeps());
+            out
+        }
+        "finalize" => keep(&[&["spec", "finalizers"]], METADATA, new),
+        "approval" => keep(&[&["status", "conditions"]], METADATA, new),
+        "ephemeralcontainers" => keep(&[&["spec", "ephemeralContainers"]], &[], new),
         "resize" => {
-            let mut out = keep(&[], new);
+            let mut out = keep(&[], &[], new);
             for list in ["containers", "initContainers"] {
                 let Some(now) = out["spec"][list].as_array_mut() else { continue };
                 for c in now {
@@ -440,4 +453,24 @@ pub fn finished(row: &api::catalogue::Resource, object: &Value) -> bool {
         && !(row.group.is_empty()
             && row.kind == "Namespace"
             && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_told_as_upstream_has_them() {
+        let rows = api::catalogue::builtin();
+        for (plural, want) in [
+            ("deployments", "/registry/deployments"),
+            ("services", "/registry/services/specs"),
+            ("nodes", "/registry/minions"),
+            ("ingresses", "/registry/ingress"),
+            ("apiservices", "/registry/apiregistration.k8s.io/apiservices"),
+        ] {
+            let row = rows.iter().find(|r| r.plural == plural).unwrap();
+            assert_eq!(upstream_prefix(row), want);
+        }
+    }
 }

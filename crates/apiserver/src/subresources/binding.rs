@@ -60,11 +60,11 @@ async fn assign(call: &mut Call<'_>, name: &str, binding: &Value) -> Result<(Ans
     let transform = |call: &Call<'_>, old: &Value| {
         let conflict = |why: String| Err(Status::conflict("", "pods/binding", name, why));
         if !uid.is_empty() && uid != create::text(old, "uid") {
-            return Err(update::uid_conflict(&call.row, &call.key(name), name, &uid, &create::text(old, "uid")));
+            return Err(update::uid_conflict(call, name, &uid, &create::text(old, "uid")));
         }
         let present = create::text(old, "resourceVersion");
         if !version.is_empty() && version != present {
-            return Err(update::version_conflict(&call.row, &call.key(name), name, &version, &present));
+            return Err(update::version_conflict(call, name, &version, &present));
         }
         if !old["metadata"]["deletionTimestamp"].is_null() {
             return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));

@@ -12,6 +12,10 @@ use serde_json::{Value, json};
 use store::{Cas, ListOptions};
 
 const TRIES: usize = 8;
+/// So many evictions may wait for the controller's confirmation.
+const DISRUPTED_PODS_MAX: usize = 2000;
+/// A budget's condition.
+const ALLOWED: &str = "DisruptionAllowed";
 
 pub async fn evict(mut call: Call<'_>, content_type: &str, request: Request<Body>) -> Result<(Answer, Vec<String>)> {
     let mut eviction = body_of(&mut call, "api.policy.v1.Eviction", content_type, request).await?;
@@ -26,16 +30,45 @@ pub async fn evict(mut call: Call<'_>, content_type: &str, request: Request<Body
     call.internal = true;
     let store = call.registry.store.clone();
     store.barrier().await.map_err(store_error)?;
-    let entry = store.get(&call.key(&name)).ok_or_else(|| call.not_found(&name))?;
-    let pod = call.decode(&entry);
     let options = DeleteOptions::parse(&eviction["deleteOptions"], &mut call)?;
-
-    let phase = pod["status"]["phase"].as_str().unwrap_or("");
-    let free = matches!(phase, "Succeeded" | "Failed" | "Pending") || !pod["metadata"]["deletionTimestamp"].is_null();
-    if !free {
-        spend_budget(&call, &pod).await?;
+    for tries in 1.. {
+        let entry = store.get(&call.key(&name)).ok_or_else(|| call.not_found(&name))?;
+        let pod = call.decode(&entry);
+        let phase = pod["status"]["phase"].as_str().unwrap_or("");
+        let done = matches!(phase, "Succeeded" | "Failed") || !pod["metadata"]["deletionTimestamp"].is_null();
+        let free = done || phase == "Pending";
+        let guard = if free { None } else { spend_budget(&call, &pod).await? };
+        // What was decided of a pod that may yet become ready holds for it as it is, and no other state of it.
+        let unasked = options.resource_version.is_none();
+        let mut options = options.clone();
+        if unasked && (guard.is_some() || (free && !done)) {
+            options.resource_version = Some(create::text(&pod, "resourceVersion"));
+        }
+        match mark_and_remove(&mut call, &name, options).await {
+            Ok(()) => break,
+            Err(s) if s.code != 409 || !unasked => return Err(s),
+            Err(_) if free && tries < TRIES => {}
+            Err(s) => return Err(guard.map_or(s, |budget| unprocessed(&budget))),
+        }
     }
+    Ok((Answer::Status(Status::new(201, "", "")), std::mem::take(&mut call.warnings)))
+}
+
+/// Says on the pod why it goes, and deletes it.
+async fn mark_and_remove(call: &mut Call<'_>, name: &str, mut options: DeleteOptions) -> Result<()> {
     let by_eviction = |_: &Call<'_>, old: &Value| {
+        for (asked, key, what, end) in [
+            (&options.uid, "uid", "UID", "The pod might have been deleted and then recreated"),
+            (&options.resource_version, "resourceVersion", "ResourceVersion", "The object might have been modified"),
+        ] {
+            let present = create::text(old, key);
+            if let Some(asked) = asked.as_ref().filter(|a| !a.is_empty() && **a != present) {
+                let why = format!(
+                    "the {what} in the precondition ({asked}) does not match the {what} in record ({present}). {end}"
+                );
+                return Err(Status::conflict("", "Pod", name, why));
+            }
+        }
         let mut new = old.clone();
         create::metadata(&mut new).insert("resourceVersion".into(), "".into());
         set_condition(
@@ -48,14 +81,57 @@ pub async fn evict(mut call: Call<'_>, content_type: &str, request: Request<Body
         Ok(new)
     };
     if !call.options.dry_run {
-        update::write(&mut call, &name, "status", managed::By::Update, &by_eviction).await?;
+        let marked = update::write(call, name, "status", managed::By::Update, &by_eviction).await?;
+        if options.resource_version.is_some() {
+            options.resource_version = Some(create::text(&marked, "resourceVersion"));
+        }
     }
-    remove(&mut call, &name, &options).await?;
-    Ok((Answer::Status(Status::new(201, "", "")), std::mem::take(&mut call.warnings)))
+    remove(call, name, &options).await.map(drop)
 }
 
-/// Takes one disruption from the budget that covers the pod, or says 429.
-async fn spend_budget(call: &Call<'_>, pod: &Value) -> Result<()> {
+/// 429 of a budget that has yet to be looked at.
+fn unprocessed(budget: &str) -> Status {
+    refused(10, format!("The disruption budget {budget} is still being processed by the server."))
+}
+
+fn refused(retry_after_seconds: u32, message: String) -> Status {
+    let mut s = Status::too_many_requests(
+        "Cannot evict pod as it would violate the pod's disruption budget.",
+        retry_after_seconds,
+    );
+    if let Some(d) = s.details.as_mut() {
+        d.causes.push(Cause { reason: "DisruptionBudget".into(), message, field: String::new() });
+    }
+    s
+}
+
+/// Why a budget has nothing to give.
+fn exhausted(budget: &Value) -> String {
+    let (name, status) = (create::text(budget, "name"), &budget["status"]);
+    let count = |key: &str| status[key].as_i64().unwrap_or(0);
+    let condition = status["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == ALLOWED);
+    let why = condition.filter(|c| c["status"] == "False").and_then(|c| c["message"].as_str()).unwrap_or("");
+    let reason = condition.and_then(|c| c["reason"].as_str()).unwrap_or("");
+    let currently = format!("The disruption budget {name} does not allow evicting pods currently");
+    // Counts of a budget that couldn't be worked out mean nothing.
+    if !why.is_empty() && reason == "SyncFailed" {
+        format!("{currently} because it failed sync: {why}")
+    } else if count("currentHealthy") <= count("desiredHealthy") {
+        format!(
+            "The disruption budget {name} needs {} healthy pods and has {} currently",
+            count("desiredHealthy"),
+            count("currentHealthy")
+        )
+    } else if !why.is_empty() {
+        format!("{currently} ({reason}): {why}")
+    } else {
+        currently
+    }
+}
+
+/// Takes one disruption from the budget that covers the pod, or says 429. Gives a budget's name where none is taken
+/// because the pod isn't healthy.
+async fn spend_budget(call: &Call<'_>, pod: &Value) -> Result<Option<String>> {
     let store = &call.registry.store;
     let prefix = crate::reader::prefix("policy", "poddisruptionbudgets", &call.info.namespace);
     for _ in 0..TRIES {
@@ -70,7 +146,7 @@ async fn spend_budget(call: &Call<'_>, pod: &Value) -> Result<()> {
             })
             .collect();
         let entry = match covering.as_slice() {
-            [] => return Ok(()),
+            [] => return Ok(None),
             [one] => *one,
             _ => {
                 return Err(Status::internal(
@@ -86,39 +162,70 @@ async fn spend_budget(call: &Call<'_>, pod: &Value) -> Result<()> {
         let healthy_enough = status["currentHealthy"].as_i64().unwrap_or(0)
             >= status["desiredHealthy"].as_i64().unwrap_or(0)
             && status["desiredHealthy"].as_i64().unwrap_or(0) > 0;
-        if !ready && (budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || healthy_enough) {
-            return Ok(());
-        }
         let name = create::text(&budget, "name");
-        let refuse = |message: String| {
-            let mut s =
-                Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0);
-            if let Some(d) = s.details.as_mut() {
-                d.causes.push(Cause { reason: "DisruptionBudget".into(), message, field: String::new() });
-            }
-            Err(s)
-        };
+        if !ready && (budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || healthy_enough) {
+            return Ok(Some(name));
+        }
         let generation = budget["metadata"]["generation"].as_i64().unwrap_or(0);
         if status["observedGeneration"].as_i64().unwrap_or(0) < generation {
-            return refuse(format!("The disruption budget {name} is still being processed by the server."));
+            return Err(unprocessed(&name));
         }
+        let forbidden = |why: &str| Err(Status::forbidden("policy", "poddisruptionbudget", &name, why));
         let allowed = status["disruptionsAllowed"].as_i64().unwrap_or(0);
-        if allowed <= 0 {
-            return refuse(format!(
-                "The disruption budget {name} needs {} healthy pods and has {} currently",
-                status["desiredHealthy"].as_i64().unwrap_or(0),
-                status["currentHealthy"].as_i64().unwrap_or(0)
-            ));
+        if allowed < 0 {
+            return forbidden("pdb disruptions allowed is negative");
+        }
+        if status["disruptedPods"].as_object().is_some_and(|p| p.len() > DISRUPTED_PODS_MAX) {
+            return forbidden("DisruptedPods map too big - too many evictions not confirmed by PDB controller");
+        }
+        if allowed == 0 {
+            return Err(refused(0, exhausted(&budget)));
         }
         if call.options.dry_run {
-            return Ok(());
+            return Ok(None);
         }
         budget["status"]["disruptionsAllowed"] = (allowed - 1).into();
+        if allowed == 1 {
+            let condition = json!({
+                "type": ALLOWED, "status": "False", "reason": "InsufficientPods", "message": "",
+                "observedGeneration": budget["status"]["observedGeneration"],
+                "lastTransitionTime": create::now_seconds(),
+            });
+            set_condition(&mut budget, &condition);
+        }
         budget["status"]["disruptedPods"][create::text(pod, "name")] = create::now_seconds().into();
         match store.update(&entry.key, stored::encode(&budget), entry.mod_revision, None).await.map_err(store_error)? {
-            Cas::Done { .. } => return Ok(()),
+            Cas::Done { .. } => return Ok(None),
             Cas::Conflict(_) => continue,
         }
     }
     Err(Status::too_many_requests("The disruption budget changes too fast to be counted; try again.", 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_says_why_it_has_nothing_to_give() {
+        let budget = |healthy: i64, condition: Value| {
+            json!({"metadata": {"name": "b"}, "status": {
+                "currentHealthy": healthy, "desiredHealthy": 3, "conditions": [condition],
+            }})
+        };
+        let not = |reason: &str, status: &str| json!({"type": "DisruptionAllowed", "status": status, "reason": reason, "message": "why"});
+        let currently = "The disruption budget b does not allow evicting pods currently";
+        for (budget, want) in [
+            (budget(2, json!({})), "The disruption budget b needs 3 healthy pods and has 2 currently".to_string()),
+            (budget(2, not("SyncFailed", "False")), format!("{currently} because it failed sync: why")),
+            (budget(4, not("Other", "False")), format!("{currently} (Other): why")),
+            (budget(4, not("Other", "True")), currently.to_string()),
+        ] {
+            assert_eq!(exhausted(&budget), want);
+        }
+        let s = unprocessed("b");
+        let d = s.details.unwrap();
+        assert_eq!((s.code, d.retry_after_seconds), (429, 10));
+        assert_eq!(d.causes[0].message, "The disruption budget b is still being processed by the server.");
+    }
 }

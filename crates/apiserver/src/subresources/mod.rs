@@ -88,7 +88,8 @@ pub async fn patch_body(kind: PatchType, request: Request<Body>) -> Result<patch
     patch::Document::parse(kind, &wire::read(request.into_body()).await?)
 }
 
-/// Decodes a body of a kind that isn't the row's own (Scale, Binding, Eviction, TokenRequest).
+/// Decodes a body of a kind that isn't the row's own (Binding, Eviction, TokenRequest).
+/// `type_name`: `api.<group>.<version>.<kind>`.
 pub async fn body_of(
     call: &mut Call<'_>,
     type_name: &str,
@@ -97,7 +98,8 @@ pub async fn body_of(
 ) -> Result<serde_json::Value> {
     let bytes = wire::read(request.into_body()).await?;
     let mut object = decode_as(call, type_name, content_type, &bytes)?;
-    let (api_version, kind) = check_body(call, type_name, &object)?;
+    create::check_namespace(call.info, &object)?;
+    let (api_version, kind) = names_of(type_name);
     object["apiVersion"] = api_version.into();
     object["kind"] = kind.into();
     create::metadata(&mut object).insert("namespace".into(), call.info.namespace.as_str().into());
@@ -105,29 +107,25 @@ pub async fn body_of(
     Ok(object)
 }
 
-/// A body says what it is, and where, or nothing of it. `type_name`: `api.<group>.<version>.<kind>`. Gives what it is.
-pub fn check_body<'a>(call: &Call<'_>, type_name: &'a str, object: &serde_json::Value) -> Result<(String, &'a str)> {
+/// What objects of a type call themselves: `apiVersion` and `kind`.
+fn names_of(type_name: &str) -> (String, &str) {
     let mut names = type_name.rsplit('.');
     let (kind, version, group) =
         (names.next().unwrap_or_default(), names.next().unwrap_or_default(), names.next().unwrap_or_default());
     let api_version = match group {
-        "core" => version.to_string(),
+        "core" | "meta" => version.to_string(),
         "authentication" => format!("{group}.k8s.io/{version}"),
         _ => format!("{group}/{version}"),
     };
-    // The one that upstream knows in an older version, too.
-    if object["apiVersion"] != "policy/v1beta1" || kind != "Eviction" {
-        create::check_kind(object, &api_version, kind)?;
-    }
-    create::check_namespace(call.info, object)?;
-    Ok((api_version, kind))
+    (api_version, kind)
 }
 
 pub fn decode_as(call: &mut Call<'_>, type_name: &str, content_type: &str, bytes: &[u8]) -> Result<serde_json::Value> {
     let types = api::facts::types();
     let ty = types.named(type_name).ok_or_else(|| Status::internal(format!("no type {type_name}")))?;
-    let kind = type_name.rsplit('.').next().unwrap_or(type_name);
-    let (value, warnings) = wire::decode(types, ty, kind, "v1", content_type, bytes, call.options.field_validation)?;
+    let (api_version, kind) = names_of(type_name);
+    let validation = call.options.field_validation;
+    let (value, warnings) = wire::decode(types, ty, kind, &api_version, content_type, bytes, validation)?;
     call.warnings.extend(warnings);
     Ok(value)
 }

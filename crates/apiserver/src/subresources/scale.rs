@@ -1,14 +1,17 @@
 //! `scale`: an `autoscaling/v1` Scale view of anything with replicas.
 
-use super::{check_body, decode_as};
+use super::decode_as;
 use crate::options::Write;
-use crate::registry::patch::{Document, PatchType};
+use crate::registry::patch::{Document, PatchType, converted, is_kind};
 use crate::registry::{Answer, Call, create, managed, store_error, update};
 use crate::wire;
+use api::codec::json::DecodeError;
 use api::strategy::ScalePaths;
 use axum::body::Body;
 use http::Request;
+use meta::apply::Structure;
 use meta::field::{Errors, Path};
+use meta::schema::TypeId;
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
 
@@ -46,11 +49,16 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
     let body: Value = match patch {
         None => {
             let body = decode_as(&mut call, TYPE, content_type, &bytes)?;
-            check_body(&call, TYPE, &body)?;
+            create::check_name(call.info, &body)?;
             body
         }
         Some(kind) => Document::parse(kind, &bytes)?.value,
     };
+    if patch == Some(PatchType::Apply) {
+        is_kind(&body, "autoscaling/v1", "Scale")?;
+        let types = api::facts::types();
+        meta::apply::check(&Structure::new(types, scale_type()?), &body)?;
+    }
     let transform = |call: &Call<'_>, old: &Value| {
         let mut present = of(old, &paths);
         if !has_replicas(call, old, &paths)? {
@@ -61,7 +69,15 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
             Some(PatchType::Json) => meta::patch::json::apply(&present, &body)?,
             Some(_) => meta::patch::merge::apply(&present, &body)?,
         };
-        let wanted = decoded(&wanted)?;
+        let wanted = decoded(&wanted).map_err(|e| {
+            let (shown, why) = match patch {
+                Some(PatchType::Strategic) => (meta::apply::go_text(&body), converted(&e.to_string())),
+                _ => (wanted.to_string(), e.to_string()),
+            };
+            let mut errors = Errors::default();
+            errors.invalid(Path::new("patch"), shown, why);
+            Status::invalid("", "", "", &errors)
+        })?;
         let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
         if row.custom.is_some() && replicas == NO_REPLICAS {
             let text = format!("the spec replicas field \".{}\" cannot be empty", paths.spec_replicas);
@@ -73,9 +89,7 @@ pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body
             errors.invalid(Path::new("spec.replicas"), replicas, "must be greater than or equal to 0");
             return Err(Status::invalid("autoscaling", "Scale", &create::text(old, "name"), &errors));
         }
-        if !create::text(&wanted, "name").is_empty() {
-            create::check_name(call.info, &wanted)?;
-        }
+        create::check_name(call.info, &wanted)?;
         if patch == Some(PatchType::Apply) {
             // Applied is the one field that the Scale stands for, in the object's own words.
             let mut applied = json!({
@@ -111,15 +125,14 @@ fn has_replicas(call: &Call<'_>, object: &Value, paths: &ScalePaths) -> Result<b
     }
 }
 
+fn scale_type() -> Result<TypeId> {
+    api::facts::types().named(TYPE).ok_or_else(|| Status::internal("no type of a Scale"))
+}
+
 /// A Scale with values of the right types.
-fn decoded(scale: &Value) -> Result<Value> {
-    let types = api::facts::types();
-    let ty = types.named(TYPE).ok_or_else(|| Status::internal("no type of a Scale"))?;
-    api::codec::json::decode_value(types, ty, scale).map(|d| d.value).map_err(|e| {
-        let mut errors = Errors::default();
-        errors.invalid(Path::new("patch"), scale.to_string(), e.to_string());
-        Status::invalid("", "", "", &errors)
-    })
+fn decoded(scale: &Value) -> std::result::Result<Value, DecodeError> {
+    let ty = scale_type().map_err(|s| DecodeError::Type(s.message))?;
+    api::codec::json::decode_value(api::facts::types(), ty, scale).map(|d| d.value)
 }
 
 /// The Scale of an object.

@@ -503,6 +503,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "semantics/paths and methods", on: On::Shared, run: semantics::requests::methods },
     Scenario { name: "semantics/names that don't fit", on: On::Shared, run: semantics::requests::names },
+    Scenario { name: "semantics/parts of objects", on: On::Shared, run: semantics::requests::parts },
     Scenario { name: "semantics/bodies and their edges", on: On::Shared, run: semantics::requests::bodies },
     Scenario {
         name: "semantics/fields of built-in kinds are validated",

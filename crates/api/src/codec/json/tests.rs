@@ -250,6 +250,25 @@ fn text_is_read_as_go_reads_it() {
 }
 
 #[test]
+fn words_that_are_none_break_where_gos_do() {
+    for (text, why) in [
+        ("nope", "invalid character 'o' in literal null (expecting 'u')"),
+        ("[trie]", "invalid character 'i' in literal true (expecting 'u')"),
+        ("{\"a\":falsy}", "invalid character 'y' in literal false (expecting 'e')"),
+    ] {
+        assert_eq!(parse(text.as_bytes()), Err(DecodeError::Syntax(why.into())), "{text}");
+    }
+}
+
+#[test]
+fn what_is_wrong_twice_is_told_once() {
+    let body = r#"{"spec":{"foo":1,"foo":2,"replicas":1,"replicas":2,"replicas":3}}"#;
+    let types = types();
+    let got = decode(types, types.named("api.apps.v1.Deployment").unwrap(), body.as_bytes()).unwrap();
+    assert_eq!(got.problems, [r#"unknown field "spec.foo""#, r#"duplicate field "spec.replicas""#]);
+}
+
+#[test]
 fn integers_have_one_form_and_are_quoted_as_they_came() {
     const REPLICAS: &str = "Go struct field DeploymentSpec.spec.replicas of type int32";
     for (text, want) in [

@@ -336,7 +336,7 @@ fn configuration() {
     check_create(
         "apiVersion: v1\nkind: Secret\nmetadata: {name: c, namespace: d}\ntype: kubernetes.io/dockerconfigjson\nstringData: {.dockerconfigjson: nope}",
         expect![[r#"
-            data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": expected ident at line 1 column 2
+            data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": invalid character 'o' in literal null (expecting 'u')
         "#]],
     );
 }

@@ -1,6 +1,6 @@
 //! What may not change, and in which words.
 
-use super::{check_update, created, samples, strategy_of};
+use super::{check_update, created, parse, samples, strategy_of};
 use expect_test::expect;
 use meta::field::Errors;
 use serde_json::json;
@@ -371,4 +371,39 @@ fn old_addresses_survive() {
             subsets[0].addresses[0].ip: Invalid value: "010.1.2.3": must not have leading 0s
         "#]],
     );
+}
+
+#[test]
+fn pods_of_a_suspended_job_may_get_other_resources_and_places() {
+    let job = |status: &str, change: &str| {
+        format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: j, namespace: d}}\nstatus: {status}\nspec: {{suspend: true, template: {{spec: {{restartPolicy: Never, {change}}}}}}}"
+        )
+    };
+    let faults = |status: &str, change: &str| {
+        let plain = "containers: [{name: c, image: i}]";
+        let mut old = created(&job("{}", plain));
+        old["status"] = parse(status);
+        let mut new = old.clone();
+        new["spec"]["template"]["spec"] = parse(&job("{}", change))["spec"]["template"]["spec"].clone();
+        let s = strategy_of(&new);
+        s.defaults(&mut new);
+        let mut errors = Errors::default();
+        s.validate_update(&new, &old, &mut errors);
+        errors.0.iter().map(|e| e.path.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let resources = "containers: [{name: c, image: i, resources: {requests: {cpu: 2}}}]";
+    let place = "containers: [{name: c, image: i}], nodeSelector: {a: b}";
+    let (started, marked) = ("startTime: 2026-01-01T00:00:00Z", "conditions: [{type: Suspended, status: 'True'}]");
+    for (status, change, want) in [
+        ("{}".to_string(), resources, ""),
+        ("{}".to_string(), place, ""),
+        ("{}".to_string(), "containers: [{name: c, image: other}]", "spec.template"),
+        (format!("{{{started}}}"), resources, "spec.template"),
+        (format!("{{{started}, {marked}}}"), resources, ""),
+        (format!("{{{started}, {marked}}}"), place, ""),
+        (format!("{{{started}, {marked}, active: 1}}"), place, "spec.template"),
+    ] {
+        assert_eq!(faults(&status, change), want, "{status} {change}");
+    }
 }

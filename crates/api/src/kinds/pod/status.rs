@@ -10,10 +10,6 @@ use std::collections::{HashMap, VecDeque};
 
 /// What a status write may not undo, or leaves out because its writer is old.
 pub fn prepare(new: &mut Value, old: &Value) {
-    if let Some(m) = object_mut(new, "metadata") {
-        // Old kubelets spoil owner references; deletion is not theirs to decide.
-        copy_field(m, field(old, "metadata"), "ownerReferences");
-    }
     let was = field(old, "status");
     let Some(status) = ensure_object(new, "status") else {
         return;

@@ -167,7 +167,7 @@ pub fn patches_and_edits(c: &Cluster) -> Result<()> {
             (r#"patch configmap app -p '{"data":{"size":"M"}}'"#, &["configmap/app patched (no change)"]),
             (
                 r#"!patch configmap app -p '{"data":{"size":1}}'"#,
-                &["cannot unmarshal number into Go struct field ConfigMap.data of type string"],
+                &["cannot convert int64 to string"],
             ),
             (
                 r#"!patch deployment app -p '{"spec":{"selector":{"matchLabels":{"app":"b"}}}}'"#,

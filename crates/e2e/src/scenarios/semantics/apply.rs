@@ -103,7 +103,8 @@ pub fn applies(c: &Cluster) -> Result<()> {
         ensure!(s["details"]["causes"].as_array().map_or(0, Vec::len) == 3, "{s}");
 
         // What doesn't fit is refused by its path; what is missing too.
-        let typed = "failed to create typed patch object (";
+        let typed =
+            "failed to create typed patch object (/d; apps/v1, Kind=Deployment): .spec.replicas: expected numeric";
         let odd = |v: Value| {
             let mut o = full(json!(0), "i");
             o["spec"]["odd"] = v;

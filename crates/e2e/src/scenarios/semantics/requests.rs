@@ -1,6 +1,6 @@
 //! Requests that name what isn't there, in ways that don't fit, with values at the edges of their types.
 
-use super::{Api, JSON, MERGE, STRATEGIC, with};
+use super::{APPLY, Api, JSON, MERGE, STRATEGIC, with};
 use crate::cluster::Cluster;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -208,7 +208,8 @@ pub fn bodies(c: &Cluster) -> Result<()> {
         let unnamed = "metadata.name: Required value: name or generateName is required";
         for (body, code, why) in [
             (r#"{"kind":"Pod","apiVersion":"v1"}"#, 400, "Pod in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Pod) to (core.ConfigMap): unknown conversion".to_string()),
-            (r#"{"kind":"ConfigMap","apiVersion":"v2"}"#, 400, "the API version in the data (v2) does not match the expected API version (v1)".to_string()),
+            (r#"{"kind":"ConfigMap","apiVersion":"v2","data":1}"#, 400, "ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\" in scheme".to_string()),
+            (r#"{"kind":"Event","apiVersion":"events.k8s.io/v1beta1"}"#, 400, "converting (v1beta1.Event) to (core.ConfigMap): unknown conversion".to_string()),
             (r#"{"kind":"Nothing","apiVersion":"v1"}"#, 400, "no kind \"Nothing\" is registered for version \"v1\" in scheme".to_string()),
             ("", 400, "unexpected end of JSON input (<empty>)".to_string()),
             ("[]", 400, format!("{cannot}json: cannot unmarshal array into Go value of type v1.ConfigMap")),
@@ -284,4 +285,66 @@ async fn numbers(api: &mut Api) -> Result<()> {
     let r = api.send("POST", &path, JSON, &with("-0", "1")).await?;
     ensure!(r.code == 201 && r.json()["spec"]["replicas"] == 0, "-0: {}", r.text());
     Ok(())
+}
+
+/// What endpoints of an object's parts take, keep and show.
+pub fn parts(c: &Cluster) -> Result<()> {
+    with(c, "parts", async |api, _| {
+        let (deployments, pods) = (format!("{}/deployments", api.apps), format!("{}/pods", api.core));
+        let container = json!({"containers": [{"name": "c", "image": "i"}]});
+        let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": container});
+        let body = json!({"metadata": {"name": "d"}, "spec": {
+            "replicas": 0, "selector": {"matchLabels": {"a": "b"}}, "template": template,
+        }});
+        api.must("POST", &deployments, JSON, &body).await?;
+        let one = format!("{deployments}/d");
+
+        // A Scale has a name, and a table of its own.
+        let scale = format!("{one}/scale");
+        let why = "the name of the object (d based on URL) was undeterminable: name must be provided";
+        api.refused(("PUT", &scale, JSON, r#"{"spec":{"replicas":0}}"#), (400, "BadRequest", why)).await?;
+        // Applied is a Scale, and nothing but it.
+        let apply = format!("{scale}?fieldManager=a");
+        let applied = |kind: &str, spec: Value| {
+            json!({"apiVersion": "autoscaling/v1", "kind": kind, "metadata": {"name": "d"}, "spec": spec}).to_string()
+        };
+        let why = "invalid object type: autoscaling/v1, Kind=Deployment";
+        let body = applied("Deployment", json!({"replicas": 0}));
+        api.refused(("PATCH", &apply, APPLY, &body), (400, "BadRequest", why)).await?;
+        let why = "failed to create typed patch object (/d; autoscaling/v1, Kind=Scale): .spec.odd: field not declared in schema";
+        let body = applied("Scale", json!({"odd": 0}));
+        api.refused(("PATCH", &apply, APPLY, &body), (400, "BadRequest", why)).await?;
+        let table = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];
+        let shown = api.connection.send("GET", &scale, &table, String::new()).await?.json();
+        let columns: Vec<&Value> =
+            shown["columnDefinitions"].as_array().into_iter().flatten().map(|c| &c["name"]).collect();
+        ensure!(columns == ["Name", "Desired", "Available", "Age"] && shown["rows"][0]["cells"][1] == 0, "{shown}");
+
+        // Through its status a Deployment gets all metadata but labels.
+        let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"});
+        let change = json!({"metadata": {"labels": {"l": "1"}, "annotations": {"n": "1"}, "ownerReferences": [owner]}});
+        let r = api.must("PATCH", &format!("{one}/status?dryRun=All"), MERGE, &change).await?;
+        let meta = &r["metadata"];
+        ensure!(meta["labels"].is_null() && meta["annotations"]["n"] == "1", "{r}");
+        ensure!(meta["ownerReferences"][0]["uid"] == "u", "{r}");
+
+        // Leases are never replaced blindly.
+        let leases = format!("{}/leases", api.apps.replace("/apps/", "/coordination.k8s.io/"));
+        let lease = json!({"metadata": {"name": "l"}});
+        api.must("POST", &leases, JSON, &lease).await?;
+        let why = "leases.coordination.k8s.io \"l\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update";
+        api.refused(("PUT", &format!("{leases}/l"), JSON, &lease.to_string()), (422, "Invalid", why)).await?;
+
+        // An eviction of a pod in the state that its client saw.
+        let mut gated = json!({"metadata": {"name": "p"}, "spec": container});
+        gated["spec"]["schedulingGates"] = json!([{"name": "example.com/wait"}]);
+        let pod = api.must("POST", &pods, JSON, &gated).await?;
+        let evict = |version: &str| json!({"metadata": {"name": "p"}, "deleteOptions": {"preconditions": {"resourceVersion": version}}});
+        let path = format!("{pods}/p/eviction");
+        let why = "Operation cannot be fulfilled on Pod \"p\": the ResourceVersion in the precondition (1)";
+        api.refused(("POST", &path, JSON, &evict("1").to_string()), (409, "Conflict", why)).await?;
+        api.must("POST", &path, JSON, &evict(super::version(&pod))).await?;
+        api.refused(("GET", &format!("{pods}/p"), JSON, ""), (404, "NotFound", "not found")).await?;
+        Ok(())
+    })
 }
