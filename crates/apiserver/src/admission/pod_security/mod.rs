@@ -55,7 +55,17 @@ impl Policy {
             Some(s) => Level::parse(&s).unwrap_or(unreadable),
         };
         let version = text(format!("{PREFIX}{mode}-version")).filter(|v| valid_version(v));
-        Policy { level, version: version.unwrap_or_else(|| "latest".to_string()) }
+        let own = Policy { level, version: version.unwrap_or_else(|| "latest".to_string()) };
+        // A namespace that only enforces a level warns of it, too.
+        let labelled = |key: &str| labels[format!("{PREFIX}{key}")].as_str();
+        if mode == "warn" && labelled("warn").is_none() && labelled("enforce").and_then(Level::parse).is_some() {
+            let enforced = Policy::of(labels, defaults, "enforce");
+            if enforced.level > own.level {
+                let own_version = labelled("warn-version").is_some();
+                return if own_version { Policy { level: enforced.level, ..own } } else { enforced };
+            }
+        }
+        own
     }
 
     fn minor(&self) -> Minor {
@@ -167,7 +177,11 @@ impl PodSecurity {
             let all: Vec<String> = MODES
                 .iter()
                 .map(|mode| (mode, of(a.object, mode)))
-                .filter(|(_, p)| p.level != Level::Privileged)
+                .filter(|(mode, p)| {
+                    let labels = &a.object["metadata"]["labels"];
+                    let labelled = |suffix: &str| labels[format!("{PREFIX}{mode}{suffix}")].is_string();
+                    p.level != Level::Privileged && (labelled("") || labelled("-version"))
+                })
                 .map(|(mode, p)| format!("{mode}={}", p.shown()))
                 .collect();
             let changed = a.old.is_none_or(|old| MODES.iter().any(|m| of(old, m) != of(a.object, m)));
@@ -308,8 +322,9 @@ impl Plugin for PodSecurity {
         if a.is_main("", "namespaces") {
             return self.raised(a);
         }
-        let Some((metadata, spec, _)) = PodSecurity::judged(a) else { return Vec::new() };
-        if self.exemption(a, spec).is_some() {
+        let Some((metadata, spec, is_pod)) = PodSecurity::judged(a) else { return Vec::new() };
+        let refused = || is_pod && self.policy(a.namespace, "enforce").violations(metadata, spec).is_some();
+        if self.exemption(a, spec).is_some() || refused() {
             return Vec::new();
         }
         let policy = self.policy(a.namespace, "warn");
@@ -357,13 +372,13 @@ mod tests {
         assert!(create("d", json!({"runtimeClassName":"vm"})).validate(&p).await.is_ok());
         let root = crate::authn::User::new("root", &[]);
         assert!(create("d", json!({})).by(&root).validate(&p).await.is_ok());
-        assert_eq!(create("d", json!({})).warnings(&p).len(), 1);
+        assert!(create("d", json!({})).warnings(&p).is_empty(), "what is refused isn't warned of as well");
         let labelled = namespace("system", json!({"pod-security.kubernetes.io/enforce":"baseline"}));
         let warned = Write::create("", "namespaces", "", labelled).warnings(&p);
         assert_eq!(
             warned,
             [
-                "namespace \"system\" is exempt from Pod Security, and the policy (enforce=baseline:v1.18, warn=baseline:latest) will be ignored"
+                "namespace \"system\" is exempt from Pod Security, and the policy (enforce=baseline:v1.18) will be ignored"
             ]
         );
         // Another image is another pod.
@@ -401,7 +416,21 @@ mod tests {
         assert_eq!(Write::create("", "pods", "warn", pod()).warnings(&p), [text]);
         let deployment = json!({"metadata":{"name":"d"},"spec":{"template":{"spec":pod()["spec"]}}});
         assert_eq!(Write::create("apps", "deployments", "warn", deployment.clone()).warnings(&p), [text]);
-        assert!(Write::create("apps", "deployments", "base", deployment).validate(&p).await.is_ok());
+        assert!(Write::create("apps", "deployments", "base", deployment.clone()).validate(&p).await.is_ok());
+        assert_eq!(
+            Write::create("apps", "deployments", "base", deployment.clone()).warnings(&p),
+            ["would violate PodSecurity \"baseline:v1.30\": host namespaces (hostPID=true)"]
+        );
+        for (label, policy) in [
+            (json!({"enforce": "baseline", "warn-version": "v1.20"}), "baseline:v1.20"),
+            (json!({"enforce": "restricted", "warn": "baseline"}), "baseline:latest"),
+            (json!({"enforce": "baseline", "warn": "privileged"}), "privileged:latest"),
+            (json!({"enforce": "basline"}), "privileged:latest"),
+        ] {
+            let labels: serde_json::Map<_, _> =
+                label.as_object().unwrap().iter().map(|(k, v)| (format!("{PREFIX}{k}"), v.clone())).collect();
+            assert_eq!(Policy::of(&Value::Object(labels), &p.defaults, "warn").shown(), policy, "{label}");
+        }
 
         let raised = namespace("base", json!({"pod-security.kubernetes.io/enforce":"restricted"}));
         let warnings = Write::update("", "namespaces", "", namespace("base", json!({})), raised).warnings(&p);
