@@ -7,7 +7,8 @@ use crate::registry::stored::Splice;
 use crate::registry::view::Item;
 use crate::registry::watch::{Frame, Stream, Told};
 use api::catalogue::Resource;
-use api::strategy::Now;
+use api::kinds::columns;
+use api::strategy::{Column, NAME, Now, column};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -133,9 +134,19 @@ fn reshape(value: &Value, row: &Resource, shape: &Shape, include: &str) -> Value
         Shape::Plain => value.clone(),
         Shape::Partial { version, .. } => partial(value, version),
         Shape::Table { version } => {
-            let mut t = table_head(row, version);
+            let scale = value["kind"] == "Scale" && value["apiVersion"] == "autoscaling/v1";
+            let mut t = match scale {
+                true => table_head(&scale_columns(row.custom.is_some()), version),
+                false => table_head(row.strategy.columns(), version),
+            };
             t["metadata"] = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
-            t["rows"] = json!([table_row(row, value, version, include)]);
+            let mut printed = table_row(row, value, version, include);
+            if scale {
+                let age = columns::age_cell(value, Now(jiff::Timestamp::now()));
+                let (wanted, there) = (&value["spec"]["replicas"], &value["status"]["replicas"]);
+                printed["cells"] = json!([columns::name(value), wanted, there, age]);
+            }
+            t["rows"] = json!([printed]);
             t
         }
     }
@@ -149,10 +160,18 @@ fn partial(value: &Value, version: &str) -> Value {
     })
 }
 
-fn table_head(row: &Resource, version: &str) -> Value {
-    let columns: Vec<Value> = row
-        .strategy
-        .columns()
+/// How a Scale is printed, whatever it is the Scale of.
+fn scale_columns(custom: bool) -> [Column; 4] {
+    let mut name = NAME;
+    if !custom {
+        name.format = "".into();
+    }
+    let age = column("Age", if custom { "date" } else { "string" }, 0);
+    [name, column("Desired", "integer", 0), column("Available", "integer", 0), age]
+}
+
+fn table_head(columns: &[Column], version: &str) -> Value {
+    let columns: Vec<Value> = columns
         .iter()
         .map(|c| {
             json!({
@@ -226,7 +245,7 @@ fn list(l: Listing, q: &Request<'_>) -> Response<Body> {
             finish(value_response(200, &v, q.accept), q.gzip)
         }
         Shape::Table { version } => {
-            let mut t = table_head(q.row, version);
+            let mut t = table_head(q.row.strategy.columns(), version);
             t["metadata"] = list_meta(&l);
             t["rows"] = table_rows(q.row, l.items.iter().map(Item::object), version, q.include_object);
             finish(value_response(200, &t, q.accept), q.gzip)
@@ -379,7 +398,7 @@ impl Framer {
             (_, Frame::Error(_)) | (Shape::Plain, _) => object,
             (Shape::Partial { version, .. }, _) => partial(&object, version),
             (Shape::Table { version }, Frame::Bookmark { .. }) => {
-                let mut t = table_head(row, version);
+                let mut t = table_head(row.strategy.columns(), version);
                 t["columnDefinitions"] = Value::Null;
                 t["metadata"] = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
                 // Clients find the annotation of the end of initial events on the row's object.
@@ -444,5 +463,13 @@ mod tests {
         let said: Vec<&Value> = (0..3).map(|i| &pods[i]["conditions"][0]["reason"]).collect();
         assert_eq!(said, [&json!("Succeeded"), &Value::Null, &json!("Failed")]);
         assert_eq!(pods[0]["cells"][0], "a");
+
+        let deployments = api::catalogue::find(&rows, "apps", "v1", "deployments").unwrap();
+        let scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {"name": "a"}, "spec": {"replicas": 3}, "status": {"replicas": 2}});
+        let table = reshape(&scale, deployments, &Shape::Table { version: "v1".into() }, "None");
+        let names: Vec<&str> =
+            table["columnDefinitions"].as_array().unwrap().iter().filter_map(|c| c["name"].as_str()).collect();
+        assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+        assert_eq!(table["rows"][0]["cells"], json!(["a", 3, 2, "<unknown>"]));
     }
 }

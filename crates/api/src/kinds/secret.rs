@@ -69,9 +69,19 @@ impl Strategy for Secret {
                 errors.required(path.key(key), "");
             } else if key.starts_with(".docker") {
                 let bytes = STANDARD.decode(text(data, key)).unwrap_or_default();
-                if let Err(e) = serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes) {
-                    errors.invalid(path.key(key), "<secret contents redacted>", e.to_string());
-                }
+                let got = match crate::codec::json::parse(&bytes) {
+                    Ok((Value::Object(_) | Value::Null, _)) => continue,
+                    Ok((Value::Array(_), _)) => "array",
+                    Ok((Value::String(_), _)) => "string",
+                    Ok((Value::Number(_), _)) => "number",
+                    Ok((Value::Bool(_), _)) => "bool",
+                    Err(e) => {
+                        errors.invalid(path.key(key), "<secret contents redacted>", e.to_string());
+                        continue;
+                    }
+                };
+                let why = format!("json: cannot unmarshal {got} into Go value of type map[string]interface {{}}");
+                errors.invalid(path.key(key), "<secret contents redacted>", why);
             }
         }
     }

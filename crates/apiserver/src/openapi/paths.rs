@@ -351,7 +351,10 @@ fn put_path(
         if matches!(op.action, "list" | "watch" | "watchlist") {
             produces.extend(STREAMS.iter().filter(|s| r.is_builtin() || !s.contains("protobuf")));
         }
-        out.insert(op.method.to_string(), operation(defs, op, &produces, &id, &tag));
+        let (method, text) = (op.method.to_string(), purpose(&op, kind, suffix));
+        let mut written = operation(defs, op, &produces, &id, &tag);
+        written["description"] = text.into();
+        out.insert(method, written);
     }
     let mut parameters = Vec::new();
     for (name, what) in [
@@ -366,6 +369,26 @@ fn put_path(
     parameters.push(parameter(defs.flavor, "query", PRETTY.0, PRETTY.1, PRETTY.2));
     out.insert("parameters".to_string(), parameters.into());
     paths.insert(path.to_string(), defs.form.path(&Value::Object(out)));
+}
+
+/// What an operation on a kind, or on a subresource of it, is for.
+fn purpose(op: &Operation<'_>, kind: &str, suffix: &str) -> String {
+    let part = match suffix {
+        "" | "List" | "ForAllNamespaces" | "ListForAllNamespaces" => String::new(),
+        sub => format!("{} of ", sub.trim_end_matches("WithPath").to_lowercase()),
+    };
+    match op.action {
+        "list" => format!("list or watch objects of kind {kind}"),
+        "watch" => format!("watch one object of kind {kind}; lists with the 'watch' parameter do the same"),
+        "watchlist" => format!("watch objects of kind {kind}; lists with the 'watch' parameter do the same"),
+        "deletecollection" => format!("delete a collection of {kind}"),
+        "connect" => format!("connect {} requests to {part}{kind}", op.method.to_uppercase()),
+        "post" => format!("create {part}a {kind}"),
+        "delete" => format!("delete a {kind}"),
+        "put" => format!("replace {part}the specified {kind}"),
+        "patch" => format!("partially update {part}the specified {kind}"),
+        _ => format!("read {part}the specified {kind}"),
+    }
 }
 
 fn parameter(flavor: Flavor, place: &str, name: &str, ty: &str, what: &str) -> Value {

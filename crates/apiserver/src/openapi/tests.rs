@@ -184,6 +184,7 @@ fn operation_ids_are_unique() {
         all.iter().map(|p| (p["name"].as_str().unwrap().into(), p["type"].as_str().unwrap().into())).collect()
     };
     let pod = "/api/v1/namespaces/{namespace}/pods/{name}";
+    assert_eq!(doc["paths"][&format!("{pod}/status")]["put"]["description"], "replace status of the specified Pod");
     let exec = [("command", "string"), ("container", "string"), ("stderr", "boolean"), ("stdin", "boolean")];
     assert_eq!(parameters(&format!("{pod}/exec"))[..4], exec.map(|(n, t)| (n.to_string(), t.to_string())));
     assert!(parameters(&format!("{pod}/log")).contains(&("tailLines".into(), "integer".into())));

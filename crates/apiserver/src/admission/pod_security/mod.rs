@@ -168,12 +168,22 @@ impl PodSecurity {
         Some((metadata, spec, false))
     }
 
-    /// Levels of a Namespace that was raised: what its pods would violate.
+    /// Levels of a Namespace that was raised: what its pods would violate. Or that they don't count.
     fn raised(&self, a: &Attributes<'_>) -> Vec<String> {
         let of = |v: &Value, mode| Policy::of(&v["metadata"]["labels"], &self.defaults, mode);
         let after = of(a.object, "enforce");
-        let own = a.object["metadata"]["name"].as_str().unwrap_or_default();
-        if self.exempt.namespaces.iter().any(|n| n == own) {
+        let name = a.object["metadata"]["name"].as_str().unwrap_or_default();
+        let exempt = self.exempt.namespaces.iter().any(|n| n == name);
+        let relaxed = match a.old.map(|old| of(old, "enforce")) {
+            None => !exempt,
+            Some(before) => {
+                after.level == Level::Privileged || after.version == before.version && after.level <= before.level
+            }
+        };
+        if relaxed {
+            return Vec::new();
+        }
+        if exempt {
             let all: Vec<String> = MODES
                 .iter()
                 .map(|mode| (mode, of(a.object, mode)))
@@ -184,37 +194,42 @@ impl PodSecurity {
                 })
                 .map(|(mode, p)| format!("{mode}={}", p.shown()))
                 .collect();
-            let changed = a.old.is_none_or(|old| MODES.iter().any(|m| of(old, m) != of(a.object, m)));
-            return match all.is_empty() || !changed {
+            let same = MODES.iter().all(|mode| of(a.object, mode) == of(&Value::Null, mode));
+            return match all.is_empty() || same {
                 true => Vec::new(),
                 false => vec![format!(
-                    "namespace {own:?} is exempt from Pod Security, and the policy ({}) will be ignored",
+                    "namespace {name:?} is exempt from Pod Security, and the policy ({}) will be ignored",
                     all.join(", ")
                 )],
             };
         }
-        let Some(old) = a.old else { return Vec::new() };
-        let before = of(old, "enforce");
-        if after.level == Level::Privileged || after == before || after.level < before.level {
-            return Vec::new();
-        }
-        let name = a.object["metadata"]["name"].as_str().unwrap_or_default();
         let Ok(pods) = self.reader.list("", "pods", name) else { return Vec::new() };
+        let exempt_class = |pod: &Value| {
+            let class = pod["spec"]["runtimeClassName"].as_str();
+            class.is_some_and(|c| self.exempt.runtime_classes.iter().any(|r| r == c))
+        };
+        let pods: Vec<_> = pods.iter().map(|p| p.value()).filter(|p| !exempt_class(p)).collect();
         let mut by_reason: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for pod in pods.iter().take(NAMESPACE_PODS_MAX).map(|p| p.value()) {
+        for pod in pods.iter().take(NAMESPACE_PODS_MAX) {
             if let Some(why) = after.violations(&pod["metadata"], &pod["spec"]) {
                 let pod_name = pod["metadata"]["name"].as_str().unwrap_or_default().to_string();
                 // Details name containers; upstream groups pods by the reasons alone.
                 by_reason.entry(reasons_only(&why)).or_default().push(pod_name);
             }
         }
-        if by_reason.is_empty() {
-            return Vec::new();
+        let mut out = Vec::new();
+        if pods.len() > NAMESPACE_PODS_MAX {
+            out.push(format!(
+                "new PodSecurity enforce level only checked against the first {NAMESPACE_PODS_MAX} of {} existing pods",
+                pods.len()
+            ));
         }
-        let mut out = vec![format!(
-            "existing pods in namespace {name:?} violate the new PodSecurity enforce level {:?}",
-            after.shown()
-        )];
+        if !by_reason.is_empty() {
+            out.push(format!(
+                "existing pods in namespace {name:?} violate the new PodSecurity enforce level {:?}",
+                after.shown()
+            ));
+        }
         for (reasons, pods) in by_reason {
             out.push(match pods.as_slice() {
                 [one] => format!("{one}: {reasons}"),
@@ -353,7 +368,11 @@ mod tests {
         let config = json!({"defaults":{"enforce":"restricted","enforce-version":"v1.18","warn":"baseline"},
             "exemptions":{"namespaces":["system"],"usernames":["root"],"runtimeClasses":["vm"]}});
         let free = json!({"pod-security.kubernetes.io/enforce":"privileged"});
-        let r = reader(&[namespace("d", json!({})), namespace("system", json!({})), namespace("free", free)]).await;
+        let in_kept = |name: &str, class: Value| json!({"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"kept","name":name},"spec":{"hostPID":true,"runtimeClassName":class,"containers":[{"name":"a"}]}});
+        let (seen, unseen) = (in_kept("seen", Value::Null), in_kept("unseen", "vm".into()));
+        let r =
+            reader(&[namespace("d", json!({})), namespace("system", json!({})), namespace("free", free), seen, unseen])
+                .await;
         let p = plugin(&config, r);
         let pod = |more: Value| {
             let mut spec = json!({"hostPID":true,"containers":[{"name":"a"}]});
@@ -374,13 +393,21 @@ mod tests {
         assert!(create("d", json!({})).by(&root).validate(&p).await.is_ok());
         assert!(create("d", json!({})).warnings(&p).is_empty(), "what is refused isn't warned of as well");
         let labelled = namespace("system", json!({"pod-security.kubernetes.io/enforce":"baseline"}));
-        let warned = Write::create("", "namespaces", "", labelled).warnings(&p);
+        let warned = Write::create("", "namespaces", "", labelled.clone()).warnings(&p);
         assert_eq!(
             warned,
             [
                 "namespace \"system\" is exempt from Pod Security, and the policy (enforce=baseline:v1.18) will be ignored"
             ]
         );
+        // An exempt namespace is told of once, and pods of an exempt class don't count.
+        let relabelled = namespace("system", json!({"pod-security.kubernetes.io/enforce":"baseline","a":"b"}));
+        assert!(Write::update("", "namespaces", "", labelled.clone(), relabelled).warnings(&p).is_empty());
+        assert!(Write::create("", "namespaces", "", namespace("system", json!({}))).warnings(&p).is_empty());
+        let (strict, loose) = ("pod-security.kubernetes.io/enforce", "pod-security.kubernetes.io/enforce-version");
+        let before = namespace("kept", json!({strict: "baseline", loose: "v1.0"}));
+        let after = namespace("kept", json!({strict: "baseline", loose: "latest"}));
+        assert_eq!(Write::update("", "namespaces", "", before, after).warnings(&p).len(), 2);
         // Another image is another pod.
         let mut other = pod(json!({}));
         other["spec"]["containers"][0]["image"] = "new".into();
