@@ -159,7 +159,8 @@ fn syntax_error(e: serde_json::Error, bytes: &[u8]) -> DecodeError {
     if text.starts_with("recursion limit") {
         return DecodeError::Syntax("exceeded max depth".into());
     }
-    let Some(&c) = bytes.get(line_start(&e, bytes) + e.column().saturating_sub(1)) else {
+    let at = line_start(&e, bytes) + e.column().saturating_sub(1);
+    let Some(&c) = bytes.get(at) else {
         return DecodeError::Syntax(format!("invalid JSON: {text}"));
     };
     const WHERE: [(&str, &str); 9] = [
@@ -173,10 +174,19 @@ fn syntax_error(e: serde_json::Error, bytes: &[u8]) -> DecodeError {
         ("invalid escape", "in string escape code"),
         ("invalid number", "in numeric literal"),
     ];
+    let literal = || {
+        let begun = bytes[..at].iter().rev().take_while(|b| b.is_ascii_lowercase()).count();
+        let word =
+            ["null", "true", "false"].into_iter().find(|w| bytes[at - begun..at].first() == w.as_bytes().first())?;
+        let expected = word.get(begun..=begun)?;
+        Some(format!("in literal {word} (expecting '{expected}')"))
+    };
     let place = match WHERE.iter().find(|(ours, _)| text.starts_with(ours)) {
-        Some((_, place)) => place,
-        None if text.starts_with("trailing comma") && c == b'}' => "looking for beginning of object key string",
-        None => "looking for beginning of value",
+        Some((_, place)) => place.to_string(),
+        None if text.starts_with("trailing comma") && c == b'}' => "looking for beginning of object key string".into(),
+        None => literal()
+            .filter(|_| text.starts_with("expected ident"))
+            .unwrap_or_else(|| "looking for beginning of value".into()),
     };
     let shown = match c {
         b'\'' => "\\'".to_string(),
