@@ -241,7 +241,7 @@ fn parse_bool(v: &str) -> bool {
 }
 
 /// A number; absent where the text is empty.
-fn number(v: &str) -> Result<Option<i64>> {
+pub fn number(v: &str) -> Result<Option<i64>> {
     use std::num::IntErrorKind::{NegOverflow, PosOverflow};
     match v.parse() {
         Ok(n) => Ok(Some(n)),

@@ -134,10 +134,9 @@ fn reshape(value: &Value, row: &Resource, shape: &Shape, include: &str) -> Value
         Shape::Plain => value.clone(),
         Shape::Partial { version, .. } => partial(value, version),
         Shape::Table { version } => {
-            let printer: &dyn Strategy = match value["kind"].as_str() {
-                Some("Scale") if row.is_builtin() => &Scale,
-                _ => &*row.strategy,
-            };
+            let of_scale = Scale { custom: row.custom.is_some() };
+            let is_scale = value["kind"] == "Scale" && value["apiVersion"] == "autoscaling/v1";
+            let printer: &dyn Strategy = if is_scale { &of_scale } else { &*row.strategy };
             let mut t = table_head(printer, version);
             t["metadata"] = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
             t["rows"] = json!([table_row(printer, value, version, include)]);
@@ -448,5 +447,13 @@ mod tests {
         let said: Vec<&Value> = (0..3).map(|i| &pods[i]["conditions"][0]["reason"]).collect();
         assert_eq!(said, [&json!("Succeeded"), &Value::Null, &json!("Failed")]);
         assert_eq!(pods[0]["cells"][0], "a");
+
+        let deployments = api::catalogue::find(&rows, "apps", "v1", "deployments").unwrap();
+        let scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {"name": "a"}, "spec": {"replicas": 3}, "status": {"replicas": 2}});
+        let table = reshape(&scale, deployments, &Shape::Table { version: "v1".into() }, "None");
+        let names: Vec<&str> =
+            table["columnDefinitions"].as_array().unwrap().iter().filter_map(|c| c["name"].as_str()).collect();
+        assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+        assert_eq!(table["rows"][0]["cells"], json!(["a", 3, 2, "<unknown>"]));
     }
 }

@@ -68,6 +68,8 @@ where
                     name: Some(format!("{}-{hash}", owner.name_any())),
                     namespace: owner.namespace(),
                     labels: Some(labels),
+                    // Among them is the change's cause, which `kubectl rollout history` shows.
+                    annotations: Some(owner.annotations().clone()).filter(|a| !a.is_empty()),
                     owner_references: Some(vec![ownership::controller_reference(owner)]),
                     ..ObjectMeta::default()
                 },
@@ -86,4 +88,31 @@ pub fn surplus(known: &[ControllerRevision], used: &[&str], limit: i32) -> Vec<C
     let keep = usize::try_from(limit).unwrap_or(0);
     idle.truncate(idle.len().saturating_sub(keep));
     idle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::apps::v1::DaemonSet;
+    use serde_json::json;
+
+    #[test]
+    fn a_revision_says_what_its_owner_said_when_it_was_made() {
+        let mut set: DaemonSet = serde_json::from_value(json!({
+            "metadata": {"name": "d", "namespace": "n", "uid": "u", "annotations": {"kubernetes.io/change-cause": "first"}},
+            "spec": {"selector": {}, "template": {"spec": {"containers": [{"name": "c", "image": "1"}]}}},
+        }))
+        .unwrap();
+        let of = |set: &DaemonSet, known: &[ControllerRevision]| {
+            present(set, &set.spec.as_ref().unwrap().template, None, 0, known)
+        };
+        let (first, step) = of(&set, &[]);
+        assert!(matches!(step, Some(Step::Create(_))));
+        assert_eq!(first.annotations()["kubernetes.io/change-cause"], "first");
+        set.annotations_mut().insert("kubernetes.io/change-cause".into(), "second".into());
+        let (same, step) = of(&set, std::slice::from_ref(&first));
+        assert_eq!((same, step), (first, None));
+        set.metadata.annotations = None;
+        assert_eq!(of(&set, &[]).0.metadata.annotations, None);
+    }
 }

@@ -3,6 +3,7 @@
 use super::definitions::{Definitions, Flavor};
 use super::pieces::Pieces;
 use api::catalogue::{Resource, Subresource};
+use meta::schema::Shape;
 use serde_json::{Map, Value, json};
 
 const BODIES: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
@@ -24,6 +25,9 @@ fn bodies(r: &Resource) -> &'static [&'static str] {
 fn patches(r: &Resource) -> &'static [&'static str] {
     if r.is_builtin() { &PATCHES } else { &PATCHES[..3] }
 }
+
+/// What a watch is answered in besides.
+const STREAMS: [&str; 2] = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
 
 /// Query parameters: name, type, what it is for.
 type Parameter = (&'static str, &'static str, &'static str);
@@ -92,8 +96,8 @@ struct Operation<'a> {
     method: &'static str,
     /// `x-kubernetes-action`
     action: &'static str,
-    /// Start of the operation's id.
-    verb: &'a str,
+    /// Start of the operation's id, and what follows its group and version.
+    verb: (&'a str, &'a str),
     kind: (&'a str, &'a str, &'a str),
     query: Vec<Parameter>,
     body: Option<Value>,
@@ -120,7 +124,7 @@ pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Pieces) {
     let get = |action, verb, query: &[Parameter], answer| Operation {
         method: "get",
         action,
-        verb,
+        verb: (verb, ""),
         kind,
         query: query.to_vec(),
         body: None,
@@ -145,7 +149,7 @@ pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Pieces) {
         ops.push(Operation {
             method: "delete",
             action: "deletecollection",
-            verb: "deleteCollection",
+            verb: ("delete", "Collection"),
             kind,
             query,
             body: Some(defs.meta("DeleteOptions")),
@@ -172,7 +176,7 @@ pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Pieces) {
         ops.push(Operation {
             method: "delete",
             action: "delete",
-            verb: "delete",
+            verb: ("delete", ""),
             kind,
             query: DELETE.to_vec(),
             body: Some(defs.meta("DeleteOptions")),
@@ -183,9 +187,23 @@ pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Pieces) {
     }
     put_path(r, defs, paths, &item, scoped, &r.kind, "", ops);
 
+    let everywhere = format!("{root}/{}", r.plural);
     if r.namespaced && r.has_verb("list") {
         let list = get("list", "list", LIST, defs.list(r));
-        put_path(r, defs, paths, &format!("{root}/{}", r.plural), "", &r.kind, "ForAllNamespaces", vec![list]);
+        put_path(r, defs, paths, &everywhere, "", &r.kind, "ForAllNamespaces", vec![list]);
+    }
+    // The older way to watch, which custom resources never had.
+    if r.is_builtin() && r.has_verb("watch") {
+        let watch = |path: &str| path.replacen(&root, &format!("{root}/watch"), 1);
+        let event = defs.meta("WatchEvent");
+        let mut ways = vec![(item.as_str(), "watch", scoped, ""), (&collection, "watchlist", scoped, "List")];
+        if r.namespaced {
+            ways.push((&everywhere, "watchlist", "", "ListForAllNamespaces"));
+        }
+        for (path, action, scoped, suffix) in ways {
+            let op = get(action, "watch", LIST, event.clone());
+            put_path(r, defs, paths, &watch(path), scoped, &r.kind, suffix, vec![op]);
+        }
     }
 
     for s in &r.subresources {
@@ -210,7 +228,7 @@ fn write<'a>(
     Operation {
         method,
         action: method,
-        verb,
+        verb: (verb, ""),
         kind,
         query: query.to_vec(),
         body: Some(object.clone()),
@@ -226,7 +244,7 @@ fn patch_operation<'a>(r: &Resource, kind: (&'a str, &'a str, &'a str), patch: V
     Operation {
         method: "patch",
         action: "patch",
-        verb: "patch",
+        verb: ("patch", ""),
         kind,
         query,
         body: Some(patch),
@@ -234,6 +252,30 @@ fn patch_operation<'a>(r: &Resource, kind: (&'a str, &'a str, &'a str), patch: V
         answer: Some(object),
         codes: OK_CREATED,
     }
+}
+
+/// The query parameters that an options type makes: its plain fields.
+fn options(kind: &str) -> Vec<Parameter> {
+    let types = api::facts::types();
+    let Some(Shape::Struct(options)) = types.named(&format!("api.core.v1.{kind}")).map(|ty| types.shape(ty)) else {
+        return Vec::new();
+    };
+    let mut out = Vec::new();
+    for field in options.fields.iter().filter(|f| f.name != "kind" && f.name != "apiVersion") {
+        let ty = match types.shape(field.ty) {
+            Shape::List(list) => types.shape(list.item),
+            other => other,
+        };
+        let ty = match ty {
+            Shape::Bool => "boolean",
+            Shape::Int32 | Shape::Int64 => "integer",
+            Shape::String => "string",
+            _ => continue,
+        };
+        out.push((field.name.as_str(), ty, ""));
+    }
+    out.sort_unstable_by_key(|p| p.0);
+    out
 }
 
 fn subresource<'a>(r: &'a Resource, s: &'a Subresource, defs: &mut Definitions) -> Vec<Operation<'a>> {
@@ -254,14 +296,14 @@ fn subresource<'a>(r: &'a Resource, s: &'a Subresource, defs: &mut Definitions) 
                 },
                 action: "connect",
                 verb: match v {
-                    "create" => "connectPost",
-                    "update" => "connectPut",
-                    "delete" => "connectDelete",
-                    "patch" => "connectPatch",
-                    _ => "connectGet",
+                    "create" => ("connect", "Post"),
+                    "update" => ("connect", "Put"),
+                    "delete" => ("connect", "Delete"),
+                    "patch" => ("connect", "Patch"),
+                    _ => ("connect", "Get"),
                 },
                 kind,
-                query: Vec::new(),
+                query: options(&s.kind),
                 body: None,
                 consumes: &[],
                 answer: None,
@@ -270,9 +312,9 @@ fn subresource<'a>(r: &'a Resource, s: &'a Subresource, defs: &mut Definitions) 
             ("get", _) => Operation {
                 method: "get",
                 action: "get",
-                verb: "read",
+                verb: ("read", ""),
                 kind,
-                query: Vec::new(),
+                query: if s.name == "log" { options("PodLogOptions") } else { Vec::new() },
                 body: None,
                 consumes: &[],
                 answer: (s.name != "log").then(|| object.clone()),
@@ -304,8 +346,15 @@ fn put_path(
     let mut out = Map::new();
     let tag = format!("{}_{}", group_id(r), r.version);
     for op in ops {
-        let id = format!("{}{}{scoped}{kind}{suffix}", op.verb, group_version_id(r));
-        out.insert(op.method.to_string(), operation(defs, op, bodies(r), &id, &tag));
+        let id = format!("{}{}{}{scoped}{kind}{suffix}", op.verb.0, group_version_id(r), op.verb.1);
+        let mut produces = bodies(r).to_vec();
+        if matches!(op.action, "list" | "watch" | "watchlist") {
+            produces.extend(STREAMS.iter().filter(|s| r.is_builtin() || !s.contains("protobuf")));
+        }
+        let (method, text) = (op.method.to_string(), purpose(&op, kind, suffix));
+        let mut written = operation(defs, op, &produces, &id, &tag);
+        written["description"] = text.into();
+        out.insert(method, written);
     }
     let mut parameters = Vec::new();
     for (name, what) in [
@@ -322,8 +371,31 @@ fn put_path(
     paths.insert(path.to_string(), defs.form.path(&Value::Object(out)));
 }
 
+/// What an operation on a kind, or on a subresource of it, is for.
+fn purpose(op: &Operation<'_>, kind: &str, suffix: &str) -> String {
+    let part = match suffix {
+        "" | "List" | "ForAllNamespaces" | "ListForAllNamespaces" => String::new(),
+        sub => format!("{} of ", sub.trim_end_matches("WithPath").to_lowercase()),
+    };
+    match op.action {
+        "list" => format!("list or watch objects of kind {kind}"),
+        "watch" => format!("watch one object of kind {kind}; lists with the 'watch' parameter do the same"),
+        "watchlist" => format!("watch objects of kind {kind}; lists with the 'watch' parameter do the same"),
+        "deletecollection" => format!("delete a collection of {kind}"),
+        "connect" => format!("connect {} requests to {part}{kind}", op.method.to_uppercase()),
+        "post" => format!("create {part}a {kind}"),
+        "delete" => format!("delete a {kind}"),
+        "put" => format!("replace {part}the specified {kind}"),
+        "patch" => format!("partially update {part}the specified {kind}"),
+        _ => format!("read {part}the specified {kind}"),
+    }
+}
+
 fn parameter(flavor: Flavor, place: &str, name: &str, ty: &str, what: &str) -> Value {
-    let mut out = json!({"name": name, "in": place, "description": what, "uniqueItems": true});
+    let mut out = json!({"name": name, "in": place, "uniqueItems": true});
+    if !what.is_empty() {
+        out["description"] = what.into();
+    }
     if place == "path" {
         out["required"] = true.into();
     }

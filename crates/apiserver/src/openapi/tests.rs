@@ -166,11 +166,28 @@ fn operation_ids_are_unique() {
         "createRbacAuthorizationV1ClusterRole",
         "readFlowcontrolApiserverV1FlowSchema",
         "createStableExampleComV1NamespacedFoo",
+        "deleteCoreV1CollectionNamespacedConfigMap",
+        "deleteStableExampleComV1CollectionNamespacedFoo",
+        "connectCoreV1GetNamespacedPodExec",
+        "connectCoreV1PatchNodeProxyWithPath",
+        "watchCoreV1NamespacedPod",
+        "watchCoreV1NamespacedPodList",
+        "watchCoreV1PodListForAllNamespaces",
+        "watchCoreV1NodeList",
     ] {
         assert!(ids.contains(&id), "{id}");
     }
     let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
     assert_eq!(doc["paths"][path]["post"]["tags"], json!(["rbacAuthorization_v1"]));
+    let parameters = |path: &str| -> Vec<(String, String)> {
+        let all = doc["paths"][path]["get"]["parameters"].as_array().unwrap();
+        all.iter().map(|p| (p["name"].as_str().unwrap().into(), p["type"].as_str().unwrap().into())).collect()
+    };
+    let pod = "/api/v1/namespaces/{namespace}/pods/{name}";
+    assert_eq!(doc["paths"][&format!("{pod}/status")]["put"]["description"], "replace status of the specified Pod");
+    let exec = [("command", "string"), ("container", "string"), ("stderr", "boolean"), ("stdin", "boolean")];
+    assert_eq!(parameters(&format!("{pod}/exec"))[..4], exec.map(|(n, t)| (n.to_string(), t.to_string())));
+    assert!(parameters(&format!("{pod}/log")).contains(&("tailLines".into(), "integer".into())));
     ids.sort_unstable();
     let twice: Vec<_> = ids.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
     assert_eq!(twice, Vec::<&str>::new());

@@ -11,6 +11,7 @@ use crate::registry::{Call, store_error, stored};
 use crate::request_info::form_pairs;
 use axum::body::Body;
 use http::{Request, Response};
+use meta::field::{Errors, Path};
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -27,11 +28,14 @@ pub async fn connect(mut call: Call<'_>, request: Request<Body>, proxy: &Proxy) 
             .ok_or_else(|| Status::bad_request(format!("invalid {} request {name:?}", row.kind.to_lowercase())))?,
         _ => ("", name.as_str(), ""),
     };
+    let query = request.uri().query().unwrap_or("").to_string();
+    if sub == "log" {
+        check_log_options(&query, object_name)?;
+    }
     let store = call.registry.store.clone();
     store.barrier().await.map_err(store_error)?;
     let entry = store.get(&call.key(object_name)).ok_or_else(|| call.not_found(object_name))?;
     let object = call.decode(&entry);
-    let query = request.uri().query().unwrap_or("").to_string();
 
     let mut options = connect_options(&row.kind, &sub, &query);
     if sub == "proxy" {
@@ -45,9 +49,15 @@ pub async fn connect(mut call: Call<'_>, request: Request<Body>, proxy: &Proxy) 
     if sub == "proxy" {
         return pass_on(&call, request, proxy, &object, (scheme, object_name, port)).await;
     }
+    let path = kubelet_path(&object, &sub, &query, &options)?;
+    if sub == "log" && object["spec"]["nodeName"].as_str().unwrap_or("").is_empty() {
+        // A pod that has no node yet has said nothing.
+        let mut nothing = Response::new(Body::empty());
+        *nothing.status_mut() = http::StatusCode::NO_CONTENT;
+        return Ok(nothing);
+    }
     let (host, kubelet_port) = node_of(&call, &object)?;
     let target = proxy.kubelet(&host, kubelet_port);
-    let path = kubelet_path(&object, &sub, &query, &options)?;
     let (path, query) = path.split_once('?').unwrap_or((&path, ""));
     let response = proxy.forward(request, &target, path, query).await?;
     // The kubelet speaks plain text; clients read a Status.
@@ -231,6 +241,42 @@ fn proxied_path(rest: &str, whole: &str) -> String {
     path
 }
 
+/// What `PodLogOptions` may say.
+fn check_log_options(query: &str, pod: &str) -> Result<()> {
+    let given = |name: &str| form_pairs(query).find(|(k, _)| k == name).map(|(_, v)| v);
+    let number = |name: &str| given(name).map_or(Ok(None), |v| crate::options::number(&v));
+    let (tail, limit, since) = (number("tailLines")?, number("limitBytes")?, number("sinceSeconds")?);
+    let since_time = given("sinceTime").filter(|t| !t.is_empty());
+    if let Some(t) = &since_time
+        && meta::object::parse_time(t).is_none()
+    {
+        return Err(Status::bad_request(api::codec::scalar::time_error(t, "2006-01-02T15:04:05Z07:00")));
+    }
+    let mut errors = Errors::default();
+    if let Some(n) = tail.filter(|n| *n < 0) {
+        errors.invalid(Path::new("tailLines"), n, "must be greater than or equal to 0");
+    }
+    if let Some(n) = limit.filter(|n| *n < 1) {
+        errors.invalid(Path::new("limitBytes"), n, "must be greater than 0");
+    }
+    if since.is_some() && since_time.is_some() {
+        let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+        errors.forbidden(Path::new(""), why);
+    } else if let Some(n) = since.filter(|n| *n < 1) {
+        errors.invalid(Path::new("sinceSeconds"), n, "must be greater than 0");
+    }
+    if let Some(stream) = given("stream") {
+        const STREAMS: &[&str] = &["All", "Stderr", "Stdout"];
+        if !STREAMS.contains(&stream.as_str()) {
+            errors.not_supported(Path::new("stream"), stream.as_str(), STREAMS);
+        }
+        if stream != "All" && tail.is_some() {
+            errors.forbidden(Path::new(""), "`tailLines` and specific `stream` are mutually exclusive for now");
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("", "PodLogOptions", pod, &errors)) }
+}
+
 /// Host and port of the kubelet of a pod's node.
 fn node_of(call: &Call<'_>, pod: &Value) -> Result<(String, u16)> {
     let name = pod["metadata"]["name"].as_str().unwrap_or("");
@@ -349,6 +395,40 @@ mod tests {
         assert_eq!((s.code, s.reason), (400, "BadRequest"));
         assert_eq!(s.message, "container \"c\" in pod \"p\" is waiting to start: ContainerCreating");
         assert_eq!(log_failure(500, "disk").code, 500);
+    }
+
+    #[test]
+    fn what_a_log_may_be_asked_for() {
+        let said = |query: &str| check_log_options(query, "p").map_err(|s| (s.code, s.message));
+        for fine in ["", "tailLines=0&limitBytes=1&sinceSeconds=1", "tailLines=", "sinceTime=2026-01-02T03:04:05Z"] {
+            assert_eq!(said(fine), Ok(()), "{fine}");
+        }
+        let invalid = |why: &str| Err((422, format!("PodLogOptions \"p\" is invalid: {why}")));
+        for (query, want) in [
+            ("tailLines=x", Err((400, "strconv.ParseInt: parsing \"x\": invalid syntax".to_string()))),
+            (
+                "sinceTime=x",
+                Err((
+                    400,
+                    "parsing time \"x\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"x\" as \"2006\"".into(),
+                )),
+            ),
+            ("tailLines=-2", invalid("tailLines: Invalid value: -2: must be greater than or equal to 0")),
+            (
+                "limitBytes=0&sinceSeconds=0",
+                invalid(
+                    "[limitBytes: Invalid value: 0: must be greater than 0, sinceSeconds: Invalid value: 0: must be greater than 0]",
+                ),
+            ),
+            (
+                "stream=Foo",
+                invalid("stream: Unsupported value: \"Foo\": supported values: \"All\", \"Stderr\", \"Stdout\""),
+            ),
+        ] {
+            assert_eq!(said(query), want, "{query}");
+        }
+        assert!(said("sinceSeconds=1&sinceTime=2026-01-02T03:04:05Z").is_err());
+        assert!(said("stream=Stdout&tailLines=1").is_err());
     }
 
     #[test]

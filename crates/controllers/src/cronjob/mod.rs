@@ -229,6 +229,13 @@ impl Driver {
         let created = cronjob.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
         let last = cronjob.status.as_ref().and_then(|s| s.last_schedule_time.as_ref()).map(|t| t.0);
         let time = match due(now, &spec, &schedule, created, last) {
+            Due::Wait(None) => {
+                // A day that no month has, in upstream's words.
+                let why = "time difference between two schedules is less than 1 second";
+                let text = format!("invalid schedule: {} : {why}", spec.schedule);
+                self.recorder.warning(&about, "InvalidSchedule", text);
+                return Ok(None);
+            }
             Due::Wait(next) => return Ok(next),
             Due::TooLate(time) => {
                 let text = format!("Missed scheduled time to start a job: {time}");

@@ -110,6 +110,8 @@ mod tests {
             let s = Schedule::parse(schedule, Some(zone)).unwrap();
             assert_eq!(s.next(at(after)), Some(at(want)), "{schedule}");
         }
+        let never = Schedule::parse("59 23 31 2 *", Some("UTC")).unwrap();
+        assert_eq!(never.next(at("2026-01-01T00:00:00Z")), None);
         assert!(Schedule::parse("* * * *", None).is_err());
         assert!(Schedule::parse("* * * * *", Some("Nowhere/City")).is_err());
     }

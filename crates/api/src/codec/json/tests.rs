@@ -15,6 +15,20 @@ fn pod(body: &str) -> Result<Decoded, DecodeError> {
 }
 
 #[test]
+fn a_word_that_is_none_is_told_as_go_does() {
+    let said = |text: &str| parse(text.as_bytes()).unwrap_err().to_string();
+    for (text, want) in [
+        ("nope", "invalid character 'o' in literal null (expecting 'u')"),
+        ("{\"a\":trve}", "invalid character 'v' in literal true (expecting 'u')"),
+        ("[falsy]", "invalid character 'y' in literal false (expecting 'e')"),
+        ("x", "invalid character 'x' looking for beginning of value"),
+        ("[1,]", "invalid character ']' looking for beginning of value"),
+    ] {
+        assert_eq!(said(text), want, "{text}");
+    }
+}
+
+#[test]
 fn zero_values_that_go_would_not_write_are_dropped() {
     let got = pod(r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","creationTimestamp":null,"labels":{},
         "generation":0,"annotations":{"a":null}},

@@ -339,6 +339,12 @@ fn configuration() {
             data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": invalid character 'o' in literal null (expecting 'u')
         "#]],
     );
+    check_create(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: c, namespace: d}\ntype: kubernetes.io/dockercfg\nstringData: {.dockercfg: '[]'}",
+        expect![[r#"
+            data[.dockercfg]: Invalid value: "<secret contents redacted>": json: cannot unmarshal array into Go value of type map[string]interface {}
+        "#]],
+    );
 }
 
 #[test]

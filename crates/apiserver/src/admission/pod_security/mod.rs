@@ -55,7 +55,17 @@ impl Policy {
             Some(s) => Level::parse(&s).unwrap_or(unreadable),
         };
         let version = text(format!("{PREFIX}{mode}-version")).filter(|v| valid_version(v));
-        Policy { level, version: version.unwrap_or_else(|| "latest".to_string()) }
+        let own = Policy { level, version: version.unwrap_or_else(|| "latest".to_string()) };
+        // A namespace that only enforces a level warns of it, too.
+        let labelled = |key: &str| labels[format!("{PREFIX}{key}")].as_str();
+        if mode == "warn" && labelled("warn").is_none() && labelled("enforce").and_then(Level::parse).is_some() {
+            let enforced = Policy::of(labels, defaults, "enforce");
+            if enforced.level > own.level {
+                let own_version = labelled("warn-version").is_some();
+                return if own_version { Policy { level: enforced.level, ..own } } else { enforced };
+            }
+        }
+        own
     }
 
     fn minor(&self) -> Minor {
@@ -158,49 +168,68 @@ impl PodSecurity {
         Some((metadata, spec, false))
     }
 
-    /// Levels of a Namespace that was raised: what its pods would violate.
+    /// Levels of a Namespace that was raised: what its pods would violate. Or that they don't count.
     fn raised(&self, a: &Attributes<'_>) -> Vec<String> {
         let of = |v: &Value, mode| Policy::of(&v["metadata"]["labels"], &self.defaults, mode);
         let after = of(a.object, "enforce");
-        let own = a.object["metadata"]["name"].as_str().unwrap_or_default();
-        if self.exempt.namespaces.iter().any(|n| n == own) {
+        let name = a.object["metadata"]["name"].as_str().unwrap_or_default();
+        let exempt = self.exempt.namespaces.iter().any(|n| n == name);
+        let relaxed = match a.old.map(|old| of(old, "enforce")) {
+            None => !exempt,
+            Some(before) => {
+                after.level == Level::Privileged || after.version == before.version && after.level <= before.level
+            }
+        };
+        if relaxed {
+            return Vec::new();
+        }
+        if exempt {
             let all: Vec<String> = MODES
                 .iter()
                 .map(|mode| (mode, of(a.object, mode)))
-                .filter(|(_, p)| p.level != Level::Privileged)
+                .filter(|(mode, p)| {
+                    let labels = &a.object["metadata"]["labels"];
+                    let labelled = |suffix: &str| labels[format!("{PREFIX}{mode}{suffix}")].is_string();
+                    p.level != Level::Privileged && (labelled("") || labelled("-version"))
+                })
                 .map(|(mode, p)| format!("{mode}={}", p.shown()))
                 .collect();
-            let changed = a.old.is_none_or(|old| MODES.iter().any(|m| of(old, m) != of(a.object, m)));
-            return match all.is_empty() || !changed {
+            let same = MODES.iter().all(|mode| of(a.object, mode) == of(&Value::Null, mode));
+            return match all.is_empty() || same {
                 true => Vec::new(),
                 false => vec![format!(
-                    "namespace {own:?} is exempt from Pod Security, and the policy ({}) will be ignored",
+                    "namespace {name:?} is exempt from Pod Security, and the policy ({}) will be ignored",
                     all.join(", ")
                 )],
             };
         }
-        let Some(old) = a.old else { return Vec::new() };
-        let before = of(old, "enforce");
-        if after.level == Level::Privileged || after == before || after.level < before.level {
-            return Vec::new();
-        }
-        let name = a.object["metadata"]["name"].as_str().unwrap_or_default();
         let Ok(pods) = self.reader.list("", "pods", name) else { return Vec::new() };
+        let exempt_class = |pod: &Value| {
+            let class = pod["spec"]["runtimeClassName"].as_str();
+            class.is_some_and(|c| self.exempt.runtime_classes.iter().any(|r| r == c))
+        };
+        let pods: Vec<_> = pods.iter().map(|p| p.value()).filter(|p| !exempt_class(p)).collect();
         let mut by_reason: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for pod in pods.iter().take(NAMESPACE_PODS_MAX).map(|p| p.value()) {
+        for pod in pods.iter().take(NAMESPACE_PODS_MAX) {
             if let Some(why) = after.violations(&pod["metadata"], &pod["spec"]) {
                 let pod_name = pod["metadata"]["name"].as_str().unwrap_or_default().to_string();
                 // Details name containers; upstream groups pods by the reasons alone.
                 by_reason.entry(reasons_only(&why)).or_default().push(pod_name);
             }
         }
-        if by_reason.is_empty() {
-            return Vec::new();
+        let mut out = Vec::new();
+        if pods.len() > NAMESPACE_PODS_MAX {
+            out.push(format!(
+                "new PodSecurity enforce level only checked against the first {NAMESPACE_PODS_MAX} of {} existing pods",
+                pods.len()
+            ));
         }
-        let mut out = vec![format!(
-            "existing pods in namespace {name:?} violate the new PodSecurity enforce level {:?}",
-            after.shown()
-        )];
+        if !by_reason.is_empty() {
+            out.push(format!(
+                "existing pods in namespace {name:?} violate the new PodSecurity enforce level {:?}",
+                after.shown()
+            ));
+        }
         for (reasons, pods) in by_reason {
             out.push(match pods.as_slice() {
                 [one] => format!("{one}: {reasons}"),
@@ -308,8 +337,9 @@ impl Plugin for PodSecurity {
         if a.is_main("", "namespaces") {
             return self.raised(a);
         }
-        let Some((metadata, spec, _)) = PodSecurity::judged(a) else { return Vec::new() };
-        if self.exemption(a, spec).is_some() {
+        let Some((metadata, spec, is_pod)) = PodSecurity::judged(a) else { return Vec::new() };
+        let refused = || is_pod && self.policy(a.namespace, "enforce").violations(metadata, spec).is_some();
+        if self.exemption(a, spec).is_some() || refused() {
             return Vec::new();
         }
         let policy = self.policy(a.namespace, "warn");
@@ -338,7 +368,11 @@ mod tests {
         let config = json!({"defaults":{"enforce":"restricted","enforce-version":"v1.18","warn":"baseline"},
             "exemptions":{"namespaces":["system"],"usernames":["root"],"runtimeClasses":["vm"]}});
         let free = json!({"pod-security.kubernetes.io/enforce":"privileged"});
-        let r = reader(&[namespace("d", json!({})), namespace("system", json!({})), namespace("free", free)]).await;
+        let in_kept = |name: &str, class: Value| json!({"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"kept","name":name},"spec":{"hostPID":true,"runtimeClassName":class,"containers":[{"name":"a"}]}});
+        let (seen, unseen) = (in_kept("seen", Value::Null), in_kept("unseen", "vm".into()));
+        let r =
+            reader(&[namespace("d", json!({})), namespace("system", json!({})), namespace("free", free), seen, unseen])
+                .await;
         let p = plugin(&config, r);
         let pod = |more: Value| {
             let mut spec = json!({"hostPID":true,"containers":[{"name":"a"}]});
@@ -357,15 +391,23 @@ mod tests {
         assert!(create("d", json!({"runtimeClassName":"vm"})).validate(&p).await.is_ok());
         let root = crate::authn::User::new("root", &[]);
         assert!(create("d", json!({})).by(&root).validate(&p).await.is_ok());
-        assert_eq!(create("d", json!({})).warnings(&p).len(), 1);
+        assert!(create("d", json!({})).warnings(&p).is_empty(), "what is refused isn't warned of as well");
         let labelled = namespace("system", json!({"pod-security.kubernetes.io/enforce":"baseline"}));
-        let warned = Write::create("", "namespaces", "", labelled).warnings(&p);
+        let warned = Write::create("", "namespaces", "", labelled.clone()).warnings(&p);
         assert_eq!(
             warned,
             [
-                "namespace \"system\" is exempt from Pod Security, and the policy (enforce=baseline:v1.18, warn=baseline:latest) will be ignored"
+                "namespace \"system\" is exempt from Pod Security, and the policy (enforce=baseline:v1.18) will be ignored"
             ]
         );
+        // An exempt namespace is told of once, and pods of an exempt class don't count.
+        let relabelled = namespace("system", json!({"pod-security.kubernetes.io/enforce":"baseline","a":"b"}));
+        assert!(Write::update("", "namespaces", "", labelled.clone(), relabelled).warnings(&p).is_empty());
+        assert!(Write::create("", "namespaces", "", namespace("system", json!({}))).warnings(&p).is_empty());
+        let (strict, loose) = ("pod-security.kubernetes.io/enforce", "pod-security.kubernetes.io/enforce-version");
+        let before = namespace("kept", json!({strict: "baseline", loose: "v1.0"}));
+        let after = namespace("kept", json!({strict: "baseline", loose: "latest"}));
+        assert_eq!(Write::update("", "namespaces", "", before, after).warnings(&p).len(), 2);
         // Another image is another pod.
         let mut other = pod(json!({}));
         other["spec"]["containers"][0]["image"] = "new".into();
@@ -401,7 +443,21 @@ mod tests {
         assert_eq!(Write::create("", "pods", "warn", pod()).warnings(&p), [text]);
         let deployment = json!({"metadata":{"name":"d"},"spec":{"template":{"spec":pod()["spec"]}}});
         assert_eq!(Write::create("apps", "deployments", "warn", deployment.clone()).warnings(&p), [text]);
-        assert!(Write::create("apps", "deployments", "base", deployment).validate(&p).await.is_ok());
+        assert!(Write::create("apps", "deployments", "base", deployment.clone()).validate(&p).await.is_ok());
+        assert_eq!(
+            Write::create("apps", "deployments", "base", deployment.clone()).warnings(&p),
+            ["would violate PodSecurity \"baseline:v1.30\": host namespaces (hostPID=true)"]
+        );
+        for (label, policy) in [
+            (json!({"enforce": "baseline", "warn-version": "v1.20"}), "baseline:v1.20"),
+            (json!({"enforce": "restricted", "warn": "baseline"}), "baseline:latest"),
+            (json!({"enforce": "baseline", "warn": "privileged"}), "privileged:latest"),
+            (json!({"enforce": "basline"}), "privileged:latest"),
+        ] {
+            let labels: serde_json::Map<_, _> =
+                label.as_object().unwrap().iter().map(|(k, v)| (format!("{PREFIX}{k}"), v.clone())).collect();
+            assert_eq!(Policy::of(&Value::Object(labels), &p.defaults, "warn").shown(), policy, "{label}");
+        }
 
         let raised = namespace("base", json!({"pod-security.kubernetes.io/enforce":"restricted"}));
         let warnings = Write::update("", "namespaces", "", namespace("base", json!({})), raised).warnings(&p);

@@ -170,7 +170,7 @@ pub fn goes_back(c: &Cluster) -> Result<()> {
         let file = ns.file(
             "app.yaml",
             &format!(
-                "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: app}}\nspec: {{{replicas}{service}selector: {{matchLabels: {{kind: {kind}}}}}, \
+                "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: app, annotations: {{kubernetes.io/change-cause: made}}}}\nspec: {{{replicas}{service}selector: {{matchLabels: {{kind: {kind}}}}}, \
                  template: {{metadata: {{labels: {{kind: {kind}}}}}, spec: {{terminationGracePeriodSeconds: 1, containers: \
                  [{{name: app, image: \"shop/backend:v1\", env: [{{name: NUMBER, value: \"1\"}}]}}]}}}}}}\n"
             ),
@@ -184,7 +184,7 @@ pub fn goes_back(c: &Cluster) -> Result<()> {
                 (&format!("rollout status {what} --timeout=60s"), &[]),
                 (&format!("set image {what} *=shop/backend:v2"), &["image updated"]),
                 (&format!("rollout status {what} --timeout=60s"), &[]),
-                (&format!("rollout history {what}"), &["REVISION  CHANGE-CAUSE\n1 ", "\n2 ", "\n3 "]),
+                (&format!("rollout history {what}"), &["REVISION  CHANGE-CAUSE\n1         made", "\n2 ", "\n3 "]),
                 (
                     &format!("rollout history {what} --revision=1"),
                     &["with revision #1", "shop/backend:v1", "NUMBER:\t1"],

@@ -370,6 +370,20 @@ pub fn watches_and_waits(c: &Cluster) -> Result<()> {
             ),
         ],
     )?;
+    // A schedule that never comes is told of, and a pod that has no node has said nothing.
+    let never = || ns.must("create cronjob never --schedule='59 23 31 2 *' --image=shop/backend:v1").map(|_| ());
+    watching(&ns, "events --watch --for=cronjob/never", never, &["InvalidSchedule"])?;
+    run(
+        &ns,
+        &[
+            (
+                r#"run lost --image=shop/backend:v1 --overrides='{"spec":{"nodeSelector":{"no":"where"}}}'"#,
+                &["created"],
+            ),
+            ("logs lost", &[]),
+            ("!exec lost -- true", &["pod lost does not have a host assigned"]),
+        ],
+    )?;
     // What isn't there yet is waited for, too.
     let late = ns.line("wait --for=create pod/late --timeout=20s");
     let waiter = std::process::Command::new(&late[0]).args(&late[1..]).stdout(Stdio::piped()).spawn()?;

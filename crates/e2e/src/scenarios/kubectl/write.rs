@@ -181,6 +181,7 @@ pub fn patches_and_edits(c: &Cluster) -> Result<()> {
                 r#"patch deployment app --subresource=scale --type=merge -p '{"spec":{"replicas":0}}'"#,
                 &["scale.autoscaling/app patched"],
             ),
+            ("get deployment app --subresource=scale", &["NAME   DESIRED   AVAILABLE   AGE"]),
             (
                 "get deployment app --subresource=scale -o jsonpath={.kind}/{.spec.replicas}/{.status.selector}",
                 &["Scale/0/app=app"],
