@@ -28,8 +28,11 @@ const WORKERS: usize = 5;
 /// An address: the pod's uid tells apart those that share an IP.
 type Address = (String, String);
 
+/// Ports, and the addresses that have them all, each with whether it is ready.
+type Group = (Vec<EndpointPort>, Vec<(EndpointAddress, bool)>);
+
 /// Subsets with each address once, under all the ports that it has.
-fn repack(subsets: &[EndpointSubset]) -> Vec<(Vec<EndpointPort>, Vec<(EndpointAddress, bool)>)> {
+fn repack(subsets: &[EndpointSubset]) -> Vec<Group> {
     let mut known: BTreeMap<Address, EndpointAddress> = BTreeMap::new();
     let mut by_port: Vec<(EndpointPort, BTreeMap<Address, bool>)> = Vec::new();
     for subset in subsets {

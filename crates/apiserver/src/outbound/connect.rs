@@ -30,7 +30,7 @@ pub struct Connector {
 /// Where a Service's target is to be dialled this time; `None` for targets that aren't Services.
 pub fn resolve(target: &Target, reader: &Reader) -> Result<Option<Endpoint>, Cause> {
     let Some((namespace, name, port)) = &target.service else { return Ok(None) };
-    match ready_endpoint(reader, namespace, name, port) {
+    match ready_endpoint(reader, namespace, name, *port) {
         Ok(e) => Ok(Some(e)),
         Err(s) if s.code == 404 => Err(Cause::Dial(format!("service {name:?} not found"))),
         Err(s) => Err(Cause::Dial(s.message)),

@@ -15,7 +15,7 @@ mod tls;
 
 pub use error::{Cause, Error, refusal};
 pub use kubeconfig::{AuthInfos, KubeconfigError};
-pub use service::{Endpoint, PortRef, ready_endpoint};
+pub use service::{Endpoint, proxied_pod};
 pub use target::{Credentials, Target, TargetError, Trust, Url};
 
 use crate::reader::Reader;

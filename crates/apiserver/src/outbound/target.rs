@@ -1,6 +1,5 @@
 //! Where to, whom to trust there, and who to be.
 
-use super::service::PortRef;
 use crate::pki::Identity;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderValue;
@@ -142,7 +141,7 @@ impl Credentials {
 pub struct Target {
     pub url: Url,
     /// The Service whose endpoints are dialled instead of the URL's host.
-    pub(super) service: Option<(String, String, PortRef)>,
+    pub(super) service: Option<(String, String, u16)>,
     pub(super) trust: Trust,
     /// The name in the peer's certificate where it isn't the URL's host.
     pub(super) server_name: Option<String>,
@@ -181,7 +180,7 @@ impl Target {
     /// A Service of the cluster: its ready endpoints are dialled, its name in DNS is what certificate and `Host` say.
     pub fn service(namespace: &str, name: &str, port: u16, path: &str) -> Target {
         let mut t = Target::new(Url::new(true, &format!("{name}.{namespace}.svc"), port, path));
-        t.service = Some((namespace.to_string(), name.to_string(), PortRef::Number(port)));
+        t.service = Some((namespace.to_string(), name.to_string(), port));
         t.seal();
         t
     }

@@ -129,13 +129,15 @@ fn check_address(address: &Value, named: Option<&Value>, now: Timestamp) -> (Opt
     }
 }
 
-/// What is wrong with the ports of Services, by Service, and the claims that are missing, each with its owner. `claimed`:
-/// those that are there.
+/// Each with the Service that it is about.
+type OfServices<'a, T> = Vec<(&'a Value, T)>;
+
+/// What is wrong with the ports of Services, and the claims that are missing. `claimed`: those that are there.
 fn check_ports<'a>(
     services: &'a [Value],
     claimed: &HashSet<String>,
     range: &RangeInclusive<u16>,
-) -> (Vec<(&'a Value, Finding)>, Vec<(i64, &'a Value)>) {
+) -> (OfServices<'a, Finding>, OfServices<'a, i64>) {
     let (mut findings, mut missing) = (Vec::new(), Vec::new());
     let mut owned: HashSet<i64> = HashSet::new();
     for service in services {
@@ -148,7 +150,7 @@ fn check_ports<'a>(
                 let note = format!("Port {port} was assigned to multiple services; please recreate service");
                 ("PortAlreadyAllocated", note)
             } else if !claimed.contains(&port_key(port)) {
-                missing.push((port, service));
+                missing.push((service, port));
                 ("PortNotAllocated", format!("Port {port} is not allocated; repairing"))
             } else {
                 continue;
@@ -361,7 +363,7 @@ impl Repair {
             self.tell(service, PORT_REPAIR, "PortAllocation", finding, lasts).await;
         }
         let mut claim = Claim::new(&addresses.store, false);
-        for (port, service) in missing {
+        for (service, port) in missing {
             claim.take(port_key(port), || owner_of(service).into()).await?;
         }
         claim.keep();
@@ -561,6 +563,6 @@ mod tests {
                 ("b", "Port 30002 is not allocated; repairing"),
             ]
         );
-        assert_eq!(missing.iter().map(|(port, _)| *port).collect::<Vec<_>>(), [30002]);
+        assert_eq!(missing.iter().map(|(_, port)| *port).collect::<Vec<_>>(), [30002]);
     }
 }

@@ -4,7 +4,7 @@
 //! node's kubelet.
 
 use crate::admission::Operation;
-use crate::outbound::{PortRef, ready_endpoint};
+use crate::outbound::proxied_pod;
 use crate::proxying::Proxy;
 use crate::reader::Reader;
 use crate::registry::{Call, store_error, stored};
@@ -109,8 +109,7 @@ async fn pass_on(
         }
         "services" => {
             let reader = Reader::new(call.registry.store.clone());
-            let port = PortRef::Named(port.to_string());
-            let endpoint = ready_endpoint(&reader, &call.info.namespace, name, &port)?;
+            let endpoint = proxied_pod(&reader, &call.info.namespace, name, port)?;
             proxy.anyone(tls, &endpoint.host, endpoint.port)
         }
         _ => return Err(Status::new(404, "NotFound", "the server could not find the requested resource")),

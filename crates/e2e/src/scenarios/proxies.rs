@@ -114,7 +114,7 @@ pub fn errors(c: &Cluster) -> Result<()> {
         let mut h = a.http1(&Who::Admin).await?;
         for (path, code, want) in [
             ("services/nobody/proxy/", 503, "no endpoints available for service \"nobody\""),
-            ("services/nobody:81/proxy/", 503, "no service port \"81\" found for service \"nobody\""),
+            ("services/nobody:81/proxy/", 503, "no service port 81 found for service \"nobody\""),
             ("services/none/proxy/", 404, "services \"none\" not found"),
             ("services/ftp:nobody:80/proxy/", 400, "invalid service request \"ftp:nobody:80\""),
             ("pods/none/proxy/", 404, "pods \"none\" not found"),
