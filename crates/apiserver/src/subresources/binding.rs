@@ -45,7 +45,7 @@ pub async fn assign(call: &mut Call<'_>, name: &str, binding: &Value) -> Result<
     let transform = |call: &Call<'_>, old: &Value| {
         let conflict = |why: String| Err(Status::conflict("", "pods/binding", name, why));
         if !uid.is_empty() && uid != create::text(old, "uid") {
-            return Err(update::uid_conflict(call, name, &uid, &create::text(old, "uid")));
+            return Err(update::uid_conflict(&call.row, &call.key(name), name, &uid, &create::text(old, "uid")));
         }
         if !old["metadata"]["deletionTimestamp"].is_null() {
             return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));

@@ -103,9 +103,8 @@ pub async fn body_of(
     Ok(object)
 }
 
-pub fn decode_as(call: &mut Call<'_>, type_name: &str, content_type: &str, bytes: &[u8]) -> Result<serde_json::Value> {
-    let types = api::facts::types();
-    let ty = types.named(type_name).ok_or_else(|| Status::internal(format!("no type {type_name}")))?;
+/// `apiVersion` and kind of a type.
+fn kind_of(type_name: &str) -> (String, &str) {
     let mut names = type_name.rsplit('.');
     let (kind, version, group) =
         (names.next().unwrap_or_default(), names.next().unwrap_or_default(), names.next().unwrap_or_default());
@@ -114,6 +113,13 @@ pub fn decode_as(call: &mut Call<'_>, type_name: &str, content_type: &str, bytes
         "authentication" => format!("{group}.k8s.io/{version}"),
         _ => format!("{group}/{version}"),
     };
+    (api_version, kind)
+}
+
+pub fn decode_as(call: &mut Call<'_>, type_name: &str, content_type: &str, bytes: &[u8]) -> Result<serde_json::Value> {
+    let types = api::facts::types();
+    let ty = types.named(type_name).ok_or_else(|| Status::internal(format!("no type {type_name}")))?;
+    let (api_version, kind) = kind_of(type_name);
     let validation = call.options.field_validation;
     let (value, warnings) = wire::decode(types, ty, kind, &api_version, content_type, bytes, validation)?;
     call.warnings.extend(warnings);
