@@ -307,28 +307,29 @@ pub fn version_conflict(call: &Call<'_>, name: &str, asked: &str, actual: &str) 
 
 fn precondition_failed(call: &Call<'_>, name: &str, [what, asked, actual]: [&str; 3]) -> Status {
     let row = &call.row;
-    let namespace = if row.namespaced { format!("{}/", call.info.namespace) } else { String::new() };
-    let key = format!("{}/{namespace}{name}", upstream_prefix(row));
+    let key = upstream_key(row, &call.key(name));
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what} in precondition: {asked}, {what} in object meta: {actual}"
     );
     Status::conflict(&row.group, &row.plural, name, why)
 }
 
-/// Where upstream stores objects of a resource, as it tells clients in this one error.
-fn upstream_prefix(row: &Resource) -> String {
+/// The key under which upstream has an object, as it tells clients in errors.
+fn upstream_key(row: &Resource, key: &str) -> String {
     let (group, plural) = (row.group.as_str(), row.plural.as_str());
+    let own = crate::reader::prefix(group, plural, "");
+    let rest = key.strip_prefix(&own).unwrap_or(key);
     let place = match (group, plural) {
         ("", "services") => "services/specs",
         ("", "endpoints") => "services/endpoints",
         ("", "nodes") => "minions",
         ("", "replicationcontrollers") => "controllers",
         ("networking.k8s.io", "ingresses") => "ingress",
-        ("apiextensions.k8s.io" | "apiregistration.k8s.io", _) => return format!("/registry/{group}/{plural}"),
-        _ if row.custom.is_some() => return format!("/registry/{group}/{plural}"),
+        ("apiextensions.k8s.io" | "apiregistration.k8s.io", _) => return format!("/registry/{group}/{plural}/{rest}"),
+        _ if row.custom.is_some() => return format!("/registry/{group}/{plural}/{rest}"),
         _ => plural,
     };
-    format!("/registry/{place}")
+    format!("/registry/{place}/{rest}")
 }
 
 fn keep_server_owned(new: &mut Value, old: &Value) {
@@ -463,14 +464,15 @@ mod tests {
     fn keys_are_told_as_upstream_has_them() {
         let rows = api::catalogue::builtin();
         for (plural, want) in [
-            ("deployments", "/registry/deployments"),
-            ("services", "/registry/services/specs"),
-            ("nodes", "/registry/minions"),
-            ("ingresses", "/registry/ingress"),
-            ("apiservices", "/registry/apiregistration.k8s.io/apiservices"),
+            ("deployments", "/registry/deployments/d/x"),
+            ("services", "/registry/services/specs/d/x"),
+            ("nodes", "/registry/minions/d/x"),
+            ("ingresses", "/registry/ingress/d/x"),
+            ("apiservices", "/registry/apiregistration.k8s.io/apiservices/d/x"),
         ] {
             let row = rows.iter().find(|r| r.plural == plural).unwrap();
-            assert_eq!(upstream_prefix(row), want);
+            let key = crate::reader::key(&row.group, plural, "d", "x");
+            assert_eq!(upstream_key(row, &key), want);
         }
     }
 }
