@@ -33,7 +33,7 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
 
     dedup_owners(&mut object, &mut call.warnings, false);
     let meta = metadata(&mut object);
-    for owned_by_server in ["selfLink", "generation"].iter().chain(&OWNED_BY_SERVER) {
+    for owned_by_server in ["selfLink"].iter().chain(&OWNED_BY_SERVER) {
         meta.remove(*owned_by_server);
     }
     if row.namespaced {
