@@ -144,6 +144,26 @@ impl<const N: usize> Histogram<N> {
 
 const ADMISSION_BOUNDS_SECONDS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
 const DAY_SECONDS: f64 = 86_400.0;
+const EXPRESSION_BOUNDS_SECONDS: [f64; 5] = [0.0000005, 0.001, 0.01, 0.1, 1.0];
+
+pub static VALIDATING_POLICIES: Counter = Counter::new(
+    "apiserver_validating_admission_policy_check_total",
+    "What validating policies didn't let pass as it is, by policy, binding and what was done about it.",
+);
+pub static VALIDATING_POLICY_DURATIONS: Histogram<5> = Histogram::new(
+    "apiserver_validating_admission_policy_check_duration_seconds",
+    "Time that each such validation took.",
+    EXPRESSION_BOUNDS_SECONDS,
+);
+pub static MUTATING_POLICIES: Counter = Counter::new(
+    "apiserver_mutating_admission_policy_check_total",
+    "Mutations of mutating policies, by policy and binding.",
+);
+pub static MUTATING_POLICY_DURATIONS: Histogram<5> = Histogram::new(
+    "apiserver_mutating_admission_policy_check_duration_seconds",
+    "Time that each mutation took.",
+    EXPRESSION_BOUNDS_SECONDS,
+);
 
 pub static ADMISSION_CONTROLLERS: Histogram<6> = Histogram::new(
     "apiserver_admission_controller_admission_duration_seconds",
@@ -206,6 +226,10 @@ pub static AUDIT_REJECTIONS: Counter = Counter::new(
 pub fn render(out: &mut String) {
     ADMISSION_CONTROLLERS.render(out);
     ADMISSION_STEPS.render(out);
+    VALIDATING_POLICIES.render(out);
+    VALIDATING_POLICY_DURATIONS.render(out);
+    MUTATING_POLICIES.render(out);
+    MUTATING_POLICY_DURATIONS.render(out);
     RESPONSE_SIZES.render(out);
     LONG_RUNNING.render(out);
     DEPRECATED.render(out);

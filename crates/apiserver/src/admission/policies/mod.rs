@@ -115,6 +115,15 @@ fn misconfigured(binding: Option<&Arc<Binding>>, why: &str) -> String {
     format!("failed to configure {}: {why}", if binding.is_some() { "binding" } else { "policy" })
 }
 
+/// Of what kind an expression's error is, as figures tell it.
+fn error_type(message: &str) -> &'static str {
+    match message {
+        m if m.starts_with("compilation") => "compile_error",
+        m if m.starts_with("validation failed due to running out of cost budget") => "out_of_budget",
+        _ => "invalid_error",
+    }
+}
+
 /// The written object and the stored one in the version that a policy asked for.
 async fn versioned(a: &Attributes<'_>, row: &Arc<Resource>) -> Result<(Value, Value)> {
     let (object, old) = webhooks::versioned(a, row).await?;

@@ -1,8 +1,9 @@
 //! The plugin `MutatingAdmissionPolicy`.
 
 use super::definition::{Binding, Mutation, Policy};
-use super::{Matched, Policies, Subject, input, misconfigured, params, versioned};
+use super::{Matched, Policies, Subject, error_type, input, misconfigured, params, versioned};
 use crate::admission::{Attributes, Operation, Plugin, forbidden, matching, webhooks};
+use crate::metrics::figures::{MUTATING_POLICIES, MUTATING_POLICY_DURATIONS};
 use api::catalogue::Resource;
 use async_trait::async_trait;
 use cel::admission::{Failure as Failed, Input, Matched as Matches, run};
@@ -14,6 +15,7 @@ use meta::schema::{Field, Shape, Topology, TypeId, Types};
 use meta::status::{Cause, Result, Status};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Instant;
 
 const NAME: &str = "MutatingAdmissionPolicy";
 /// Parts that a patch may have.
@@ -51,6 +53,14 @@ struct Invocation<'s> {
     param: Value,
 }
 
+/// Why a policy doesn't let the write pass.
+struct Denial<'s> {
+    policy: &'s Policy,
+    binding: Option<&'s Binding>,
+    why: String,
+    reason: &'static str,
+}
+
 /// Why a mutation wasn't done.
 enum Failure {
     /// `failurePolicy` decides.
@@ -65,23 +75,19 @@ impl Mutating {
         for invocation in &invocations {
             let Invocation { policy, binding, .. } = invocation;
             for why in self.invoke(a, invocation, &mut touched).await? {
-                denied.push((*policy, Some(*binding), why, "Invalid"));
+                denied.push(Denial { policy, binding: Some(*binding), why, reason: "Invalid" });
             }
         }
         if touched {
             // As upstream, whether anything came of it or not.
             a.reinvocation.changed(NAME);
         }
-        let told: Vec<(String, &str)> = denied
-            .into_iter()
-            .filter(|(policy, ..)| !policy.fails_open)
-            .map(|(policy, binding, why, reason)| match binding {
-                Some(b) => {
-                    (format!("policy '{}' with binding '{}' denied request: {why}", policy.name, b.name), reason)
-                }
-                None => (format!("policy {:?} denied request: {why}", policy.name), reason),
-            })
-            .collect();
+        let text = |d: &Denial<'_>| match d.binding {
+            Some(b) => format!("policy '{}' with binding '{}' denied request: {}", d.policy.name, b.name, d.why),
+            None => format!("policy {:?} denied request: {}", d.policy.name, d.why),
+        };
+        let counts = denied.iter().filter(|d| !d.policy.fails_open);
+        let told: Vec<(String, &str)> = counts.map(|d| (text(d), d.reason)).collect();
         let Some((first, reason)) = told.first() else { return Ok(()) };
         let mut status = forbidden(a, "admission request denied by policy");
         status.message = first.clone();
@@ -94,14 +100,11 @@ impl Mutating {
     }
 
     /// What is to be done, and what can't be because policies and bindings are as they are.
-    fn invocations<'s>(
-        &self,
-        a: &Attributes<'_>,
-        subjects: &'s [Subject],
-    ) -> (Vec<Invocation<'s>>, Vec<(&'s Arc<Policy>, Option<&'s Arc<Binding>>, String, &'static str)>) {
+    fn invocations<'s>(&self, a: &Attributes<'_>, subjects: &'s [Subject]) -> (Vec<Invocation<'s>>, Vec<Denial<'s>>) {
         let (mut invocations, mut denied) = (Vec::new(), Vec::new());
-        let mut configured = |policy, binding: Option<&'s Arc<Binding>>, why: &str| {
-            denied.push((policy, binding, misconfigured(binding, why), "Forbidden"));
+        let mut configured = |policy: &'s Policy, binding: Option<&'s Arc<Binding>>, why: &str| {
+            let why = misconfigured(binding, why);
+            denied.push(Denial { policy, binding: binding.map(|b| &**b), why, reason: "Forbidden" });
         };
         let namespace = matching::namespace_of(a);
         for Subject { policy, matched } in subjects {
@@ -170,6 +173,7 @@ impl Mutating {
         let mut failed = Vec::new();
         let mutations = if before.is_null() { &[] } else { policy.mutations.as_slice() };
         for mutation in mutations {
+            let started = Instant::now();
             let patched = input::answered(&self.0.authorizer, a.user, &mut answers, |answers| {
                 let input = Input {
                     object: &object,
@@ -185,7 +189,9 @@ impl Mutating {
             })
             .await;
             let done = patched.map_err(Failure::Policy);
-            match done.and_then(|p| changed(row, a.subresource, &object, mutation, p)) {
+            let done = done.and_then(|p| changed(row, a.subresource, &object, mutation, p));
+            count(policy, i.binding, done.as_ref().err(), started);
+            match done {
                 Ok(new) => {
                     object = new;
                     *touched = true;
@@ -203,6 +209,17 @@ impl Mutating {
         }
         Ok(failed)
     }
+}
+
+fn count(policy: &Policy, binding: &Binding, failure: Option<&Failure>, started: Instant) {
+    let error = match failure {
+        None => "no_error",
+        Some(Failure::Policy(why)) => error_type(why),
+        Some(Failure::Request(s)) => error_type(&s.message),
+    };
+    let labels = format!("error_type=\"{error}\",policy=\"{}\",policy_binding=\"{}\"", policy.name, binding.name);
+    MUTATING_POLICIES.add(labels.clone());
+    MUTATING_POLICY_DURATIONS.observe(labels, started.elapsed().as_secs_f64());
 }
 
 /// Evaluates a mutation to what it wants to be applied. Pure.

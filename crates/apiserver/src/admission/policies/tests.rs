@@ -468,3 +468,37 @@ async fn match_conditions_see_no_namespace() {
     let said = told(&[namespace(), policy, binding(json!({}))], deployment(1)).await;
     assert!(said.ends_with("failed expression: namespaceObject == null"), "{said}");
 }
+
+#[tokio::test]
+async fn what_policies_do_is_counted() {
+    let named = |mut o: Value, name: &str| {
+        o["metadata"]["name"] = name.into();
+        if o["spec"].get("policyName").is_some() {
+            o["spec"]["policyName"] = "counted".into();
+        }
+        o
+    };
+    for (policy, action) in [
+        (validating(json!([{"expression":"true"},{"expression":"false"}]), json!({})), "Audit"),
+        (validating(json!([{"expression":"object.nope == 1"}]), json!({"failurePolicy":"Ignore"})), "Deny"),
+    ] {
+        let objects =
+            [namespace(), named(policy, "counted"), named(binding(json!({"validationActions":[action]})), "counting")];
+        validate(&objects, deployment(1)).await.unwrap();
+    }
+    mutated(apply("Object{}"), json!({"reinvocationPolicy":"Never"}), deployment(1)).await.unwrap();
+    let mut shown = String::new();
+    crate::metrics::figures::render(&mut shown);
+    let labels = "error_type=\"invalid_error\",policy=\"counted\",policy_binding=\"counting\"";
+    for line in [
+        format!("apiserver_validating_admission_policy_check_total{{enforcement_action=\"audit\",{labels}}} 1\n"),
+        format!("apiserver_validating_admission_policy_check_total{{enforcement_action=\"allow\",{labels}}} 1\n"),
+        format!(
+            "apiserver_validating_admission_policy_check_duration_seconds_count{{enforcement_action=\"allow\",{labels}}} 1\n"
+        ),
+        "apiserver_mutating_admission_policy_check_total{error_type=\"no_error\",policy=\"p\",policy_binding=\"b\"} "
+            .to_string(),
+    ] {
+        assert!(shown.contains(&line), "{line}");
+    }
+}

@@ -1,8 +1,9 @@
 //! The plugin `ValidatingAdmissionPolicy`.
 
 use super::definition::{Binding, Policy};
-use super::{Matched, Policies, Subject, input, misconfigured, params, versioned};
+use super::{Matched, Policies, Subject, error_type, input, misconfigured, params, versioned};
 use crate::admission::{Attributes, Plugin, forbidden, matching};
+use crate::metrics::figures::{VALIDATING_POLICIES, VALIDATING_POLICY_DURATIONS};
 use async_trait::async_trait;
 use cel::admission::{Failure, Input, Matched as Matches, message, run};
 use cel::{Answers, Budget, Check, POLICY_BUDGET, Value as Cel};
@@ -10,6 +11,7 @@ use meta::status::{Cause, Result, Status};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const AUDIT_VALUE_BYTES_MAX: usize = 10 * 1024;
 
@@ -22,12 +24,14 @@ struct Denial {
     index: usize,
     message: String,
     reason: String,
+    /// How long its expression took.
+    took: Duration,
 }
 
 impl Denial {
     /// Of no validation in particular.
     fn of(message: String) -> Denial {
-        Denial { index: 0, message, reason: String::new() }
+        Denial { index: 0, message, reason: String::new(), took: Duration::ZERO }
     }
 }
 
@@ -35,6 +39,8 @@ impl Denial {
 #[derive(Debug, Default, PartialEq)]
 struct Judgement {
     denials: Vec<Denial>,
+    /// What would have denied, were failures not to be ignored.
+    ignored: Vec<Denial>,
     /// Key and value, or why there is none.
     audit: Vec<(String, std::result::Result<String, String>)>,
 }
@@ -137,6 +143,9 @@ impl Validating {
                     judge(policy, &input)
                 })
                 .await;
+                for ignored in judgement.ignored {
+                    count(policy, binding, &ignored, "allow");
+                }
                 for denial in judgement.denials {
                     act(a, policy, binding, denial, &mut denials, failures);
                 }
@@ -148,7 +157,11 @@ impl Validating {
                                 values.push(value);
                             }
                         }
-                        Err(message) => denials.push(Denial::of(message)),
+                        Err(message) => {
+                            let denial = Denial::of(message);
+                            count(policy, binding, &denial, "deny");
+                            denials.push(denial);
+                        }
                     }
                 }
             }
@@ -171,6 +184,7 @@ fn act(
     failures: &mut Vec<Audited>,
 ) {
     for action in &binding.actions {
+        count(policy, binding, &denial, &action.to_lowercase());
         match action.as_str() {
             "Deny" => denials.push(denial.clone()),
             "Audit" => failures.push(Audited {
@@ -187,6 +201,17 @@ fn act(
             _ => {}
         }
     }
+}
+
+fn count(policy: &Policy, binding: &Binding, denial: &Denial, action: &str) {
+    let labels = format!(
+        "enforcement_action=\"{action}\",error_type=\"{}\",policy=\"{}\",policy_binding=\"{}\"",
+        error_type(&denial.message),
+        policy.name,
+        binding.name
+    );
+    VALIDATING_POLICIES.add(labels.clone());
+    VALIDATING_POLICY_DURATIONS.observe(labels, denial.took.as_secs_f64());
 }
 
 /// A denial as auditors are told of it, in the order in which upstream writes it.
@@ -213,9 +238,12 @@ fn tell_auditors(a: &Attributes<'_>, failures: &[Audited]) {
 
 /// Evaluates a policy. Pure; errors are questions that have to be answered first.
 fn judge(policy: &Policy, input: &Input<'_>) -> std::result::Result<Judgement, Box<Check>> {
-    let failed = |message: Option<String>| Judgement {
-        denials: message.filter(|_| !policy.fails_open).map(Denial::of).into_iter().collect(),
-        audit: Vec::new(),
+    let failed = |message: Option<String>| {
+        let all = message.map(Denial::of).into_iter().collect();
+        match policy.fails_open {
+            true => Judgement { ignored: all, ..Judgement::default() },
+            false => Judgement { denials: all, ..Judgement::default() },
+        }
     };
     match policy.conditions.evaluate(&input.for_conditions().vars()) {
         Ok(Matches::Yes) => {}
@@ -227,9 +255,10 @@ fn judge(policy: &Policy, input: &Input<'_>) -> std::result::Result<Judgement, B
     let mut budget = Budget::new(POLICY_BUDGET);
     let mut results = Vec::new();
     for v in &policy.validations {
+        let started = Instant::now();
         match run(&v.condition.program, &v.condition.text, &vars, &mut budget) {
-            Ok(value) => results.push(Ok(matches!(value, Cel::Bool(true)))),
-            Err(Failure::Failed(why)) => results.push(Err(why)),
+            Ok(value) => results.push((Ok(matches!(value, Cel::Bool(true))), started.elapsed())),
+            Err(Failure::Failed(why)) => results.push((Err(why), started.elapsed())),
             Err(Failure::Unanswered(check)) => return Err(check),
             Err(f @ Failure::Budget) => return Ok(failed(f.text())),
         }
@@ -256,11 +285,11 @@ fn judge(policy: &Policy, input: &Input<'_>) -> std::result::Result<Judgement, B
         }
     }
     let mut out = Judgement::default();
-    for (index, (v, result)) in policy.validations.iter().zip(results).enumerate() {
+    for (index, (v, (result, took))) in policy.validations.iter().zip(results).enumerate() {
+        let failed = if policy.fails_open { &mut out.ignored } else { &mut out.denials };
         match (result, &spent) {
-            (Err(_), _) | (Ok(_), Some(_)) if policy.fails_open => {}
-            (Err(message), _) => out.denials.push(Denial { index, ..Denial::of(message) }),
-            (Ok(_), Some(message)) => out.denials.push(Denial { index, ..Denial::of(message.clone()) }),
+            (Err(message), _) => failed.push(Denial { index, took, ..Denial::of(message) }),
+            (Ok(_), Some(message)) => failed.push(Denial { index, took, ..Denial::of(message.clone()) }),
             (Ok(true), None) => {}
             (Ok(false), None) => {
                 let message = messages
@@ -268,7 +297,7 @@ fn judge(policy: &Policy, input: &Input<'_>) -> std::result::Result<Judgement, B
                     .and_then(Option::take)
                     .or_else(|| (!v.message.is_empty()).then(|| v.message.clone()))
                     .unwrap_or_else(|| format!("failed expression: {}", v.condition.text.trim()));
-                out.denials.push(Denial { index, message, reason: v.reason.clone() });
+                out.denials.push(Denial { index, message, reason: v.reason.clone(), took });
             }
         }
     }
