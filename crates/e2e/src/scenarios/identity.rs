@@ -447,8 +447,7 @@ pub fn authorization_webhooks(c: &Cluster) -> Result<()> {
     // Live: conditions change; nonsense changes nothing; a webhook that is gone denies or stays out of it.
     write(c, "authorization.yaml", &config("    - expression: request.user ==\n", "Deny"))?;
     c.wait(PATIENCE, "the mistake to be told", || {
-        Ok(std::fs::read_to_string(c.log())?
-            .contains("authorizers[0].matchConditions[0].expression: Invalid value"))
+        Ok(std::fs::read_to_string(c.log())?.contains("authorizers[0].matchConditions[0].expression: Invalid value"))
     })?;
     ensure!(may("friend", "delete", "pods")?.starts_with("yes"));
     write(c, "authorization.yaml", &config("    - expression: request.user == 'joe'\n", "Deny"))?;

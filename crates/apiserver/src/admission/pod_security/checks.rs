@@ -2,6 +2,7 @@
 //! Source: "Pod Security Standards", at every version since v1.0. Pure.
 
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -47,7 +48,7 @@ const BASELINE: &[(Check, Minor, Option<Minor>)] = &[
     (host_ports, 0, None),
     (host_probes, 34, None),
     (privileged, 0, None),
-    (proc_mount, 0, None),
+    (proc_mount, 0, Some(35)),
     (se_linux, 0, None),
     (seccomp_baseline, 0, Some(19)),
     (sysctls, 0, None),
@@ -56,6 +57,7 @@ const BASELINE: &[(Check, Minor, Option<Minor>)] = &[
 const RESTRICTED: &[(Check, Minor)] = &[
     (allow_privilege_escalation, 8),
     (capabilities_restricted, 22),
+    (proc_mount_restricted, 35),
     (restricted_volumes, 0),
     (run_as_non_root, 0),
     (run_as_user, 23),
@@ -112,6 +114,11 @@ impl<'a> Pod<'a> {
     /// Rules for Linux alone are waived for pods that say they are for Windows, since v1.25.
     fn windows(&self) -> bool {
         self.version >= 25 && self.spec["os"]["name"] == "windows"
+    }
+
+    /// Where being root, or seeing all of `/proc`, means little. Known since v1.35.
+    fn in_user_namespace(&self) -> bool {
+        self.version >= 35 && self.spec["hostUsers"] == false
     }
 
     fn security(&self) -> &'a Value {
@@ -261,7 +268,12 @@ fn privileged(p: &Pod<'_>) -> Found {
     (!bad.is_empty()).then(|| ("privileged", format!("{} must not set securityContext.privileged=true", named(&bad))))
 }
 
+/// Loosened for pods in a user namespace, since v1.35.
 fn proc_mount(p: &Pod<'_>) -> Found {
+    if p.in_user_namespace() { None } else { proc_mount_restricted(p) }
+}
+
+fn proc_mount_restricted(p: &Pod<'_>) -> Found {
     let value = |c: &Value| c["securityContext"]["procMount"].as_str().filter(|m| *m != "Default").map(str::to_string);
     let bad = p.which(|c| value(c).is_some());
     let values: Vec<String> = p.containers.iter().filter_map(|(_, c)| value(c)).collect();
@@ -331,7 +343,26 @@ fn bad_seccomp<'a>(p: &Pod<'a>) -> (Vec<String>, Vec<&'a str>) {
     (setters, dedup(values))
 }
 
+/// Before there was a field, up to v1.18.
+fn seccomp_annotations(p: &Pod<'_>) -> Found {
+    let allowed = |v: &str| matches!(v, "runtime/default" | "docker/default") || v.starts_with("localhost/");
+    let of_pod = "seccomp.security.alpha.kubernetes.io/pod".to_string();
+    let of_containers = p.containers.iter().map(|(n, _)| format!("container.seccomp.security.alpha.kubernetes.io/{n}"));
+    let bad: BTreeSet<String> = std::iter::once(of_pod)
+        .chain(of_containers)
+        .filter_map(|key| Some((p.metadata["annotations"][&key].as_str().filter(|v| !allowed(v))?, key)))
+        .map(|(value, key)| format!("{key}={value:?}"))
+        .collect();
+    let s = if bad.len() == 1 { "" } else { "s" };
+    let detail =
+        || format!("forbidden annotation{s} {}", bad.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
+    (!bad.is_empty()).then(|| ("seccompProfile", detail()))
+}
+
 fn seccomp_baseline(p: &Pod<'_>) -> Found {
+    if p.version < 19 {
+        return seccomp_annotations(p);
+    }
     let (setters, values) = bad_seccomp(p);
     (!setters.is_empty()).then(|| {
         let detail = format!(
@@ -481,6 +512,9 @@ fn restricted_volumes(p: &Pod<'_>) -> Found {
 }
 
 fn run_as_non_root(p: &Pod<'_>) -> Found {
+    if p.in_user_namespace() {
+        return None;
+    }
     let of = |sc: &Value| sc["runAsNonRoot"].as_bool();
     let mut setters = Vec::new();
     if of(p.security()) == Some(false) {
@@ -504,6 +538,9 @@ fn run_as_non_root(p: &Pod<'_>) -> Found {
 }
 
 fn run_as_user(p: &Pod<'_>) -> Found {
+    if p.in_user_namespace() {
+        return None;
+    }
     let mut setters = Vec::new();
     if p.security()["runAsUser"] == 0 {
         setters.push("pod".to_string());
@@ -664,5 +701,44 @@ mod tests {
             assert_eq!(text(&spec, level), expected);
             assert_eq!(text(&spec, Level::Privileged), "");
         }
+    }
+
+    #[test]
+    fn user_namespaces_and_old_annotations_count_where_their_version_knows_them() {
+        let spec = |host_users: Value| {
+            serde_json::json!({"hostUsers": host_users, "containers": [{"name": "c", "securityContext": {
+                "procMount": "Unmasked", "runAsUser": 0, "allowPrivilegeEscalation": false,
+                "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}}}]})
+        };
+        let found = |host_users: Value, level: Level, version: Minor| {
+            violations(&Value::Null, &spec(host_users), level, version).unwrap_or_default()
+        };
+        let proc = "procMount (container \"c\" must not set securityContext.procMount to \"Unmasked\")";
+        let root = "runAsNonRoot != true (pod or container \"c\" must set securityContext.runAsNonRoot=true), \
+                    runAsUser=0 (container \"c\" must not set runAsUser=0)";
+        for (host_users, level, version, expected) in [
+            (Value::Null, Level::Baseline, 35, proc.to_string()),
+            (false.into(), Level::Baseline, 34, proc.to_string()),
+            (false.into(), Level::Baseline, 35, String::new()),
+            (true.into(), Level::Baseline, LATEST, proc.to_string()),
+            (false.into(), Level::Restricted, 34, format!("{proc}, {root}")),
+            // Root is nobody there, but `/proc` stays masked.
+            (false.into(), Level::Restricted, LATEST, proc.to_string()),
+        ] {
+            assert_eq!(found(host_users.clone(), level, version), expected, "{host_users} {version}");
+        }
+        let annotated = serde_json::json!({"annotations": {"seccomp.security.alpha.kubernetes.io/pod": "unconfined",
+            "container.seccomp.security.alpha.kubernetes.io/a": "localhost/x",
+            "container.seccomp.security.alpha.kubernetes.io/b": "odd"}});
+        let spec = serde_json::json!({"containers": [{"name": "a"}, {"name": "b"}]});
+        let of = |version: Minor| violations(&annotated, &spec, Level::Baseline, version);
+        assert_eq!(
+            of(18).as_deref(),
+            Some(
+                "seccompProfile (forbidden annotations container.seccomp.security.alpha.kubernetes.io/b=\"odd\", \
+                 seccomp.security.alpha.kubernetes.io/pod=\"unconfined\")"
+            )
+        );
+        assert_eq!(of(19), None);
     }
 }
