@@ -133,7 +133,7 @@ impl Config {
                         let socket = k.endpoint.strip_prefix("unix:").unwrap_or_default();
                         let timeout = std::time::Duration::from_nanos(k.timeout().unwrap_or_default().unsigned_abs());
                         let socket = socket.strip_prefix("//").unwrap_or(socket);
-                        let plugin = Arc::new(kms::Kms::new(&k.name, &k.endpoint, socket, timeout));
+                        let plugin = Arc::new(kms::Kms::new(&k.name, socket, timeout));
                         config.kms.push(plugin.clone());
                         list.push(Some(plugin));
                     }

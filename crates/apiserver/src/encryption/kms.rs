@@ -100,7 +100,6 @@ const SEED_TYPE: i32 = 1;
 
 pub struct Kms {
     name: String,
-    endpoint: String,
     prefix: String,
     peer: Peer,
     timeout: Duration,
@@ -129,10 +128,9 @@ pub struct Look {
 
 impl Kms {
     /// Connects when first asked.
-    pub fn new(name: &str, endpoint: &str, socket: &str, timeout: Duration) -> Kms {
+    pub fn new(name: &str, socket: &str, timeout: Duration) -> Kms {
         Kms {
             name: name.to_string(),
-            endpoint: endpoint.to_string(),
             prefix: format!("k8s:enc:kms:v2:{name}:"),
             peer: Peer::on_socket(socket),
             timeout,
@@ -355,7 +353,7 @@ mod tests {
             key_id: key.into(),
             ..Default::default()
         };
-        let kms = Kms::new("p", "unix:///nowhere", "/nowhere", Duration::from_millis(50));
+        let kms = Kms::new("p", "/nowhere", Duration::from_millis(50));
         let mut seeds = 0;
         // The key in use before, the status, the answer to Encrypt, whether it is a rotation or what is wrong.
         for (before, status, answer, expected) in [
@@ -411,7 +409,7 @@ mod tests {
                 taken.push(stream);
             }
         });
-        let kms = Kms::new("p", "unix:///x", socket.to_str().unwrap(), Duration::from_millis(300));
+        let kms = Kms::new("p", socket.to_str().unwrap(), Duration::from_millis(300));
         let object = EncryptedObject {
             encrypted_dek_source: b"one".to_vec(),
             encrypted_dek_source_type: SEED_TYPE,
@@ -431,7 +429,7 @@ mod tests {
 
     #[tokio::test]
     async fn values_are_sealed_under_the_plugins_seed_and_opened_again() {
-        let kms = Kms::new("p", "unix:///nowhere", "/nowhere", Duration::from_millis(50));
+        let kms = Kms::new("p", "/nowhere", Duration::from_millis(50));
         assert!(kms.seal("/k", b"x").unwrap_err().contains("not answered yet"));
         assert!(kms.refresh().await.is_err() && kms.health().is_err());
         let seed = vec![7u8; SEED];
