@@ -159,6 +159,8 @@ fn untyped(media: &str, bytes: &[u8]) -> Option<Value> {
 const RETIRED: &[&str] = &[
     "admissionregistration.k8s.io/v1alpha1",
     "admissionregistration.k8s.io/v1beta1",
+    "apiextensions.k8s.io/v1beta1",
+    "apiregistration.k8s.io/v1beta1",
     "apps/v1beta1",
     "apps/v1beta2",
     "authentication.k8s.io/v1alpha1",

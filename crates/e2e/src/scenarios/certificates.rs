@@ -121,6 +121,7 @@ pub fn kubelets_are_approved_unasked(c: &Cluster) -> Result<()> {
         ("e2e-node", "system:certificates.k8s.io:certificatesigningrequests:nodeclient", "system:bootstrappers"),
         ("e2e-bootstrap", "system:node-bootstrapper", "system:bootstrappers"),
         ("e2e-renew", "system:node-bootstrapper", "system:nodes"),
+        ("e2e-ask", "system:node-bootstrapper", "e2e:askers"),
     ] {
         c.kubectl(&[
             "create",
@@ -141,13 +142,13 @@ pub fn kubelets_are_approved_unasked(c: &Cluster) -> Result<()> {
         let object = c.json(&["get", "csr", name])?;
         ensure!(object["status"]["conditions"][0]["reason"] == "AutoApproved", "{object}");
     }
-    // Nobody gets another node's: a node can't ask, and a person who does isn't approved unasked.
+    // Nobody gets another node's: a node can't ask, and who may only ask isn't approved unasked.
     let file = c.dir().join("stranger.json");
     std::fs::write(&file, csr("stranger", &node, signer, &usages).to_string())?;
     let file = file.display().to_string();
     let told = c.kubectl_fails(&["create", "-f", &file, "--as=system:node:node8", "--as-group=system:nodes"])?;
     ensure!(told.contains("can only create a node CSR with CN=system:node:node8"), "{told}");
-    c.kubectl(&["create", "-f", &file])?;
+    c.kubectl(&["create", "-f", &file, "--as=jane", "--as-group=e2e:askers"])?;
     ensure!(c.kubectl(&["get", "csr", "stranger"])?.contains("Pending"));
     // Serving certificates are for a person (or another controller) to approve.
     let (_, serving) = request("system:node:node9", "system:nodes", &["node9", "192.0.2.9"])?;
@@ -156,7 +157,7 @@ pub fn kubelets_are_approved_unasked(c: &Cluster) -> Result<()> {
     c.kubectl(&["certificate", "approve", "serving"])?;
     c.wait(PATIENCE, "the serving certificate", || Ok(!certificate_of(c, "serving")?.is_empty()))?;
     c.kubectl(&["delete", "csr", "own", "joining", "stranger", "serving"])?;
-    c.kubectl(&["delete", "clusterrolebinding", "e2e-selfnode", "e2e-node", "e2e-bootstrap", "e2e-renew"])?;
+    c.kubectl(&["delete", "clusterrolebinding", "e2e-selfnode", "e2e-node", "e2e-bootstrap", "e2e-renew", "e2e-ask"])?;
     Ok(())
 }
 

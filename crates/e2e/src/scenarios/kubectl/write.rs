@@ -165,10 +165,7 @@ pub fn patches_and_edits(c: &Cluster) -> Result<()> {
                 &["the server rejected our request due to an error in our request"],
             ),
             (r#"patch configmap app -p '{"data":{"size":"M"}}'"#, &["configmap/app patched (no change)"]),
-            (
-                r#"!patch configmap app -p '{"data":{"size":1}}'"#,
-                &["cannot convert int64 to string"],
-            ),
+            (r#"!patch configmap app -p '{"data":{"size":1}}'"#, &["cannot convert int64 to string"]),
             (
                 r#"!patch deployment app -p '{"spec":{"selector":{"matchLabels":{"app":"b"}}}}'"#,
                 &["spec.selector: Invalid value", "field is immutable"],
