@@ -284,7 +284,7 @@ pub fn refuses(c: &Cluster) -> Result<()> {
                 r#"{"apiVersion":"v2","metadata":{"name":"x"}}"#,
                 400,
                 "BadRequest",
-                "does not match the expected API version (v1)",
+                "ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\"",
             ),
             ("POST", &maps, JSON, r#"{"metadata":{}}"#, 422, "Invalid", "name or generateName is required"),
             ("POST", &maps, JSON, r#"{"metadata":{"name":"A"}}"#, 422, "Invalid", "a lowercase RFC 1123 subdomain"),
