@@ -230,6 +230,7 @@ fn pieces(rows: &[Arc<Resource>], flavor: Flavor, form: Form) -> (Pieces, Pieces
     for r in rows {
         paths::add(r, &mut definitions, &mut all);
     }
+    paths::discovery(rows, &mut definitions, &mut all);
     (all, definitions.finish())
 }
 

@@ -5,6 +5,7 @@ use super::pieces::Pieces;
 use api::catalogue::{Resource, Subresource};
 use meta::schema::Shape;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 const BODIES: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 const PATCHES: [&str; 4] = [
@@ -111,6 +112,55 @@ const OK: &[(&str, &str)] = &[("200", "OK")];
 const OK_CREATED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created")];
 const OK_CREATED_ACCEPTED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created"), ("202", "Accepted")];
 const OK_ACCEPTED: &[(&str, &str)] = &[("200", "OK"), ("202", "Accepted")];
+
+/// Adds the paths of discovery itself, as upstream's clients call them. In version 3, where each document is of one group
+/// version, that group version's own.
+pub fn discovery(rows: &[Arc<Resource>], defs: &mut Definitions, paths: &mut Pieces) {
+    const VERSIONS: &str = "get available API versions";
+    const LIST: &str = "APIResourceList";
+    let (types, flavor) = (BODIES, defs.flavor);
+    let mut put = |path: &str, id: &str, tag: &str, text: &str, answer: &str| {
+        let answer = match answer.contains('.') {
+            true => defs.named(answer),
+            false => defs.meta(answer),
+        };
+        let types: &[&str] = if tag == "version" { &types[..1] } else { &types };
+        let mut op = json!({"description": text, "operationId": id, "tags": [tag]});
+        let ok = match flavor {
+            Flavor::V2 => {
+                op["consumes"] = json!(types);
+                op["produces"] = json!(types);
+                op["schemes"] = json!(["https"]);
+                json!({"description": "OK", "schema": answer})
+            }
+            Flavor::V3 => {
+                let content: Map<String, Value> =
+                    types.iter().map(|t| (t.to_string(), json!({"schema": answer}))).collect();
+                json!({"description": "OK", "content": content})
+            }
+        };
+        op["responses"] = json!({"200": ok, "401": {"description": "Unauthorized"}});
+        paths.insert(path.to_string(), defs.form.path(&json!({"get": op})));
+    };
+    let whole = flavor == Flavor::V2;
+    if whole {
+        put("/api/", "getCoreAPIVersions", "core", VERSIONS, "APIVersions");
+        put("/apis/", "getAPIVersions", "apis", VERSIONS, "APIGroupList");
+        let text = "get the version information for this server";
+        put("/version/", "getCodeVersion", "version", text, "apimachinery.pkg.version.Info");
+    }
+    // Custom resources are served by another part of upstream's server, which publishes no such paths.
+    for r in rows.iter().filter(|r| r.is_builtin()) {
+        let (group, id) = (group_id(r), capitalized(&group_id(r)));
+        let version = &r.version;
+        if whole && !r.group.is_empty() {
+            let path = format!("/apis/{}/", r.group);
+            put(&path, &format!("get{id}APIGroup"), &group, "get information of a group", "APIGroup");
+        }
+        let (path, tag) = (format!("/{}/", root(r)), format!("{group}_{version}"));
+        put(&path, &format!("get{}APIResources", group_version_id(r)), &tag, "get available resources", LIST);
+    }
+}
 
 /// Adds a row's paths.
 pub fn add(r: &Resource, defs: &mut Definitions, paths: &mut Pieces) {

@@ -166,6 +166,12 @@ fn operation_ids_are_unique() {
         "createRbacAuthorizationV1ClusterRole",
         "readFlowcontrolApiserverV1FlowSchema",
         "createStableExampleComV1NamespacedFoo",
+        "getCoreAPIVersions",
+        "getAPIVersions",
+        "getCodeVersion",
+        "getRbacAuthorizationAPIGroup",
+        "getAppsV1APIResources",
+        "getCoreV1APIResources",
         "deleteCoreV1CollectionNamespacedConfigMap",
         "deleteStableExampleComV1CollectionNamespacedFoo",
         "connectCoreV1GetNamespacedPodExec",
@@ -177,6 +183,10 @@ fn operation_ids_are_unique() {
     ] {
         assert!(ids.contains(&id), "{id}");
     }
+    assert!(doc["paths"]["/apis/stable.example.com/v1/"].is_null());
+    let of_group = &v3_json(&rows, "apis/apps/v1")["paths"];
+    assert_eq!(of_group["/apis/apps/v1/"]["get"]["operationId"], "getAppsV1APIResources");
+    assert!(of_group["/apis/"].is_null());
     let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
     assert_eq!(doc["paths"][path]["post"]["tags"], json!(["rbacAuthorization_v1"]));
     let parameters = |path: &str| -> Vec<(String, String)> {
