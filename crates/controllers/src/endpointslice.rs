@@ -300,33 +300,38 @@ pub async fn run(context: Context) {
                 let zones =
                     nodes.list().iter().filter_map(|n| Some((n.name_any(), n.labels().get(ZONE)?.clone()))).collect();
                 let actions = plan(&Observed { service: &service, pods: selected, zones, slices: mine });
-                let creations = actions.iter().filter(|a| matches!(a, Action::Create(_))).count();
-                expectations.expect_creations(&key, creations);
-
                 let api: Api<EndpointSlice> = Api::namespaced(client, &namespace);
-                let mut error = None;
-                for action in actions {
-                    let result = carry_out(&api, &slices, &action).await;
-                    if let Err(e) = result {
-                        if matches!(action, Action::Create(_)) {
-                            expectations.created(&key);
-                        }
-                        if !ownership::namespace_terminates(&e) && !ownership::gone(&e) {
-                            error.get_or_insert(e);
-                        }
-                    }
-                }
-                error.map_or(Ok(None), Err)
+                carry_out(&api, &slices, actions, &expectations, &key).await.map(|()| None)
             }
         })
         .await;
 }
 
+/// Does all that can be done, and tells the first failure that wasn't to be expected. `key`: whose slices they are.
 pub async fn carry_out(
     api: &Api<EndpointSlice>,
     slices: &Informer<EndpointSlice>,
-    action: &Action,
+    actions: Vec<Action>,
+    expectations: &Expectations,
+    key: &str,
 ) -> Result<(), kube::Error> {
+    let creations = actions.iter().filter(|a| matches!(a, Action::Create(_))).count();
+    expectations.expect_creations(key, creations);
+    let mut error = None;
+    for action in actions {
+        if let Err(e) = act(api, slices, &action).await {
+            if matches!(action, Action::Create(_)) {
+                expectations.created(key);
+            }
+            if !ownership::namespace_terminates(&e) && !ownership::gone(&e) {
+                error.get_or_insert(e);
+            }
+        }
+    }
+    error.map_or(Ok(()), Err)
+}
+
+async fn act(api: &Api<EndpointSlice>, slices: &Informer<EndpointSlice>, action: &Action) -> Result<(), kube::Error> {
     match action {
         Action::Create(s) => api.create(&PostParams::default(), s).await.map(|_| ()),
         Action::Update(s) => {

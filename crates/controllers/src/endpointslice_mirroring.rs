@@ -216,21 +216,8 @@ pub async fn run(context: Context) {
                     }
                 };
                 let actions = plan(wanted, present);
-                let creations = actions.iter().filter(|a| matches!(a, Action::Create(_))).count();
-                expectations.expect_creations(&key, creations);
                 let api: Api<EndpointSlice> = Api::namespaced(client, namespace);
-                let mut error = None;
-                for action in actions {
-                    if let Err(e) = carry_out(&api, &slices, &action).await {
-                        if matches!(action, Action::Create(_)) {
-                            expectations.created(&key);
-                        }
-                        if !ownership::namespace_terminates(&e) && !ownership::gone(&e) {
-                            error.get_or_insert(e);
-                        }
-                    }
-                }
-                error.map_or(Ok(None), Err)
+                carry_out(&api, &slices, actions, &expectations, &key).await.map(|()| None)
             }
         })
         .await;

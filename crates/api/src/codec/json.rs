@@ -95,18 +95,6 @@ pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     leniently(bytes, parse_text)
 }
 
-/// What Go's decoder calls a value's type.
-pub fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 /// As Go reads text: bytes that are no UTF-8 and halves of surrogate pairs become U+FFFD. Rare, so it is looked for
 /// only where the strict parser has failed.
 fn leniently<T>(bytes: &[u8], read: impl Fn(&[u8]) -> Result<T, DecodeError>) -> Result<T, DecodeError> {

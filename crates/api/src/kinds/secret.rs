@@ -8,6 +8,7 @@ use crate::validation::values;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use meta::field::{Errors, Path};
+use meta::patch::json::json_type;
 use serde_json::{Value, json};
 
 pub struct Secret;
@@ -108,7 +109,7 @@ fn docker_fault(bytes: &[u8]) -> Option<String> {
     match codec::json::parse(bytes) {
         Ok((value, _)) if value.is_object() || value.is_null() => None,
         Ok((value, _)) => {
-            let got = codec::json::type_name(&value);
+            let got = json_type(&value);
             Some(format!("json: cannot unmarshal {got} into Go value of type map[string]interface {{}}"))
         }
         Err(e) => Some(e.to_string()),
