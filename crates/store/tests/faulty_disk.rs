@@ -406,6 +406,28 @@ async fn writes_go_into_what_is_reserved() {
     }
 }
 
+/// A frame that ends in zeros may be whole where its last bytes were never written: zeros are reserved there.
+#[tokio::test]
+async fn a_write_that_may_count_is_not_refused() {
+    let mut unknown = 0;
+    for seed in 0..60 {
+        let disk = FaultyDisk::new(seed);
+        let store = embedded::open_on(Arc::new(disk.clone()), Options::new("unused")).expect("open");
+        fill(&store, 30).await;
+        disk.cut_power_after(1);
+        let result = store.compact(Revision(10)).await;
+        drop(store);
+        disk.kill_process();
+        let store = embedded::open_on(Arc::new(disk.clone()), Options::new("unused")).expect("open");
+        match result {
+            Err(Error::Unavailable(_)) => assert_eq!(store.compacted(), Revision(0), "seed {seed}"),
+            Err(Error::Unknown(_)) => unknown += 1,
+            other => panic!("seed {seed}: {other:?}"),
+        }
+    }
+    assert!(unknown > 0, "no seed cut a frame in its zeros");
+}
+
 #[tokio::test]
 async fn a_failed_sync_is_never_taken_for_a_success() {
     let disk = FaultyDisk::new(3);

@@ -232,6 +232,8 @@ impl Log {
         let bytes = frame.finish(last, active.salt);
         let written = active.file.write_at(self.good_len, bytes);
         let whole = written.is_ok();
+        // Zeros at its end may stand there already, reserved.
+        let may_count = whole || bytes.last() == Some(&0);
         let end = self.good_len + bytes.len() as u64;
         if whole && end > active.reserved {
             // Where there is no room for it, frames go without.
@@ -258,7 +260,7 @@ impl Log {
         // Revisions of the failed frame are left out for good.
         let begun = self.begin_segment(Revision(first.0.max(last.0 + 1))).is_ok();
         // A frame that isn't there to its last byte can't count in any case.
-        match !whole || cut || begun {
+        match !may_count || cut || begun {
             true => Err(Error::Unavailable(error.to_string())),
             false => Err(Error::Unknown(error.to_string())),
         }
