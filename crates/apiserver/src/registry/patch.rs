@@ -2,8 +2,8 @@
 
 use super::{Answer, Call, create, managed, update};
 use crate::options::{FieldValidation, Write};
-use api::codec::json::type_name;
 use meta::field::{Errors, Path};
+use meta::patch::json::json_type;
 use meta::status::{Result, Status};
 use serde_json::Value;
 #[cfg(test)]
@@ -79,7 +79,7 @@ impl Document {
             api::codec::json::parse(bytes).map_err(|e| failed(e.to_string()))?
         };
         if value.is_array() != (kind == PatchType::Json) || !(value.is_array() || value.is_object()) {
-            let got = type_name(&value);
+            let got = json_type(&value);
             let yaml = if kind == PatchType::Apply { "error unmarshaling JSON: while decoding JSON: " } else { "" };
             return Err(failed(format!("{yaml}json: cannot unmarshal {got} into Go value of type {wanted}")));
         }
@@ -102,11 +102,11 @@ impl Document {
 /// Whether a JSON patch's item has an operation's form.
 fn is_operation(item: &Value) -> std::result::Result<(), String> {
     let Value::Object(members) = item else {
-        return Err(format!("json: cannot unmarshal {} into Go value of type handlers.jsonPatchOp", type_name(item)));
+        return Err(format!("json: cannot unmarshal {} into Go value of type handlers.jsonPatchOp", json_type(item)));
     };
     for name in ["op", "path", "from"] {
         if let Some(v) = members.get(name).filter(|v| !v.is_string() && !v.is_null()) {
-            let got = type_name(v);
+            let got = json_type(v);
             return Err(format!("json: cannot unmarshal {got} into Go struct field jsonPatchOp.{name} of type string"));
         }
     }
