@@ -13,6 +13,12 @@ use std::sync::Arc;
 /// The cost that a user puts on the deletion of a pod; lower goes first.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
+/// How many pods one sync may create or delete.
+pub const BURST: usize = 500;
+/// How many pods of one owner may wait for a node. Who asks for a million replicas gets those that find room; the rest
+/// would fill the machine's memory. Differs from upstream, which creates them all, 20 a second.
+pub const WAITING_MAX: usize = 5_000;
+
 pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
 }
@@ -67,6 +73,12 @@ fn node(pod: &Pod) -> &str {
 fn magnitude(since: Timestamp, now: Timestamp) -> u32 {
     let seconds = now.duration_since(since).as_secs().max(0) as u64;
     u64::BITS - seconds.leading_zeros()
+}
+
+/// How many of `missing` pods an owner with these active ones creates now.
+pub fn makeable(missing: usize, active: &[Arc<Pod>]) -> usize {
+    let waiting = active.iter().filter(|p| node(p).is_empty()).count();
+    missing.min(BURST).min(WAITING_MAX.saturating_sub(waiting))
 }
 
 /// Sorts so that the pods to delete first come first: unassigned, pending, not ready, cheap, many on one node, ready

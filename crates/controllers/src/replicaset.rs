@@ -17,8 +17,6 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many pods one sync may create or delete.
-const BURST: usize = 500;
 const WORKERS: usize = 8;
 
 /// What makes a kind a replica set.
@@ -70,9 +68,9 @@ pub struct Plan {
 pub fn plan(now: Timestamp, replicas: i32, active: &[Arc<Pod>]) -> Plan {
     let want = usize::try_from(replicas).unwrap_or(0);
     if active.len() < want {
-        return Plan { create: (want - active.len()).min(BURST), delete: Vec::new() };
+        return Plan { create: pods::makeable(want - active.len(), active), delete: Vec::new() };
     }
-    let surplus = (active.len() - want).min(BURST);
+    let surplus = (active.len() - want).min(pods::BURST);
     if surplus == 0 {
         return Plan::default();
     }
@@ -278,6 +276,10 @@ impl<K: ReplicaKind> Driver<K> {
             return error.map(|e| (true, e));
         }
         if plan.delete.is_empty() {
+            if active.len() < usize::try_from(set.replicas()).unwrap_or(0) {
+                let what = format!("{} pods wait for a node; more are created as these find one", pods::WAITING_MAX);
+                self.recorder.warning(&about, "TooManyPodsWaiting", what);
+            }
             return None;
         }
         self.expectations.expect_deletions(key, plan.delete.iter().filter_map(|p| p.uid()));
@@ -324,7 +326,18 @@ mod tests {
         assert_eq!(plan(now(), 3, &three), Plan::default());
         assert_eq!(plan(now(), 1, &three).delete.len(), 2);
         assert_eq!(plan(now(), -1, &three).delete.len(), 3);
-        assert_eq!(plan(now(), 10_000, &[]).create, BURST);
+        assert_eq!(plan(now(), 10_000, &[]).create, pods::BURST);
+    }
+
+    #[test]
+    fn pods_that_find_no_node_hold_back_more() {
+        let of = |nodes: &[(&str, usize)]| -> Vec<_> {
+            nodes.iter().flat_map(|(node, n)| vec![pod("p", node, "Pending", None); *n]).collect()
+        };
+        let max = pods::WAITING_MAX;
+        assert_eq!(plan(now(), i32::MAX, &of(&[("", max - 3)])).create, 3);
+        assert_eq!(plan(now(), i32::MAX, &of(&[("", max)])), Plan::default());
+        assert_eq!(plan(now(), i32::MAX, &of(&[("n", max), ("", 1)])).create, pods::BURST);
     }
 
     #[test]

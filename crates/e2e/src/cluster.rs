@@ -316,12 +316,11 @@ impl Cluster {
         let mut out = String::from("--- state of the cluster\n");
         for args in [vec!["get", "pods", "-A", "-o", "wide"], vec!["get", "events", "-A", "--sort-by=.lastTimestamp"]] {
             if let Ok(d) = self.kubectl_run(&args) {
-                out.push_str(&tail(&format!("{}{}", d.stdout, d.stderr), 25));
+                out.push_str(&tail(&format!("{}{}", d.stdout, d.stderr), 15));
             }
         }
         out.push_str("--- server.log\n");
         out.push_str(&tail(&std::fs::read_to_string(self.log()).unwrap_or_default(), 25));
-        out.push_str("--- failure");
         out
     }
 

@@ -240,5 +240,5 @@ fn one(s: &Scenario, tools: &Tools, shared: &mut Option<Cluster>, keep: &Keep) -
 fn guarded(s: &Scenario, c: &Cluster) -> Result<()> {
     std::panic::catch_unwind(AssertUnwindSafe(|| (s.run)(c)))
         .unwrap_or_else(|p| Err(anyhow::anyhow!("panicked: {:?}", p.downcast_ref::<String>())))
-        .map_err(|e| e.context(c.diagnosis()))
+        .map_err(|e| anyhow::anyhow!("{e:#}\n{}", c.diagnosis()))
 }

@@ -7,13 +7,17 @@ use super::{Answer, Call, create, give_way, list, store_error, stored};
 use crate::admission::Operation;
 use crate::options::{Write, check_dry_run, invalid};
 use create::{metadata, text};
+use futures::StreamExt;
 use meta::field::{Errors, Path};
 use meta::status::{Result, Status};
 use serde_json::{Value, json};
+use std::sync::OnceLock;
 use store::Cas;
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+/// How many objects of a collection are deleted at a time: they share the store's syncs.
+const AT_ONCE: usize = 16;
 
 /// What of DeleteOptions matters here.
 #[derive(Clone, Debug, Default)]
@@ -132,33 +136,44 @@ pub async fn delete(mut call: Call<'_>, body: &Value) -> Result<(Answer, Vec<Str
 pub async fn delete_collection(mut call: Call<'_>, body: &Value) -> Result<(Answer, Vec<String>)> {
     let options = DeleteOptions::parse(body, &mut call)?;
     let listing = list::select(&call).await?;
-    for item in &listing.items {
-        let name = item.key().rsplit('/').next().unwrap_or_default().to_string();
-        let namespace = text(&stored::parse(&item.entry), "namespace");
-        let mut info = call.info.clone();
-        info.namespace = namespace;
-        let mut one = Call {
-            registry: call.registry,
-            row: call.row.clone(),
-            info: &info,
-            user: call.user,
-            options: call.options.clone(),
-            accept: call.accept.clone(),
-            user_agent: call.user_agent,
-            warnings: Vec::new(),
-            audit: call.audit,
-            told: call.told.clone(),
-            internal: call.internal,
-            ends: call.ends,
-            conversions: Default::default(),
-        };
-        match remove(&mut one, &name, &options).await {
-            Ok(_) => {}
-            Err(s) if s.code == 404 => {}
-            Err(s) => return Err(s),
-        }
+    // One that can't be deleted ends the request; those that are being deleted by then are waited for.
+    let failed: OnceLock<Status> = OnceLock::new();
+    futures::stream::iter(&listing.items)
+        .take_while(|_| std::future::ready(failed.get().is_none()))
+        .for_each_concurrent(AT_ONCE, async |item| {
+            if let Err(s) = remove_listed(&call, item, &options).await
+                && s.code != 404
+            {
+                let _ = failed.set(s);
+            }
+        })
+        .await;
+    if let Some(s) = failed.into_inner() {
+        return Err(s);
     }
     Ok((Answer::List(listing), std::mem::take(&mut call.warnings)))
+}
+
+async fn remove_listed(call: &Call<'_>, item: &super::Item, options: &DeleteOptions) -> Result<Answer> {
+    let name = item.key().rsplit('/').next().unwrap_or_default();
+    let mut info = call.info.clone();
+    info.namespace = text(&stored::parse(&item.entry), "namespace");
+    let mut one = Call {
+        registry: call.registry,
+        row: call.row.clone(),
+        info: &info,
+        user: call.user,
+        options: call.options.clone(),
+        accept: call.accept.clone(),
+        user_agent: call.user_agent,
+        warnings: Vec::new(),
+        audit: call.audit,
+        told: call.told.clone(),
+        internal: call.internal,
+        ends: call.ends,
+        conversions: Default::default(),
+    };
+    remove(&mut one, name, options).await
 }
 
 /// What a deletion does to an object as it is now.

@@ -24,8 +24,6 @@ pub const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 /// Pods are made again after 10 s, 20 s, … up to ten minutes.
 const BACKOFF: Duration = Duration::from_secs(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(600);
-/// How many pods one sync may make or delete.
-const BURST: usize = 500;
 /// How many uids a status may hold while they wait to be counted.
 const UNCOUNTED_MAX: usize = 500;
 
@@ -215,7 +213,7 @@ impl Look<'_> {
                 let kind = if *success { "SuccessCriteriaMet" } else { "FailureTarget" };
                 set(&mut conditions, kind, "True", reason, message, self.now);
                 // Ending it isn't the pods' fault when the Job has succeeded.
-                plan.delete = active.iter().take(BURST).map(|p| (p.clone(), *success)).collect();
+                plan.delete = active.iter().take(pods::BURST).map(|p| (p.clone(), *success)).collect();
                 left -= plan.delete.len();
                 all_over = active.is_empty() && terminating == 0 && succeeding.is_empty() && failing.is_empty();
                 if all_over {
@@ -368,7 +366,7 @@ impl Look<'_> {
             return;
         }
         if self.suspended {
-            plan.delete = active.iter().take(BURST).map(|p| (p.clone(), true)).collect();
+            plan.delete = active.iter().take(pods::BURST).map(|p| (p.clone(), true)).collect();
             return;
         }
         let parallelism = spec.parallelism.unwrap_or(1).max(0);
@@ -389,12 +387,12 @@ impl Look<'_> {
                 });
             if fits && keep.len() < want { keep.push(pod) } else { drop.push(pod) }
         }
-        plan.delete = drop.into_iter().take(BURST).map(|p| (p, true)).collect();
+        plan.delete = drop.into_iter().take(pods::BURST).map(|p| (p, true)).collect();
         if !plan.delete.is_empty() {
             return;
         }
         let held = keep.len() + if self.only_failed { terminating } else { 0 };
-        let missing = want.saturating_sub(held).min(BURST);
+        let missing = pods::makeable(want.saturating_sub(held), &keep);
         if missing == 0 {
             return;
         }
