@@ -6,7 +6,7 @@ use crate::authn::bearer::TokenOutcome;
 use crate::authn::{Chain, User};
 use crate::authz::question::selector_of;
 use crate::authz::rules::PolicyRule;
-use crate::authz::{Attributes, Authorizer, Decision};
+use crate::authz::{Attributes, Authorizer, Decision, aggregate};
 use crate::registry::{Call, create, managed};
 use meta::field::{Errors, Path};
 use meta::status::Status;
@@ -136,15 +136,8 @@ pub async fn self_subject_access_review(authorizer: &dyn Authorizer, user: &User
 /// SelfSubjectRulesReview: what may I do in this namespace?
 pub fn self_subject_rules_review(authorizer: &dyn Authorizer, user: &User, object: &Value) -> Value {
     let rules = authorizer.rules_for(user, &text(&object["spec"]["namespace"]));
-    // Several roles may say the same, as those of cluster admins do.
-    let mut distinct: Vec<&PolicyRule> = Vec::new();
-    for rule in &rules.rules {
-        if !distinct.contains(&rule) {
-            distinct.push(rule);
-        }
-    }
     let (paths, resources): (Vec<&PolicyRule>, Vec<&PolicyRule>) =
-        distinct.into_iter().partition(|r| !r.non_resource_urls.is_empty());
+        rules.rules.iter().partition(|r| !r.non_resource_urls.is_empty());
     let mut answer = bare(object);
     answer["spec"] = json!({});
     answer["status"] = json!({
@@ -153,7 +146,7 @@ pub fn self_subject_rules_review(authorizer: &dyn Authorizer, user: &User, objec
         "incomplete": rules.incomplete,
     });
     if !rules.errors.is_empty() {
-        answer["status"]["evaluationError"] = rules.errors.join(", ").into();
+        answer["status"]["evaluationError"] = aggregate(&rules.errors).into();
     }
     answer
 }
@@ -347,9 +340,14 @@ mod tests {
                 {"nonResourceURLs":["/metrics"],"verbs":["get"]}]}),
             json!({"apiVersion":v,"kind":"ClusterRoleBinding","metadata":{"name":"b"},
                    "roleRef":{"kind":"ClusterRole","name":"r"},"subjects":[{"kind":"Group","name":"dev"}]}),
-            // A second way to the same rules doesn't show them twice.
+            // A second way to the same rules shows them twice.
             json!({"apiVersion":v,"kind":"ClusterRoleBinding","metadata":{"name":"b2"},
-                   "roleRef":{"kind":"ClusterRole","name":"r"},"subjects":[{"kind":"User","name":"me"}]}),
+                   "roleRef":{"kind":"ClusterRole","name":"r"},
+                   "subjects":[{"kind":"User","name":"me"},{"kind":"Group","name":"dev"}]}),
+            json!({"apiVersion":v,"kind":"RoleBinding","metadata":{"name":"lost","namespace":"d"},
+                   "roleRef":{"kind":"Role","name":"none"},"subjects":[{"kind":"User","name":"me"}]}),
+            json!({"apiVersion":v,"kind":"RoleBinding","metadata":{"name":"lost2","namespace":"d"},
+                   "roleRef":{"kind":"Role","name":"none"},"subjects":[{"kind":"User","name":"me"}]}),
         ])
         .await;
         let (chain, _) = crate::authz::Chain::standard(r);
@@ -437,10 +435,12 @@ mod tests {
 
         let rules = self_subject_rules_review(&chain, &dev, &ask(json!({"namespace":"d"})));
         assert_eq!((&rules["kind"], &rules["spec"]), (&json!("X"), &json!({})));
+        let pods = json!({"apiGroups":[""],"resources":["pods"],"verbs":["get"]});
+        let metrics = json!({"nonResourceURLs":["/metrics"],"verbs":["get"]});
         assert_eq!(
             rules["status"],
-            json!({"resourceRules":[{"apiGroups":[""],"resources":["pods"],"verbs":["get"]}],
-                   "nonResourceRules":[{"nonResourceURLs":["/metrics"],"verbs":["get"]}],"incomplete":false})
+            json!({"resourceRules":[pods, pods], "nonResourceRules":[metrics, metrics], "incomplete":false,
+                   "evaluationError": "role.rbac.authorization.k8s.io \"none\" not found"})
         );
         assert_eq!(check("SelfSubjectRulesReview", "", &ask(json!({}))).unwrap_err().code, 400);
         assert_eq!(self_subject_review(&dev, &ask(json!({})))["status"]["userInfo"]["username"], "me");

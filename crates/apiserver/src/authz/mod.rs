@@ -184,6 +184,20 @@ impl Authorizer for Chain {
     }
 }
 
+/// Several errors as one text, each told once, as upstream's `Aggregate`.
+pub fn aggregate(errors: &[String]) -> String {
+    let mut told: Vec<&str> = Vec::new();
+    for e in errors {
+        if !told.contains(&e.as_str()) {
+            told.push(e);
+        }
+    }
+    match told.as_slice() {
+        [one] => one.to_string(),
+        many => format!("[{}]", many.join(", ")),
+    }
+}
+
 /// The 403 of a request that no authorizer allowed.
 pub fn forbidden(a: &Attributes, reason: &str) -> Status {
     let mut message = refusal(a);
