@@ -157,6 +157,7 @@ impl ControlPlane {
             about: apiserver::zpages::About { started: jiff::Timestamp::now(), flags: args.flags.clone() },
             advertised: format!("{advertised}:{port}"),
         });
+        server.answer_own_webhooks();
 
         let options = bootstrap::Options {
             advertise_addresses: vec![advertised],
