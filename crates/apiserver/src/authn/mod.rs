@@ -85,6 +85,8 @@ pub struct Chain {
     tokens: Arc<bearer::Bearer>,
     /// May change while the server runs.
     anonymous: Arc<ArcSwap<anonymous::Anonymous>>,
+    /// How users act as others.
+    pub modes: impersonation::LastModes,
 }
 
 impl Chain {
@@ -96,7 +98,7 @@ impl Chain {
     ) -> Chain {
         let mut authenticators = before_tokens;
         authenticators.push(tokens.clone());
-        Chain { authenticators, tokens, anonymous }
+        Chain { authenticators, tokens, anonymous, modes: Default::default() }
     }
 
     /// Who sent this request. 401 when nobody vouches for the credentials, or when there are none and the path
@@ -136,6 +138,11 @@ impl Chain {
             other => other,
         }
     }
+}
+
+/// A header's value as text. Names of users are not ASCII alone, and none may be taken for no name.
+pub fn header_text(value: &http::HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
 /// Everybody but the anonymous user is in `system:authenticated`.

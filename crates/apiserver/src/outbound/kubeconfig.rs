@@ -3,6 +3,7 @@
 
 use super::exec::Exec;
 use super::target::{Credentials, Target, TargetError, Trust};
+use crate::aggregation::header_key;
 use crate::pki::Identity;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -219,7 +220,7 @@ fn impersonation(user: &Value) -> Option<HeaderMap> {
     let Some(name) = user["as"].as_str().filter(|n| !n.is_empty()) else { return Some(headers) };
     let mut add = |key: &str, value: &str| {
         let key = HeaderName::from_bytes(key.as_bytes()).ok()?;
-        headers.append(key, HeaderValue::from_str(value).ok()?);
+        headers.append(key, HeaderValue::from_bytes(value.as_bytes()).ok()?);
         Some(())
     };
     add("impersonate-user", name)?;
@@ -234,16 +235,10 @@ fn impersonation(user: &Value) -> Option<HeaderMap> {
     }
     for (key, values) in user["as-user-extra"].as_object().into_iter().flatten() {
         for value in texts(values) {
-            add(&format!("impersonate-extra-{}", escaped(key)), &value)?;
+            add(&format!("impersonate-extra-{}", header_key(key)), &value)?;
         }
     }
     Some(headers)
-}
-
-/// What a header's name can't hold is percent-encoded.
-fn escaped(key: &str) -> String {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(b);
-    key.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 #[cfg(test)]
