@@ -160,18 +160,20 @@ async fn pass(
     // Who asks.
     let connection = Connection::of(&request);
     let arrival = Arrival { id: audit_id, uri: request.uri(), headers: request.headers(), info, connection };
+    let asked = Instant::now();
     let authenticating = server.authn.authenticate(&info.path, request.headers(), connection);
     let authenticating = warnings::heard(notes.warnings.clone(), authenticating);
     let (authenticated, remarks) = server.audit.hearing(authenticating).await;
+    let result = format!("result=\"{}\"", if authenticated.is_ok() { "success" } else { "failure" });
+    metrics::figures::AUTHENTICATION_DURATIONS.observe(result.clone(), asked.elapsed().as_secs_f64());
+    metrics::figures::AUTHENTICATIONS.add(result);
     let user = match authenticated {
         Ok(user) => {
-            metrics::figures::AUTHENTICATIONS.add("result=\"success\"".to_string());
             let shown = metrics::shown_user(&user.name);
             metrics::figures::AUTHENTICATED_USERS.add(format!("username=\"{shown}\""));
             user
         }
         Err(s) => {
-            metrics::figures::AUTHENTICATIONS.add("result=\"failure\"".to_string());
             server.audit.unauthenticated(&arrival);
             return Err(s);
         }
@@ -195,7 +197,7 @@ async fn admitted(
 ) -> Result<Response<Body>> {
     let record = notes.record.get_or_init(Record::default);
     let own = authz::Attributes::of(&user, info);
-    let other = impersonation::impersonate(request.headers(), &own, server.authz.as_ref()).await?;
+    let other = impersonation::impersonate(request.headers(), &own, server.authz.as_ref(), &server.authn.modes).await?;
     if let Some(other) = &other {
         record.impersonated(other);
     }
@@ -211,13 +213,17 @@ async fn admitted(
 
     // May they.
     let attributes = authz::Attributes::of(&user, info);
+    let asked = Instant::now();
     let decision = server.authz.authorize(&attributes).await;
-    let result = match &decision {
-        authz::Decision::Allow(_) => "allowed",
-        authz::Decision::Deny(_) => "denied",
-        authz::Decision::NoOpinion(_) => "no-opinion",
-    };
-    metrics::figures::AUTHORIZATIONS.add(format!("result=\"{result}\""));
+    let result = format!("result=\"{}\"", decision.result());
+    metrics::figures::AUTHORIZATION_DURATIONS.observe(result.clone(), asked.elapsed().as_secs_f64());
+    metrics::figures::AUTHORIZATIONS.add(result);
+    if !decision.error().is_empty() {
+        record.annotate("authorization.k8s.io/reason", "internal error");
+        let uri = request.uri().path_and_query().map_or("", |p| p.as_str());
+        let text = format!("Internal Server Error: {uri:?}: {}", decision.error());
+        return Ok(paths::text(500, &format!("{}\n", respond::escaped(&text))));
+    }
     if record.is_on() {
         let decided = if decision.allowed() { "allow" } else { "forbid" };
         record.annotate("authorization.k8s.io/decision", decided);

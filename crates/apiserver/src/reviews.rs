@@ -6,7 +6,7 @@ use crate::authn::bearer::TokenOutcome;
 use crate::authn::{Chain, User};
 use crate::authz::question::selector_of;
 use crate::authz::rules::PolicyRule;
-use crate::authz::{Attributes, Authorizer, Decision, aggregate};
+use crate::authz::{Attributes, Authorizer, aggregate};
 use crate::registry::{Call, create, managed};
 use meta::field::{Errors, Path};
 use meta::status::Status;
@@ -82,7 +82,7 @@ pub fn check(kind: &str, namespace: &str, object: &Value) -> Result<(), Status> 
                 errors.invalid(path.child("resourceAttributes.namespace"), inside, "must match metadata.namespace");
             }
             if !spec["nonResourceAttributes"].is_null() {
-                let shown = spec["nonResourceAttributes"].clone();
+                let shown = shown_url(&spec["nonResourceAttributes"]);
                 errors.invalid(path.child("nonResourceAttributes"), shown, "disallowed on this kind of request");
             }
         }
@@ -158,7 +158,7 @@ fn subject(spec: &Value) -> User {
         groups: strings(&spec["groups"]),
         extra: spec["extra"]
             .as_object()
-            .map(|m| m.iter().map(|(k, v)| (k.to_lowercase(), strings(v))).collect())
+            .map(|m| m.iter().map(|(k, v)| (k.clone(), strings(v))).collect())
             .unwrap_or_default(),
     }
 }
@@ -180,7 +180,7 @@ fn check_question(object: &Value, named: bool, errors: &mut Errors) {
     match (resource.is_null(), url.is_null()) {
         (false, false) => errors.invalid(
             path.child("nonResourceAttributes"),
-            url.clone(),
+            shown_url(url),
             "cannot be specified in combination with resourceAttributes",
         ),
         (true, true) => errors.invalid(
@@ -196,6 +196,11 @@ fn check_question(object: &Value, named: bool, errors: &mut Errors) {
     for (field, labels) in [("fieldSelector", false), ("labelSelector", true)] {
         check_selector(&resource[field], labels, path.child("resourceAttributes").child(field), errors);
     }
+}
+
+/// Upstream shows its own type, whose fields are named as in Go.
+fn shown_url(url: &Value) -> Value {
+    json!({"Path": text(&url["path"]), "Verb": text(&url["verb"])})
 }
 
 /// A selector has either a raw form or requirements. Source: KEP-4601.
@@ -261,7 +266,7 @@ fn attributes(user: User, spec: &Value) -> Attributes {
         is_resource: true,
         path: String::new(),
         group: text(&resource["group"]),
-        version: text(&resource["version"]),
+        version: Some(text(&resource["version"])).filter(|v| !v.is_empty()).unwrap_or("*".to_string()),
         resource: text(&resource["resource"]),
         subresource: text(&resource["subresource"]),
         namespace: text(&resource["namespace"]),
@@ -274,15 +279,16 @@ fn attributes(user: User, spec: &Value) -> Attributes {
 async fn answered(authorizer: &dyn Authorizer, user: User, object: &Value) -> Value {
     let decision = authorizer.authorize(&attributes(user, &object["spec"])).await;
     let mut status = json!({"allowed": decision.allowed()});
-    if matches!(decision, Decision::Deny(_)) {
+    if decision.denied() {
         status["denied"] = true.into();
     }
     if !decision.reason().is_empty() {
         status["reason"] = decision.reason().into();
     }
     let resource = &object["spec"]["resourceAttributes"];
-    let remarks: Vec<String> =
-        ["fieldSelector", "labelSelector"].iter().filter_map(|field| selector_of(&resource[*field], field).1).collect();
+    let mut remarks: Vec<String> = vec![decision.error().to_string()];
+    remarks.retain(|r| !r.is_empty());
+    remarks.extend(["fieldSelector", "labelSelector"].iter().filter_map(|f| selector_of(&resource[*f], f).1));
     if !remarks.is_empty() {
         status["evaluationError"] = remarks.join("; ").into();
     }
@@ -295,6 +301,7 @@ async fn answered(authorizer: &dyn Authorizer, user: User, object: &Value) -> Va
 mod tests {
     use super::*;
     use crate::authn::bearer::{Bearer, TokenAuthenticator};
+    use crate::authz::Decision;
     use crate::testing::reader;
     use async_trait::async_trait;
     use std::sync::Arc;
@@ -329,6 +336,28 @@ mod tests {
         let bad = ask(json!({"token":"bad"})).await;
         assert_eq!(bad["status"], json!({"user": {}, "error": "invalid bearer token"}));
         assert_eq!(check("TokenReview", "", &json!({"spec": {}})).unwrap_err().code, 400);
+    }
+
+    /// Tells what it was asked, and can't decide.
+    struct Failing;
+
+    #[async_trait]
+    impl Authorizer for Failing {
+        async fn authorize(&self, a: &Attributes) -> Decision {
+            let reason = format!("{} {:?}", a.version, a.user.extra);
+            Decision::Failed { denied: true, reason, error: "no answer".to_string() }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_could_not_be_asked_is_told() {
+        let asked = json!({"spec": {"user": "x", "extra": {"Scope": ["y"]}, "resourceAttributes":
+            {"verb": "get", "resource": "pods", "fieldSelector": {"rawSelector": "a"}}}});
+        assert_eq!(
+            subject_access_review(&Failing, &asked).await["status"],
+            json!({"allowed": false, "denied": true, "reason": "* {\"Scope\": [\"y\"]}",
+                   "evaluationError": "no answer; spec.resourceAttributes.fieldSelector ignored due to parse error"})
+        );
     }
 
     #[tokio::test]
@@ -380,7 +409,7 @@ mod tests {
             ),
             (
                 json!({"user":"x","resourceAttributes":pods,"nonResourceAttributes":{"path":"/"}}),
-                "spec.nonResourceAttributes: Invalid value: {\"path\":\"/\"}: cannot be specified in combination with \
+                "spec.nonResourceAttributes: Invalid value: {\"Path\":\"/\",\"Verb\":\"\"}: cannot be specified in combination with \
                  resourceAttributes",
             ),
         ] {

@@ -9,6 +9,7 @@ use apiserver::authn::reload::Issuers;
 use apiserver::authn::service_account::{ServiceAccountTokens, legacy};
 use apiserver::authn::{self, bootstrap_token, request_header, token_file, x509};
 use apiserver::authz;
+use apiserver::metrics::figures::{AUTHENTICATION_RELOADS, AUTHORIZATION_RELOADS};
 use apiserver::outbound::{self, Target};
 use apiserver::pki::Pki;
 use apiserver::reader::Reader;
@@ -247,6 +248,7 @@ impl AuthArgs {
                 ));
             }
             let issuers = start(compiled, self.anonymous_auth.is_none()).map_err(fail)?;
+            AUTHENTICATION_RELOADS.hold(&text);
             let file = WatchedFile::new(path, text.as_bytes());
             tokio::spawn(issuers.clone().follow(file, shutdown.clone()));
             return Ok(Some(issuers));
@@ -311,6 +313,7 @@ impl AuthArgs {
             let policies = policies.map(Arc::new);
             let plans = authz::config::load(&text, policies.as_ref()).map_err(fail)?;
             let chain = Arc::new(authz::Chain::new(authz::config::build(&plans, &parts)));
+            AUTHORIZATION_RELOADS.hold(&text);
             let file = WatchedFile::new(path, text.as_bytes());
             tokio::spawn(authz::config::follow(chain.clone(), plans, parts, file, shutdown.clone()));
             return Ok((chain, rbac));

@@ -10,8 +10,9 @@ use super::masters::Masters;
 use super::node::NodeAuthorizer;
 use super::rbac::Rbac;
 use super::webhook::{FailurePolicy, Options, Webhook};
-use super::{Authorizer, Chain};
+use super::{Authorizer, Chain, Named};
 use crate::config_file;
+use crate::metrics::figures::AUTHORIZATION_RELOADS;
 use crate::outbound::{self, Target};
 use api::codec::scalar::format_duration;
 use jiff::SignedDuration;
@@ -133,7 +134,7 @@ fn reload(text: &str, start: &[Plan]) -> Result<Vec<Plan>, String> {
 
 /// The plans, and what is wrong with them though the file is a good one by itself.
 fn read(text: &str, abac: Option<&Arc<Abac>>) -> Result<(Vec<Plan>, Vec<String>), String> {
-    let config: AuthorizationConfiguration = config_file::decode(text, KIND, &["v1", "v1beta1"])?;
+    let config: AuthorizationConfiguration = config_file::decode(text, KIND, &["v1", "v1beta1", "v1alpha1"])?;
     let mut errors = Errors::default();
     let plans = compile(&config, abac, &mut errors);
     if !errors.is_empty() {
@@ -352,14 +353,19 @@ pub struct Parts {
 pub fn build(plans: &[Plan], parts: &Parts) -> Vec<Arc<dyn Authorizer>> {
     let mut out: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Masters)];
     for plan in plans {
-        out.push(match plan {
+        let (mut name, kind) = (plan.kind().to_ascii_lowercase(), plan.kind());
+        let authorizer: Arc<dyn Authorizer> = match plan {
             Plan::AlwaysAllow => Arc::new(AlwaysAllow),
             Plan::AlwaysDeny => Arc::new(AlwaysDeny),
             Plan::Abac(policies) => policies.clone(),
             Plan::Node => parts.node.clone(),
             Plan::Rbac => parts.rbac.clone(),
-            Plan::Webhook(options) => Arc::new(Webhook::new((**options).clone(), parts.client.clone())),
-        });
+            Plan::Webhook(options) => {
+                name = options.name.clone();
+                Arc::new(Webhook::new((**options).clone(), parts.client.clone()))
+            }
+        };
+        out.push(Arc::new(Named { kind, name, authorizer }));
     }
     out
 }
@@ -373,12 +379,14 @@ pub async fn follow(chain: Arc<Chain>, plans: Vec<Plan>, parts: Parts, mut file:
         };
         let path = file.path().display();
         let text = std::str::from_utf8(&content).map_err(|e| e.to_string());
-        match text.and_then(|text| reload(text, &plans)) {
-            Ok(new) => {
+        match text.and_then(|text| reload(text, &plans).map(|new| (new, text))) {
+            Ok((new, text)) => {
+                AUTHORIZATION_RELOADS.succeeded(text);
                 chain.replace(build(&new, &parts));
                 tracing::info!(%path, "authorization configuration was reloaded");
             }
             Err(error) => {
+                AUTHORIZATION_RELOADS.failed();
                 tracing::error!(%path, error, "authorization configuration has changed and isn't used; the last good one stays");
             }
         }

@@ -265,7 +265,7 @@ mod tests {
         match rbac.authorize(&Attributes::resource(user, verb, "", resource, namespace, "")).await {
             Decision::Allow(reason) => reason,
             Decision::NoOpinion(reason) => format!("no: {reason}"),
-            Decision::Deny(_) => unreachable!(),
+            Decision::Deny(_) | Decision::Failed { .. } => unreachable!(),
         }
     }
 

@@ -19,6 +19,7 @@ pub use kubeconfig::{AuthInfos, KubeconfigError};
 pub use service::{Endpoint, proxied_pod};
 pub use target::{Credentials, Target, TargetError, Trust, Url};
 
+use crate::metrics::figures::{CALL_DURATIONS, CALLS};
 use crate::reader::Reader;
 use crate::traces;
 use axum::body::Body;
@@ -118,7 +119,13 @@ impl Client {
         *request.method_mut() = Method::POST;
         request.headers_mut().insert(header::CONTENT_TYPE, json.clone());
         request.headers_mut().insert(header::ACCEPT, json);
-        self.fetch(target, &target.url.path, query, request, timeout).await
+        let started = Instant::now();
+        let answer = self.fetch(target, &target.url.path, query, request, timeout).await;
+        let (host, code) =
+            (target.url.authority(), answer.as_ref().map_or("<error>".to_string(), |a| a.code.to_string()));
+        CALLS.add(format!("code=\"{code}\",host=\"{host}\",method=\"POST\""));
+        CALL_DURATIONS.observe(format!("host=\"{host}\",verb=\"POST\""), started.elapsed().as_secs_f64());
+        answer
     }
 
     /// GETs `path` (with its query) of the target.
