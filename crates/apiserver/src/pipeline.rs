@@ -164,7 +164,8 @@ async fn pass(
     let authenticating = server.authn.authenticate(&info.path, request.headers(), connection);
     let authenticating = warnings::heard(notes.warnings.clone(), authenticating);
     let (authenticated, remarks) = server.audit.hearing(authenticating).await;
-    let result = format!("result=\"{}\"", if authenticated.is_ok() { "success" } else { "failure" });
+    let result = authenticated.as_ref().map_or_else(|e| e.result(), |_| "success");
+    let result = format!("result=\"{result}\"");
     metrics::figures::AUTHENTICATION_DURATIONS.observe(result.clone(), asked.elapsed().as_secs_f64());
     metrics::figures::AUTHENTICATIONS.add(result);
     let user = match authenticated {
@@ -173,9 +174,9 @@ async fn pass(
             metrics::figures::AUTHENTICATED_USERS.add(format!("username=\"{shown}\""));
             user
         }
-        Err(s) => {
+        Err(_) => {
             server.audit.unauthenticated(&arrival);
-            return Err(s);
+            return Err(Status::unauthorized());
         }
     };
     let _ = notes.record.set(server.audit.begin(&arrival, &user, remarks)?);
