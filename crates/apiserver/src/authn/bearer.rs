@@ -1,10 +1,13 @@
 //! Bearer tokens: finds the token in a request and asks each kind of token whose it is.
 
 use super::{Authenticator, Connection, Outcome, User};
+use crate::warnings;
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use std::sync::Arc;
 
+const SPACE_WARNING: &str =
+    "the provided Authorization header contains extra space before the bearer token, and is ignored";
 /// Browsers can't set headers on WebSockets, so the token may come as a subprotocol.
 const PROTOCOL_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
@@ -97,12 +100,12 @@ impl Authenticator for Bearer {
 pub fn token_of(headers: &http::HeaderMap) -> Result<Option<String>, &'static str> {
     if let Some(value) = headers.get(http::header::AUTHORIZATION).and_then(|v| v.to_str().ok()) {
         // As upstream: one space, and nothing behind a second one is looked at.
-        let mut words = value.trim().splitn(3, ' ');
-        if let (Some(scheme), Some(token)) = (words.next(), words.next())
-            && scheme.eq_ignore_ascii_case("bearer")
-            && !token.is_empty()
-        {
-            return Ok(Some(token.to_string()));
+        let words: Vec<&str> = value.trim().splitn(3, ' ').collect();
+        match words.as_slice() {
+            [scheme, ..] if !scheme.eq_ignore_ascii_case("bearer") => {}
+            [_, "", _] => warnings::warn(SPACE_WARNING),
+            [_, token, ..] => return Ok(Some(token.to_string())),
+            _ => {}
         }
     }
     if !is_websocket(headers) {
@@ -196,6 +199,16 @@ mod tests {
         remove_token(&mut h);
         let left: Vec<_> = h.iter().map(|(k, v)| (k.as_str(), v.to_str().unwrap())).collect();
         assert_eq!(left, [("sec-websocket-protocol", "v4,v5")]);
+    }
+
+    #[tokio::test]
+    async fn a_space_too_many_is_warned_of() {
+        for (value, expected) in [("Bearer  abc", &[SPACE_WARNING][..]), ("Bearer abc", &[]), ("Basic  abc", &[])] {
+            let told = Arc::default();
+            let h = http::HeaderMap::from_iter([(http::header::AUTHORIZATION, value.parse().unwrap())]);
+            let _ = warnings::heard(Arc::clone(&told), async { token_of(&h) }).await;
+            assert_eq!(*told.lock(), expected, "{value}");
+        }
     }
 
     #[tokio::test]
