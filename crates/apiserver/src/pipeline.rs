@@ -12,7 +12,8 @@ use crate::registry::{Answer, Call, create, delete, get, list, patch, update, wa
 use crate::request_info::{RequestInfo, form_pairs};
 use crate::server::Server;
 use crate::subresources::{self, Backends, Outcome, content_type};
-use crate::{authz, component_status, flow, metrics, paths, respond, reviews, traces, warnings, wire};
+use crate::websocket::Socket;
+use crate::{authz, component_status, flow, metrics, paths, respond, reviews, traces, warnings, websocket, wire};
 use api::catalogue::Resource;
 use axum::body::Body;
 use futures::FutureExt;
@@ -24,12 +25,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Answers one request. Never fails: whatever goes wrong becomes a `Status`.
-pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Body> {
+pub async fn handle(server: &Arc<Server>, mut request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
     let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or(""));
     let accept = error_accept(&request);
     let long_running = is_long_running(&info);
     let head = request.method() == Method::HEAD;
+    let socket = Socket::asked(&mut request, &info);
     let from_outside = Connection::of(&request).identity.is_none();
     if from_outside
         && !is_health(&info)
@@ -131,7 +133,10 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     let row = notes.row.get().cloned().or_else(|| if info.is_resource { find() } else { None });
     let size = http_body::Body::size_hint(response.body()).exact();
     server.metrics.request(&info, row.as_deref(), code, started.elapsed(), long_running, size);
-    response
+    match socket {
+        Some(socket) => socket.carry(response),
+        None => response,
+    }
 }
 
 /// What is learned on the way and needed at the end, however it ends.
@@ -190,13 +195,14 @@ async fn pass(
 async fn admitted(
     server: &Arc<Server>,
     info: &RequestInfo,
-    request: Request<Body>,
+    mut request: Request<Body>,
     notes: &Notes,
     audit_id: &str,
     started: Instant,
     user: User,
 ) -> Result<Response<Body>> {
     let record = notes.record.get_or_init(Record::default);
+    websocket::shake_off(request.headers_mut(), info);
     let own = authz::Attributes::of(&user, info);
     let other = impersonation::impersonate(request.headers(), &own, server.authz.as_ref(), &server.authn.modes).await?;
     if let Some(other) = &other {

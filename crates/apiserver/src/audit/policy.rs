@@ -235,7 +235,8 @@ impl Rule {
             }
         }
         stages(&self.omit_stages, &at.child("omitStages"), errors);
-        if !self.non_resource_urls.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        let about_resources = !self.resources.is_empty() || !self.namespaces.is_empty();
+        if about_resources && !self.non_resource_urls.is_empty() {
             let why = "rules cannot apply to both regular resources and non-resource URLs";
             errors.invalid(urls_at, self.non_resource_urls.clone(), why);
         }

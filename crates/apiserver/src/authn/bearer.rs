@@ -143,12 +143,13 @@ pub fn remove_token(headers: &mut http::HeaderMap) {
     }
 }
 
-fn protocols(headers: &http::HeaderMap) -> impl Iterator<Item = &str> {
+/// The protocols that a WebSocket may have, in the client's order.
+pub fn protocols(headers: &http::HeaderMap) -> impl Iterator<Item = &str> {
     let all = headers.get_all(http::header::SEC_WEBSOCKET_PROTOCOL).iter();
     all.filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim)
 }
 
-fn is_websocket(headers: &http::HeaderMap) -> bool {
+pub fn is_websocket(headers: &http::HeaderMap) -> bool {
     let says = |name, word: &str| {
         headers.get_all(name).iter().any(|v| v.to_str().is_ok_and(|v| v.to_ascii_lowercase().contains(word)))
     };
