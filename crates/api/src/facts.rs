@@ -101,6 +101,11 @@ pub fn types() -> &'static Arc<Types> {
     &FACTS.types
 }
 
+/// Types that aren't the API's, of a table in the same grammar: those of configuration files.
+pub fn types_of(table: &str) -> Result<Arc<Types>, String> {
+    parse(table, "").map(|facts| facts.types)
+}
+
 impl Facts {
     /// The type of a kind, for example `("apps", "v1", "Deployment")`.
     pub fn kind(&self, group: &str, version: &str, kind: &str) -> Option<TypeId> {

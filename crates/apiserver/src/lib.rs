@@ -37,6 +37,7 @@ pub mod subresources;
 pub mod tokens;
 pub mod traces;
 mod warnings;
+pub mod websocket;
 pub mod wire;
 pub mod zpages;
 

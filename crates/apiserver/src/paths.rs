@@ -229,7 +229,7 @@ fn health(server: &Server, segments: &[&str], query: &str) -> Response<Body> {
     }
 }
 
-fn text(code: u16, body: &str) -> Response<Body> {
+pub fn text(code: u16, body: &str) -> Response<Body> {
     let mut r = respond::bytes(code, "text/plain; charset=utf-8", body.to_string().into());
     r.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     r

@@ -12,7 +12,8 @@ use crate::registry::{Answer, Call, create, delete, get, list, patch, update, wa
 use crate::request_info::{RequestInfo, form_pairs};
 use crate::server::Server;
 use crate::subresources::{self, Backends, Outcome, content_type};
-use crate::{authz, component_status, flow, metrics, paths, respond, reviews, traces, warnings, wire};
+use crate::websocket::Socket;
+use crate::{authz, component_status, flow, metrics, paths, respond, reviews, traces, warnings, websocket, wire};
 use api::catalogue::Resource;
 use axum::body::Body;
 use futures::FutureExt;
@@ -24,12 +25,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Answers one request. Never fails: whatever goes wrong becomes a `Status`.
-pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Body> {
+pub async fn handle(server: &Arc<Server>, mut request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
     let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or(""));
     let accept = error_accept(&request);
     let long_running = is_long_running(&info);
     let head = request.method() == Method::HEAD;
+    let socket = Socket::asked(&mut request, &info);
     let from_outside = Connection::of(&request).identity.is_none();
     if from_outside
         && !is_health(&info)
@@ -131,7 +133,10 @@ pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Bo
     let row = notes.row.get().cloned().or_else(|| if info.is_resource { find() } else { None });
     let size = http_body::Body::size_hint(response.body()).exact();
     server.metrics.request(&info, row.as_deref(), code, started.elapsed(), long_running, size);
-    response
+    match socket {
+        Some(socket) => socket.carry(response),
+        None => response,
+    }
 }
 
 /// What is learned on the way and needed at the end, however it ends.
@@ -160,20 +165,23 @@ async fn pass(
     // Who asks.
     let connection = Connection::of(&request);
     let arrival = Arrival { id: audit_id, uri: request.uri(), headers: request.headers(), info, connection };
+    let asked = Instant::now();
     let authenticating = server.authn.authenticate(&info.path, request.headers(), connection);
     let authenticating = warnings::heard(notes.warnings.clone(), authenticating);
     let (authenticated, remarks) = server.audit.hearing(authenticating).await;
+    let result = authenticated.as_ref().map_or_else(|e| e.result(), |_| "success");
+    let result = format!("result=\"{result}\"");
+    metrics::figures::AUTHENTICATION_DURATIONS.observe(result.clone(), asked.elapsed().as_secs_f64());
+    metrics::figures::AUTHENTICATIONS.add(result);
     let user = match authenticated {
         Ok(user) => {
-            metrics::figures::AUTHENTICATIONS.add("result=\"success\"".to_string());
             let shown = metrics::shown_user(&user.name);
             metrics::figures::AUTHENTICATED_USERS.add(format!("username=\"{shown}\""));
             user
         }
-        Err(s) => {
-            metrics::figures::AUTHENTICATIONS.add("result=\"failure\"".to_string());
+        Err(_) => {
             server.audit.unauthenticated(&arrival);
-            return Err(s);
+            return Err(Status::unauthorized());
         }
     };
     let _ = notes.record.set(server.audit.begin(&arrival, &user, remarks)?);
@@ -187,15 +195,16 @@ async fn pass(
 async fn admitted(
     server: &Arc<Server>,
     info: &RequestInfo,
-    request: Request<Body>,
+    mut request: Request<Body>,
     notes: &Notes,
     audit_id: &str,
     started: Instant,
     user: User,
 ) -> Result<Response<Body>> {
     let record = notes.record.get_or_init(Record::default);
+    websocket::shake_off(request.headers_mut(), info);
     let own = authz::Attributes::of(&user, info);
-    let other = impersonation::impersonate(request.headers(), &own, server.authz.as_ref()).await?;
+    let other = impersonation::impersonate(request.headers(), &own, server.authz.as_ref(), &server.authn.modes).await?;
     if let Some(other) = &other {
         record.impersonated(other);
     }
@@ -211,13 +220,17 @@ async fn admitted(
 
     // May they.
     let attributes = authz::Attributes::of(&user, info);
+    let asked = Instant::now();
     let decision = server.authz.authorize(&attributes).await;
-    let result = match &decision {
-        authz::Decision::Allow(_) => "allowed",
-        authz::Decision::Deny(_) => "denied",
-        authz::Decision::NoOpinion(_) => "no-opinion",
-    };
-    metrics::figures::AUTHORIZATIONS.add(format!("result=\"{result}\""));
+    let result = format!("result=\"{}\"", decision.result());
+    metrics::figures::AUTHORIZATION_DURATIONS.observe(result.clone(), asked.elapsed().as_secs_f64());
+    metrics::figures::AUTHORIZATIONS.add(result);
+    if !decision.error().is_empty() {
+        record.annotate("authorization.k8s.io/reason", "internal error");
+        let uri = request.uri().path_and_query().map_or("", |p| p.as_str());
+        let text = format!("Internal Server Error: {uri:?}: {}", decision.error());
+        return Ok(paths::text(500, &format!("{}\n", respond::escaped(&text))));
+    }
     if record.is_on() {
         let decided = if decision.allowed() { "allow" } else { "forbid" };
         record.annotate("authorization.k8s.io/decision", decided);

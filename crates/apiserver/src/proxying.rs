@@ -3,6 +3,7 @@
 mod pages;
 mod text;
 
+use crate::authn::bearer::remove_token;
 use crate::outbound::{self, Client, Target, Trust, Url};
 use crate::pki::Identity;
 use arc_swap::ArcSwap;
@@ -200,11 +201,7 @@ pub async fn pass(
     *out.method_mut() = parts.method;
     let headers = out.headers_mut();
     *headers = end_to_end(&parts.headers);
-    headers.remove(header::AUTHORIZATION);
-    // Who somebody acts as is between them and this server.
-    for name in parts.headers.keys().filter(|k| k.as_str().starts_with("impersonate-")) {
-        headers.remove(name);
-    }
+    remove_identity(headers);
     if let Some(v) = forwarded_for(headers, peer) {
         headers.insert("x-forwarded-for", v);
     }
@@ -234,6 +231,21 @@ pub async fn pass(
     *answer.status_mut() = parts.status;
     *answer.headers_mut() = end_to_end(&parts.headers);
     Ok(answer)
+}
+
+/// Who somebody is and acts as is between them and this server, and nobody may say it to others in its name.
+pub fn remove_identity(headers: &mut HeaderMap) {
+    remove_token(headers);
+    let identifying = |k: &HeaderName| {
+        let k = k.as_str();
+        k.starts_with("impersonate-")
+            || k.starts_with("x-remote-extra-")
+            || matches!(k, "x-remote-user" | "x-remote-uid" | "x-remote-group")
+    };
+    let names: Vec<HeaderName> = headers.keys().filter(|k| identifying(k)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
 }
 
 /// Those through whom the request came, and the one it came from now.
@@ -346,6 +358,25 @@ mod tests {
         assert!(last.ends_with(b"<a href=/P/x>"), "{last:?}");
         assert_eq!(total, SIZE + "<a href=/P/x>".len());
         assert!(yields >= SIZE / text::TEXT_BYTES_MAX, "others had {yields} turns");
+    }
+
+    #[test]
+    fn nobody_is_named_to_those_who_are_proxied_to() {
+        let mut headers = HeaderMap::new();
+        for (k, v) in [
+            ("authorization", "Bearer abc"),
+            ("impersonate-user", "jane"),
+            ("x-remote-user", "admin"),
+            ("x-remote-extra-scopes", "all"),
+            ("sec-websocket-protocol", "v4, base64url.bearer.authorization.k8s.io.YWJj"),
+            ("accept", "*/*"),
+        ] {
+            headers.insert(k, HeaderValue::from_static(v));
+        }
+        remove_identity(&mut headers);
+        let mut left: Vec<_> = headers.iter().map(|(k, v)| (k.as_str(), v.to_str().unwrap())).collect();
+        left.sort();
+        assert_eq!(left, [("accept", "*/*"), ("sec-websocket-protocol", "v4")]);
     }
 
     #[test]

@@ -46,6 +46,11 @@ pub fn json(code: u16, value: &Value) -> Response<Body> {
     bytes(code, "application/json", value.to_string().into())
 }
 
+/// Nothing that a browser could take for a tag.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 pub fn bytes(code: u16, content_type: &'static str, body: Bytes) -> Response<Body> {
     let mut r = Response::new(Body::from(body));
     *r.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

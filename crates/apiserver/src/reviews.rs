@@ -6,7 +6,7 @@ use crate::authn::bearer::TokenOutcome;
 use crate::authn::{Chain, User};
 use crate::authz::question::selector_of;
 use crate::authz::rules::PolicyRule;
-use crate::authz::{Attributes, Authorizer, Decision};
+use crate::authz::{Attributes, Authorizer, aggregate};
 use crate::registry::{Call, create, managed};
 use meta::field::{Errors, Path};
 use meta::status::Status;
@@ -82,7 +82,7 @@ pub fn check(kind: &str, namespace: &str, object: &Value) -> Result<(), Status> 
                 errors.invalid(path.child("resourceAttributes.namespace"), inside, "must match metadata.namespace");
             }
             if !spec["nonResourceAttributes"].is_null() {
-                let shown = spec["nonResourceAttributes"].clone();
+                let shown = shown_url(&spec["nonResourceAttributes"]);
                 errors.invalid(path.child("nonResourceAttributes"), shown, "disallowed on this kind of request");
             }
         }
@@ -136,15 +136,8 @@ pub async fn self_subject_access_review(authorizer: &dyn Authorizer, user: &User
 /// SelfSubjectRulesReview: what may I do in this namespace?
 pub fn self_subject_rules_review(authorizer: &dyn Authorizer, user: &User, object: &Value) -> Value {
     let rules = authorizer.rules_for(user, &text(&object["spec"]["namespace"]));
-    // Several roles may say the same, as those of cluster admins do.
-    let mut distinct: Vec<&PolicyRule> = Vec::new();
-    for rule in &rules.rules {
-        if !distinct.contains(&rule) {
-            distinct.push(rule);
-        }
-    }
     let (paths, resources): (Vec<&PolicyRule>, Vec<&PolicyRule>) =
-        distinct.into_iter().partition(|r| !r.non_resource_urls.is_empty());
+        rules.rules.iter().partition(|r| !r.non_resource_urls.is_empty());
     let mut answer = bare(object);
     answer["spec"] = json!({});
     answer["status"] = json!({
@@ -153,7 +146,7 @@ pub fn self_subject_rules_review(authorizer: &dyn Authorizer, user: &User, objec
         "incomplete": rules.incomplete,
     });
     if !rules.errors.is_empty() {
-        answer["status"]["evaluationError"] = rules.errors.join(", ").into();
+        answer["status"]["evaluationError"] = aggregate(&rules.errors).into();
     }
     answer
 }
@@ -165,7 +158,7 @@ fn subject(spec: &Value) -> User {
         groups: strings(&spec["groups"]),
         extra: spec["extra"]
             .as_object()
-            .map(|m| m.iter().map(|(k, v)| (k.to_lowercase(), strings(v))).collect())
+            .map(|m| m.iter().map(|(k, v)| (k.clone(), strings(v))).collect())
             .unwrap_or_default(),
     }
 }
@@ -187,7 +180,7 @@ fn check_question(object: &Value, named: bool, errors: &mut Errors) {
     match (resource.is_null(), url.is_null()) {
         (false, false) => errors.invalid(
             path.child("nonResourceAttributes"),
-            url.clone(),
+            shown_url(url),
             "cannot be specified in combination with resourceAttributes",
         ),
         (true, true) => errors.invalid(
@@ -203,6 +196,11 @@ fn check_question(object: &Value, named: bool, errors: &mut Errors) {
     for (field, labels) in [("fieldSelector", false), ("labelSelector", true)] {
         check_selector(&resource[field], labels, path.child("resourceAttributes").child(field), errors);
     }
+}
+
+/// Upstream shows its own type, whose fields are named as in Go.
+fn shown_url(url: &Value) -> Value {
+    json!({"Path": text(&url["path"]), "Verb": text(&url["verb"])})
 }
 
 /// A selector has either a raw form or requirements. Source: KEP-4601.
@@ -268,7 +266,7 @@ fn attributes(user: User, spec: &Value) -> Attributes {
         is_resource: true,
         path: String::new(),
         group: text(&resource["group"]),
-        version: text(&resource["version"]),
+        version: Some(text(&resource["version"])).filter(|v| !v.is_empty()).unwrap_or("*".to_string()),
         resource: text(&resource["resource"]),
         subresource: text(&resource["subresource"]),
         namespace: text(&resource["namespace"]),
@@ -281,15 +279,16 @@ fn attributes(user: User, spec: &Value) -> Attributes {
 async fn answered(authorizer: &dyn Authorizer, user: User, object: &Value) -> Value {
     let decision = authorizer.authorize(&attributes(user, &object["spec"])).await;
     let mut status = json!({"allowed": decision.allowed()});
-    if matches!(decision, Decision::Deny(_)) {
+    if decision.denied() {
         status["denied"] = true.into();
     }
     if !decision.reason().is_empty() {
         status["reason"] = decision.reason().into();
     }
     let resource = &object["spec"]["resourceAttributes"];
-    let remarks: Vec<String> =
-        ["fieldSelector", "labelSelector"].iter().filter_map(|field| selector_of(&resource[*field], field).1).collect();
+    let mut remarks: Vec<String> = vec![decision.error().to_string()];
+    remarks.retain(|r| !r.is_empty());
+    remarks.extend(["fieldSelector", "labelSelector"].iter().filter_map(|f| selector_of(&resource[*f], f).1));
     if !remarks.is_empty() {
         status["evaluationError"] = remarks.join("; ").into();
     }
@@ -302,6 +301,7 @@ async fn answered(authorizer: &dyn Authorizer, user: User, object: &Value) -> Va
 mod tests {
     use super::*;
     use crate::authn::bearer::{Bearer, TokenAuthenticator};
+    use crate::authz::Decision;
     use crate::testing::reader;
     use async_trait::async_trait;
     use std::sync::Arc;
@@ -338,6 +338,28 @@ mod tests {
         assert_eq!(check("TokenReview", "", &json!({"spec": {}})).unwrap_err().code, 400);
     }
 
+    /// Tells what it was asked, and can't decide.
+    struct Failing;
+
+    #[async_trait]
+    impl Authorizer for Failing {
+        async fn authorize(&self, a: &Attributes) -> Decision {
+            let reason = format!("{} {:?}", a.version, a.user.extra);
+            Decision::Failed { denied: true, reason, error: "no answer".to_string() }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_could_not_be_asked_is_told() {
+        let asked = json!({"spec": {"user": "x", "extra": {"Scope": ["y"]}, "resourceAttributes":
+            {"verb": "get", "resource": "pods", "fieldSelector": {"rawSelector": "a"}}}});
+        assert_eq!(
+            subject_access_review(&Failing, &asked).await["status"],
+            json!({"allowed": false, "denied": true, "reason": "* {\"Scope\": [\"y\"]}",
+                   "evaluationError": "no answer; spec.resourceAttributes.fieldSelector ignored due to parse error"})
+        );
+    }
+
     #[tokio::test]
     async fn access_is_reviewed() {
         let v = "rbac.authorization.k8s.io/v1";
@@ -347,9 +369,14 @@ mod tests {
                 {"nonResourceURLs":["/metrics"],"verbs":["get"]}]}),
             json!({"apiVersion":v,"kind":"ClusterRoleBinding","metadata":{"name":"b"},
                    "roleRef":{"kind":"ClusterRole","name":"r"},"subjects":[{"kind":"Group","name":"dev"}]}),
-            // A second way to the same rules doesn't show them twice.
+            // A second way to the same rules shows them twice.
             json!({"apiVersion":v,"kind":"ClusterRoleBinding","metadata":{"name":"b2"},
-                   "roleRef":{"kind":"ClusterRole","name":"r"},"subjects":[{"kind":"User","name":"me"}]}),
+                   "roleRef":{"kind":"ClusterRole","name":"r"},
+                   "subjects":[{"kind":"User","name":"me"},{"kind":"Group","name":"dev"}]}),
+            json!({"apiVersion":v,"kind":"RoleBinding","metadata":{"name":"lost","namespace":"d"},
+                   "roleRef":{"kind":"Role","name":"none"},"subjects":[{"kind":"User","name":"me"}]}),
+            json!({"apiVersion":v,"kind":"RoleBinding","metadata":{"name":"lost2","namespace":"d"},
+                   "roleRef":{"kind":"Role","name":"none"},"subjects":[{"kind":"User","name":"me"}]}),
         ])
         .await;
         let (chain, _) = crate::authz::Chain::standard(r);
@@ -382,7 +409,7 @@ mod tests {
             ),
             (
                 json!({"user":"x","resourceAttributes":pods,"nonResourceAttributes":{"path":"/"}}),
-                "spec.nonResourceAttributes: Invalid value: {\"path\":\"/\"}: cannot be specified in combination with \
+                "spec.nonResourceAttributes: Invalid value: {\"Path\":\"/\",\"Verb\":\"\"}: cannot be specified in combination with \
                  resourceAttributes",
             ),
         ] {
@@ -437,10 +464,12 @@ mod tests {
 
         let rules = self_subject_rules_review(&chain, &dev, &ask(json!({"namespace":"d"})));
         assert_eq!((&rules["kind"], &rules["spec"]), (&json!("X"), &json!({})));
+        let pods = json!({"apiGroups":[""],"resources":["pods"],"verbs":["get"]});
+        let metrics = json!({"nonResourceURLs":["/metrics"],"verbs":["get"]});
         assert_eq!(
             rules["status"],
-            json!({"resourceRules":[{"apiGroups":[""],"resources":["pods"],"verbs":["get"]}],
-                   "nonResourceRules":[{"nonResourceURLs":["/metrics"],"verbs":["get"]}],"incomplete":false})
+            json!({"resourceRules":[pods, pods], "nonResourceRules":[metrics, metrics], "incomplete":false,
+                   "evaluationError": "role.rbac.authorization.k8s.io \"none\" not found"})
         );
         assert_eq!(check("SelfSubjectRulesReview", "", &ask(json!({}))).unwrap_err().code, 400);
         assert_eq!(self_subject_review(&dev, &ask(json!({})))["status"]["userInfo"]["username"], "me");

@@ -110,7 +110,7 @@ impl Context {
 
 /// One row per controller.
 pub struct Controller {
-    /// The service account that it writes as.
+    /// The service account that it writes as, but for taint eviction, which is the node controller's.
     pub name: &'static str,
     start: fn(Context) -> BoxFuture<'static, ()>,
 }

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const NAME: &str = "taint-eviction-controller";
+/// Whose rights it has, as upstream's.
+const ACCOUNT: &str = "node-controller";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
@@ -89,7 +91,8 @@ pub async fn run(context: Context) {
         }
     });
 
-    let (client, recorder) = (context.client(NAME), context.recorder(NAME));
+    let client = context.client(ACCOUNT);
+    let recorder = client::Recorder::new(client.clone(), NAME, "");
     queue
         .run("taint-eviction", 4, context.shutdown.clone(), move |key| {
             let (client, recorder) = (client.clone(), recorder.clone());

@@ -1,6 +1,6 @@
 //! Flags of audit, and the backends that they ask for. Names and defaults are kube-apiserver's.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use apiserver::audit::{Audit, Policy, Sink, batch, log, webhook};
 use apiserver::outbound;
 use std::path::PathBuf;
@@ -90,7 +90,8 @@ impl AuditArgs {
     pub fn open(&self, client: &outbound::Client, shutdown: &Shutdown) -> Result<(Audit, Vec<JoinHandle<()>>)> {
         let Some(path) = &self.audit_policy_file else { return Ok((Audit::default(), Vec::new())) };
         let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-        let policy = Policy::parse(&text).with_context(|| format!("--audit-policy-file={}", path.display()))?;
+        let policy = Policy::parse(&text)
+            .map_err(|e| anyhow!("loading audit policy file: {e}: from file {}", path.display()))?;
         let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
         let mut tasks = Vec::new();
         let mut batched = |delivery, options, legacy| {

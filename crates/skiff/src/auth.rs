@@ -9,6 +9,7 @@ use apiserver::authn::reload::Issuers;
 use apiserver::authn::service_account::{ServiceAccountTokens, legacy};
 use apiserver::authn::{self, bootstrap_token, request_header, token_file, x509};
 use apiserver::authz;
+use apiserver::metrics::figures::{AUTHENTICATION_RELOADS, AUTHORIZATION_RELOADS};
 use apiserver::outbound::{self, Target};
 use apiserver::pki::Pki;
 use apiserver::reader::Reader;
@@ -247,6 +248,7 @@ impl AuthArgs {
                 ));
             }
             let issuers = start(compiled, self.anonymous_auth.is_none()).map_err(fail)?;
+            AUTHENTICATION_RELOADS.hold(&text);
             let file = WatchedFile::new(path, text.as_bytes());
             tokio::spawn(issuers.clone().follow(file, shutdown.clone()));
             return Ok(Some(issuers));
@@ -289,11 +291,17 @@ impl AuthArgs {
             rbac: rbac.clone(),
             client: client.clone(),
         };
+        let policies = match &self.authorization_policy_file {
+            None => None,
+            Some(path) => {
+                let flag = "authorization-policy-file";
+                let text = read(path, flag)?;
+                Some(authz::abac::load(&text).map_err(|e| anyhow!("--{flag}={}: {e}", path.display()))?)
+            }
+        };
         if let Some(path) = &self.authorization_config {
             let fail = |e: String| anyhow!("--authorization-config={}: {e}", path.display());
-            let flags = !self.authorization_mode.is_empty()
-                || self.authorization_policy_file.is_some()
-                || self.authorization_webhook_config_file.is_some();
+            let flags = !self.authorization_mode.is_empty() || self.authorization_webhook_config_file.is_some();
             if flags {
                 return Err(fail(
                     "--authorization-config can not be specified when --authorization-mode or \
@@ -302,10 +310,12 @@ impl AuthArgs {
                 ));
             }
             let text = read(path, "authorization-config")?;
-            let plans = authz::config::load(&text).map_err(fail)?;
-            let chain = Arc::new(authz::Chain::new(authz::config::build(plans, &parts)));
+            let policies = policies.map(Arc::new);
+            let plans = authz::config::load(&text, policies.as_ref()).map_err(fail)?;
+            let chain = Arc::new(authz::Chain::new(authz::config::build(&plans, &parts)));
+            AUTHORIZATION_RELOADS.hold(&text);
             let file = WatchedFile::new(path, text.as_bytes());
-            tokio::spawn(authz::config::follow(chain.clone(), parts, file, shutdown.clone()));
+            tokio::spawn(authz::config::follow(chain.clone(), plans, parts, file, shutdown.clone()));
             return Ok((chain, rbac));
         }
         let webhook = match &self.authorization_webhook_config_file {
@@ -329,17 +339,9 @@ impl AuthArgs {
             true => vec!["Node".to_string(), "RBAC".to_string()],
             false => self.authorization_mode.clone(),
         };
-        let policies = match &self.authorization_policy_file {
-            None => None,
-            Some(path) => {
-                let flag = "authorization-policy-file";
-                let text = read(path, flag)?;
-                Some(authz::abac::load(&text).map_err(|e| anyhow!("--{flag}={}: {e}", path.display()))?)
-            }
-        };
         let plans =
             authz::config::from_modes(&modes, webhook, policies).map_err(|e| anyhow!("--authorization-mode: {e}"))?;
-        Ok((Arc::new(authz::Chain::new(authz::config::build(plans, &parts))), rbac))
+        Ok((Arc::new(authz::Chain::new(authz::config::build(&plans, &parts))), rbac))
     }
 
     async fn external_signer(&self) -> Result<Option<Arc<Signer>>> {

@@ -85,6 +85,7 @@ impl ControlPlane {
         let issuer = format!("https://kubernetes.default.svc.{}", args.cluster_domain);
         let Auth { authn, tokens, authz, rbac, legacy_uses } =
             args.auth.build(&pki, &reader, &outbound, &issuer, &shutdown).await?;
+        metrics::figures::serving_as(&bootstrap::identity::lease_name(&host.node_name));
         let metrics = metrics::Metrics::default();
         let admission_config = admission::config::Config::load(
             &args.enable_admission_plugins,
@@ -157,6 +158,7 @@ impl ControlPlane {
             about: apiserver::zpages::About { started: jiff::Timestamp::now(), flags: args.flags.clone() },
             advertised: format!("{advertised}:{port}"),
         });
+        server.answer_own_webhooks();
 
         let options = bootstrap::Options {
             advertise_addresses: vec![advertised],

@@ -71,8 +71,12 @@ macro_rules! binding {
 
             fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
                 binding(new, $namespaced, errors);
-                if !same(field(new, "roleRef"), field(old, "roleRef")) {
-                    errors.invalid(Path::new("roleRef"), field(new, "roleRef").clone(), "cannot change roleRef");
+                let reference = field(new, "roleRef");
+                if !same(reference, field(old, "roleRef")) {
+                    // Upstream shows its own type, whose fields are named as in Go.
+                    let named = |key: &str| reference[key].as_str().unwrap_or_default();
+                    let shown = json!({"APIGroup": named("apiGroup"), "Kind": named("kind"), "Name": named("name")});
+                    errors.invalid(Path::new("roleRef"), shown, "cannot change roleRef");
                 }
             }
 

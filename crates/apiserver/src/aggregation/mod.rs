@@ -187,18 +187,10 @@ fn plain(code: u16, text: &str) -> Response<Body> {
     r
 }
 
-/// Says who asks, in the headers of the front proxy. What the client itself put there is dropped.
+/// Says who asks, in the headers of the front proxy. What the client itself put there is gone by now.
 fn identify(headers: &mut HeaderMap, user: &User) {
-    let theirs: Vec<HeaderName> = headers
-        .keys()
-        .filter(|k| k.as_str().starts_with("x-remote-") || k.as_str().starts_with("impersonate-"))
-        .cloned()
-        .collect();
-    for name in theirs {
-        headers.remove(name);
-    }
     let mut add = |name: &str, value: &str| {
-        if let (Ok(n), Ok(v)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+        if let (Ok(n), Ok(v)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value.as_bytes())) {
             headers.append(n, v);
         }
     };
@@ -217,7 +209,7 @@ fn identify(headers: &mut HeaderMap, user: &User) {
 }
 
 /// A key that may stand in a header's name: all else is percent-encoded, `%` too.
-fn header_key(key: &str) -> String {
+pub fn header_key(key: &str) -> String {
     use std::fmt::Write;
     let mut out = String::with_capacity(key.len());
     for b in key.bytes() {
@@ -233,6 +225,7 @@ fn header_key(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authn::header_text;
 
     #[test]
     fn users_are_named_in_headers_that_clients_cant_forge() {
@@ -243,9 +236,10 @@ mod tests {
         headers.insert("accept", HeaderValue::from_static("*/*"));
         let mut user = User::new("jane", &["a", "b"]);
         user.uid = "7".into();
-        user.extra.insert("example.com/role".into(), vec!["x".into(), "y".into()]);
+        user.extra.insert("example.com/role".into(), vec!["x".into(), "größe".into()]);
+        proxying::remove_identity(&mut headers);
         identify(&mut headers, &user);
-        let all = |name: &str| headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>().join(",");
+        let all = |name: &str| headers.get_all(name).iter().map(header_text).collect::<Vec<_>>().join(",");
         assert_eq!(
             (
                 all("x-remote-user"),
@@ -253,7 +247,7 @@ mod tests {
                 all("x-remote-group"),
                 all("x-remote-extra-example.com%2frole")
             ),
-            ("jane".into(), "7".into(), "a,b".into(), "x,y".into())
+            ("jane".into(), "7".into(), "a,b".into(), "x,größe".into())
         );
         assert_eq!(
             (headers.contains_key("impersonate-user"), all("x-remote-extra-scopes"), all("accept")),

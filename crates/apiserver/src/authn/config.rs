@@ -150,7 +150,7 @@ pub struct Compiled {
 
 /// Reads and checks a file. `own_issuers`: those of service-account tokens, which nobody else may claim.
 pub fn load(text: &str, own_issuers: &[String]) -> Result<Compiled, String> {
-    let config: AuthenticationConfiguration = config_file::decode(text, KIND, &["v1", "v1beta1"])?;
+    let config: AuthenticationConfiguration = config_file::decode(text, KIND, &["v1", "v1beta1", "v1alpha1"])?;
     compile(&config, own_issuers).map_err(|e| e.joined())
 }
 

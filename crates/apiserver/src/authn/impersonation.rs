@@ -5,11 +5,17 @@
 //! they may be that other user in it (`impersonate:MODE`). The oldest asks for `impersonate` alone, for all requests.
 
 use super::request_header::extra_in;
-use super::{ANONYMOUS, AUTHENTICATED, MASTERS, UNAUTHENTICATED, User};
+use super::{ANONYMOUS, AUTHENTICATED, MASTERS, UNAUTHENTICATED, User, header_text};
 use crate::authz::{Attributes, Authorizer, forbidden};
+use crate::metrics::figures::{
+    Counter, Histogram, IMPERSONATION_CHECK_DURATIONS, IMPERSONATION_CHECKS, IMPERSONATION_DURATIONS, IMPERSONATIONS,
+};
 use meta::names;
 use meta::status::Status;
-use std::collections::BTreeMap;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Instant;
 
 const AUTHENTICATION: &str = "authentication.k8s.io";
 /// Of a service account whose token is that of a pod on some node.
@@ -20,6 +26,37 @@ const NODE_PREFIX: &str = "system:node:";
 const NODES: &str = "system:nodes";
 /// From so many groups or extra values on, the right to all of them is asked for first.
 const MANY: usize = 4;
+
+/// Of so many users it is remembered in which mode they last were somebody else.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// The modes that worked last, by who asked: tried first, so that whoever has the oldest right pays for no other. It is a
+/// matter of order alone, so users of equal hashes may share an entry.
+#[derive(Default)]
+pub struct LastModes(Mutex<HashMap<u64, Mode>>);
+
+impl LastModes {
+    fn key(user: &User) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        user.name.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// All modes, in the order in which they are tried for this user.
+    fn order(&self, user: &User) -> Vec<Mode> {
+        let last = self.0.lock().get(&LastModes::key(user)).copied();
+        let others = Mode::ALL.into_iter().filter(|mode| Some(*mode) != last);
+        last.into_iter().chain(others).collect()
+    }
+
+    fn remember(&self, user: &User, mode: Mode) {
+        let mut known = self.0.lock();
+        if known.len() >= REMEMBERED_MAX {
+            known.clear();
+        }
+        known.insert(LastModes::key(user), mode);
+    }
+}
 
 /// Another user, and the verb that allowed to be them, if it is a constrained one.
 #[derive(Clone, Debug, PartialEq)]
@@ -197,8 +234,27 @@ fn extra_fault(key: &str, values: &[String]) -> Option<String> {
 }
 
 async fn ask(authorizer: &dyn Authorizer, question: &Attributes) -> Result<(), Status> {
+    let started = Instant::now();
     let decision = authorizer.authorize(question).await;
-    if decision.allowed() { Ok(()) } else { Err(forbidden(question, decision.reason())) }
+    let mode = question.verb.strip_prefix("impersonate-on:").or_else(|| question.verb.strip_prefix("impersonate:"));
+    let mode = mode.map_or("legacy", |mode| mode.split(':').next().unwrap_or_default());
+    count(&IMPERSONATION_CHECKS, &IMPERSONATION_CHECK_DURATIONS, mode, decision.allowed(), started);
+    if decision.allowed() {
+        return Ok(());
+    }
+    let why = match (decision.error(), decision.reason()) {
+        ("", reason) => reason.to_string(),
+        (error, "") => error.to_string(),
+        (error, reason) => format!("{error}: {reason}"),
+    };
+    Err(forbidden(question, &why))
+}
+
+fn count(counter: &Counter, durations: &Histogram<15>, mode: &str, allowed: bool, started: Instant) {
+    let decision = if allowed { "allowed" } else { "denied" };
+    let labels = format!("mode=\"{mode}\",decision=\"{decision}\"");
+    counter.add(labels.clone());
+    durations.observe(labels, started.elapsed().as_secs_f64());
 }
 
 /// The user that the request shall be served as, or `None` when it doesn't ask for another. `request`: what it is about,
@@ -207,43 +263,55 @@ pub async fn impersonate(
     headers: &http::HeaderMap,
     request: &Attributes,
     authorizer: &dyn Authorizer,
+    modes: &LastModes,
 ) -> Result<Option<Impersonated>, Status> {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
+    let text = |name: &str| headers.get(name).map(header_text).unwrap_or_default();
     let wanted = User {
         name: text("impersonate-user"),
         uid: text("impersonate-uid"),
-        groups: headers
-            .get_all("impersonate-group")
-            .iter()
-            .filter_map(|v| v.to_str().ok().map(str::to_string))
-            .collect(),
+        groups: headers.get_all("impersonate-group").iter().map(header_text).collect(),
         extra: extra_in(headers, "impersonate-extra-"),
     };
     if wanted.name.is_empty() {
         return if wanted == User::default() { Ok(None) } else { Err(nobody(&wanted)) };
     }
+    let started = Instant::now();
     // Who is refused in all modes is told why in the first that could have been.
     let mut first = None;
-    for mode in Mode::ALL.into_iter().filter(|m| m.is_for(&wanted, &request.user)) {
+    for mode in modes.order(&request.user).into_iter().filter(|m| m.is_for(&wanted, &request.user)) {
         match mode.check(&wanted, request, authorizer).await {
             Ok(user) => {
-                let constraint = if mode == Mode::Legacy { String::new() } else { mode.verb() };
+                modes.remember(&request.user, mode);
+                let (constraint, name) = match mode {
+                    Mode::Legacy => (String::new(), "legacy"),
+                    mode => (mode.verb(), mode.name()),
+                };
+                count(&IMPERSONATIONS, &IMPERSONATION_DURATIONS, name, true, started);
                 return Ok(Some(Impersonated { user, constraint }));
             }
             Err(refusal) => first = first.or(Some(refusal)),
         }
     }
+    count(&IMPERSONATIONS, &IMPERSONATION_DURATIONS, "", false, started);
     Err(first.unwrap_or_else(|| Status::internal("all impersonation modes failed")))
 }
 
+/// The refusal shows the user that was asked for as Go prints one.
 fn nobody(wanted: &User) -> Status {
-    let mut asked: Vec<String> = wanted.groups.iter().map(|g| format!("{{Group    {g}  }}")).collect();
-    let extra = wanted.extra.iter().flat_map(|(k, vs)| vs.iter().map(move |v| format!("{{UserExtra {v} {k}}}")));
-    asked.extend(extra);
-    if !wanted.uid.is_empty() {
-        asked.push(format!("{{UID {}}}", wanted.uid));
-    }
-    Status::internal(format!("requested [{}] without impersonating a user", asked.join(" ")))
+    let list = |texts: &[String]| {
+        let quoted: Vec<String> = texts.iter().map(|t| format!("{t:?}")).collect();
+        format!("[]string{{{}}}", quoted.join(", "))
+    };
+    let groups = if wanted.groups.is_empty() { "[]string(nil)".to_string() } else { list(&wanted.groups) };
+    let extra: Vec<String> = wanted.extra.iter().map(|(k, v)| format!("{k:?}:{}", list(v))).collect();
+    let extra = match extra.as_slice() {
+        [] => "map[string][]string(nil)".to_string(),
+        pairs => format!("map[string][]string{{{}}}", pairs.join(", ")),
+    };
+    Status::bad_request(format!(
+        "requested &user.DefaultInfo{{Name:\"\", UID:{:?}, Groups:{groups}, Extra:{extra}}} without impersonating a user name",
+        wanted.uid
+    ))
 }
 
 /// The node of `system:node:<name>`.
@@ -293,7 +361,7 @@ mod tests {
             map.append(*k, v.parse().unwrap());
         }
         let request = Attributes::resource(&User::new("boss", &[]), "list", "", "pods", "d", "");
-        impersonate(&map, &request, &Only(allowed)).await.map(|i| i.map(|i| i.user))
+        impersonate(&map, &request, &Only(allowed), &LastModes::default()).await.map(|i| i.map(|i| i.user))
     }
 
     #[tokio::test]
@@ -319,7 +387,45 @@ mod tests {
                  \"\" in the namespace \"d\""
             );
         }
-        assert_eq!(run(&[("impersonate-group", "dev")], &["groups:dev"]).await.unwrap_err().code, 500);
+        let nobody = [("impersonate-group", "dev"), ("impersonate-uid", "7"), ("impersonate-extra-a", "b")];
+        let refused = run(&nobody, &["groups:dev"]).await.unwrap_err();
+        assert_eq!(
+            (refused.code, refused.message.as_str()),
+            (
+                400,
+                r#"requested &user.DefaultInfo{Name:"", UID:"7", Groups:[]string{"dev"}, Extra:map[string][]string{"a":[]string{"b"}}} without impersonating a user name"#
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn names_are_not_ascii_alone() {
+        let map = |value: &[u8]| {
+            let value = http::HeaderValue::from_bytes(value).unwrap();
+            http::HeaderMap::from_iter([("impersonate-user".parse().unwrap(), value)])
+        };
+        let request = Attributes::resource(&User::new("boss", &[]), "list", "", "pods", "d", "");
+        let act = async |map| impersonate(&map, &request, &Only(&["users:jürgen"]), &LastModes::default()).await;
+        assert_eq!(act(map("jürgen".as_bytes())).await.unwrap().unwrap().user.name, "jürgen");
+        // Not UTF-8: nobody's name, but never that of who asks.
+        assert_eq!(act(map(b"j\xfcrgen")).await.unwrap_err().code, 403);
+    }
+
+    #[tokio::test]
+    async fn the_mode_that_worked_last_is_tried_first() {
+        let modes = LastModes::default();
+        let request = Attributes::resource(&User::new("boss", &[]), "list", "", "pods", "d", "");
+        let act = async |name: &'static str| {
+            let map = http::HeaderMap::from_iter([("impersonate-user".parse().unwrap(), name.parse().unwrap())]);
+            impersonate(&map, &request, &Only(&["users:jane"]), &modes).await
+        };
+        let constrained = act("joe").await.unwrap_err().message;
+        assert!(constrained.contains("cannot impersonate-on:user-info:list resource"), "{constrained}");
+        assert!(act("jane").await.is_ok());
+        assert_eq!(
+            act("joe").await.unwrap_err().message,
+            r#"users "joe" is forbidden: User "boss" cannot impersonate resource "users" in API group "" at the cluster scope"#
+        );
     }
 
     #[tokio::test]
@@ -456,7 +562,7 @@ mod tests {
             }
             let request = Attributes::resource(who, "list", "", "pods", "d", "");
             let authorizer = Constrained(allowed, parking_lot::Mutex::default());
-            let got = impersonate(&map, &request, &authorizer).await;
+            let got = impersonate(&map, &request, &authorizer, &LastModes::default()).await;
             let asked = authorizer.1.lock().join(", ");
             match (got, expected) {
                 (Ok(Some(i)), Ok((groups, constraint))) => {

@@ -2,7 +2,6 @@
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use meta::status::Status;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -79,12 +78,33 @@ pub trait Authenticator: Send + Sync + 'static {
     async fn authenticate(&self, headers: &http::HeaderMap, connection: &Connection) -> Outcome;
 }
 
+/// Why a request is answered with 401.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Unauthenticated {
+    /// There were credentials, and nobody vouches for them.
+    Bad,
+    /// There were none.
+    Nobody,
+}
+
+impl Unauthenticated {
+    /// As metrics call it.
+    pub fn result(self) -> &'static str {
+        match self {
+            Unauthenticated::Bad => "error",
+            Unauthenticated::Nobody => "failure",
+        }
+    }
+}
+
 /// Asks the authenticators in order; then the anonymous one, for the few paths that need no identity.
 pub struct Chain {
     authenticators: Vec<Arc<dyn Authenticator>>,
     tokens: Arc<bearer::Bearer>,
     /// May change while the server runs.
     anonymous: Arc<ArcSwap<anonymous::Anonymous>>,
+    /// How users act as others.
+    pub modes: impersonation::LastModes,
 }
 
 impl Chain {
@@ -96,7 +116,7 @@ impl Chain {
     ) -> Chain {
         let mut authenticators = before_tokens;
         authenticators.push(tokens.clone());
-        Chain { authenticators, tokens, anonymous }
+        Chain { authenticators, tokens, anonymous, modes: Default::default() }
     }
 
     /// Who sent this request. 401 when nobody vouches for the credentials, or when there are none and the path
@@ -106,7 +126,7 @@ impl Chain {
         path: &str,
         headers: &http::HeaderMap,
         connection: &Connection,
-    ) -> Result<User, Status> {
+    ) -> Result<User, Unauthenticated> {
         if let Some(user) = &connection.identity {
             return Ok(with_authenticated(user.as_ref().clone()));
         }
@@ -121,9 +141,9 @@ impl Chain {
         match refused {
             Some(why) => {
                 tracing::debug!(path, why, "request was not authenticated");
-                Err(Status::unauthorized())
+                Err(Unauthenticated::Bad)
             }
-            None => self.anonymous.load().user(path).ok_or_else(Status::unauthorized),
+            None => self.anonymous.load().user(path).ok_or(Unauthenticated::Nobody),
         }
     }
 
@@ -138,10 +158,32 @@ impl Chain {
     }
 }
 
+/// A header's value as text. Names of users are not ASCII alone, and none may be taken for no name.
+pub fn header_text(value: &http::HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
 /// Everybody but the anonymous user is in `system:authenticated`.
 pub fn with_authenticated(mut user: User) -> User {
     if user.name != ANONYMOUS && !user.in_group(AUTHENTICATED) && !user.in_group(UNAUTHENTICATED) {
         user.groups.push(AUTHENTICATED.to_string());
     }
     user
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bad_credentials_are_told_from_none() {
+        let nowhere = Arc::new(ArcSwap::from_pointee(anonymous::Anonymous::Nowhere));
+        let chain = Chain::new(vec![], Arc::new(bearer::Bearer::new(vec![])), nowhere);
+        let mut headers = http::HeaderMap::new();
+        let none = chain.authenticate("/api", &headers, &Connection::default()).await;
+        assert_eq!(none, Err(Unauthenticated::Nobody));
+        headers.insert("authorization", http::HeaderValue::from_static("Bearer x"));
+        let bad = chain.authenticate("/api", &headers, &Connection::default()).await;
+        assert_eq!(bad, Err(Unauthenticated::Bad));
+    }
 }

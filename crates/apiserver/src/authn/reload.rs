@@ -8,6 +8,7 @@ use super::anonymous::Anonymous;
 use super::bearer::{TokenAuthenticator, TokenOutcome};
 use super::config::{self, Compiled};
 use super::oidc::Oidc;
+use crate::metrics::figures::AUTHENTICATION_RELOADS;
 use crate::outbound;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -86,8 +87,12 @@ impl Issuers {
             };
             let path = file.path().display();
             match outcome {
-                Ok(()) => tracing::info!(%path, "authentication configuration was reloaded"),
+                Ok(()) => {
+                    AUTHENTICATION_RELOADS.succeeded(&String::from_utf8_lossy(&content));
+                    tracing::info!(%path, "authentication configuration was reloaded");
+                }
                 Err(error) => {
+                    AUTHENTICATION_RELOADS.failed();
                     tracing::error!(%path, error, "authentication configuration has changed and isn't used; the last good one stays");
                 }
             }

@@ -2,7 +2,7 @@
 //! Source: "Configure the Aggregation Layer".
 
 use super::x509::Verifier;
-use super::{Authenticator, Connection, Outcome, User};
+use super::{Authenticator, Connection, Outcome, User, header_text};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 
@@ -64,11 +64,8 @@ fn user_in(headers: &http::HeaderMap, options: &Options) -> Option<User> {
     let first = |names: &[String]| {
         names
             .iter()
-            .find_map(|n| {
-                headers.get(n.as_str()).and_then(|v| v.to_str().ok()).map(str::trim).filter(|v| !v.is_empty())
-            })
+            .find_map(|n| headers.get(n.as_str()).map(header_text).filter(|v| !v.is_empty()))
             .unwrap_or_default()
-            .to_string()
     };
     let name = first(&options.username_headers);
     if name.is_empty() {
@@ -78,11 +75,12 @@ fn user_in(headers: &http::HeaderMap, options: &Options) -> Option<User> {
         .group_headers
         .iter()
         .flat_map(|n| headers.get_all(n.as_str()))
-        .filter_map(|v| v.to_str().ok().map(str::to_string))
+        .map(header_text)
+        .filter(|v| !v.is_empty())
         .collect();
-    let mut extra = BTreeMap::new();
-    for prefix in &options.extra_header_prefixes {
-        extra.extend(extra_in(headers, prefix));
+    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (key, values) in options.extra_header_prefixes.iter().flat_map(|prefix| extra_in(headers, prefix)) {
+        extra.entry(key).or_default().extend(values);
     }
     Some(User { name, uid: first(&options.uid_headers), groups, extra })
 }
@@ -91,10 +89,8 @@ fn user_in(headers: &http::HeaderMap, options: &Options) -> Option<User> {
 pub(super) fn extra_in(headers: &http::HeaderMap, prefix: &str) -> BTreeMap<String, Vec<String>> {
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in headers {
-        if let (Some(key), Ok(value)) = (name.as_str().strip_prefix(prefix), value.to_str())
-            && !key.is_empty()
-        {
-            extra.entry(decode_key(key)).or_default().push(value.to_string());
+        if let Some(key) = name.as_str().strip_prefix(prefix).filter(|key| !key.is_empty()) {
+            extra.entry(decode_key(key)).or_default().push(header_text(value));
         }
     }
     extra
@@ -146,7 +142,8 @@ mod tests {
         let mut headers = http::HeaderMap::new();
         headers.insert("x-remote-user", "jane".parse().unwrap());
         headers.append("x-remote-group", "dev".parse().unwrap());
-        headers.append("x-remote-group", "ops".parse().unwrap());
+        headers.append("x-remote-group", "".parse().unwrap());
+        headers.append("x-remote-group", http::HeaderValue::from_bytes("größe".as_bytes()).unwrap());
         headers.insert("x-remote-extra-example.org%2fscope", "all".parse().unwrap());
         let now = jiff::Timestamp::now().as_second();
         let other = pki.front_proxy_ca.issue(&Request::client("other", None), now).unwrap();
@@ -162,7 +159,7 @@ mod tests {
             };
             let got = match a.authenticate(&headers, &connection).await {
                 Outcome::Authenticated(u) => {
-                    assert_eq!(u.groups, ["dev", "ops"]);
+                    assert_eq!(u.groups, ["dev", "größe"]);
                     assert_eq!(u.extra["example.org/scope"], ["all"]);
                     u.name
                 }

@@ -5,6 +5,7 @@ use super::User;
 use super::bearer::{TokenAuthenticator, TokenOutcome};
 use crate::audit;
 use crate::jwt::Token;
+use crate::metrics::figures::{STALE_TOKENS, VALID_TOKENS};
 use crate::reader::{Reader, key};
 use crate::tokens::{Claims, Error, LEGACY_ISSUER, Ref, TokenIssuer, check_times, external};
 use async_trait::async_trait;
@@ -85,6 +86,10 @@ impl ServiceAccountTokens {
         let (claims, matched) = self.issuer.verify(&parsed, audiences, now)?;
         let (seen, settled) = self.check_bindings(&claims, now)?;
         audit::remark(STALE_TOKEN, || claims.stale(now));
+        if claims.kubernetes.warnafter.is_some_and(|at| at != 0) {
+            let counter = if claims.stale(now).is_some() { &STALE_TOKENS } else { &VALID_TOKENS };
+            counter.add(String::new());
+        }
         let user = user_of(&claims);
         if own && settled {
             let mut known = self.known.lock();

@@ -10,8 +10,9 @@ use super::masters::Masters;
 use super::node::NodeAuthorizer;
 use super::rbac::Rbac;
 use super::webhook::{FailurePolicy, Options, Webhook};
-use super::{Authorizer, Chain};
+use super::{Authorizer, Chain, Named};
 use crate::config_file;
+use crate::metrics::figures::AUTHORIZATION_RELOADS;
 use crate::outbound::{self, Target};
 use api::codec::scalar::format_duration;
 use jiff::SignedDuration;
@@ -25,8 +26,9 @@ use stdx::Shutdown;
 use stdx::file::WatchedFile;
 
 const KIND: &str = "AuthorizationConfiguration";
-/// Of the file; flags know ABAC, too.
-const MODES: [&str; 5] = ["AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook"];
+const MODES: [&str; 6] = ["ABAC", "AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook"];
+/// Made once, at the start: a changed file can't bring them.
+const MADE_AT_START: [&str; 3] = ["ABAC", "Node", "RBAC"];
 const CONDITIONS_MAX: usize = 64;
 const TIMEOUT_MAX: SignedDuration = SignedDuration::from_secs(30);
 /// What `authorizedTTL` and `unauthorizedTTL` are when the file says nothing, or 0.
@@ -91,15 +93,67 @@ pub enum Plan {
     Webhook(Box<Options>),
 }
 
-/// Reads and checks a file.
-pub fn load(text: &str) -> Result<Vec<Plan>, String> {
-    let config: AuthorizationConfiguration = config_file::decode(text, KIND, &["v1", "v1beta1"])?;
-    let mut errors = Errors::default();
-    let plans = compile(&config, &mut errors);
-    if errors.is_empty() { Ok(plans) } else { Err(errors.joined()) }
+impl Plan {
+    fn kind(&self) -> &'static str {
+        match self {
+            Plan::AlwaysAllow => "AlwaysAllow",
+            Plan::AlwaysDeny => "AlwaysDeny",
+            Plan::Abac(_) => "ABAC",
+            Plan::Node => "Node",
+            Plan::Rbac => "RBAC",
+            Plan::Webhook(_) => "Webhook",
+        }
+    }
 }
 
-fn compile(config: &AuthorizationConfiguration, errors: &mut Errors) -> Vec<Plan> {
+/// Reads and checks a file. `abac` is what `--authorization-policy-file` says.
+pub fn load(text: &str, abac: Option<&Arc<Abac>>) -> Result<Vec<Plan>, String> {
+    let (plans, mistakes) = read(text, abac)?;
+    if mistakes.is_empty() { Ok(plans) } else { Err(super::aggregate(&mistakes)) }
+}
+
+/// What a file says that changed while the server runs: types of the start other than webhooks must stay.
+fn reload(text: &str, start: &[Plan]) -> Result<Vec<Plan>, String> {
+    let kinds: BTreeSet<&str> = start.iter().map(Plan::kind).collect();
+    let abac = start.iter().find_map(|p| if let Plan::Abac(a) = p { Some(a) } else { None });
+    // Policies that were not there at the start are told below, as any type that wasn't.
+    let none = Arc::default();
+    let (plans, mut mistakes) = read(text, abac.or(Some(&none)))?;
+    let now: BTreeSet<&str> = plans.iter().map(Plan::kind).collect();
+    let missing: Vec<&str> = kinds.difference(&now).copied().filter(|k| *k != "Webhook").collect();
+    if !missing.is_empty() {
+        mistakes.push(format!("missing required types: [{}]", missing.join(" ")));
+    }
+    if mistakes.is_empty()
+        && let Some(kind) = plans.iter().map(Plan::kind).find(|k| MADE_AT_START.contains(k) && !kinds.contains(k))
+    {
+        mistakes.push(format!("authorizer type {kind} is not allowed if it was not enabled at initial server startup"));
+    }
+    if mistakes.is_empty() { Ok(plans) } else { Err(super::aggregate(&mistakes)) }
+}
+
+/// The plans, and what is wrong with them though the file is a good one by itself.
+fn read(text: &str, abac: Option<&Arc<Abac>>) -> Result<(Vec<Plan>, Vec<String>), String> {
+    let config: AuthorizationConfiguration = config_file::decode(text, KIND, &["v1", "v1beta1", "v1alpha1"])?;
+    let mut errors = Errors::default();
+    let plans = compile(&config, abac, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors.joined());
+    }
+    let mut mistakes = Vec::new();
+    for one in config.authorizers.iter().filter(|a| a.kind != "Webhook") {
+        let expected = one.kind.to_ascii_lowercase();
+        if one.name != expected {
+            mistakes.push(format!("expected name {expected} for authorizer {} instead of {}", one.kind, one.name));
+        }
+        if one.kind == "ABAC" && abac.is_none() {
+            mistakes.push("authorizer type ABAC needs an authorization policy file".to_string());
+        }
+    }
+    Ok((plans, mistakes))
+}
+
+fn compile(config: &AuthorizationConfiguration, abac: Option<&Arc<Abac>>, errors: &mut Errors) -> Vec<Plan> {
     let root = Path::new("authorizers");
     if config.authorizers.is_empty() {
         errors.required(root.clone(), "at least one authorization mode must be defined");
@@ -143,6 +197,7 @@ fn compile(config: &AuthorizationConfiguration, errors: &mut Errors) -> Vec<Plan
             ("AlwaysDeny", None) => plans.push(Plan::AlwaysDeny),
             ("Node", None) => plans.push(Plan::Node),
             ("RBAC", None) => plans.push(Plan::Rbac),
+            ("ABAC", None) => plans.extend(abac.map(|policies| Plan::Abac(policies.clone()))),
             _ => {}
         }
     }
@@ -271,7 +326,7 @@ pub fn from_modes(modes: &[String], webhook: Option<Options>, abac: Option<Abac>
             ("Webhook", None) => {
                 return Err("authorization-mode Webhook's authorization config file not passed".to_string());
             }
-            _ => return Err(format!("{mode:?} is not a valid mode; the modes are ABAC, {}", MODES.join(", "))),
+            _ => return Err(format!("{mode:?} is not a valid mode; the modes are {}", MODES.join(", "))),
         });
     }
     if plans.is_empty() {
@@ -295,36 +350,43 @@ pub struct Parts {
 }
 
 /// The authorizers, behind `system:masters`, which always may.
-pub fn build(plans: Vec<Plan>, parts: &Parts) -> Vec<Arc<dyn Authorizer>> {
+pub fn build(plans: &[Plan], parts: &Parts) -> Vec<Arc<dyn Authorizer>> {
     let mut out: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Masters)];
     for plan in plans {
-        out.push(match plan {
+        let (mut name, kind) = (plan.kind().to_ascii_lowercase(), plan.kind());
+        let authorizer: Arc<dyn Authorizer> = match plan {
             Plan::AlwaysAllow => Arc::new(AlwaysAllow),
             Plan::AlwaysDeny => Arc::new(AlwaysDeny),
-            Plan::Abac(policies) => policies,
+            Plan::Abac(policies) => policies.clone(),
             Plan::Node => parts.node.clone(),
             Plan::Rbac => parts.rbac.clone(),
-            Plan::Webhook(options) => Arc::new(Webhook::new(*options, parts.client.clone())),
-        });
+            Plan::Webhook(options) => {
+                name = options.name.clone();
+                Arc::new(Webhook::new((**options).clone(), parts.client.clone()))
+            }
+        };
+        out.push(Arc::new(Named { kind, name, authorizer }));
     }
     out
 }
 
-/// Follows the file until shutdown; one with mistakes changes nothing.
-pub async fn follow(chain: Arc<Chain>, parts: Parts, mut file: WatchedFile, shutdown: Shutdown) {
+/// Follows the file until shutdown; one with mistakes changes nothing. `plans` are those of the start.
+pub async fn follow(chain: Arc<Chain>, plans: Vec<Plan>, parts: Parts, mut file: WatchedFile, shutdown: Shutdown) {
     loop {
         let content = tokio::select! {
             _ = shutdown.cancelled() => return,
             content = file.changed() => content,
         };
         let path = file.path().display();
-        let plans = std::str::from_utf8(&content).map_err(|e| e.to_string()).and_then(load);
-        match plans {
-            Ok(plans) => {
-                chain.replace(build(plans, &parts));
+        let text = std::str::from_utf8(&content).map_err(|e| e.to_string());
+        match text.and_then(|text| reload(text, &plans).map(|new| (new, text))) {
+            Ok((new, text)) => {
+                AUTHORIZATION_RELOADS.succeeded(text);
+                chain.replace(build(&new, &parts));
                 tracing::info!(%path, "authorization configuration was reloaded");
             }
             Err(error) => {
+                AUTHORIZATION_RELOADS.failed();
                 tracing::error!(%path, error, "authorization configuration has changed and isn't used; the last good one stays");
             }
         }
@@ -365,11 +427,11 @@ authorizers:
         )
         .unwrap();
         let good = GOOD.replace("CONFIG", config.to_str().unwrap());
-        let plans = load(&good).unwrap();
+        let plans = load(&good, None).unwrap();
         let [Plan::Webhook(w), Plan::Node, Plan::Rbac] = plans.as_slice() else { panic!("{plans:?}") };
         assert_eq!((w.authorized_ttl, w.unauthorized_ttl), (Duration::from_secs(60), Duration::ZERO));
         assert_eq!((w.failure_policy, w.conditions.len()), (FailurePolicy::Deny, 1));
-        let defaulted = load(&good.replace("authorizedTTL: 1m", "authorizedTTL: 0s")).unwrap();
+        let defaulted = load(&good.replace("authorizedTTL: 1m", "authorizedTTL: 0s"), None).unwrap();
         assert!(matches!(&defaulted[0], Plan::Webhook(w) if w.authorized_ttl == AUTHORIZED_TTL));
         const KUBECONFIG: &str = "{type: KubeConfigFile, kubeConfigFile: ";
         for (from, to, expected) in [
@@ -442,7 +504,13 @@ authorizers:
                 "authorizers[1].name: Invalid value: \"Node\": authorizer name is invalid: a lowercase RFC 1123 subdomain",
             ),
             ("type: Node", "type: RBAC", "authorizers[2].type: Duplicate value: \"RBAC\""),
-            ("type: Node", "type: ABAC", "authorizers[1].type: Unsupported value: \"ABAC\""),
+            (
+                "type: Node",
+                "type: Magic",
+                "authorizers[1].type: Unsupported value: \"Magic\": supported values: \"ABAC\", \"AlwaysAllow\", ",
+            ),
+            ("name: node", "name: nodes", "expected name node for authorizer Node instead of nodes"),
+            ("Node, name: node", "ABAC, name: abac", "authorizer type ABAC needs an authorization policy file"),
             ("type: Node", "type: ''", "authorizers[1].type: Required value"),
             ("type: Node", "type: Webhook", "authorizers[1].webhook: Required value: required when type=Webhook"),
             (
@@ -454,22 +522,50 @@ authorizers:
         ] {
             let from = from.replace("CONFIG", config.to_str().unwrap());
             assert!(good.contains(&from), "{from}");
-            let got = load(&good.replacen(&from, to, 1)).unwrap_err();
+            let got = load(&good.replacen(&from, to, 1), None).unwrap_err();
             assert!(got.starts_with(expected), "{to}: {got}");
         }
-        let missing = load(&GOOD.replace("CONFIG", "/nowhere/at/all")).unwrap_err();
+        let missing = load(&GOOD.replace("CONFIG", "/nowhere/at/all"), None).unwrap_err();
         assert!(
             missing.starts_with(
                 "authorizers[0].connectionInfo.kubeConfigFile: Invalid value: \"/nowhere/at/all\": error loading file: "
             ),
             "{missing}"
         );
-        let relative = load(&GOOD.replace("CONFIG", "kubeconfig")).unwrap_err();
+        let relative = load(&GOOD.replace("CONFIG", "kubeconfig"), None).unwrap_err();
         assert!(relative.contains("must be an absolute path"), "{relative}");
         let empty = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\n";
         assert_eq!(
-            load(empty).unwrap_err(),
+            load(empty, None).unwrap_err(),
             "authorizers: Required value: at least one authorization mode must be defined"
+        );
+    }
+
+    #[test]
+    fn a_changed_file_keeps_the_types_of_the_start() {
+        let file = |kinds: &[&str]| {
+            let one = |k: &&str| format!("- {{type: {k}, name: {}}}\n", k.to_lowercase());
+            let list: String = kinds.iter().map(one).collect();
+            format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers:\n{list}")
+        };
+        let policies = Arc::new(Abac::default());
+        let start = load(&file(&["Node", "ABAC"]), Some(&policies)).unwrap();
+        assert!(matches!(start.as_slice(), [Plan::Node, Plan::Abac(_)]), "{start:?}");
+        let again = |kinds: &[&str]| reload(&file(kinds), &start).map(|plans| plans.len());
+        assert_eq!(again(&["ABAC", "Node", "AlwaysDeny"]), Ok(3));
+        for (kinds, expected) in [
+            (&["RBAC"][..], "missing required types: [ABAC Node]"),
+            (
+                &["Node", "ABAC", "RBAC"],
+                "authorizer type RBAC is not allowed if it was not enabled at initial server startup",
+            ),
+        ] {
+            assert_eq!(again(kinds).unwrap_err(), expected);
+        }
+        let without = load(&file(&["RBAC"]), None).unwrap();
+        assert_eq!(
+            reload(&file(&["RBAC", "ABAC"]), &without).unwrap_err(),
+            "authorizer type ABAC is not allowed if it was not enabled at initial server startup"
         );
     }
 

@@ -5,7 +5,10 @@ use serde_json::Value as Json;
 use std::sync::{Arc, LazyLock};
 
 #[derive(Clone, Debug)]
-pub struct Condition(Arc<Program>);
+pub struct Condition {
+    program: Arc<Program>,
+    text: String,
+}
 
 static REQUEST: LazyLock<Env> = LazyLock::new(|| {
     let mut types = cel::types::Objects::default();
@@ -48,13 +51,17 @@ static REQUEST: LazyLock<Env> = LazyLock::new(|| {
 
 impl Condition {
     pub fn compile(text: &str) -> Result<Condition, String> {
-        cel::compile(text, &REQUEST, &[Type::Bool]).map(|p| Condition(Arc::new(p))).map_err(|e| e.to_string())
+        cel::compile(text, &REQUEST, &[Type::Bool])
+            .map(|p| Condition { program: Arc::new(p), text: text.to_string() })
+            .map_err(|e| e.to_string())
     }
 
     /// `request`: as `question::request_of` makes it.
     pub fn holds(&self, request: &Json) -> Result<bool, String> {
         let vars = Vars::new().with("request", Value::json(request));
-        let result = cel::eval(&self.0, &vars, &mut Budget::new(cel::POLICY_BUDGET)).map_err(|e| e.to_string())?;
+        let result = cel::eval(&self.program, &vars, &mut Budget::new(cel::POLICY_BUDGET));
+        let result =
+            result.map_err(|e| format!("cel evaluation error: expression '{}' resulted in error: {e}", self.text))?;
         Ok(result == Value::Bool(true))
     }
 }

@@ -4,6 +4,7 @@
 //! `Status` that a refused client sees.
 
 use crate::authn::User;
+use crate::metrics::figures::AUTHORIZATION_DECISIONS;
 use crate::request_info::RequestInfo;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -101,6 +102,12 @@ pub enum Decision {
     Allow(String),
     Deny(String),
     NoOpinion(String),
+    /// Somebody couldn't be asked, and nobody else allows it. `denied`: no others were asked then.
+    Failed {
+        denied: bool,
+        reason: String,
+        error: String,
+    },
 }
 
 impl Decision {
@@ -111,6 +118,29 @@ impl Decision {
     pub fn reason(&self) -> &str {
         match self {
             Decision::Allow(r) | Decision::Deny(r) | Decision::NoOpinion(r) => r,
+            Decision::Failed { reason, .. } => reason,
+        }
+    }
+
+    /// Why somebody couldn't be asked; empty if all could.
+    pub fn error(&self) -> &str {
+        match self {
+            Decision::Failed { error, .. } => error,
+            _ => "",
+        }
+    }
+
+    pub fn denied(&self) -> bool {
+        matches!(self, Decision::Deny(_) | Decision::Failed { denied: true, .. })
+    }
+
+    /// As metrics call it.
+    pub fn result(&self) -> &'static str {
+        match self {
+            Decision::Allow(_) => "allowed",
+            Decision::Deny(_) => "denied",
+            Decision::NoOpinion(_) => "no-opinion",
+            Decision::Failed { .. } => "error",
         }
     }
 }
@@ -130,6 +160,30 @@ pub trait Authorizer: Send + Sync + 'static {
     /// What this authorizer can tell about a user's rights in a namespace.
     fn rules_for(&self, _user: &User, _namespace: &str) -> UserRules {
         UserRules::default()
+    }
+}
+
+/// One of a [`Chain`], whose decisions are counted under its type and name.
+pub struct Named {
+    pub kind: &'static str,
+    pub name: String,
+    pub authorizer: Arc<dyn Authorizer>,
+}
+
+#[async_trait]
+impl Authorizer for Named {
+    async fn authorize(&self, attributes: &Attributes) -> Decision {
+        let decision = self.authorizer.authorize(attributes).await;
+        if decision.allowed() || decision.denied() {
+            let outcome = if decision.allowed() { "allowed" } else { "denied" };
+            let labels = format!("type=\"{}\",name=\"{}\",decision=\"{outcome}\"", self.kind, self.name);
+            AUTHORIZATION_DECISIONS.add(labels);
+        }
+        decision
+    }
+
+    fn rules_for(&self, user: &User, namespace: &str) -> UserRules {
+        self.authorizer.rules_for(user, namespace)
     }
 }
 
@@ -161,15 +215,24 @@ impl Chain {
 #[async_trait]
 impl Authorizer for Chain {
     async fn authorize(&self, attributes: &Attributes) -> Decision {
-        let mut reasons: Vec<String> = Vec::new();
+        let (mut reasons, mut errors): (Vec<String>, Vec<String>) = Default::default();
         for authorizer in self.authorizers.load_full().iter() {
-            match authorizer.authorize(attributes).await {
-                Decision::NoOpinion(reason) if reason.is_empty() => {}
-                Decision::NoOpinion(reason) => reasons.push(reason),
-                decided => return decided,
+            let decision = authorizer.authorize(attributes).await;
+            if decision.allowed() || decision.denied() {
+                return decision;
+            }
+            if !decision.reason().is_empty() {
+                reasons.push(decision.reason().to_string());
+            }
+            if !decision.error().is_empty() {
+                errors.push(decision.error().to_string());
             }
         }
-        Decision::NoOpinion(reasons.join("\n"))
+        let reason = reasons.join("\n");
+        match errors.as_slice() {
+            [] => Decision::NoOpinion(reason),
+            errors => Decision::Failed { denied: false, reason, error: aggregate(errors) },
+        }
     }
 
     fn rules_for(&self, user: &User, namespace: &str) -> UserRules {
@@ -181,6 +244,20 @@ impl Authorizer for Chain {
             all.errors.extend(one.errors);
         }
         all
+    }
+}
+
+/// Several errors as one text, each told once, as upstream's `Aggregate`.
+pub fn aggregate(errors: &[String]) -> String {
+    let mut told: Vec<&str> = Vec::new();
+    for e in errors {
+        if !told.contains(&e.as_str()) {
+            told.push(e);
+        }
+    }
+    match told.as_slice() {
+        [one] => one.to_string(),
+        many => format!("[{}]", many.join(", ")),
     }
 }
 
@@ -241,6 +318,41 @@ mod tests {
         let a = Attributes { user: jane, verb: "get".into(), path: "/foo".into(), ..Attributes::default() };
         let s = forbidden(&a, "");
         assert_eq!((s.code, s.message.as_str()), (403, r#"forbidden: User "jane" cannot get path "/foo""#));
+    }
+
+    /// Says what it is made of.
+    struct Says(Decision);
+
+    #[async_trait]
+    impl Authorizer for Says {
+        async fn authorize(&self, _: &Attributes) -> Decision {
+            self.0.clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn who_could_not_be_asked_matters_only_if_nobody_else_allows() {
+        let failed =
+            |denied: bool, error: &str| Decision::Failed { denied, reason: String::new(), error: error.into() };
+        let (allow, none) = (Decision::Allow("a".into()), Decision::NoOpinion("n".into()));
+        for (said, expected) in [
+            (vec![failed(false, "e"), allow.clone()], allow.clone()),
+            (vec![failed(true, "e"), allow.clone()], failed(true, "e")),
+            (vec![none.clone(), none.clone()], Decision::NoOpinion("n\nn".into())),
+            (
+                vec![failed(false, "e"), none, failed(false, "f")],
+                Decision::Failed { denied: false, reason: "n".into(), error: "[e, f]".into() },
+            ),
+        ] {
+            let all = said.into_iter().map(|d| Arc::new(Says(d)) as Arc<dyn Authorizer>).collect();
+            assert_eq!(Chain::new(all).authorize(&Attributes::default()).await, expected);
+        }
+        let named = Named { kind: "Webhook", name: "counted".into(), authorizer: Arc::new(Says(allow)) };
+        named.authorize(&Attributes::default()).await;
+        let mut shown = String::new();
+        crate::metrics::figures::render(&mut shown);
+        let line = r#"apiserver_authorization_decisions_total{type="Webhook",name="counted",decision="allowed"} 1"#;
+        assert!(shown.contains(line), "{shown}");
     }
 
     #[test]

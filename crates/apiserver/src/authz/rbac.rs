@@ -5,7 +5,7 @@
 
 use super::followed::{Followed, Index, names};
 use super::rules::PolicyRule;
-use super::{Attributes, Authorizer, Decision, UserRules};
+use super::{Attributes, Authorizer, Decision, UserRules, aggregate};
 use crate::authn::User;
 use crate::reader::Reader;
 use async_trait::async_trait;
@@ -29,7 +29,8 @@ struct Binding {
     namespace: String,
     role_kind: String,
     role_name: String,
-    subjects: Vec<(Subject, String)>,
+    /// With place in the list and description.
+    subjects: HashMap<Subject, (usize, String)>,
 }
 
 impl Binding {
@@ -37,14 +38,24 @@ impl Binding {
         let (namespace, name) = names(entry, namespaced);
         let value: Value = serde_json::from_slice(&entry.value).unwrap_or(Value::Null);
         let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
-        let subjects = value["subjects"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut subjects = HashMap::new();
+        let list = value["subjects"].as_array().into_iter().flatten();
+        for (place, (subject, described)) in list.filter_map(|s| subject(s, namespace)).enumerate() {
+            subjects.entry(subject).or_insert((place, described));
+        }
         Binding {
             name: name.to_string(),
             namespace: namespace.to_string(),
             role_kind: text(&value["roleRef"]["kind"]),
             role_name: text(&value["roleRef"]["name"]),
-            subjects: subjects.iter().filter_map(|s| subject(s, namespace)).collect(),
+            subjects,
         }
+    }
+
+    /// The first of its subjects that is one of these.
+    fn first<'s>(&self, of: &'s [Subject]) -> Option<(&'s Subject, &str)> {
+        let found = of.iter().filter_map(|s| self.subjects.get(s).map(|(place, described)| (place, s, described)));
+        found.min_by_key(|(place, ..)| *place).map(|(_, s, described)| (s, described.as_str()))
     }
 
     /// `ClusterRoleBinding "x" of ClusterRole "y" to Group "z"`
@@ -75,7 +86,7 @@ fn subject(v: &Value, binding_namespace: &str) -> Option<(Subject, String)> {
     }
 }
 
-type BySubject = HashMap<Subject, Vec<(Arc<Binding>, String)>>;
+type BySubject = HashMap<Subject, Vec<Arc<Binding>>>;
 
 /// Roles by namespace and name, bindings by namespace and subject; the empty namespace is the cluster.
 #[derive(Default)]
@@ -98,8 +109,8 @@ impl Index for RbacIndex {
         } else {
             let binding = Arc::new(Binding::read(entry, namespaced));
             let by_subject = self.bindings.entry(namespace.to_string()).or_default();
-            for (subject, described) in &binding.subjects {
-                by_subject.entry(subject.clone()).or_default().push((binding.clone(), described.clone()));
+            for subject in binding.subjects.keys() {
+                by_subject.entry(subject.clone()).or_default().push(binding.clone());
             }
         }
     }
@@ -115,11 +126,11 @@ impl Index for RbacIndex {
                 }
             }
         } else if let Some(by_subject) = self.bindings.get_mut(namespace) {
-            for (subject, _) in Binding::read(entry, namespaced).subjects {
-                if let Some(list) = by_subject.get_mut(&subject) {
-                    list.retain(|(b, _)| b.name != name);
+            for subject in Binding::read(entry, namespaced).subjects.keys() {
+                if let Some(list) = by_subject.get_mut(subject) {
+                    list.retain(|b| b.name != name);
                     if list.is_empty() {
-                        by_subject.remove(&subject);
+                        by_subject.remove(subject);
                     }
                 }
             }
@@ -140,7 +151,7 @@ impl RbacIndex {
         self.roles.get(scope).and_then(|r| r.get(name)).ok_or_else(|| format!("{what}.{GROUP} {name:?} not found"))
     }
 
-    /// Calls `visit` for every binding of the user, cluster-wide ones first, until it returns false.
+    /// Calls `visit` once for every binding of the user, cluster-wide ones first, until it returns false.
     fn visit<'a>(
         &'a self,
         user: &User,
@@ -152,7 +163,12 @@ impl RbacIndex {
         let scopes: &[&str] = if namespace.is_empty() { &[""] } else { &["", namespace] };
         for scope in scopes {
             let Some(by_subject) = self.bindings.get(*scope) else { continue };
-            for (binding, described) in subjects.iter().filter_map(|s| by_subject.get(s)).flatten() {
+            let found = subjects.iter().filter_map(|s| by_subject.get(s).map(|bindings| (s, bindings)));
+            for (subject, binding) in found.flat_map(|(s, bindings)| bindings.iter().map(move |b| (s, b))) {
+                // Found by each of the user's subjects that it has, and visited for one.
+                let Some((_, described)) = binding.first(&subjects).filter(|(first, _)| *first == subject) else {
+                    continue;
+                };
                 let rules = self.role(&binding.role_kind, &binding.namespace, &binding.role_name);
                 if !visit(binding, described, rules) {
                     return;
@@ -188,17 +204,14 @@ impl Rbac {
                 allowed.is_none()
             }
             Err(e) => {
-                if !errors.contains(&e) {
-                    errors.push(e);
-                }
+                errors.push(e);
                 true
             }
         });
         match (allowed, errors.as_slice()) {
             (Some(reason), _) => Decision::Allow(reason),
             (None, []) => Decision::NoOpinion(String::new()),
-            (None, [one]) => Decision::NoOpinion(format!("RBAC: {one}")),
-            (None, many) => Decision::NoOpinion(format!("RBAC: [{}]", many.join(", "))),
+            (None, errors) => Decision::NoOpinion(format!("RBAC: {}", aggregate(errors))),
         }
     }
 }
@@ -252,7 +265,7 @@ mod tests {
         match rbac.authorize(&Attributes::resource(user, verb, "", resource, namespace, "")).await {
             Decision::Allow(reason) => reason,
             Decision::NoOpinion(reason) => format!("no: {reason}"),
-            Decision::Deny(_) => unreachable!(),
+            Decision::Deny(_) | Decision::Failed { .. } => unreachable!(),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Pure. Source: "Using RBAC Authorization" and, for coverage, upstream's escalation check.
 
-use super::Attributes;
+use super::{Attributes, aggregate};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -224,7 +224,7 @@ pub fn escalation_text(user: &crate::authn::User, missing: &[PolicyRule], resolu
         texts.into_iter().collect::<Vec<_>>().join("\n")
     );
     if !resolution_errors.is_empty() {
-        text.push_str(&format!("; resolution errors: [{}]", resolution_errors.join(" ")));
+        text.push_str(&format!("; resolution errors: [{}]", aggregate(resolution_errors)));
     }
     text
 }

@@ -5,15 +5,19 @@
 
 use super::expressions::Condition;
 use super::question::{request_of, spec_of};
-use super::{Attributes, Authorizer, Decision, UserRules};
+use super::{Attributes, Authorizer, Decision, UserRules, aggregate};
 use crate::authn::User;
 use crate::authn::webhook::post_with_retries;
 use crate::expiring::{Expiring, Hash};
+use crate::metrics::figures::{
+    AUTHORIZATION_CONDITION_DURATIONS, AUTHORIZATION_CONDITION_ERRORS, AUTHORIZATION_CONDITION_EXCLUSIONS,
+    AUTHORIZATION_WEBHOOK_DURATIONS, AUTHORIZATION_WEBHOOKS, AUTHORIZATION_WEBHOOKS_FAILED_OPEN,
+};
 use crate::outbound::{self, Target};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const REMEMBERED_MAX: usize = 8192;
 /// Questions longer than this aren't remembered: a client could fill memory with them.
@@ -55,42 +59,71 @@ impl Webhook {
         if self.options.conditions.is_empty() {
             return Ok(true);
         }
-        let request = request_of(a);
-        let mut failed = None;
+        let (request, started) = (request_of(a), Instant::now());
+        let labels = format!("type=\"Webhook\",name=\"{}\"", self.options.name);
+        let mut errors = Vec::new();
+        let mut excluded = false;
         for condition in &self.options.conditions {
             match condition.holds(&request) {
                 Ok(true) => {}
-                Ok(false) => return Ok(false),
-                Err(e) => failed = failed.or(Some(e)),
+                Ok(false) => {
+                    excluded = true;
+                    break;
+                }
+                Err(e) => errors.push(e),
             }
         }
-        failed.map_or(Ok(true), Err)
+        AUTHORIZATION_CONDITION_DURATIONS.observe(labels.clone(), started.elapsed().as_secs_f64());
+        if !errors.is_empty() {
+            AUTHORIZATION_CONDITION_ERRORS.add(labels.clone());
+        }
+        match (excluded, errors.as_slice()) {
+            (true, _) => {
+                AUTHORIZATION_CONDITION_EXCLUSIONS.add(labels);
+                Ok(false)
+            }
+            (false, []) => Ok(true),
+            (false, errors) => Err(aggregate(errors)),
+        }
     }
 
+    /// The error is what the failure policy is for.
     async fn ask(&self, spec: &Value) -> Result<Decision, String> {
         let review = json!({
             "apiVersion": format!("authorization.k8s.io/{}", self.options.version),
             "kind": "SubjectAccessReview", "metadata": {}, "spec": spec, "status": {"allowed": false},
         });
-        let answer = post_with_retries(&self.client, &self.options.target, &review, self.options.timeout).await?;
+        let started = Instant::now();
+        let answer = post_with_retries(&self.client, &self.options.target, &review, self.options.timeout).await;
+        let result = match &answer {
+            Ok(_) => "success",
+            Err(why) if why.ends_with("context deadline exceeded") => "timeout",
+            Err(_) => "error",
+        };
+        let labels = format!("name=\"{}\",result=\"{result}\"", self.options.name);
+        AUTHORIZATION_WEBHOOKS.add(labels.clone());
+        AUTHORIZATION_WEBHOOK_DURATIONS.observe(labels.clone(), started.elapsed().as_secs_f64());
+        if answer.is_err() && self.options.failure_policy == FailurePolicy::NoOpinion {
+            AUTHORIZATION_WEBHOOKS_FAILED_OPEN.add(labels);
+        }
+        let answer = answer?;
         let status = &answer["status"];
         let reason = status["reason"].as_str().unwrap_or_default().to_string();
         match (status["allowed"] == true, status["denied"] == true) {
-            (true, true) => Err("webhook subject access review returned both allow and deny response".to_string()),
+            (true, true) => Ok(Decision::Failed {
+                denied: true,
+                reason,
+                error: "webhook subject access review returned both allow and deny response".to_string(),
+            }),
             (true, false) => Ok(Decision::Allow(reason)),
             (false, true) => Ok(Decision::Deny(reason)),
             (false, false) => Ok(Decision::NoOpinion(reason)),
         }
     }
 
-    fn failed(&self, why: &str) -> Decision {
-        let name = &self.options.name;
-        tracing::warn!(webhook = name, why, "an authorization webhook gave no answer");
-        match self.options.failure_policy {
-            FailurePolicy::NoOpinion => Decision::NoOpinion(String::new()),
-            // Why is for the log: whoever asks may be anybody.
-            FailurePolicy::Deny => Decision::Deny(format!("authorization webhook {name:?} could not be asked")),
-        }
+    fn failed(&self, error: String) -> Decision {
+        tracing::warn!(webhook = self.options.name, error, "an authorization webhook gave no answer");
+        Decision::Failed { denied: self.options.failure_policy == FailurePolicy::Deny, reason: String::new(), error }
     }
 }
 
@@ -100,7 +133,7 @@ impl Authorizer for Webhook {
         match self.applies(a) {
             Ok(true) => {}
             Ok(false) => return Decision::NoOpinion(String::new()),
-            Err(why) => return self.failed(&why),
+            Err(why) => return self.failed(why),
         }
         let spec = spec_of(a, &self.options.version);
         let text = spec.to_string();
@@ -117,7 +150,7 @@ impl Authorizer for Webhook {
                 }
                 decision
             }
-            Err(why) => self.failed(&why),
+            Err(why) => self.failed(why),
         }
     }
 
@@ -179,7 +212,7 @@ mod tests {
         };
         let lenient = Options { failure_policy: FailurePolicy::NoOpinion, target: target(1), ..options.clone() };
         let lenient = Webhook::new(Options { timeout: Duration::from_millis(200), ..lenient }, client.clone());
-        let webhook = Webhook::new(options, client);
+        let webhook = Webhook::new(options.clone(), client.clone());
         let question = |user: &str, ns: &str| Attributes::resource(&User::new(user, &[]), "get", "", "pods", ns, "p");
         for _ in 0..3 {
             assert_eq!(webhook.authorize(&question("jane", "d")).await, Decision::Allow("friend".into()));
@@ -190,8 +223,12 @@ mod tests {
             assert_eq!(asked.load(Ordering::Relaxed), n);
         }
         assert_eq!(webhook.authorize(&question("joe", "d")).await, Decision::NoOpinion("who?".into()));
-        for user in ["odd", "broken"] {
-            assert!(matches!(webhook.authorize(&question(user, "d")).await, Decision::Deny(_)), "{user}");
+        for (user, expected) in [
+            ("odd", "webhook subject access review returned both allow and deny response"),
+            ("broken", "couldn't get version/kind; json parse error: "),
+        ] {
+            let decision = webhook.authorize(&question(user, "d")).await;
+            assert!(decision.denied() && decision.error().starts_with(expected), "{decision:?}");
         }
         // Not asked about.
         let before = asked.load(Ordering::Relaxed);
@@ -200,6 +237,22 @@ mod tests {
         let path = Attributes { verb: "get".into(), path: "/metrics".into(), ..Attributes::default() };
         assert_eq!(webhook.authorize(&path).await, none);
         assert_eq!(asked.load(Ordering::Relaxed), before);
-        assert_eq!(lenient.authorize(&question("jane", "d")).await, none);
+        let failed = lenient.authorize(&question("jane", "d")).await;
+        assert!(!failed.denied() && failed.error() == "context deadline exceeded", "{failed:?}");
+        let blind = Options { conditions: vec![Condition::compile("request.groups[9] == 'x'").unwrap()], ..options };
+        let failed = Webhook::new(blind, client).authorize(&question("jane", "d")).await;
+        let expected = "cel evaluation error: expression 'request.groups[9] == 'x'' resulted in error: ";
+        assert!(failed.denied() && failed.error().starts_with(expected), "{failed:?}");
+        let mut shown = String::new();
+        crate::metrics::figures::render(&mut shown);
+        for (name, n) in [
+            (r#"webhook_evaluations_total{name="w",result="success"}"#, 5),
+            (r#"webhook_evaluations_total{name="w",result="error"}"#, 1),
+            (r#"webhook_evaluations_fail_open_total{name="w",result="timeout"}"#, 1),
+            (r#"match_condition_exclusions_total{type="Webhook",name="w"}"#, 2),
+            (r#"match_condition_evaluation_errors_total{type="Webhook",name="w"}"#, 1),
+        ] {
+            assert!(shown.contains(&format!("apiserver_authorization_{name} {n}\n")), "{name} {n}: {shown}");
+        }
     }
 }

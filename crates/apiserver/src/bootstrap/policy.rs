@@ -23,8 +23,10 @@ pub const CLUSTER_ROLES: &[Role] = &[
     ]),
     role("system:public-info-viewer", &["/healthz,/livez,/readyz,/version,/version/ | get"]),
     role("system:monitoring", &[
-        "/flagz,/healthz,/healthz/*,/livez,/livez/*,/metrics,/metrics/slis,/readyz,/readyz/*,/statusz | get",
+        "/healthz,/healthz/*,/livez,/livez/*,/metrics,/metrics/slis,/readyz,/readyz/* | get",
         "core | nodes/metrics | get",
+        "/flagz | get",
+        "/statusz | get",
     ]),
     role("system:basic-user", &[
         "authorization.k8s.io | selfsubjectaccessreviews,selfsubjectrulesreviews | create",
@@ -425,12 +427,6 @@ pub const CONTROLLERS: &[Role] = &[
         "apiextensions.k8s.io | customresourcedefinitions/status | patch,update",
         "storagemigration.k8s.io | storageversionmigrations/status | update",
     ]),
-    role("taint-eviction-controller", &[
-        "core | pods | delete,get,list,watch",
-        "core | nodes | get,list,watch",
-        "core | pods/status | patch",
-        EVENTS,
-    ]),
     role("ttl-after-finished-controller", &["batch | jobs | delete,get,list,watch", EVENTS]),
     role("ttl-controller", &["core | nodes | list,patch,update,watch", EVENTS]),
     role("validatingadmissionpolicy-status-controller", &[
@@ -467,12 +463,12 @@ pub const NAMESPACE_ROLES: &[(&str, Role)] = &[
         "core | configmaps | get,list,watch | extension-apiserver-authentication",
     ])),
     ("kube-system", role("system::leader-locking-kube-controller-manager", &[
-        "core | configmaps | watch",
-        "core | configmaps | get,update | kube-controller-manager",
+        "coordination.k8s.io | leases | create,get,list,update,watch",
+        "coordination.k8s.io | leasecandidates | create,get,list,update,watch",
     ])),
     ("kube-system", role("system::leader-locking-kube-scheduler", &[
-        "core | configmaps | watch",
-        "core | configmaps | get,update | kube-scheduler",
+        "coordination.k8s.io | leases | create,get,list,update,watch",
+        "coordination.k8s.io | leasecandidates | create,get,list,update,watch",
     ])),
     ("kube-system", role("system:controller:bootstrap-signer", &["core | secrets | get,list,watch"])),
     ("kube-system", role("system:controller:cloud-provider", &["core | configmaps | create,get,list,watch"])),
@@ -500,7 +496,7 @@ pub const NAMESPACE_BINDINGS: &[(&str, &str, &str, &[&str], &[&str])] = &[
         "system::leader-locking-kube-controller-manager",
         "system::leader-locking-kube-controller-manager",
         &["system:kube-controller-manager"],
-        &["kube-controller-manager"],
+        &["kube-controller-manager", "leader-election-controller"],
     ),
     (
         "kube-system",

@@ -242,7 +242,7 @@ mod tests {
         podcertificaterequestcleaner pv-protection-controller pvc-protection-controller replicaset-controller \
         replication-controller resource-claim-controller resourcequota-controller root-ca-cert-publisher \
         route-controller selinux-warning-controller service-account-controller service-cidrs-controller \
-        service-controller statefulset-controller storage-version-migrator-controller taint-eviction-controller \
+        service-controller statefulset-controller storage-version-migrator-controller \
         ttl-after-finished-controller ttl-controller validatingadmissionpolicy-status-controller \
         volumeattributesclass-protection-controller";
 
@@ -289,6 +289,8 @@ mod tests {
         ("system:monitoring", "get", "/flagz", true),
         ("system:monitoring", "get", "core/nodes/metrics", true),
         ("system:monitoring", "get", "core/nodes/stats", false),
+        // The account of taint eviction too.
+        ("system:controller:node-controller", "delete", "core/pods", true),
         ("system:basic-user", "create", "authentication.k8s.io/selfsubjectreviews", true),
         ("system:basic-user", "create", "authorization.k8s.io/subjectaccessreviews", false),
         ("system:service-account-issuer-discovery", "get", "/openid/v1/jwks/", true),
@@ -332,8 +334,9 @@ mod tests {
         ("system:controller:storage-version-migrator-controller", "patch", "example.com/anything", true),
         ("system:controller:storage-version-migrator-controller", "update", "example.com/anything", false),
         ("kube-system/system:controller:cloud-provider", "update", "core/configmaps", false),
-        ("kube-system/system::leader-locking-kube-scheduler", "update", "core/configmaps=kube-scheduler", true),
-        ("kube-system/system::leader-locking-kube-scheduler", "update", "coordination.k8s.io/leases=kube-scheduler", false),
+        ("kube-system/system::leader-locking-kube-scheduler", "update", "coordination.k8s.io/leases=kube-scheduler", true),
+        ("kube-system/system::leader-locking-kube-scheduler", "create", "coordination.k8s.io/leasecandidates", true),
+        ("kube-system/system::leader-locking-kube-scheduler", "update", "core/configmaps=kube-scheduler", false),
         ("kube-public/system:controller:bootstrap-signer", "update", "core/configmaps=cluster-info", true),
         ("kube-public/system:controller:bootstrap-signer", "update", "core/configmaps=other", false),
     ];

@@ -3,8 +3,10 @@
 //! A figure is a static and a row of [`render`]. Series appear with the first thing that they count.
 
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::OnceLock;
 
 /// Series of one figure; more aren't told apart, so that made-up names can't fill the memory.
 const SERIES_MAX: usize = 2048;
@@ -142,7 +144,84 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
+/// Reloads of a configuration file that is followed, and which content of it holds.
+pub struct Reloads {
+    name: &'static str,
+    /// By outcome: how many, and when the last was.
+    done: Mutex<BTreeMap<&'static str, (u64, i64)>>,
+    /// The hash of the content.
+    holds: Mutex<Option<String>>,
+}
+
+/// `sha256:…` of this server's identity, once it is known.
+static SERVER: OnceLock<String> = OnceLock::new();
+
+/// Under which identity reloads are counted.
+pub fn serving_as(id: &str) {
+    let _ = SERVER.set(hash(id));
+}
+
+fn hash(text: &str) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(text.as_bytes())))
+}
+
+impl Reloads {
+    const fn new(name: &'static str) -> Reloads {
+        Reloads { name, done: Mutex::new(BTreeMap::new()), holds: Mutex::new(None) }
+    }
+
+    /// This is the content that holds.
+    pub fn hold(&self, content: &str) {
+        *self.holds.lock() = Some(hash(content));
+    }
+
+    pub fn succeeded(&self, content: &str) {
+        self.count("success");
+        self.hold(content);
+    }
+
+    pub fn failed(&self) {
+        self.count("failure");
+    }
+
+    fn count(&self, outcome: &'static str) {
+        let mut done = self.done.lock();
+        let (count, last) = done.entry(outcome).or_default();
+        (*count, *last) = (*count + 1, jiff::Timestamp::now().as_second());
+    }
+
+    fn render(&self, out: &mut String) {
+        let id = SERVER.get().map_or("", String::as_str);
+        let (total, last) = (
+            format!("{}_automatic_reloads_total", self.name),
+            format!("{}_automatic_reload_last_timestamp_seconds", self.name),
+        );
+        let done = self.done.lock();
+        head(out, &total, "counter", "Changes of the file, by whether they were taken.");
+        for (outcome, (count, _)) in done.iter() {
+            line(out, &total, &format!("status=\"{outcome}\",apiserver_id_hash=\"{id}\""), count);
+        }
+        head(out, &last, "gauge", "When the last change was, by whether it was taken.");
+        for (outcome, (_, at)) in done.iter() {
+            line(out, &last, &format!("status=\"{outcome}\",apiserver_id_hash=\"{id}\""), at);
+        }
+        if let Some(holds) = self.holds.lock().as_ref() {
+            let info = format!("{}_last_config_info", self.name);
+            head(out, &info, "gauge", "The content of the file that holds, as a hash.");
+            line(out, &info, &format!("apiserver_id_hash=\"{id}\",hash=\"{holds}\""), 1);
+        }
+    }
+}
+
+pub static AUTHENTICATION_RELOADS: Reloads = Reloads::new("apiserver_authentication_config_controller");
+pub static AUTHORIZATION_RELOADS: Reloads = Reloads::new("apiserver_authorization_config_controller");
+
 const ADMISSION_BOUNDS_SECONDS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
+/// What Prometheus' own clients have by default.
+const DEFAULT_BOUNDS_SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Each twice the one before.
+const WHO_BOUNDS_SECONDS: [f64; 15] =
+    [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384];
 const DAY_SECONDS: f64 = 86_400.0;
 const EXPRESSION_BOUNDS_SECONDS: [f64; 5] = [0.0000005, 0.001, 0.01, 0.1, 1.0];
 
@@ -195,6 +274,78 @@ pub static AUTHENTICATIONS: Counter =
 pub static AUTHENTICATED_USERS: Counter =
     Counter::new("authenticated_user_requests", "Requests of users who were authenticated.");
 pub static AUTHORIZATIONS: Counter = Counter::new("authorization_attempts_total", "Decisions about requests.");
+pub static AUTHENTICATION_DURATIONS: Histogram<15> = Histogram::new(
+    "authentication_duration_seconds",
+    "Time that it took to find out who sent a request.",
+    WHO_BOUNDS_SECONDS,
+);
+pub static AUTHORIZATION_DURATIONS: Histogram<15> =
+    Histogram::new("authorization_duration_seconds", "Time that each decision took.", WHO_BOUNDS_SECONDS);
+pub static AUTHORIZATION_DECISIONS: Counter =
+    Counter::new("apiserver_authorization_decisions_total", "What authorizers allowed and denied.");
+pub static IMPERSONATIONS: Counter = Counter::new(
+    "apiserver_impersonation_attempts_total",
+    "Requests to act as another user, by the mode that allowed it.",
+);
+pub static IMPERSONATION_DURATIONS: Histogram<15> = Histogram::new(
+    "apiserver_impersonation_attempts_duration_seconds",
+    "Time that it took to decide about each.",
+    WHO_BOUNDS_SECONDS,
+);
+pub static IMPERSONATION_CHECKS: Counter = Counter::new(
+    "apiserver_impersonation_authorization_attempts_total",
+    "What was asked of authorizers about acting as another user.",
+);
+pub static IMPERSONATION_CHECK_DURATIONS: Histogram<15> = Histogram::new(
+    "apiserver_impersonation_authorization_attempts_duration_seconds",
+    "Time that each such answer took.",
+    WHO_BOUNDS_SECONDS,
+);
+pub static AUTHORIZATION_CONDITION_ERRORS: Counter = Counter::new(
+    "apiserver_authorization_match_condition_evaluation_errors_total",
+    "Questions for which match conditions of an authorization webhook failed.",
+);
+pub static AUTHORIZATION_CONDITION_EXCLUSIONS: Counter = Counter::new(
+    "apiserver_authorization_match_condition_exclusions_total",
+    "Questions that an authorization webhook's match conditions kept from it.",
+);
+pub static AUTHORIZATION_CONDITION_DURATIONS: Histogram<7> = Histogram::new(
+    "apiserver_authorization_match_condition_evaluation_seconds",
+    "Time that the match conditions of an authorization webhook took.",
+    [0.001, 0.005, 0.01, 0.025, 0.1, 0.2, 0.25],
+);
+pub static AUTHORIZATION_WEBHOOKS: Counter =
+    Counter::new("apiserver_authorization_webhook_evaluations_total", "Questions to authorization webhooks.");
+pub static AUTHORIZATION_WEBHOOK_DURATIONS: Histogram<11> = Histogram::new(
+    "apiserver_authorization_webhook_duration_seconds",
+    "Time that authorization webhooks took for an answer.",
+    DEFAULT_BOUNDS_SECONDS,
+);
+pub static AUTHORIZATION_WEBHOOKS_FAILED_OPEN: Counter = Counter::new(
+    "apiserver_authorization_webhook_evaluations_fail_open_total",
+    "Questions that went on to the next authorizer because a webhook gave no answer.",
+);
+pub static CALLS: Counter =
+    Counter::new("rest_client_requests_total", "Calls of webhooks and of other servers' reviews.");
+pub static CALL_DURATIONS: Histogram<12> = Histogram::new(
+    "rest_client_request_duration_seconds",
+    "Time that such calls took.",
+    [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0],
+);
+pub static VALID_TOKENS: Counter = Counter::new(
+    "serviceaccount_valid_tokens_total",
+    "Tokens of longer life than was asked for that were used within the time that was.",
+);
+pub static STALE_TOKENS: Counter = Counter::new(
+    "serviceaccount_stale_tokens_total",
+    "Tokens of longer life than was asked for that were used after it.",
+);
+pub static LEGACY_TOKENS: Counter =
+    Counter::new("serviceaccount_legacy_tokens_total", "Uses of service-account tokens that are kept in Secrets.");
+pub static LEGACY_AUTOGENERATED_TOKENS: Counter =
+    Counter::new("serviceaccount_legacy_auto_token_uses_total", "Those of Secrets that were made by themselves.");
+pub static LEGACY_MANUAL_TOKENS: Counter =
+    Counter::new("serviceaccount_legacy_manual_token_uses_total", "Those of Secrets that somebody made.");
 pub static CERTIFICATE_EXPIRATIONS: Histogram<14> = Histogram::new(
     "apiserver_client_certificate_expiration_seconds",
     "How much life client certificates had left when they were used.",
@@ -238,6 +389,28 @@ pub fn render(out: &mut String) {
     AUTHENTICATIONS.render(out);
     AUTHENTICATED_USERS.render(out);
     AUTHORIZATIONS.render(out);
+    AUTHENTICATION_RELOADS.render(out);
+    AUTHORIZATION_RELOADS.render(out);
+    CALLS.render(out);
+    CALL_DURATIONS.render(out);
+    AUTHENTICATION_DURATIONS.render(out);
+    AUTHORIZATION_DURATIONS.render(out);
+    AUTHORIZATION_DECISIONS.render(out);
+    IMPERSONATIONS.render(out);
+    IMPERSONATION_DURATIONS.render(out);
+    IMPERSONATION_CHECKS.render(out);
+    IMPERSONATION_CHECK_DURATIONS.render(out);
+    AUTHORIZATION_CONDITION_ERRORS.render(out);
+    AUTHORIZATION_CONDITION_EXCLUSIONS.render(out);
+    AUTHORIZATION_CONDITION_DURATIONS.render(out);
+    AUTHORIZATION_WEBHOOKS.render(out);
+    AUTHORIZATION_WEBHOOK_DURATIONS.render(out);
+    AUTHORIZATION_WEBHOOKS_FAILED_OPEN.render(out);
+    VALID_TOKENS.render(out);
+    STALE_TOKENS.render(out);
+    LEGACY_TOKENS.render(out);
+    LEGACY_AUTOGENERATED_TOKENS.render(out);
+    LEGACY_MANUAL_TOKENS.render(out);
     CERTIFICATE_EXPIRATIONS.render(out);
     AUDIT_EVENTS.render(out);
     AUDIT_LEVELS.render(out);
@@ -252,6 +425,31 @@ pub fn render_slis(out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reloads_are_counted_by_outcome() {
+        static RELOADS: Reloads = Reloads::new("a_controller");
+        let shown = || {
+            let mut out = String::new();
+            RELOADS.render(&mut out);
+            out
+        };
+        assert!(!shown().contains("last_config_info"));
+        RELOADS.hold("one");
+        RELOADS.failed();
+        assert!(
+            shown().contains("a_controller_automatic_reloads_total{status=\"failure\",apiserver_id_hash="),
+            "{}",
+            shown()
+        );
+        let held = shown();
+        RELOADS.succeeded("two");
+        let info = |text: &str| {
+            text.lines().filter(|l| l.starts_with("a_controller_last_config_info{")).collect::<Vec<_>>().join("")
+        };
+        assert!(info(&held).contains("hash=\"sha256:") && info(&held) != info(&shown()));
+        assert_eq!(shown().matches("_automatic_reload_last_timestamp_seconds{").count(), 2);
+    }
 
     #[test]
     fn series_appear_with_what_they_count() {

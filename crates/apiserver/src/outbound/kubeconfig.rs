@@ -1,9 +1,12 @@
 //! Kubeconfig files that say how to reach a webhook (token review, access review, audit): the cluster is the webhook,
 //! the user is this server. And those that say who to be towards many servers: their users are named like servers.
 
+use super::exec::Exec;
 use super::target::{Credentials, Target, TargetError, Trust};
+use crate::aggregation::header_key;
 use crate::pki::Identity;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -49,6 +52,7 @@ pub struct AuthInfos {
 struct User {
     identity: Option<Arc<Identity>>,
     credentials: Credentials,
+    impersonating: HeaderMap,
 }
 
 impl AuthInfos {
@@ -58,7 +62,8 @@ impl AuthInfos {
         let users = content["users"].as_array().into_iter().flatten();
         let users = users.map(|u| {
             let name = u["name"].as_str().unwrap_or("").to_string();
-            (name, file.user(&u["user"]).map_err(|e| e.to_string()))
+            let user = file.user(&name, &u["user"]).map_err(|e| e.to_string());
+            (name, user)
         });
         let context = file.named("contexts", "context", content["current-context"].as_str().unwrap_or(""));
         let current = context.and_then(|c| c["user"].as_str()).unwrap_or("").to_string();
@@ -88,7 +93,7 @@ impl AuthInfos {
 
 impl User {
     fn lend(&self, target: Target) -> Target {
-        let target = target.with(self.credentials.clone());
+        let target = target.with(self.credentials.clone()).impersonating(self.impersonating.clone());
         match &self.identity {
             Some(i) => target.identified_by(i.clone()),
             None => target,
@@ -150,17 +155,15 @@ impl File<'_> {
         };
         target = target.named(cluster["tls-server-name"].as_str().unwrap_or(""));
         match self.named("users", "user", &user_name) {
-            Some(user) => Ok(self.user(user)?.lend(target)),
+            Some(user) => Ok(self.user(&user_name, user)?.lend(target)),
             None if user_name.is_empty() => Ok(target),
             None => Err(self.wrong(format!("user {user_name:?} does not exist"))),
         }
     }
 
-    fn user(&self, user: &Value) -> Result<User, KubeconfigError> {
-        for unsupported in ["exec", "auth-provider"] {
-            if !user[unsupported].is_null() {
-                return Err(self.wrong(format!("{unsupported} is not supported")));
-            }
+    fn user(&self, name: &str, user: &Value) -> Result<User, KubeconfigError> {
+        if !user["auth-provider"].is_null() {
+            return Err(self.wrong("auth provider not supported"));
         }
         let pem = |field: &str| -> Result<Option<String>, KubeconfigError> {
             let bytes = self.data_or_file(user, field)?;
@@ -186,10 +189,14 @@ impl File<'_> {
         } else if let Some(username) = text("username") {
             let password = text("password").unwrap_or("").to_string();
             Credentials::Basic { username: username.to_string(), password }
+        } else if user["exec"].is_object() {
+            let exec = Exec::read(name, &user["exec"], |path| self.relative(path));
+            Credentials::Exec(Arc::new(exec.map_err(|e| self.wrong(e))?))
         } else {
             Credentials::None
         };
-        Ok(User { identity, credentials })
+        let impersonating = impersonation(user).ok_or_else(|| self.wrong("`as` names what no header can"))?;
+        Ok(User { identity, credentials, impersonating })
     }
 
     fn relative(&self, file: &str) -> PathBuf {
@@ -207,6 +214,33 @@ impl File<'_> {
     }
 }
 
+/// `as` and what belongs to it, as headers; `None` if no header can say it.
+fn impersonation(user: &Value) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    let Some(name) = user["as"].as_str().filter(|n| !n.is_empty()) else { return Some(headers) };
+    let mut add = |key: &str, value: &str| {
+        let key = HeaderName::from_bytes(key.as_bytes()).ok()?;
+        headers.append(key, HeaderValue::from_bytes(value.as_bytes()).ok()?);
+        Some(())
+    };
+    add("impersonate-user", name)?;
+    if let Some(uid) = user["as-uid"].as_str().filter(|u| !u.is_empty()) {
+        add("impersonate-uid", uid)?;
+    }
+    let texts = |list: &Value| -> Vec<String> {
+        list.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_string)).collect()
+    };
+    for group in texts(&user["as-groups"]) {
+        add("impersonate-group", &group)?;
+    }
+    for (key, values) in user["as-user-extra"].as_object().into_iter().flatten() {
+        for value in texts(values) {
+            add(&format!("impersonate-extra-{}", header_key(key)), &value)?;
+        }
+    }
+    Some(headers)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,7 +250,7 @@ mod tests {
         let file = std::env::temp_dir().join(format!("skiff-auth-infos-{}", std::process::id()));
         let all = ["a.io:8443", "*.io:8443", "b.io", "*.svc", "other", "*.d.svc:8443", "[::1]:443"];
         let users = all.map(|n| format!("- {{name: '{n}', user: {{token: '{n}'}}}}\n")).concat();
-        let broken = "- {name: broken.io, user: {exec: {command: x}}}\n";
+        let broken = "- {name: broken.io, user: {auth-provider: {name: x}}}\n";
         let context = "contexts: [{name: c, context: {user: other}}]\ncurrent-context: c\n";
         std::fs::write(&file, format!("users:\n{users}{broken}{context}")).unwrap();
         let infos = AuthInfos::read(&file).unwrap();
@@ -240,7 +274,7 @@ mod tests {
         for (namespace, port, want) in [("d", 443, "*.svc"), ("d", 8443, "*.d.svc:8443"), ("e", 8443, "other")] {
             assert_eq!(token(&infos, &Target::service(namespace, "s", port, "/")), want, "{namespace} {port}");
         }
-        assert!(token(&infos, &Target::parse("https://broken.io").unwrap()).ends_with("exec is not supported"));
+        assert!(token(&infos, &Target::parse("https://broken.io").unwrap()).ends_with("auth provider not supported"));
         std::fs::write(&file, format!("users:\n{users}- {{name: '*', user: {{token: any}}}}\n{context}")).unwrap();
         assert_eq!(token(&AuthInfos::read(&file).unwrap(), &Target::parse("https://z").unwrap()), "any");
         assert_eq!(token(&AuthInfos::default(), &Target::parse("https://z").unwrap()), "nobody");

@@ -8,6 +8,7 @@
 
 mod connect;
 mod error;
+mod exec;
 mod kubeconfig;
 mod service;
 mod target;
@@ -18,10 +19,12 @@ pub use kubeconfig::{AuthInfos, KubeconfigError};
 pub use service::{Endpoint, proxied_pod};
 pub use target::{Credentials, Target, TargetError, Trust, Url};
 
+use crate::metrics::figures::{CALL_DURATIONS, CALLS};
 use crate::reader::Reader;
 use crate::traces;
 use axum::body::Body;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -29,8 +32,9 @@ use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// More of an answer isn't read, bytes: upstream's limit for what a webhook may send.
@@ -44,6 +48,9 @@ const POOLS_MAX: usize = 512;
 
 type Pool = legacy::Client<connect::Connector, Body>;
 
+/// The way into this very server, as the server itself.
+pub type Own = Box<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
+
 /// Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Client {
@@ -54,6 +61,7 @@ struct Inner {
     /// Where Services and their endpoints are looked up.
     reader: Reader,
     pools: Mutex<HashMap<PoolKey, (Pool, Instant)>>,
+    own: OnceLock<Own>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -95,7 +103,12 @@ impl Answer {
 
 impl Client {
     pub fn new(reader: Reader) -> Client {
-        Client { inner: Arc::new(Inner { reader, pools: Mutex::default() }) }
+        Client { inner: Arc::new(Inner { reader, pools: Mutex::default(), own: OnceLock::new() }) }
+    }
+
+    /// From now on webhooks that are this server are called within the process. Only the first way in counts.
+    pub fn answered_by(&self, own: Own) {
+        let _ = self.inner.own.set(own);
     }
 
     /// POSTs JSON to the target's own path, with its `query` (empty for none), and reads the answer, all within
@@ -106,7 +119,13 @@ impl Client {
         *request.method_mut() = Method::POST;
         request.headers_mut().insert(header::CONTENT_TYPE, json.clone());
         request.headers_mut().insert(header::ACCEPT, json);
-        self.fetch(target, &target.url.path, query, request, timeout).await
+        let started = Instant::now();
+        let answer = self.fetch(target, &target.url.path, query, request, timeout).await;
+        let (host, code) =
+            (target.url.authority(), answer.as_ref().map_or("<error>".to_string(), |a| a.code.to_string()));
+        CALLS.add(format!("code=\"{code}\",host=\"{host}\",method=\"POST\""));
+        CALL_DURATIONS.observe(format!("host=\"{host}\",verb=\"POST\""), started.elapsed().as_secs_f64());
+        answer
     }
 
     /// GETs `path` (with its query) of the target.
@@ -126,7 +145,14 @@ impl Client {
         let method = request.method().clone();
         let fail = |cause| Error::new(&method, target, path, query, cause);
         let whole = async {
-            let response = self.send(target, path, query, request).await?;
+            let response = match self.inner.own.get().filter(|_| target.own) {
+                Some(own) => {
+                    let (mut parts, body) = request.into_parts();
+                    parts.uri = target.url.with(path, query).parse().map_err(|e| fail(bad_url(e)))?;
+                    own(Request::from_parts(parts, body)).await
+                }
+                None => self.send(target, path, query, request).await?.map(Body::new),
+            };
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(|e| {
                 fail(match e.downcast::<http_body_util::LengthLimitError>() {
@@ -158,11 +184,20 @@ impl Client {
         let method = request.method().clone();
         let fail = |cause| Error::new(&method, target, path, query, cause);
         let http1 = target.http1 || request.headers().contains_key(header::UPGRADE);
+        let unlent = target;
+        let (target, lent) = match &unlent.credentials {
+            Credentials::Exec(exec) => {
+                let held = exec.credentials(unlent).await;
+                let held = held.map_err(|e| fail(Cause::Credentials(format!("getting credentials: {e}"))))?;
+                (Cow::Owned(held.lend(unlent.clone())), Some((exec, held)))
+            }
+            _ => (Cow::Borrowed(unlent), None),
+        };
+        let target = target.as_ref();
         let endpoint = connect::resolve(target, &self.inner.reader).map_err(fail)?;
         let pool = self.pool(target, http1, endpoint).map_err(fail)?;
         let (mut parts, body) = request.into_parts();
-        parts.uri =
-            target.url.with(path, query).parse().map_err(|e: http::uri::InvalidUri| fail(Cause::Url(e.to_string())))?;
+        parts.uri = target.url.with(path, query).parse().map_err(|e| fail(bad_url(e)))?;
         parts.version = http::Version::HTTP_11;
         parts.headers.remove(header::HOST);
         if let Some(host) = &target.host_header {
@@ -171,6 +206,9 @@ impl Client {
         }
         if let Some(v) = target.credentials.header().await.map_err(|e| fail(Cause::Credentials(e)))? {
             parts.headers.insert(header::AUTHORIZATION, v);
+        }
+        if !parts.headers.contains_key("impersonate-user") {
+            parts.headers.extend(target.impersonating.clone());
         }
         if !parts.headers.contains_key(header::USER_AGENT) {
             parts.headers.insert(header::USER_AGENT, HeaderValue::from_static("kube-apiserver-admission"));
@@ -186,6 +224,9 @@ impl Client {
         match &answer {
             Ok(response) => {
                 let code = response.status().as_u16();
+                if let Some((exec, held)) = lent.filter(|_| code == 401) {
+                    exec.refused(unlent, &held).await;
+                }
                 span.set("http.response.status_code", code);
                 if code >= 400 {
                     span.fail("");
@@ -230,6 +271,10 @@ impl Client {
     pub fn forget(&self, target: &Target) {
         self.inner.pools.lock().retain(|key, _| key.target != target.fingerprint);
     }
+}
+
+fn bad_url(e: http::uri::InvalidUri) -> Cause {
+    Cause::Url(e.to_string())
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Where to, whom to trust there, and who to be.
 
+use super::exec::Exec;
 use crate::pki::Identity;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -11,6 +12,9 @@ use std::time::Duration;
 
 /// Upstream's limit for making a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The Service of the API server.
+const OWN: &str = "kubernetes.default.svc:443";
 
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
@@ -112,12 +116,14 @@ pub enum Credentials {
         username: String,
         password: String,
     },
+    /// What a program gives: [`Client::send`](super::Client::send) puts that in this one's place.
+    Exec(Arc<Exec>),
 }
 
 impl Credentials {
     pub(super) async fn header(&self) -> Result<Option<HeaderValue>, String> {
         let text = match self {
-            Credentials::None => return Ok(None),
+            Credentials::None | Credentials::Exec(_) => return Ok(None),
             Credentials::Token(t) => format!("Bearer {t}"),
             Credentials::TokenFile(path) => {
                 let token = tokio::fs::read_to_string(path)
@@ -148,6 +154,10 @@ pub struct Target {
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) credentials: Credentials,
     pub(super) host_header: Option<String>,
+    /// Sent with every request: as whom it is made.
+    pub(super) impersonating: HeaderMap,
+    /// The webhook is this very server.
+    pub(super) own: bool,
     pub(super) connect_timeout: Duration,
     pub(super) http1: bool,
     /// Of all that makes connections differ.
@@ -165,6 +175,8 @@ impl Target {
             identity: None,
             credentials: Credentials::None,
             host_header: None,
+            impersonating: HeaderMap::new(),
+            own: false,
             connect_timeout: CONNECT_TIMEOUT,
             http1: false,
             fingerprint: [0; 32],
@@ -187,7 +199,7 @@ impl Target {
 
     /// A `clientConfig` as webhook configurations and conversions have it: `url` or `service`, and `caBundle`.
     pub fn from_client_config(config: &Value) -> Result<Target, TargetError> {
-        let target = if let Some(url) = config["url"].as_str() {
+        let mut target = if let Some(url) = config["url"].as_str() {
             let target = Target::parse(url)?;
             // As upstream: requests that go one by one spread over what may be many servers behind an address.
             if target.url.is_local() { target } else { target.over_http1() }
@@ -198,6 +210,7 @@ impl Target {
         } else {
             return Err(TargetError::Nothing);
         };
+        target.own = target.url.https && target.url.host_and_port() == OWN;
         match config["caBundle"].as_str().filter(|b| !b.is_empty()) {
             Some(b) => Ok(target.trusting(Trust::Ca(STANDARD.decode(b).map_err(TargetError::CaBundle)?.into()))),
             None => Ok(target),
@@ -225,6 +238,11 @@ impl Target {
 
     pub fn with(mut self, credentials: Credentials) -> Target {
         self.credentials = credentials;
+        self
+    }
+
+    pub fn impersonating(mut self, headers: HeaderMap) -> Target {
+        self.impersonating = headers;
         self
     }
 

@@ -184,8 +184,19 @@ fn refusals_are_worded_by_code() {
 #[tokio::test]
 async fn kubeconfigs_say_where_and_who() {
     let peer = Peer::start(&["hook.test"], |r| async move {
-        let said = r.headers().get("authorization").map(|v| v.to_str().unwrap().to_string());
-        json(200, &json!({"authorization": said}))
+        let all = |name: &str| {
+            let values: Vec<_> = r.headers().get_all(name).iter().map(|v| v.to_str().unwrap()).collect();
+            Some(values.join(",")).filter(|v| !v.is_empty())
+        };
+        let said = all("authorization");
+        let code = if said.as_deref() == Some("Bearer late") { 401 } else { 200 };
+        json(
+            code,
+            &json!({
+                "authorization": said, "user": all("impersonate-user"), "uid": all("impersonate-uid"),
+                "groups": all("impersonate-group"), "extra": all("impersonate-extra-a.io%2fb"),
+            }),
+        )
     })
     .await;
     let dir = tempfile::tempdir().unwrap();
@@ -211,16 +222,111 @@ async fn kubeconfigs_say_where_and_who() {
         let got = client(&[]).await.post(&target, "", &json!({}), SOON).await.unwrap().json().unwrap();
         assert_eq!(got["authorization"], want, "{cluster} {user}");
     }
+    let anyone = "insecure-skip-tls-verify: true";
+    let of = async |target: &Target| client(&[]).await.post(target, "", &json!({}), SOON).await;
+    let all = "token: t, as: jane, as-uid: '7', as-groups: [a, b], as-user-extra: {a.io/b: [c]}";
+    let got = of(&file(anyone, all).unwrap()).await.unwrap().json().unwrap();
+    assert_eq!(got, json!({"authorization": "Bearer t", "user": "jane", "uid": "7", "groups": "a,b", "extra": "c"}));
+
+    // A program that counts how often it ran.
+    let script = |said: &str| {
+        let text = format!("#!/bin/sh\necho \"$KUBERNETES_EXEC_INFO $E\" >> {}/asked\n{said}\n", dir.path().display());
+        std::fs::write(dir.path().join("plugin"), text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(dir.path().join("plugin"), mode).unwrap();
+        let _ = std::fs::remove_file(dir.path().join("asked"));
+    };
+    let asked = || std::fs::read_to_string(dir.path().join("asked")).unwrap_or_default();
+    let exec = |more: &str| {
+        format!(
+            "exec: {{command: ./plugin, apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, \
+             env: [{{name: E, value: '5'}}]{more}}}"
+        )
+    };
+    let status = |status: &str| {
+        script(&format!(
+            "echo '{{\"kind\":\"ExecCredential\",\"apiVersion\":\"client.authentication.k8s.io/v1\"{status}}}'"
+        ));
+    };
+    for (token, runs) in [
+        (r#""token":"x""#, 1),
+        (r#""token":"x","expirationTimestamp":"2001-01-01T00:00:00Z""#, 2),
+        // Refused by the peer.
+        (r#""token":"late""#, 2),
+    ] {
+        status(&format!(r#","status":{{{token}}}"#));
+        let target = file(anyone, &exec("")).unwrap();
+        for _ in 0..2 {
+            let answer = of(&target).await.unwrap();
+            let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert!(token.contains(answer["authorization"].as_str().unwrap().trim_start_matches("Bearer ")));
+        }
+        let line = r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","spec":{"interactive":false}} 5"#;
+        assert_eq!(asked(), format!("{line}\n").repeat(runs), "{token}");
+    }
+    status(r#","status":{"token":"x"}"#);
+    of(&file(anyone, &exec(", provideClusterInfo: true")).unwrap()).await.unwrap();
+    let told: Value = serde_json::from_str(asked().trim().trim_end_matches(" 5")).unwrap();
+    let cluster = json!({"server": peer.url(""), "insecure-skip-tls-verify": true});
+    assert_eq!(told["spec"], json!({"interactive": false, "cluster": cluster}));
+    for (said, want) in [
+        ("", "getting credentials: exec plugin didn't return a status field"),
+        (r#","status":{}"#, "getting credentials: exec plugin didn't return a token or cert/key pair"),
+        (
+            r#","status":{"clientKeyData":"x"}"#,
+            "getting credentials: exec plugin returned only certificate or key, not both",
+        ),
+    ] {
+        status(said);
+        let got = of(&file(anyone, &exec("")).unwrap()).await.unwrap_err().to_string();
+        assert!(got.ends_with(want), "{got}");
+    }
+    script("exit 3");
+    let got = of(&file(anyone, &exec("")).unwrap()).await.unwrap_err().to_string();
+    assert!(
+        got.contains("getting credentials: exec: executable ") && got.ends_with("plugin failed with exit code 3"),
+        "{got}"
+    );
+
     for (cluster, user, want) in [
+        ("", "exec: {command: x}", "apiVersion must be specified for u to use exec authentication plugin"),
+        ("", "exec: {command: x, apiVersion: v1}", "exec plugin: invalid apiVersion \"v1\""),
+        (
+            "",
+            "exec: {command: x, apiVersion: client.authentication.k8s.io/v1}",
+            "interactiveMode must be specified for u to use exec authentication plugin",
+        ),
         ("certificate-authority: gone", "", "failed to read"),
         ("certificate-authority-data: '%'", "", "certificate-authority-data is no base64"),
         ("proxy-url: 'http://x'", "", "proxy-url is not supported"),
         ("", "client-key: token", "client-certificate and client-key must be given together"),
-        ("", "exec: {command: x}", "exec is not supported"),
+        ("", "auth-provider: {name: x}", "auth provider not supported"),
     ] {
         let got = file(cluster, user).unwrap_err().to_string();
         assert!(got.contains(want), "{got}");
     }
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_this_server_is_called_within() {
+    let client = client(&[]).await;
+    client.answered_by(Box::new(|request| {
+        Box::pin(async move {
+            let body = json!({"path": request.uri().path_and_query().unwrap().as_str()}).to_string();
+            Response::new(axum::body::Body::from(body))
+        })
+    }));
+    for config in [
+        json!({"service": {"namespace": "default", "name": "kubernetes", "path": "/apis/x"}}),
+        json!({"url": "https://kubernetes.default.svc/apis/x"}),
+    ] {
+        let target = Target::from_client_config(&config).unwrap();
+        let got = client.post(&target, "timeout=5s", &json!({}), SOON).await.unwrap().json().unwrap();
+        assert_eq!(got["path"], "/apis/x?timeout=5s", "{config}");
+    }
+    let other = json!({"service": {"namespace": "default", "name": "kubernetes", "port": 444}});
+    let other = Target::from_client_config(&other).unwrap();
+    assert!(client.post(&other, "", &json!({}), SOON).await.is_err());
 }
 
 #[test]

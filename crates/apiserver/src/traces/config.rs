@@ -24,7 +24,7 @@ pub struct Config {
 
 impl Config {
     pub fn parse(text: &str) -> Result<Config, String> {
-        let file: File = crate::config_file::decode(text, "TracingConfiguration", &["v1", "v1beta1"])?;
+        let file: File = crate::config_file::decode(text, "TracingConfiguration", &["v1", "v1beta1", "v1alpha1"])?;
         let rate = file.sampling_rate_per_million.unwrap_or(0);
         let wrong = |why: &str| Err(format!("samplingRatePerMillion: Invalid value: {rate}: {why}"));
         if rate < 0 {

@@ -455,10 +455,20 @@ pub fn authorization_webhooks(c: &Cluster) -> Result<()> {
     ensure!(may("jane", "list", "secrets")?.starts_with("yes"));
     drop(peer);
     c.kubectl(&["create", "clusterrolebinding", "joe", "--clusterrole=cluster-admin", "--user=joe"])?;
-    let refused = c.kubectl_fails(&["get", "pods", "--as=joe"])?;
-    ensure!(refused.contains("Forbidden") || refused.contains("forbidden"), "{refused}");
+    let refused = c.kubectl_fails(&["get", "--raw", "/api/v1/pods", "--as=joe"])?;
+    ensure!(refused.contains("Internal Server Error: \\\"/api/v1/pods\\\": "), "{refused}");
     write(c, "authorization.yaml", &config("    - expression: request.user == 'joe'\n", "NoOpinion"))?;
-    c.wait(PATIENCE, "the webhook's absence to be forgiven", || Ok(may("joe", "list", "pods")?.starts_with("yes")))
+    c.wait(PATIENCE, "the webhook's absence to be forgiven", || Ok(may("joe", "list", "pods")?.starts_with("yes")))?;
+    let metrics = c.kubectl(&["get", "--raw", "/metrics"])?;
+    for name in [
+        "apiserver_authorization_config_controller_automatic_reloads_total{status=\"failure\"",
+        "apiserver_authorization_config_controller_last_config_info{apiserver_id_hash=\"sha256:",
+        "apiserver_authorization_webhook_evaluations_fail_open_total{name=\"guard\"",
+        "apiserver_authorization_decisions_total{type=\"Webhook\",name=\"guard\",decision=\"denied\"}",
+    ] {
+        ensure!(metrics.contains(name), "no {name} in the metrics");
+    }
+    Ok(())
 }
 
 /// A start with a bad file ends at once, and says which flag, file and field.

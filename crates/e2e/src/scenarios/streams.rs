@@ -4,6 +4,8 @@ use super::namespace::Namespace;
 use super::pods::{PATIENCE, apply, shell, until};
 use crate::cluster::Cluster;
 use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
@@ -70,6 +72,29 @@ pub fn logs(c: &Cluster) -> Result<()> {
     for line in ["logs crash", "logs crash -p"] {
         ensure!(ns.must(line)? == "going down\n", "{line}");
     }
+    // As a page in a browser reads a log and watches: over a WebSocket, with the token among its protocols.
+    ns.must(&format!("create rolebinding viewer --clusterrole=view --serviceaccount={}:default", ns.name()))?;
+    let token = URL_SAFE_NO_PAD.encode(ns.must("create token default")?.trim());
+    let protocols = format!("base64.binary.k8s.io, base64url.bearer.authorization.k8s.io.{token}");
+    let page = |path: &str| -> Result<String> {
+        let url = format!("https://127.0.0.1:6443/api/v1/namespaces/{}/{path}", ns.name());
+        let mut command = vec!["curl", "-sk", "--http1.1", "--max-time", "2"];
+        let protocols = format!("Sec-WebSocket-Protocol: {protocols}");
+        let handshake = [
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+            &protocols,
+        ];
+        command.extend(handshake.iter().flat_map(|h| ["-H", h]));
+        command.push(&url);
+        Ok(c.run(&command)?.stdout)
+    };
+    let log = page("pods/once/log")?;
+    ensure!(log.contains("MQoyCg==") || (log.contains("MQo=") && log.contains("Mgo=")), "{log}");
+    let events = page("pods?watch=1&fieldSelector=metadata.name%3Donce")?;
+    ensure!(events.contains("{\"type\":\"ADDED\",\"object\":{"), "{events}");
     let refused = [
         ("logs ticker -p -c a", "previous terminated container \"a\" in pod \"ticker\" not found"),
         ("logs ticker -c zz", "container zz is not valid for pod ticker"),

@@ -5,7 +5,7 @@
 use crate::admission::matching::{kind_of, namespace_of};
 use crate::admission::{Attributes, webhooks};
 use crate::authn::User;
-use crate::authz::{self, Authorizer, Decision};
+use crate::authz::{self, Authorizer};
 use crate::reader::Reader;
 use api::catalogue::Resource;
 use cel::authorizer::Stage;
@@ -86,12 +86,9 @@ pub async fn answered<T>(
             Ok(done) => return done,
             Err(check) => check,
         };
-        let verdict = match authorizer.authorize(&attributes(&check, user)).await {
-            Decision::Allow(reason) => Verdict { allowed: true, reason, error: String::new() },
-            Decision::Deny(reason) | Decision::NoOpinion(reason) => {
-                Verdict { allowed: false, reason, error: String::new() }
-            }
-        };
+        let decision = authorizer.authorize(&attributes(&check, user)).await;
+        let (reason, error) = (decision.reason().to_string(), decision.error().to_string());
+        let verdict = Verdict { allowed: decision.allowed(), reason, error };
         answers.insert(*check, verdict);
     }
 }
