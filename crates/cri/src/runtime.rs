@@ -303,6 +303,9 @@ pub struct Session {
     pub resize: Option<mpsc::Sender<TerminalSize>>,
     /// Exit code of the command (exec) or of the container (attach). Dropping the session kills an exec'd process.
     pub exit: oneshot::Receiver<Result<i32>>,
+    /// The first attach that gives input: how many bytes of text the container's log had then, all of which came too
+    /// early for this session. `None`: not the first, or the runtime doesn't say.
+    pub logged: Option<u64>,
 }
 
 /// Something that happened to a container, so that nobody needs to poll.

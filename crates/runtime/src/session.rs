@@ -75,7 +75,8 @@ pub async fn exec(directory: &Path, container: &str, process: ProcessSpec, optio
     session.into_session(connection, fds.into_iter().next(), options.stdin)
 }
 
-/// Joins a container's first process: what it writes from now on, and its input.
+/// Joins a container's first process: what it writes from now on (for the first client that gives input, what isn't in
+/// its log), and its input.
 pub async fn attach(directory: &Path, container: &str, options: &ExecOptions, tty: bool) -> Result<Session> {
     let mut connection = Connection::open(directory).map_err(lost)?;
     let mut ends = Ends::default();
@@ -93,6 +94,7 @@ pub async fn attach(directory: &Path, container: &str, options: &ExecOptions, tt
     let (reply, fds) = connection.receive().await.map_err(lost)?;
     match reply {
         Reply::Attached => {}
+        Reply::AttachedFirst { logged } => ends.logged = Some(logged),
         Reply::NotFound => {
             return Err(Error::NotFound(format!("container {container} is not running")));
         }
@@ -113,6 +115,7 @@ struct Ends {
     stderr: Option<OwnedFd>,
     /// The master only takes input; output comes through the shim, which also logs it.
     attached_terminal: bool,
+    logged: Option<u64>,
 }
 
 impl Ends {
@@ -166,7 +169,14 @@ impl Ends {
             };
             let _ = exit_sender.send(result);
         });
-        Ok(Session { stdin: session_stdin, stdout: session_stdout, stderr: session_stderr, resize, exit })
+        Ok(Session {
+            stdin: session_stdin,
+            stdout: session_stdout,
+            stderr: session_stderr,
+            resize,
+            exit,
+            logged: self.logged,
+        })
     }
 }
 

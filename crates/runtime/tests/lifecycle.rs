@@ -218,6 +218,26 @@ async fn attaching_shares_the_first_process() {
     assert_eq!(session.exit.await.unwrap().unwrap(), 0);
     assert_eq!(output(&bed.wait(&id).await.log_path), "ready\nhello\ndone\n");
 
+    // What was said before the first client came is in the log, up to where it is told, or comes now.
+    let mut config = bed.shell("echo out; echo err >&2; printf 'half '; sleep 0.2; read line; echo $line");
+    (config.stdin, config.stdin_once) = (true, false);
+    let id = bed.start(&sandbox, &config).await;
+    let log_path = bed.rt().container_status(&id).await.unwrap().log_path;
+    while output(&log_path).len() < 8 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let looks_on = bed.rt().attach(&id, &cri::ExecOptions::default()).await.unwrap();
+    let mut first = bed.rt().attach(&id, &cri::ExecOptions { stdin: true, ..Default::default() }).await.unwrap();
+    let second = bed.rt().attach(&id, &cri::ExecOptions { stdin: true, ..Default::default() }).await.unwrap();
+    assert_eq!((looks_on.logged, first.logged, second.logged), (None, Some(8), None));
+    first.stdin.take().unwrap().write_all(b"line\n").await.unwrap();
+    for (session, want) in [(looks_on, "line\n"), (first, "half line\n"), (second, "line\n")] {
+        let mut text = String::new();
+        session.stdout.unwrap().read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, want);
+    }
+
     let mut config = bed.shell("read line; echo got $line; tty");
     (config.stdin, config.tty) = (true, true);
     let id = bed.start(&sandbox, &config).await;

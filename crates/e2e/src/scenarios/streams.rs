@@ -446,7 +446,7 @@ pub fn run_and_debug(c: &Cluster) -> Result<()> {
             "--",
             "sh",
             "-c",
-            "sleep 1; ps",
+            "ps; sleep 0.1",
         ],
         b"",
         &[],
@@ -455,9 +455,18 @@ pub fn run_and_debug(c: &Cluster) -> Result<()> {
     for (profile, capabilities) in [("general", "a80c25fb"), ("baseline", "a80425fb"), ("netadmin", "a80435fb")] {
         let mut args = vec!["debug", "target", "-i", "--image=shop/backend:v1", "--target=target"];
         let flag = format!("--profile={profile}");
-        // A moment, so that the client is there to hear it.
-        args.extend([flag.as_str(), "--", "sh", "-c", "sleep 1; grep CapEff /proc/self/status"]);
-        let s = talk(&ns, &args, b"", &[])?;
+        // Said before the client is there to hear it, which is told it once, to the half of a line.
+        let script = "grep CapEff /proc/self/status; echo err >&2; printf 'name? '; read x; echo hello $x";
+        args.extend([flag.as_str(), "--", "sh", "-c", script]);
+        let s = talk(&ns, &args, b"you\n", &[])?;
+        ensure!(
+            s.text().matches("CapEff").count() == 1
+                && s.text().ends_with("\nname? hello you\n")
+                && s.err.contains("err\n"),
+            "debug: {}{}",
+            s.text(),
+            s.err
+        );
         ensure!(s.text().contains(capabilities), "debug --profile={profile}: {}{}", s.text(), s.err);
     }
     let d = ns.kubectl(&["debug", "nobody", "--image=x"])?;

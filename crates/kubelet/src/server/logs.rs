@@ -94,9 +94,9 @@ pub async fn container(
     let (path, id, uid) =
         (PathBuf::from(&chosen.log_path), chosen.id.clone(), crate::pods::spec::uid(&view.pod).to_owned());
     let registry = context.registry.clone();
-    // `kubectl run -i` reads what there is of the log and then attaches: see remote::tell_rest.
+    // `kubectl run -i` reads what there is of the log and then attaches: see remote::tell.
     let whole = !options.follow && !options.timestamps && options.tail.is_none() && options.since.is_none();
-    let counted = whole && options.stream.is_none() && super::remote::waits_for_client(&view.pod, &container);
+    let counted = whole && options.stream.is_none() && super::remote::takes_input(&view.pod, &container);
     let count = {
         let (registry, id, uid) = (registry.clone(), id.clone(), uid.clone());
         let mut total = 0_u64;

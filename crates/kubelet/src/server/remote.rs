@@ -1,7 +1,7 @@
 //! exec, attach and port-forward: finds the container, negotiates the protocol, and hands over to [`crate::streaming`].
 
 use super::logs::flag;
-use crate::logs::reader::{self, LogOptions};
+use crate::logs::{reader, rotated};
 use crate::pods::context::Context;
 use crate::pods::plan;
 use crate::streaming::port_forward;
@@ -16,9 +16,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -27,6 +29,8 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 const STREAMS_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a client to say how large its terminal is.
 const SIZE_TIMEOUT: Duration = Duration::from_millis(200);
+/// For the client that has started a container to attach: what the container said until then is told to it.
+const FIRST_CLIENT: Duration = Duration::from_secs(60);
 const SPDY_COMMAND_PROTOCOLS: [&str; 4] =
     ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 const SPDY_FORWARD_PROTOCOLS: [&str; 1] = ["portforward.k8s.io"];
@@ -107,19 +111,16 @@ async fn command(
         .registry
         .find(&namespace, &pod)
         .ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod does not exist: {namespace}/{pod}")))?;
-    let chosen = plan::latest(&view.containers, &container);
+    let chosen = plan::latest(&view.containers, &container).filter(|c| c.state != ContainerState::Created);
     // Whoever comes to attach to a short-lived interactive container finds it ended: its log tells the same.
-    let replay = chosen
-        .filter(|c| {
-            c.state != ContainerState::Created
-                && matches!(kind, Kind::Attach)
-                && waits_for_client(&view.pod, &container)
-        })
-        .map(|c| PathBuf::from(&c.log_path));
-    let id = chosen
-        .filter(|c| c.state == ContainerState::Running || replay.is_some())
-        .map(|c| c.id.clone())
+    let replay = matches!(kind, Kind::Attach) && waits_for_client(&view.pod, &container);
+    let chosen = chosen
+        .filter(|c| c.state == ContainerState::Running || replay)
         .ok_or_else(|| (StatusCode::NOT_FOUND, format!("container not found (\"{container}\")")))?;
+    let (id, log) = (chosen.id.clone(), PathBuf::from(&chosen.log_path));
+    let age = i128::from(chosen.started_at_ns).abs_diff(jiff::Timestamp::now().as_nanosecond());
+    // A program may begin to talk before the client that has started it is attached.
+    let early = takes_input(&view.pod, &container) && age < FIRST_CLIENT.as_nanos();
     let uid = crate::pods::spec::uid(&view.pod).to_owned();
     let upgrade = hyper::upgrade::on(&mut request);
     let run = async move |mut client: ClientIo| {
@@ -143,6 +144,9 @@ async fn command(
                 if !stderr && !options.tty {
                     s.stderr = None;
                 }
+                if let Some(logged) = s.logged.filter(|_| early && rotated(&log).is_empty()) {
+                    tell(&log, context.registry.told(&uid, &id)..logged, (stdout, stderr), &client.output).await;
+                }
                 let conclude = match kind {
                     Kind::Exec => session::status,
                     Kind::Attach => session::attach_status,
@@ -150,10 +154,13 @@ async fn command(
                 session::run(s, client, conclude).await;
             }
             Err(error) => {
-                if let Some(log) = replay {
-                    return tell_rest(log, context.registry.told(&uid, &id), client.output).await;
-                }
-                let _ = client.output.send(Output::End(session::failure(&error.to_string()))).await;
+                let end = if replay {
+                    tell(&log, context.registry.told(&uid, &id)..u64::MAX, (stdout, stderr), &client.output).await;
+                    session::status(&Ok(0))
+                } else {
+                    session::failure(&error.to_string())
+                };
+                let _ = client.output.send(Output::End(end)).await;
             }
         }
     };
@@ -200,33 +207,50 @@ async fn command(
     Ok(response)
 }
 
-/// Whether a container was made for one interactive client (`kubectl run -i`, `kubectl debug -i`).
-pub fn waits_for_client(pod: &Pod, container: &str) -> bool {
-    let Some(spec) = &pod.spec else { return false };
-    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| (&c.name, c.stdin_once, c.stdin));
-    // `kubectl debug` leaves stdinOnce alone, but nobody else writes to an ephemeral container.
-    let ephemeral = ephemeral.map(|(name, once, stdin)| (name, once.or(stdin)));
-    let regular = spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|c| (&c.name, c.stdin_once));
-    ephemeral.chain(regular).any(|(name, once)| name == container && once == Some(true))
+/// (stdin, stdinOnce) of a container.
+fn input(pod: &Pod, container: &str) -> (bool, bool) {
+    let Some(spec) = &pod.spec else { return (false, false) };
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| (&c.name, c.stdin, c.stdin_once.or(c.stdin)));
+    let regular = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let regular = regular.map(|c| (&c.name, c.stdin, c.stdin_once));
+    let found = ephemeral.chain(regular).find(|(name, ..)| *name == container);
+    found.map_or((false, false), |(_, stdin, once)| (stdin == Some(true), once == Some(true)))
 }
 
-/// What a container that has ended said, as the output of a session: all of its log but the first `told` bytes. New
+/// Whether a client may come to type into a container.
+pub fn takes_input(pod: &Pod, container: &str) -> bool {
+    input(pod, container).0
+}
+
+/// Whether a container was made for one interactive client (`kubectl run -i`, `kubectl debug -i`).
+/// `kubectl debug` leaves stdinOnce alone, but nobody else writes to an ephemeral container.
+fn waits_for_client(pod: &Pod, container: &str) -> bool {
+    input(pod, container).1
+}
+
+/// What a container said before its client was there, as the output of a session: a part of the text of its log. New
 /// clients read the log before they attach, old ones don't; so either sees everything, once.
-async fn tell_rest(log: PathBuf, told: u64, output: mpsc::Sender<Output>) {
-    let (tx, mut rx) = mpsc::channel::<std::io::Result<Bytes>>(16);
-    let send = async {
-        let mut skip = told;
-        while let Some(Ok(mut data)) = rx.recv().await {
-            let known = usize::try_from(skip).unwrap_or(usize::MAX).min(data.len());
-            skip -= known as u64;
-            let rest = data.split_off(known);
-            if !rest.is_empty() && output.send(Output::Stdout(rest)).await.is_err() {
+async fn tell(log: &FilePath, part: Range<u64>, wanted: (bool, bool), output: &mpsc::Sender<Output>) {
+    let mut at = 0_u64;
+    for path in rotated(log).into_iter().chain([log.to_owned()]) {
+        let Ok(file) = tokio::fs::File::open(path).await else { continue };
+        let mut records = BufReader::new(file).split(b'\n');
+        while at < part.end
+            && let Ok(Some(record)) = records.next_segment().await
+        {
+            let Some(line) = reader::parse(&record) else { continue };
+            let mut text = [line.text, if line.partial { b"" } else { b"\n" }].concat();
+            let (skip, keep) = (part.start.saturating_sub(at), part.end - at);
+            at += text.len() as u64;
+            text.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+            text.drain(..text.len().min(usize::try_from(skip).unwrap_or(usize::MAX)));
+            let (wanted, wrap): (_, fn(Bytes) -> Output) =
+                if line.stream == "stderr" { (wanted.1, Output::Stderr) } else { (wanted.0, Output::Stdout) };
+            if wanted && !text.is_empty() && output.send(wrap(text.into())).await.is_err() {
                 return;
             }
         }
-    };
-    tokio::join!(reader::read(log, LogOptions::default(), || true, tx), send);
-    let _ = output.send(Output::End(session::status(&Ok(0)))).await;
+    }
 }
 
 /// Joins the streams of a command to what a session wants.
@@ -394,21 +418,30 @@ mod tests {
     async fn a_late_client_hears_what_it_has_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("0.log");
-        let line = |text: &str| format!("2026-01-01T00:00:00.000000000Z stdout F {text}\n");
-        std::fs::write(&log, line("one") + &line("two")).unwrap();
-        for (told, want) in [(0, "one\ntwo\n"), (4, "two\n"), (8, "")] {
+        let line = |text: &str| format!("2026-01-01T00:00:00.000000000Z {text}\n");
+        std::fs::write(dir.path().join("0.log.20260101-000000"), line("stdout F one")).unwrap();
+        std::fs::write(&log, line("stderr P tw") + &line("stderr F o") + &line("stdout F three")).unwrap();
+        for (told, out, err) in [
+            (0..u64::MAX, "one\nthree\n", "two\n"),
+            (4..u64::MAX, "three\n", "two\n"),
+            (5..8, "", "wo\n"),
+            (6..10, "th", "o\n"),
+            (14..u64::MAX, "", ""),
+            (3..3, "", ""),
+        ] {
             let (tx, mut rx) = mpsc::channel(16);
-            tell_rest(log.clone(), told, tx).await;
-            let mut text = Vec::new();
-            let mut end = None;
-            while let Some(out) = rx.recv().await {
-                match out {
-                    Output::Stdout(data) => text.extend_from_slice(&data),
-                    Output::End(status) => end = Some(status["status"].clone()),
-                    Output::Stderr(_) => panic!("a log has one stream"),
+            tell(&log, told.clone(), (true, true), &tx).await;
+            drop(tx);
+            let mut texts = [Vec::new(), Vec::new()];
+            while let Some(said) = rx.recv().await {
+                match said {
+                    Output::Stdout(data) => texts[0].extend_from_slice(&data),
+                    Output::Stderr(data) => texts[1].extend_from_slice(&data),
+                    Output::End(_) => panic!("the end is another's to tell"),
                 }
             }
-            assert_eq!((String::from_utf8(text).unwrap().as_str(), end), (want, Some("Success".into())));
+            let texts = texts.map(|t| String::from_utf8(t).unwrap());
+            assert_eq!(texts, [out.to_owned(), err.to_owned()], "{told:?}");
         }
     }
 }

@@ -54,8 +54,7 @@ pub fn attach_status(result: &cri::Result<i32>) -> Value {
 
 /// `conclude` words the end for the client. Until the process has ended and its output is sent, or the client goes away (then an exec'd process is killed).
 pub async fn run(session: Session, mut client: ClientIo, conclude: fn(&cri::Result<i32>) -> Value) {
-    let Session { stdin, stdout, stderr, resize, exit } = session;
-    let mut exit = exit;
+    let Session { stdin, stdout, stderr, resize, mut exit, .. } = session;
     let input = async {
         let mut stdin = stdin;
         while let Some(data) = client.stdin.recv().await {

@@ -277,6 +277,7 @@ impl RuntimeService for FakeRuntime {
             stderr: None,
             resize: None,
             exit,
+            logged: None,
         })
     }
     async fn attach(&self, id: &str, options: &ExecOptions) -> Result<Session> {

@@ -20,9 +20,17 @@ pub enum Stream {
 #[derive(Default)]
 pub struct Partial(Vec<u8>);
 
+impl Partial {
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 pub struct Log {
     path: PathBuf,
     file: File,
+    /// How much text it holds, files that were rotated away included.
+    text: u64,
 }
 
 impl Log {
@@ -31,7 +39,7 @@ impl Log {
             std::fs::create_dir_all(parent)?;
         }
         let file = open_append(&path)?;
-        Ok(Log { path, file })
+        Ok(Log { path, file, text: 0 })
     }
 
     /// After the kubelet has renamed the file.
@@ -40,12 +48,23 @@ impl Log {
         Ok(())
     }
 
+    pub fn text(&self) -> u64 {
+        self.text
+    }
+
     /// Takes what a container wrote; whole lines go to the file, in one write.
     pub fn write(&mut self, stream: Stream, partial: &mut Partial, bytes: &[u8], now: &str) {
+        let before = partial.0.len() + bytes.len();
         let mut out = Vec::with_capacity(bytes.len() + 128);
         format(stream, partial, bytes, now, &mut out);
+        self.append(&out, before - partial.0.len());
+    }
+
+    fn append(&mut self, lines: &[u8], text: usize) {
         // A full disk must not stop the container; its lines are lost, as with every runtime.
-        let _ = self.file.write_all(&out);
+        if self.file.write_all(lines).is_ok() {
+            self.text += text as u64;
+        }
     }
 
     /// The stream has ended: what is left becomes a line.
@@ -54,7 +73,7 @@ impl Log {
             let rest = std::mem::take(&mut partial.0);
             let mut out = Vec::with_capacity(rest.len() + 64);
             line(stream, now, b'F', &[], &rest, &mut out);
-            let _ = self.file.write_all(&out);
+            self.append(&out, rest.len() + 1);
         }
     }
 }

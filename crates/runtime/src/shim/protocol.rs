@@ -18,7 +18,8 @@ pub enum Request {
     Start(Box<ContainerSpec>),
     /// Descriptors: stdin, stdout, stderr (those that are `true`). → `Started` (with the terminal's master), then `Exited`.
     Exec { container: String, process: Box<ProcessSpec>, stdin: bool, stdout: bool, stderr: bool },
-    /// Descriptors: stdout, stderr to write to. → `Attached` with stdin (or the terminal's master), then `Exited`.
+    /// Descriptors: stdout, stderr to write to. → `Attached` or `AttachedFirst` with stdin (or the terminal's master),
+    /// then `Exited`.
     Attach { container: String, stdin: bool, stdout: bool, stderr: bool },
     /// → `Done`; `NotFound` when it doesn't run.
     Signal { container: String, signal: i32 },
@@ -32,13 +33,22 @@ pub enum Request {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    Running { pid: i32, containers: Vec<Started> },
+    Running {
+        pid: i32,
+        containers: Vec<Started>,
+    },
     Started(Started),
     Attached,
+    /// To the first client that gives input: how much text the log has, the client gets what comes after it.
+    AttachedFirst {
+        logged: u64,
+    },
     Exited(Exit),
     Done,
     NotFound,
-    Failed { message: String },
+    Failed {
+        message: String,
+    },
 }
 
 /// A container's first process, or an exec'd one.

@@ -60,6 +60,8 @@ struct Container {
     /// Write end of the pipe.
     stdin: Option<OwnedFd>,
     stdin_once: bool,
+    /// A client that gives input has been here.
+    met: bool,
     master: Option<OwnedFd>,
 }
 
@@ -314,6 +316,7 @@ impl Server {
         let Some(container) = self.containers.get_mut(id) else {
             return self.reply(client, &Reply::NotFound, &[]);
         };
+        let first = stdin && !std::mem::replace(&mut container.met, true);
         let mut fds = fds.into_iter();
         for (stream, wanted) in [Stream::Stdout, Stream::Stderr].into_iter().zip(wanted) {
             let Some(fd) = wanted.then(|| fds.next()).flatten() else {
@@ -322,7 +325,9 @@ impl Server {
             if set_nonblocking(&fd).is_ok()
                 && let Some(output) = container.outputs.iter_mut().find(|o| o.stream == stream)
             {
-                output.followers.push(Follower { client, fd, pending: Vec::new() });
+                // The beginning of a line isn't in the log yet.
+                let pending = if first { output.partial.bytes().to_vec() } else { Vec::new() };
+                output.followers.push(Follower { client, fd, pending });
             }
         }
         let input = if let Some(master) = &container.master {
@@ -339,7 +344,11 @@ impl Server {
             peer.attached = Some(id.to_owned());
         }
         let riders: Vec<BorrowedFd<'_>> = input.iter().map(AsFd::as_fd).collect();
-        self.reply(client, &Reply::Attached, &riders);
+        let reply = match &container.log {
+            Some(log) if first => Reply::AttachedFirst { logged: log.text() },
+            _ => Reply::Attached,
+        };
+        self.reply(client, &reply, &riders);
     }
 
     // ---- starting ---------------------------------------------------------------------------------------------
@@ -414,6 +423,7 @@ impl Server {
             outputs,
             stdin,
             stdin_once: spec.stdin_once,
+            met: false,
             master: None,
         };
         let starting = Starting {
