@@ -1,6 +1,6 @@
 //! Events, in both their shapes: core/v1 and events.k8s.io/v1 (where fields have other names).
 
-use crate::strategy::{Column, Now, Strategy, column, since};
+use crate::strategy::{Column, NameRule, Now, Strategy, column, since};
 use crate::validation::access::*;
 use crate::validation::values;
 use meta::field::{Errors, Path};
@@ -74,6 +74,15 @@ impl Strategy for Event {
 
     fn validate_update(&self, new: &Value, _old: &Value, errors: &mut Errors) {
         any_event(new, "reportingComponent", errors);
+    }
+
+    // Named after what they are about, and that may be a ClusterRole. Upstream asks no more of the metadata.
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+
+    fn free_finalizers(&self) -> bool {
+        true
     }
 
     fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {

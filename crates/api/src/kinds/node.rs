@@ -151,9 +151,42 @@ fn roles(node: &Value) -> Vec<String> {
     out
 }
 
+/// Annotations that had a meaning once (`ValidateNodeSpecificAnnotations`).
+fn notes(node: &Value, errors: &mut Errors) {
+    const TAINTS: &str = "scheduler.alpha.kubernetes.io/taints";
+    const AVOID: &str = "scheduler.alpha.kubernetes.io/preferAvoidPods";
+    let (path, notes) = (Path::new("metadata.annotations"), at(node, &["metadata", "annotations"]));
+    match text(notes, TAINTS) {
+        "" => {}
+        note => match serde_json::from_str::<Vec<Value>>(note) {
+            Ok(list) => taints(&list, &path.child(TAINTS), errors),
+            Err(e) => errors.invalid(path.clone(), TAINTS, e.to_string()),
+        },
+    }
+    match text(notes, AVOID) {
+        "" => {}
+        note => match serde_json::from_str::<Value>(note) {
+            Ok(avoid) => {
+                for (i, entry) in list(&avoid, "preferAvoidPods").iter().enumerate() {
+                    let p = path.child(AVOID).index(i).child("PodSignature");
+                    let controller = at(entry, &["podSignature", "podController"]);
+                    if controller.is_null() {
+                        errors.required(p, "");
+                    } else if !flag(controller, "controller") {
+                        errors.invalid(p.child("PodController.Controller"), false, "must point to a controller");
+                    }
+                }
+            }
+            Err(e) => errors.invalid(path.child("AvoidPods"), AVOID, e.to_string()),
+        },
+    }
+}
+
 /// Upstream's `ValidateNode`. `old`: the older version, whose address ranges may stay as they are, or null.
 fn node(obj: &Value, old: &Value, errors: &mut Errors) {
-    taints(list_at(obj, &["spec", "taints"]), errors);
+    notes(obj, errors);
+    // Upstream says `metadata` where it means `spec`.
+    taints(list_at(obj, &["spec", "taints"]), &Path::new("metadata.taints"), errors);
     status(obj, errors);
     let swap = at(obj, &["status", "nodeInfo", "swap"]);
     if let Some(n) = int(swap, "capacity").filter(|n| *n <= 0) {
@@ -174,6 +207,7 @@ fn node(obj: &Value, old: &Value, errors: &mut Errors) {
 
 /// Upstream's `ValidateNodeUpdate`, for the node and for its status alike.
 fn update(new: &Value, old: &Value, errors: &mut Errors) {
+    notes(new, errors);
     status(new, errors);
     let addresses = list_at(new, &["status", "addresses"]);
     let mut seen = Seen::default();
@@ -199,7 +233,7 @@ fn update(new: &Value, old: &Value, errors: &mut Errors) {
         let source = at(new, &["status", "config", key]);
         config_source(source, &[], &["uid", "resourceVersion"], &p, errors);
     }
-    taints(list(n, "taints"), errors);
+    taints(list(n, "taints"), &Path::new("metadata.taints"), errors);
     if text(n, "externalID") != text(o, "externalID") {
         errors.forbidden(p.child("externalID"), "may not be updated");
     }
@@ -234,11 +268,10 @@ fn config_source(source: &Value, no: &[&str], yes: &[&str], path: &Path, errors:
     }
 }
 
-/// Upstream says `metadata` where it means `spec`.
-fn taints(taints: &[Value], errors: &mut Errors) {
+fn taints(taints: &[Value], path: &Path, errors: &mut Errors) {
     let mut seen = Seen::default();
     for (i, t) in taints.iter().enumerate() {
-        let p = Path::new("metadata.taints").index(i);
+        let p = path.index(i);
         values::qualified_name(text(t, "key"), &p.child("key"), errors);
         let bad = meta::names::label_value(text(t, "value"));
         if !bad.is_empty() {

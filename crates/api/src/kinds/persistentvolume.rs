@@ -71,8 +71,7 @@ fn validate(obj: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     podspec::persistent_source(spec, text_at(obj, &["metadata", "name"]), &path, errors);
-    let host = text_at(spec, &["hostPath", "path"]);
-    if !host.is_empty() && host.split('/').all(|part| part.is_empty() || part == ".") && policy == "Recycle" {
+    if policy == "Recycle" && is_root(text_at(spec, &["hostPath", "path"])) {
         errors.forbidden(p, "may not be 'recycle' for a hostPath mount of '/'");
     }
     let class = text(spec, "storageClassName");
@@ -92,6 +91,19 @@ fn validate(obj: &Value, old: &Value, errors: &mut Errors) {
             errors.required(path.child("csi"), "has to be specified when using volumeAttributesClassName");
         }
     }
+}
+
+/// However it is written.
+fn is_root(path: &str) -> bool {
+    let mut depth = 0_usize;
+    for part in path.split('/') {
+        depth = match part {
+            "" | "." => depth,
+            ".." => depth.saturating_sub(1),
+            _ => depth + 1,
+        };
+    }
+    path.starts_with('/') && depth == 0
 }
 
 /// Values that no label may have: allowed once, and kept.

@@ -39,6 +39,10 @@ fn mirror_sources(claim: &mut Value, old: &Value) {
     let Some(spec) = object_mut(claim, "spec") else {
         return;
     };
+    // Sources in other namespaces are alpha: upstream's gate keeps them off, and drops the whole reference.
+    if !text_at(spec, &["dataSourceRef", "namespace"]).is_empty() && !has(field(old, "spec"), "dataSourceRef") {
+        remove(spec, "dataSourceRef");
+    }
     let (source, reference) = (field(spec, "dataSource").clone(), field(spec, "dataSourceRef").clone());
     if reference.is_null() {
         let known = matches!(

@@ -45,6 +45,7 @@ impl Strategy for Pod {
         let path = Path::new("spec");
         let spec = field(obj, "spec");
         podspec::pod(obj, errors);
+        podspec::init_resize_policies(spec, &path, errors);
         if !list(spec, "ephemeralContainers").is_empty() {
             errors.forbidden(path.child("ephemeralContainers"), "cannot be set on create");
         }

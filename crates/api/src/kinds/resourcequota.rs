@@ -77,6 +77,7 @@ impl Strategy for ResourceQuota {
         let scopes = |o| {
             let mut s: Vec<String> = texts(field(o, "spec"), "scopes").iter().map(|s| s.to_string()).collect();
             s.sort();
+            s.dedup();
             s
         };
         if scopes(new) != scopes(old) {

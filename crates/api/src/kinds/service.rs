@@ -724,10 +724,14 @@ fn traffic_policies(spec: &Value, path: &Path, errors: &mut Errors) {
     if health != 0 && !needs_health_check_port(spec) {
         let text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         errors.invalid(path.child("healthCheckNodePort"), health, text);
+    } else if health != 0 {
+        values::port_number(health, path.child("healthCheckNodePort"), errors);
     }
-    let inner = text(spec, "internalTrafficPolicy");
-    if needs_cluster_ip(spec) || has(spec, "internalTrafficPolicy") {
-        values::required_one_of(inner, &["Cluster", "Local"], path.child("internalTrafficPolicy"), errors);
+    let p = path.child("internalTrafficPolicy");
+    if has(spec, "internalTrafficPolicy") {
+        values::one_of(text(spec, "internalTrafficPolicy"), &["Cluster", "Local"], p, errors);
+    } else if needs_cluster_ip(spec) {
+        errors.required(p, "");
     }
     if has(spec, "trafficDistribution") {
         let supported = ["PreferClose", "PreferSameZone", "PreferSameNode"];

@@ -151,7 +151,7 @@ fn finalizers(m: &Value, path: &Path, errors: &mut Errors) {
 /// resources have others in the wild (Argo CD's `resources-finalizer.argocd.argoproj.io`).
 pub fn standard_finalizers(obj: &Value, errors: &mut Errors) {
     for (i, f) in texts(field(obj, "metadata"), "finalizers").into_iter().enumerate() {
-        if names::qualified_name(f).is_empty() && !f.contains('/') && !STANDARD_FINALIZERS.contains(&f) {
+        if !f.contains('/') && !STANDARD_FINALIZERS.contains(&f) {
             let text = "name is neither a standard finalizer name nor is it fully qualified";
             errors.invalid(Path::new("metadata.finalizers").index(i), f, text);
         }

@@ -469,3 +469,42 @@ fn what_people_send_is_accepted() {
         check_create(text, expect![""]);
     }
 }
+
+#[test]
+fn annotations_of_nodes() {
+    let node = |note: &str, value: &str| {
+        format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{name: node, annotations: {{scheduler.alpha.kubernetes.io/{note}: '{value}'}}}}"
+        )
+    };
+    check_create(
+        &node("taints", r#"[{"key": "a", "effect": "No"}]"#),
+        expect![[r#"
+            metadata.annotations.scheduler.alpha.kubernetes.io/taints[0].effect: Unsupported value: "No": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"
+        "#]],
+    );
+    let avoid = r#"{"preferAvoidPods": [{"podSignature": {"podController": {"controller": true}}}, {"podSignature": {"podController": {"controller": false}}}, {"podSignature": {}}]}"#;
+    check_create(
+        &node("preferAvoidPods", avoid),
+        expect![[r#"
+            metadata.annotations.scheduler.alpha.kubernetes.io/preferAvoidPods[1].PodSignature.PodController.Controller: Invalid value: false: must point to a controller
+            metadata.annotations.scheduler.alpha.kubernetes.io/preferAvoidPods[2].PodSignature: Required value
+        "#]],
+    );
+}
+
+#[test]
+fn names_of_events_and_finalizers() {
+    // An event is named after what it is about.
+    check_create(
+        "apiVersion: v1\nkind: Event\nmetadata: {name: 'system:Node.17f', namespace: default, finalizers: [mine]}\ninvolvedObject: {kind: ClusterRole, name: 'system:Node'}",
+        expect![[r#""#]],
+    );
+    check_create(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: d, finalizers: ['a b']}",
+        expect![[r#"
+            metadata.finalizers: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            metadata.finalizers[0]: Invalid value: "a b": name is neither a standard finalizer name nor is it fully qualified
+        "#]],
+    );
+}

@@ -198,6 +198,30 @@ fn resize_changes_only_cpu_and_memory() {
     ] {
         assert!(refused(change).contains(text), "{text}: {}", refused(change));
     }
+    // Init containers are resized as well, where that is no restart.
+    let init = |policy: &str, cpu: &str, image: &str| {
+        created(&format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: d}}\nspec: {{containers: [{{name: c, image: i, resources: {{requests: {{memory: 1Gi}}}}}}], initContainers: [{{name: i, image: {image}, resizePolicy: [{{resourceName: cpu, restartPolicy: {policy}}}], resources: {{requests: {{cpu: {cpu}}}}}}}]}}"
+        ))
+    };
+    for (policy, image, text) in [
+        ("NotRequired", "i", "[]"),
+        (
+            "NotRequired",
+            "j",
+            "spec.initContainers[0]: Forbidden: only cpu and memory resources for init or sidecar containers are mutable",
+        ),
+        (
+            "RestartContainer",
+            "i",
+            "spec.initContainers[0]: Forbidden: non-sidecar init containers with a resize policy of RestartContainer cannot be resized",
+        ),
+    ] {
+        let (old, new) = (init(policy, "1", "i"), init(policy, "2", image));
+        let mut errors = Errors::default();
+        strategy_of(&old).validate_subresource_update("resize", &new, &old, &mut errors);
+        assert_eq!(errors.joined(), text, "{policy} {image}");
+    }
     // What the whole pod has stays as it is; its containers may change.
     let whole = created(
         "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: d}\nspec: {resources: {requests: {cpu: 2}, limits: {cpu: 4}}, containers: [{name: c, image: i, resources: {requests: {cpu: 500m}}}]}",
@@ -406,4 +430,38 @@ fn pods_of_a_suspended_job_may_get_other_resources_and_places() {
     ] {
         assert_eq!(faults(&status, change), want, "{status} {change}");
     }
+}
+
+#[test]
+fn odd_scopes_and_resize_policies_of_old_objects_survive() {
+    let quota = |scopes: &str| {
+        format!(
+            "apiVersion: v1\nkind: ResourceQuota\nmetadata: {{name: q, namespace: d}}\nspec: {{scopes: [{scopes}]}}"
+        )
+    };
+    check_update(&quota("Terminating"), &quota("Terminating, Terminating"), expect![[r#""#]]);
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: d}\nspec: {containers: [{name: c, image: i}], initContainers: [{name: i, image: i, resizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]}]}";
+    check_update(pod, pod, expect![[r#""#]]);
+}
+
+#[test]
+fn what_the_status_of_a_pod_says_of_devices_and_claims() {
+    let old = created(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: d}\nspec: {resourceClaims: [{name: a, resourceClaimName: b}], containers: [{name: c, image: i, resources: {claims: [{name: a}]}}]}",
+    );
+    let mut new = old.clone();
+    new["status"]["resourceClaimStatuses"] = json!([{"name": "a", "resourceClaimName": "A"}]);
+    let device = |id: &str, message: &str| json!({"resourceID": id, "health": "Healthy", "message": message});
+    new["status"]["containerStatuses"] = json!([{"name": "c", "allocatedResourcesStatus": [
+        {"name": "claim:a", "resources": [device("x", ""), device("y", "fine"), device("z", &"m".repeat(1025))]},
+    ]}]);
+    let mut errors = Errors::default();
+    strategy_of(&old).validate_status_update(&new, &old, &mut errors);
+    let lines: Vec<String> = errors.0.iter().map(|e| e.to_string().chars().take(110).collect()).collect();
+    expect![[r#"
+        status.resourceClaimStatuses[0].resourceClaimName: Invalid value: "A": a lowercase RFC 1123 subdomain must con
+        status.containerStatuses[0].allocatedResourcesStatus[0].resources[0].message: Required value: must be non-empt
+        status.containerStatuses[0].allocatedResourcesStatus[0].resources[2].message: Too long: may not be more than 1
+    "#]]
+    .assert_eq(&(lines.join("\n") + "\n"));
 }

@@ -10,12 +10,15 @@ use std::sync::LazyLock;
 /// What a pod itself gets beyond what a template gets.
 pub fn pod(obj: &mut Value) {
     if let Some(status) = object_mut(obj, "status") {
+        remove(status, "nodeAllocatableResourceClaimStatuses");
         amounts(status, &["allocatedResources"]);
         resources(status);
         for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
             for c in items_mut(status, list) {
                 amounts(c, &["allocatedResources"]);
                 resources(c);
+                remove(c, "stopSignal");
+                items_mut(c, "volumeMounts").for_each(|m| remove(m, "volumeStatus"));
             }
         }
         for (one, many) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
@@ -62,7 +65,9 @@ pub fn template(parent: &mut Value, key: &str) {
     }
 }
 
+/// Alpha fields, which upstream's gates keep off, are taken and dropped (`DropDisabledPodFields`).
 pub fn pod_spec(spec: &mut Value) {
+    remove(spec, "schedulingGroup");
     amounts(spec, &["overhead"]);
     resources(spec);
     fill_zero(spec, "dnsPolicy", "ClusterFirst");
@@ -117,9 +122,12 @@ pub fn container(c: &mut Value) {
             handler(p);
         }
     }
-    for hook in ["postStart", "preStop"] {
-        if let Some(h) = object_at_mut(c, &["lifecycle", hook]) {
-            handler(h);
+    if let Some(lifecycle) = object_mut(c, "lifecycle") {
+        remove(lifecycle, "stopSignal");
+        for hook in ["postStart", "preStop"] {
+            if let Some(h) = object_mut(lifecycle, hook) {
+                handler(h);
+            }
         }
     }
 }

@@ -166,16 +166,16 @@ fn claims(new: &Value, n: &Value, path: &Path, errors: &mut Errors) {
     let statuses = list(n, "resourceClaimStatuses");
     let mut seen = Seen::default();
     for (i, s) in statuses.iter().enumerate() {
-        let p = path.child("resourceClaimStatuses").index(i).child("name");
+        let p = path.child("resourceClaimStatuses").index(i);
         let name = text(s, "name");
         if !of_pod.has(&name) {
-            errors.invalid(p.clone(), name, "must match the name of an entry in `spec.resourceClaims`");
+            errors.invalid(p.child("name"), name, "must match the name of an entry in `spec.resourceClaims`");
         }
         if seen.again(name) {
-            errors.duplicate(p.clone(), name);
+            errors.duplicate(p.child("name"), name);
         }
         if has(s, "resourceClaimName") {
-            values::dns_subdomain(text(s, "resourceClaimName"), &p, errors);
+            values::dns_subdomain(text(s, "resourceClaimName"), &p.child("resourceClaimName"), errors);
         }
     }
     let extended = field(n, "extendedResourceClaimStatus");
@@ -245,6 +245,7 @@ fn users(new: &Value, statuses: &[Value], path: &Path, errors: &mut Errors) {
 /// Health of devices: of resources that the container asked for, each device once.
 fn allocated(statuses: &[Value], containers: &[Value], path: &Path, errors: &mut Errors) {
     const HEALTH: &[&str] = &["Healthy", "Unhealthy", "Unknown"];
+    const MESSAGE_BYTES_MAX: usize = 1024;
     let claim = |c: &Value| match text(c, "request") {
         "" => format!("claim:{}", text(c, "name")),
         request => format!("claim:{}/{request}", text(c, "name")),
@@ -275,6 +276,13 @@ fn allocated(statuses: &[Value], containers: &[Value], path: &Path, errors: &mut
             for (k, r) in list(a, "resources").iter().enumerate() {
                 let p = p.child("resources").index(k);
                 values::one_of(text(r, "health"), HEALTH, p.child("health"), errors);
+                if has(r, "message") {
+                    match text(r, "message").len() {
+                        0 => errors.required(p.child("message"), "must be non-empty if specified"),
+                        n if n > MESSAGE_BYTES_MAX => errors.too_long(p.child("message"), MESSAGE_BYTES_MAX),
+                        _ => {}
+                    }
+                }
                 let id = text(r, "resourceID");
                 if devices.again(id) {
                     errors.duplicate(p.child("resourceID"), id);

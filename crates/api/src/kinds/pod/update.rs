@@ -241,9 +241,6 @@ pub fn resize(new: &Value, old: &Value, errors: &mut Errors) {
     }
     for key in ["initContainers", "containers"] {
         for (i, (c, was)) in list(n, key).iter().zip(list(o, key)).enumerate() {
-            if key == "initContainers" && text(was, "restartPolicy") != "Always" {
-                continue;
-            }
             let p = path.child(key).index(i).child("resources");
             for kind in ["requests", "limits"] {
                 let given = at(c, &["resources", kind]);
@@ -256,18 +253,24 @@ pub fn resize(new: &Value, old: &Value, errors: &mut Errors) {
     }
     let mut munged = n.clone();
     for key in ["containers", "initContainers"] {
-        for (c, was) in items_mut(&mut munged, key).zip(list(o, key)) {
-            let sidecar = key == "initContainers" && text(c, "restartPolicy") == "Always";
-            if key == "containers" || sidecar {
-                restore_compute(c, was);
+        for (i, (c, was)) in items_mut(&mut munged, key).zip(list(o, key)).enumerate() {
+            let changed = !same(c, was);
+            restore_compute(c, was);
+            if key == "containers" {
+                if !same(c, was) {
+                    errors.forbidden(path.clone(), "only cpu and memory resources are mutable");
+                }
+                continue;
             }
+            let p = path.child(key).index(i);
             if !same(c, was) {
-                let text = match key {
-                    "containers" => "only cpu and memory resources are mutable",
-                    _ if sidecar => "only cpu and memory resources for sidecar containers are mutable",
-                    _ => "resources for non-sidecar init containers are immutable",
-                };
-                errors.forbidden(path.clone(), text);
+                let text = "only cpu and memory resources for init or sidecar containers are mutable";
+                errors.forbidden(p.clone(), text);
+            }
+            if changed && text(c, "restartPolicy") != "Always" {
+                let text = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
+                let restarts = |r: &&Value| self::text(r, "restartPolicy") == "RestartContainer";
+                list(c, "resizePolicy").iter().filter(restarts).for_each(|_| errors.forbidden(p.clone(), text));
             }
         }
     }

@@ -125,7 +125,9 @@ pub fn ephemeral_containers(spec: &Value, around: &Around, path: &Path, errors: 
             errors.not_found(p.child("targetContainerName"), target);
         }
         for key in NOT_EPHEMERAL {
-            if !is_zero(field(c, key)) {
+            // Defaults put an empty one there.
+            let set = if *key == "resources" { !is_zero(field(c, key)) } else { has(c, key) };
+            if set {
                 errors.forbidden(p.child(key), NO);
             }
         }
@@ -157,15 +159,11 @@ fn restart_policy(c: &Value, p: &Path, errors: &mut Errors) {
         errors.required(p.child("restartPolicy"), "must specify restartPolicy when restart rules are used");
     }
     if rules.len() > 20 {
-        errors.too_long(p.child("restartPolicyRules"), 20);
+        errors.too_many(p.child("restartPolicyRules"), rules.len(), 20);
     }
     for (i, rule) in rules.iter().enumerate() {
         let p = p.child("restartPolicyRules").index(i);
-        let action = text(rule, "action");
-        if !["Restart", "RestartAllContainers"].contains(&action) {
-            // Upstream names only the older of the two.
-            errors.not_supported(p.child("action"), action, &["Restart"]);
-        }
+        values::one_of(text(rule, "action"), &["Restart", "RestartAllContainers"], p.child("action"), errors);
         let codes = field(rule, "exitCodes");
         let p = p.child("exitCodes");
         if codes.is_null() {
@@ -173,8 +171,9 @@ fn restart_policy(c: &Value, p: &Path, errors: &mut Errors) {
             continue;
         }
         values::one_of(text(codes, "operator"), &["In", "NotIn"], p.child("operator"), errors);
-        if list(codes, "values").len() > 255 {
-            errors.too_long(p.child("values"), 255);
+        let codes = list(codes, "values").len();
+        if codes > 255 {
+            errors.too_many(p.child("values"), codes, 255);
         }
     }
 }
@@ -215,7 +214,21 @@ fn resize_policy(policies: &[Value], around: &Around, path: &Path, errors: &mut 
         let policy = text(r, "restartPolicy");
         values::required_one_of(policy, &["NotRequired", "RestartContainer"], path.clone(), errors);
         if around.restart_policy == "Never" && policy != "NotRequired" {
-            errors.invalid(path.clone(), policy, "must be 'NotRequired' when `restartPolicy` is 'Never'");
+            errors.invalid(path.clone(), policy, "must be 'NotRequired' when pod `restartPolicy` is 'Never'");
+        }
+    }
+}
+
+/// An init container is gone before a restart of it could mean anything. Asked of new pods only, as older ones may say so.
+pub fn init_resize_policies(spec: &Value, path: &Path, errors: &mut Errors) {
+    for (i, c) in list(spec, "initContainers").iter().enumerate().filter(|(_, c)| text(c, "restartPolicy") != "Always")
+    {
+        for (j, r) in list(c, "resizePolicy").iter().enumerate() {
+            let policy = text(r, "restartPolicy");
+            if policy == "RestartContainer" {
+                let p = path.child("initContainers").index(i).child("resizePolicy").index(j).child("restartPolicy");
+                errors.invalid(p, policy, "must not be set to 'RestartContainer' for non-sidecar initContainers");
+            }
         }
     }
 }
@@ -411,6 +424,7 @@ pub fn resource_field_ref(r: &Value, volume: bool, p: &Path, errors: &mut Errors
     }
     let divisor = resources::parse(field(r, "divisor")).map_or_else(|| "0".to_string(), |q| q.canonical());
     let what = match resource.split_once('.').map_or("", |(_, r)| r) {
+        _ if !huge && !CONTAINER_RESOURCES.contains(&resource) => return,
         "cpu" => {
             if !["0", "1m", "1"].contains(&divisor.as_str()) {
                 let text = "only divisor's values 1m and 1 are supported with the cpu resource";
@@ -420,8 +434,7 @@ pub fn resource_field_ref(r: &Value, volume: bool, p: &Path, errors: &mut Errors
         }
         "memory" => "memory",
         "ephemeral-storage" => "local ephemeral storage",
-        _ if huge => "hugepages",
-        _ => return,
+        _ => "hugepages",
     };
     const SIZES: &[&str] = &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
     if divisor != "0" && !SIZES.contains(&divisor.as_str()) {
@@ -571,9 +584,6 @@ fn lifecycle_and_probes(c: &Value, around: &Around, p: &Path, errors: &mut Error
             handler(h, &["exec", "httpGet", "tcpSocket", "sleep"], around, &p.child("lifecycle").child(hook), errors);
         }
     }
-    if has(field(c, "lifecycle"), "stopSignal") {
-        stop_signal(text_at(c, &["lifecycle", "stopSignal"]), around.os, &p.child("lifecycle.stopSignal"), errors);
-    }
     for kind in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let probe = field(c, kind);
         if probe.is_null() {
@@ -597,26 +607,6 @@ fn lifecycle_and_probes(c: &Value, around: &Around, p: &Path, errors: &mut Error
         if kind != "readinessProbe" && success != 1 {
             errors.invalid(p.child("successThreshold"), success, "must be 1");
         }
-    }
-}
-
-/// Signals by which a container may be asked to stop; which ones depends on the pod's own `os`.
-fn stop_signal(signal: &str, os: Option<&str>, p: &Path, errors: &mut Errors) {
-    const NAMED: &str = "SIGABRT SIGALRM SIGBUS SIGCHLD SIGCLD SIGCONT SIGFPE SIGHUP SIGILL SIGINT SIGIO SIGIOT \
-         SIGKILL SIGPIPE SIGPOLL SIGPROF SIGPWR SIGQUIT SIGRTMAX SIGRTMIN SIGSEGV SIGSTKFLT SIGSTOP SIGSYS SIGTERM \
-         SIGTRAP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGUSR1 SIGUSR2 SIGVTALRM SIGWINCH SIGXCPU SIGXFSZ";
-    match os {
-        None => errors.forbidden(p.clone(), "may not be set for containers with empty `spec.os.name`"),
-        Some("windows") => values::one_of(signal, &["SIGKILL", "SIGTERM"], p.clone(), errors),
-        Some("linux") => {
-            let mut all: Vec<String> = NAMED.split_whitespace().map(str::to_string).collect();
-            all.extend((1..=15).map(|n| format!("SIGRTMIN+{n}")));
-            all.extend((1..=14).map(|n| format!("SIGRTMAX-{n}")));
-            all.sort_unstable();
-            let all: Vec<&str> = all.iter().map(String::as_str).collect();
-            values::one_of(signal, &all, p.clone(), errors);
-        }
-        Some(_) => {}
     }
 }
 

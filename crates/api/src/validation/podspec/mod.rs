@@ -8,6 +8,7 @@ mod scheduling;
 mod security;
 mod volumes;
 
+pub use container::init_resize_policies;
 pub use resources::{
     container_resource_name, is_extended, milli, overcommit_allowed, overhead, parse as parse_quantity, quantity_value,
     resource_name, resource_requirements,
@@ -36,7 +37,6 @@ pub struct Around<'a> {
     host_users: bool,
     grace_seconds: Option<i64>,
     restart_policy: &'a str,
-    os: Option<&'a str>,
 }
 
 impl<'a> Around<'a> {
@@ -48,7 +48,6 @@ impl<'a> Around<'a> {
             host_users: field(spec, "hostUsers").as_bool().unwrap_or(true),
             grace_seconds: int(spec, "terminationGracePeriodSeconds"),
             restart_policy: text(spec, "restartPolicy"),
-            os: has(spec, "os").then(|| text_at(spec, &["os", "name"])),
         }
     }
 
@@ -72,6 +71,7 @@ pub fn pod_template(template: &Value, path: &Path, errors: &mut Errors) {
     labels::annotations(field(meta, "annotations"), &path.child("annotations"), errors);
     annotations::pod_specific(meta, spec, &path.child("annotations"), errors);
     pod_spec(spec, None, &path.child("spec"), errors);
+    init_resize_policies(spec, &path.child("spec"), errors);
     annotations::match_fields(meta, spec, &path.child("spec"), errors);
     if !list(spec, "ephemeralContainers").is_empty() {
         let text = "ephemeral containers not allowed in pod template";

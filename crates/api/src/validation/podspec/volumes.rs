@@ -197,7 +197,7 @@ fn pod_source(kind: &str, s: &Value, around: &Around, path: &Path, errors: &mut 
             required(s, &["repository"], &p, errors);
             values::descending_path(text(s, "directory"), &p.child("directory"), errors);
         }
-        "iscsi" => storage::iscsi(s, &p, "must be valid format starting with iqn, eui, or naa", errors),
+        "iscsi" => storage::iscsi(s, None, &p, errors),
         "glusterfs" => required(s, &["endpoints", "path"], &p, errors),
         "cinder" => {
             required(s, &["volumeID"], &p, errors);

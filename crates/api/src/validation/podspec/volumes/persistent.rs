@@ -41,7 +41,8 @@ pub fn persistent_source(spec: &Value, name: &str, path: &Path, errors: &mut Err
             continue;
         }
         count += 1;
-        if count > 1 {
+        // Upstream forgot to ask it of this one.
+        if count > 1 && *kind != "flexVolume" {
             errors.forbidden(path.child(excess_name(kind)), ONE_TYPE);
             continue;
         }
@@ -61,11 +62,7 @@ pub fn persistent_source(spec: &Value, name: &str, path: &Path, errors: &mut Err
                 }
             }
             "iscsi" => {
-                if has(s, "initiatorName") && name.len() + 1 + text(s, "targetPortal").len() > 64 {
-                    errors.invalid(p.child("targetportal"), text(s, "targetPortal"), storage::ISCSI_TOO_LONG);
-                }
-                storage::iscsi(s, &p, "must be valid format", errors);
-                secret_name(s, &p, errors);
+                storage::iscsi(s, Some(name), &p, errors);
             }
             "cinder" => {
                 required(s, &["volumeID"], &p, errors);

@@ -96,15 +96,22 @@ pub fn sources<'a>(s: &'a Value, path: &Path, errors: &mut Errors) {
         }
         let bundle = field(source, "clusterTrustBundle");
         if !bundle.is_null() {
-            // Upstream's own name for it.
-            trust_bundle(bundle, &p.child("clusterTrustBundlePEM"), errors);
+            trust_bundle(bundle, &p.child("clusterTrustBundle"), errors);
             take(text(bundle, "path"), text(bundle, "path"), errors);
         }
         let certificate = field(source, "podCertificate");
         if !certificate.is_null() {
-            pod_certificate(certificate, &p.child("podCertificate"), errors);
-            for file in CERTIFICATE_FILES.iter().map(|key| text(certificate, key)).filter(|f| !f.is_empty()) {
+            let p = p.child("podCertificate");
+            pod_certificate(certificate, &p, errors);
+            let files =
+                || CERTIFICATE_FILES.iter().map(|key| (key, text(certificate, key))).filter(|f| !f.1.is_empty());
+            for (key, file) in files() {
+                values::local_file_path(file, &p.child(key), errors);
                 take(file, file, errors);
+            }
+            if files().next().is_none() {
+                let why = "specify at least one of credentialBundlePath, keyPath, and certificateChainPath";
+                errors.required(p, why);
             }
         }
         if count > 1 {
@@ -133,10 +140,10 @@ fn trust_bundle(s: &Value, path: &Path, errors: &mut Errors) {
         }
         (None, Some(name)) => {
             let at = path.child("signerName");
-            match name {
-                "" => errors.required(at, "must be a valid signer name"),
-                name => signer::name(name, &at, errors),
+            if name.is_empty() {
+                errors.required(at.clone(), "must be a valid signer name");
             }
+            signer::name(name, &at, errors);
             selector::label_selector(field(s, "labelSelector"), &path.child("labelSelector"), errors);
         }
         (None, None) => errors.required(path.clone(), "either name or signerName must be specified"),
@@ -150,6 +157,7 @@ const CERTIFICATE_FILES: &[&str] = &["credentialBundlePath", "keyPath", "certifi
 fn pod_certificate(s: &Value, path: &Path, errors: &mut Errors) {
     let signer = text(s, "signerName");
     signer::name(signer, &path.child("signerName"), errors);
+    signer::user_annotations(field(s, "userAnnotations"), &path.child("userAnnotations"), errors);
     let kinds = ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
     let kind = text(s, "keyType");
     if !kinds.contains(&kind) {
@@ -164,13 +172,4 @@ fn pod_certificate(s: &Value, path: &Path, errors: &mut Errors) {
             errors.invalid(at, seconds, format!("if provided, maxExpirationSeconds must be <= {most}"));
         }
     }
-    let files: Vec<&str> = CERTIFICATE_FILES.iter().copied().filter(|f| !text(s, f).is_empty()).collect();
-    if files.is_empty() {
-        let why = "specify at least one of credentialBundlePath, keyPath, and certificateChainPath";
-        errors.required(path.clone(), why);
-    }
-    for file in files {
-        values::local_file_path(text(s, file), &path.child(file), errors);
-    }
-    signer::user_annotations(field(s, "userAnnotations"), &path.child("userAnnotations"), errors);
 }

@@ -1,6 +1,6 @@
 //! Sources that mean the same in pods and in PersistentVolumes: a path of the node, and what storage systems ask.
 
-use super::required;
+use super::{required, secret_name};
 use crate::validation::access::*;
 use crate::validation::values;
 use meta::field::{Errors, Path};
@@ -168,20 +168,32 @@ static ISCSI_NAMES: LazyLock<Vec<(&str, Option<Regex>)>> = LazyLock::new(|| {
     .into()
 });
 
-/// `start` is said of a name that begins with none of the three kinds.
-pub fn iscsi(s: &Value, p: &Path, start: &str, errors: &mut Errors) {
+/// `volume`: the name of the PersistentVolume, of which more is asked than of a pod's volume, in fewer words.
+pub fn iscsi(s: &Value, volume: Option<&str>, p: &Path, errors: &mut Errors) {
+    let start = match volume {
+        Some(_) => "must be valid format",
+        None => "must be valid format starting with iqn, eui, or naa",
+    };
     let check = |name: &str, p: Path, errors: &mut Errors| match ISCSI_NAMES.iter().find(|n| name.starts_with(n.0)) {
         None => errors.invalid(p, name, start),
         Some((_, Some(r))) if !r.is_match(name) => errors.invalid(p, name, "must be valid format"),
         Some(_) => {}
     };
-    required(s, &["targetPortal", "iqn"], p, errors);
-    if !text(s, "iqn").is_empty() {
-        check(text(s, "iqn"), p.child("iqn"), errors);
+    let portal = text(s, "targetPortal");
+    required(s, &["targetPortal"], p, errors);
+    if volume.is_some_and(|name| has(s, "initiatorName") && name.len() + 1 + portal.len() > 64) {
+        errors.invalid(p.child("targetportal"), portal, ISCSI_TOO_LONG);
+    }
+    match text(s, "iqn") {
+        "" => errors.required(p.child("iqn"), ""),
+        name => check(name, p.child("iqn"), errors),
     }
     lun(int(s, "lun").unwrap_or(0), p, errors);
     if (flag(s, "chapAuthDiscovery") || flag(s, "chapAuthSession")) && !has(s, "secretRef") {
         errors.required(p.child("secretRef"), "");
+    }
+    if volume.is_some() {
+        secret_name(s, p, errors);
     }
     if has(s, "initiatorName") {
         check(text(s, "initiatorName"), p.child("initiatorname"), errors);
