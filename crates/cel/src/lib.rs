@@ -45,5 +45,6 @@ pub use eval::{Budget, EvalError, Evaluated, PER_CALL_LIMIT, POLICY_BUDGET, RULE
 pub use parse::RESERVED_WORDS;
 pub use program::{CompileError, Program, compile};
 pub use source::{Issue, Issues};
+pub use time::parse_duration;
 pub use types::Type;
 pub use value::{Key, List, Map, Str, Struct, Value};

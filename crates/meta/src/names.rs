@@ -138,22 +138,6 @@ pub fn wildcard_dns1123_subdomain(text: &str) -> Vec<String> {
     errors
 }
 
-/// Fully qualified domain name with at least two labels; a trailing dot is fine.
-pub fn fully_qualified_name(text: &str) -> Vec<String> {
-    if text.is_empty() {
-        return vec!["name is required".to_string()];
-    }
-    let text = text.strip_suffix('.').unwrap_or(text);
-    let errors = dns1123_subdomain(text);
-    if !errors.is_empty() {
-        return errors;
-    }
-    if text.split('.').count() < 2 {
-        return vec!["should be a domain with at least two segments separated by dots".to_string()];
-    }
-    text.split('.').flat_map(dns1123_label).collect()
-}
-
 /// Key of a label, annotation, taint, extended resource and the like: `name` or `prefix/name`.
 pub fn qualified_name(text: &str) -> Vec<String> {
     let mut errors = Vec::new();
@@ -465,7 +449,6 @@ mod tests {
             (dns1123_subdomain_with_underscore, &["_sip._tcp.abc_d.com", "a__b.c"], &["__a.b", "a_.b", "_"]),
             (dns1035_label, &["a", "a-1"], &["1a", "a.b", "", "a-", &long_label]),
             (wildcard_dns1123_subdomain, &["*.a.b"], &["*", "a.b", "*.", "*.*.a"]),
-            (fully_qualified_name, &["a.b", "a.b.c."], &["", "a", "a..b"]),
             (qualified_name, &["a", "a.B_c-1", "x.y/Z"], &["", "/a", "a/", "a/b/c", "X.y/a", "-a", "a b", &long_label]),
             (label_value, &["", "a", "A_b.c-1"], &["-a", "a ", "a/b", &long_label]),
             (path_segment, &["system:a", "a b"], &[".", "..", "a/b", "a%b"]),

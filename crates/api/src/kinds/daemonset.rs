@@ -50,7 +50,7 @@ impl Strategy for DaemonSet {
         let sel = field(spec, "selector");
         selector::label_selector(sel, &path.child("selector"), errors);
         let labels = at(spec, &["template", "metadata", "labels"]);
-        if sel.is_null() || !selector::is_empty(sel) {
+        if (sel.is_null() || !selector::is_empty(sel)) && selector::is_readable(sel) {
             workload::matches_template(selector::matches(sel, labels), spec, &path, errors);
         }
         if sel.is_null() {
@@ -148,7 +148,7 @@ fn update_strategy(u: &Value, path: &Path, errors: &mut Errors) {
                 return;
             }
             let (unavailable, surge) = (field(rolling, "maxUnavailable"), field(rolling, "maxSurge"));
-            let zero = |v: &Value| v.is_null() || v.as_i64().or(values::percent(v)) == Some(0);
+            let zero = |v: &Value| values::int_or_percent_number(v) == 0;
             let both = [("maxUnavailable", unavailable), ("maxSurge", surge)];
             for (key, v) in both.iter().filter(|b| !b.1.is_null()) {
                 values::int_or_percent(v, &p.child(key), errors);

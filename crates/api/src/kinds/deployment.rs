@@ -135,7 +135,7 @@ fn strategy(s: &Value, path: &Path, errors: &mut Errors) {
             let (unavailable, surge) = (field(rolling, "maxUnavailable"), field(rolling, "maxSurge"));
             values::int_or_percent(unavailable, &p.child("maxUnavailable"), errors);
             values::int_or_percent(surge, &p.child("maxSurge"), errors);
-            let zero = |v: &Value| v.as_i64().or(values::percent(v)) == Some(0);
+            let zero = |v: &Value| values::int_or_percent_number(v) == 0;
             if zero(unavailable) && zero(surge) {
                 let text = "may not be 0 when `maxSurge` is 0";
                 errors.invalid(p.child("maxUnavailable"), unavailable.clone(), text);

@@ -16,6 +16,7 @@ const ADDRESSES_MAX: usize = 100;
 const PORTS_MAX: usize = 20_000;
 const TOPOLOGY_LABELS_MAX: usize = 16;
 const HINTS_MAX: usize = 8;
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 impl Strategy for EndpointSlice {
     fn defaults(&self, obj: &mut Value) {
@@ -153,7 +154,7 @@ fn endpoint(e: &Value, kind: &str, path: &Path, errors: &mut Errors) {
     for (i, a) in addresses.iter().enumerate() {
         let one = p.index(i);
         if kind == "FQDN" {
-            values::each(errors, &one, a, names::fully_qualified_name(a));
+            domain_name(a, &one, errors);
             continue;
         }
         let faults = errors.0.len();
@@ -182,6 +183,9 @@ fn endpoint(e: &Value, kind: &str, path: &Path, errors: &mut Errors) {
         errors.too_many(topology.clone(), count, TOPOLOGY_LABELS_MAX);
     }
     labels::labels(field(e, "deprecatedTopology"), &topology, errors);
+    if has(field(e, "deprecatedTopology"), ZONE) {
+        errors.internal(topology.key(ZONE), "reserved key was not removed in conversion");
+    }
     if has(e, "hostname") {
         values::dns_label(text(e, "hostname"), &path.child("hostname"), errors);
     }
@@ -201,5 +205,21 @@ fn endpoint(e: &Value, kind: &str, path: &Path, errors: &mut Errors) {
             }
             values::each(errors, &p, name, rule(name));
         }
+    }
+}
+
+/// A domain of two segments or more; a dot may end it.
+fn domain_name(name: &str, path: &Path, errors: &mut Errors) {
+    if name.is_empty() {
+        return errors.required(path.clone(), "");
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let faults = names::dns1123_subdomain(name);
+    if !faults.is_empty() {
+        errors.invalid(path.clone(), name, faults.join(","));
+    } else if !name.contains('.') {
+        errors.invalid(path.clone(), name, "should be a domain with at least two segments separated by dots");
+    } else if let Some(label) = name.split('.').find(|l| !names::dns1123_label(l).is_empty()) {
+        errors.invalid(path.clone(), label, names::dns1123_label(label).join(","));
     }
 }

@@ -297,7 +297,7 @@ fn metric(kind: &str, source: &Value, any_version: bool, path: &Path, errors: &m
             }
         }
         "Pods" => {
-            if parse_quantity(field(target, "averageValue")).is_none_or(|q| q.sign() <= 0) {
+            if !average {
                 errors.required(at.child("averageValue"), "must specify a positive target averageValue");
             }
         }

@@ -109,7 +109,7 @@ fn cidrs(obj: &Value, errors: &mut Errors) {
     match cidrs.len() {
         0 => return errors.required(path, "at least one CIDR required"),
         1 | 2 => {}
-        _ => return errors.invalid(path, at(obj, &["spec"]).clone(), "may only hold up to 2 values"),
+        _ => return errors.invalid(path, json!({"CIDRs": cidrs}), "may only hold up to 2 values"),
     }
     let mut families = Vec::new();
     for (i, cidr) in cidrs.iter().enumerate() {

@@ -224,7 +224,7 @@ fn generated_selector(job: &Value, errors: &mut Errors) {
         }
     }
     let own = json!({UID_LABEL: uid, "controller-uid": uid, NAME_LABEL: name, "job-name": name});
-    if !selector::matches(field(sp, "selector"), &own) {
+    if selector::is_readable(field(sp, "selector")) && !selector::matches(field(sp, "selector"), &own) {
         errors.invalid(Path::new("spec.selector"), field(sp, "selector").clone(), "`selector` not auto-generated");
     }
 }
@@ -237,7 +237,8 @@ fn spec_and_selector(sp: &Value, path: &Path, errors: &mut Errors) {
         selector::label_selector(field(sp, "selector"), &path.child("selector"), errors);
     }
     let labels = at(sp, &["template", "metadata", "labels"]);
-    workload::matches_template(selector::matches(field(sp, "selector"), labels), sp, path, errors);
+    let matches = selector::matches(field(sp, "selector"), labels) || !selector::is_readable(field(sp, "selector"));
+    workload::matches_template(matches, sp, path, errors);
 }
 
 /// Of a JobSpec; also of a CronJob's.
@@ -406,32 +407,35 @@ fn success_policy(sp: &Value, path: &Path, errors: &mut Errors) {
 
 /// How many indexes a text like `0,2-4` names.
 fn count_indexes(given: &str, completions: i64) -> Result<i64, String> {
-    let mut last: Option<i64> = None;
-    let mut total = 0;
+    let (mut last, mut total) = (None, 0);
     for part in given.split(',').filter(|_| !given.is_empty()) {
-        let ends: Vec<&str> = part.split('-').collect();
-        if ends.len() > 2 {
-            return Err(format!(
-                "the fragment {part:?} violates the requirement that an index interval can have at most two parts separated by '-'"
-            ));
+        let (from, to) = interval(part, completions)?;
+        if let Some(previous) = last.filter(|l| *l >= from) {
+            return Err(format!("non-increasing order, previous: {previous}, current: {from}"));
         }
-        let from = last;
-        for end in &ends {
-            let n: i64 = end.parse().map_err(|_| format!("cannot convert string to integer for index: {end:?}"))?;
-            if n >= completions {
-                return Err(format!("too large index: {end:?}"));
-            }
-            if let Some(previous) = last.filter(|l| *l >= n) {
-                return Err(format!("non-increasing order, previous: {previous}, current: {n}"));
-            }
-            last = Some(n);
-        }
-        total += match (ends.len(), from, last) {
-            (2, _, Some(end)) => end - ends[0].parse::<i64>().unwrap_or(end) + 1,
-            _ => 1,
-        };
+        total += to - from + 1;
+        last = Some(to);
     }
     Ok(total)
+}
+
+/// The ends of an interval like `2-4` or `3`.
+fn interval(part: &str, completions: i64) -> Result<(i64, i64), String> {
+    let index = |end: &str| match end.parse::<i64>() {
+        Ok(n) if n >= completions => Err(format!("too large index: {end:?}")),
+        Ok(n) => Ok(n),
+        Err(_) => Err(format!("cannot convert string to integer for index: {end:?}")),
+    };
+    match part.split('-').collect::<Vec<_>>()[..] {
+        [one] => index(one).map(|n| (n, n)),
+        [from, to] => match (index(from)?, index(to)?) {
+            (from, to) if from >= to => Err(format!("non-increasing order, previous: {from}, current: {to}")),
+            ends => Ok(ends),
+        },
+        _ => Err(format!(
+            "the fragment {part:?} violates the requirement that an index interval can have at most two parts separated by '-'"
+        )),
+    }
 }
 
 fn failure_policy(sp: &Value, path: &Path, errors: &mut Errors) {
@@ -495,7 +499,7 @@ fn exit_codes(c: &Value, names: &Seen<&str>, path: &Path, errors: &mut Errors) {
     }
     let (vs, path) = (list(c, "values"), path.child("values"));
     if vs.is_empty() {
-        errors.invalid(path.clone(), Value::Array(vec![]), "at least one value is required");
+        errors.invalid(path.clone(), field(c, "values").clone(), "at least one value is required");
     } else if vs.len() > 255 {
         errors.too_many(path.clone(), vs.len(), 255);
     }

@@ -71,11 +71,9 @@ macro_rules! binding {
 
             fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
                 binding(new, $namespaced, errors);
-                let reference = field(new, "roleRef");
-                if !same(reference, field(old, "roleRef")) {
-                    // Upstream shows its own type, whose fields are named as in Go.
-                    let named = |key: &str| reference[key].as_str().unwrap_or_default();
-                    let shown = json!({"APIGroup": named("apiGroup"), "Kind": named("kind"), "Name": named("name")});
+                if !same(field(new, "roleRef"), field(old, "roleRef")) {
+                    let role = field(new, "roleRef");
+                    let shown = json!({"APIGroup": text(role, "apiGroup"), "Kind": text(role, "kind"), "Name": text(role, "name")});
                     errors.invalid(Path::new("roleRef"), shown, "cannot change roleRef");
                 }
             }
@@ -139,11 +137,14 @@ fn aggregation(obj: &Value, errors: &mut Errors) {
     }
     for (i, s) in selectors.iter().enumerate() {
         selector::label_selector(s, &p.index(i), errors);
+        if !selector::is_readable(s) {
+            errors.invalid(p.index(i), Value::Null, "invalid label selector.");
+        }
     }
 }
 
 fn binding_defaults(obj: &mut Value) {
-    if let Some(r) = object_mut(obj, "roleRef") {
+    if let Some(r) = ensure_object(obj, "roleRef") {
         fill_zero(r, "apiGroup", GROUP);
     }
     for s in items_mut(obj, "subjects") {

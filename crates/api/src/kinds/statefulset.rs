@@ -172,11 +172,16 @@ fn validate(obj: &Value, whole: bool, template: bool, errors: &mut Errors) {
 fn update_strategy(u: &Value, path: &Path, errors: &mut Errors) {
     let rolling = field(u, "rollingUpdate");
     let p = path.child("rollingUpdate");
+    // Upstream shows its internal forms.
+    let shown = match rolling {
+        Value::Null => Value::Null,
+        r => json!({"Partition": int(r, "partition").unwrap_or(0), "MaxUnavailable": field(r, "maxUnavailable")}),
+    };
     match text(u, "type") {
         "" => errors.required(path.clone(), ""),
         "OnDelete" => {
             if !rolling.is_null() {
-                errors.invalid(p, rolling.clone(), "only allowed for updateStrategy 'RollingUpdate'");
+                errors.invalid(p, shown, "only allowed for updateStrategy 'RollingUpdate'");
             }
         }
         "RollingUpdate" => {
@@ -185,12 +190,15 @@ fn update_strategy(u: &Value, path: &Path, errors: &mut Errors) {
             if !max.is_null() {
                 let p = p.child("maxUnavailable");
                 values::int_or_percent(max, &p, errors);
-                if max.as_i64().or(values::percent(max)) == Some(0) {
+                if values::int_or_percent_number(max) == 0 {
                     errors.invalid(p.clone(), max.clone(), "cannot be 0");
                 }
                 values::not_more_than_100_percent(max, &p, errors);
             }
         }
-        _ => errors.invalid(path.clone(), u.clone(), "must be 'RollingUpdate' or 'OnDelete'"),
+        other => {
+            let shown = json!({"Type": other, "RollingUpdate": shown});
+            errors.invalid(path.clone(), shown, "must be 'RollingUpdate' or 'OnDelete'");
+        }
     }
 }

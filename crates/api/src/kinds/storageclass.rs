@@ -7,6 +7,7 @@ use crate::validation::seen::Seen;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub struct StorageClass;
 
@@ -30,7 +31,10 @@ impl Strategy for StorageClass {
             values::one_of(policy, &["Delete", "Retain"], Path::new("reclaimPolicy"), errors);
         }
         let modes = ["Immediate", "WaitForFirstConsumer"];
-        values::required_one_of(text(obj, "volumeBindingMode"), &modes, Path::new("volumeBindingMode"), errors);
+        match field(obj, "volumeBindingMode").as_str() {
+            None => errors.required(Path::new("volumeBindingMode"), ""),
+            Some(mode) => values::one_of(mode, &modes, Path::new("volumeBindingMode"), errors),
+        }
         topologies(obj, errors);
     }
 
@@ -85,8 +89,10 @@ impl Strategy for StorageClass {
 }
 
 fn topologies(obj: &Value, errors: &mut Errors) {
-    let mut terms = Seen::default();
-    for (i, term) in list(obj, "allowedTopologies").iter().enumerate() {
+    let all = list(obj, "allowedTopologies");
+    // Upstream begins with as many empty terms as there are terms, which makes an empty one a duplicate.
+    let mut terms: HashMap<_, usize> = HashMap::from([(BTreeMap::new(), all.len())]);
+    for (i, term) in all.iter().enumerate() {
         let path = Path::new("allowedTopologies").index(i);
         let expressions = list(term, "matchLabelExpressions");
         let mut keys = Seen::default();
@@ -107,10 +113,13 @@ fn topologies(obj: &Value, errors: &mut Errors) {
                 errors.duplicate(p.child("key"), text(e, "key"));
             }
         }
-        let whole: Vec<_> = expressions.iter().map(|e| (text(e, "key"), texts(e, "values"))).collect();
-        if terms.again(whole) {
+        let whole: BTreeMap<&str, BTreeSet<&str>> =
+            expressions.iter().map(|e| (text(e, "key"), texts(e, "values").into_iter().collect())).collect();
+        let before = terms.entry(whole).or_default();
+        for _ in 0..*before {
             errors.duplicate(path.child("matchLabelExpressions"), "");
         }
+        *before += 1;
     }
 }
 

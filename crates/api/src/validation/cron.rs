@@ -24,9 +24,9 @@ pub fn check(schedule: &str) -> Result<(), String> {
         return if known.contains(&word) {
             Ok(())
         } else if let Some(every) = word.strip_prefix("every ") {
-            match every.parse::<jiff::SignedDuration>() {
+            match cel::parse_duration(every) {
                 Ok(_) => Ok(()),
-                Err(_) => Err(format!("failed to parse duration {schedule}: time: invalid duration {every:?}")),
+                Err(e) => Err(format!("failed to parse duration {schedule}: {e}")),
             }
         } else {
             Err(format!("unrecognized descriptor: {schedule}"))
@@ -51,33 +51,26 @@ pub fn is_time_zone(name: &str) -> bool {
 }
 
 fn range(part: &str, low: u32, high: u32, names: &[&str]) -> Result<(), String> {
-    let (span, step) = match part.split_once('/') {
-        Some((_, step)) if step.contains('/') => return Err(format!("too many slashes: {part}")),
-        Some((span, step)) => (span, Some(step)),
-        None => (part, None),
+    let value = |s: &str| match names.iter().position(|n| n.eq_ignore_ascii_case(s)) {
+        Some(i) => Ok(low + i as u32),
+        None => number(s),
     };
-    let value = |s: &str| -> Result<u32, String> {
-        if let Some(i) = names.iter().position(|n| n.eq_ignore_ascii_case(s)) {
-            return Ok(low + i as u32);
-        }
-        s.parse::<u32>()
-            .map_err(|_| format!("failed to parse int from {s}: strconv.Atoi: parsing {s:?}: invalid syntax"))
+    let (span, steps) = (part.split('/').next().unwrap_or(""), part.split('/').skip(1).collect::<Vec<_>>());
+    let ends: Vec<&str> = span.split('-').collect();
+    let (start, mut end) = match ends[..] {
+        ["*" | "?", ..] => (low, high),
+        [one] => value(one).map(|n| (n, n))?,
+        [a, b] => (value(a)?, value(b)?),
+        _ => return Err(format!("too many hyphens: {part}")),
     };
-    let (start, end) = match span {
-        "*" | "?" => (low, high),
-        _ => match span.split_once('-') {
-            Some((_, b)) if b.contains('-') => return Err(format!("too many hyphens: {part}")),
-            Some((a, b)) => (value(a)?, value(b)?),
-            None => {
-                let n = value(span)?;
-                (n, n)
-            }
-        },
+    let step = match steps[..] {
+        [] => 1,
+        [step] => number(step)?,
+        _ => return Err(format!("too many slashes: {part}")),
     };
-    if let Some(step) = step
-        && value(step)? == 0
-    {
-        return Err(format!("step of range should be a positive number: {part}"));
+    // `N/step` is from N to the maximum.
+    if ends.len() == 1 && !steps.is_empty() {
+        end = high;
     }
     if start < low {
         return Err(format!("beginning of range ({start}) below minimum ({low}): {part}"));
@@ -88,7 +81,18 @@ fn range(part: &str, low: u32, high: u32, names: &[&str]) -> Result<(), String> 
     if start > end {
         return Err(format!("beginning of range ({start}) beyond end of range ({end}): {part}"));
     }
+    if step == 0 {
+        return Err(format!("step of range should be a positive number: {part}"));
+    }
     Ok(())
+}
+
+fn number(s: &str) -> Result<u32, String> {
+    match s.parse::<i64>() {
+        Ok(n) if n < 0 => Err(format!("negative number ({n}) not allowed: {s}")),
+        Ok(n) => Ok(u32::try_from(n).unwrap_or(u32::MAX)),
+        Err(_) => Err(format!("failed to parse int from {s}: strconv.Atoi: parsing {s:?}: invalid syntax")),
+    }
 }
 
 #[cfg(test)]
@@ -107,7 +111,8 @@ mod tests {
 
     #[test]
     fn schedules() {
-        for good in ["*/5 * * * *", "0 0 1 jan sun-fri", "@daily", "1,2-4/2 ? * * 6"] {
+        for good in ["*/5 * * * *", "0 0 1 jan sun-fri", "@daily", "1,2-4/2 ? * * 6", "5/10 *-3 * * *", "@every 1h30m"]
+        {
             assert_eq!(check(good), Ok(()), "{good}");
         }
         for (bad, text) in [
@@ -115,6 +120,10 @@ mod tests {
             ("61 * * * *", "end of range (61) above maximum (59): 61"),
             ("* * 0 * *", "beginning of range (0) below minimum (1): 0"),
             ("a * * * *", "failed to parse int from a: strconv.Atoi: parsing \"a\": invalid syntax"),
+            ("70/2 * * * *", "beginning of range (70) beyond end of range (59): 70/2"),
+            ("*/0 * * * *", "step of range should be a positive number: */0"),
+            ("* * * */jan *", "failed to parse int from jan: strconv.Atoi: parsing \"jan\": invalid syntax"),
+            ("@every 5 minutes", "failed to parse duration @every 5 minutes: time: invalid duration \"5 minutes\""),
             ("@never", "unrecognized descriptor: @never"),
         ] {
             assert_eq!(check(bad), Err(text.to_string()), "{bad}");

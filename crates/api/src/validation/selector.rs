@@ -44,6 +44,13 @@ fn requirement(e: &Value, any_value: bool, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// Whether a selector can be used at all; upstream gives up on what depends on one that can't.
+pub fn is_readable(selector: &Value) -> bool {
+    let mut faults = Errors::default();
+    label_selector(selector, &Path::root(), &mut faults);
+    faults.is_empty()
+}
+
 /// An empty selector: neither labels nor expressions.
 pub fn is_empty(selector: &Value) -> bool {
     entries(selector, "matchLabels").next().is_none() && list(selector, "matchExpressions").is_empty()

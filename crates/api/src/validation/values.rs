@@ -340,6 +340,12 @@ pub fn percent(v: &Value) -> Option<i64> {
     v.as_str()?.strip_suffix('%')?.parse().ok()
 }
 
+/// The number of an int-or-percent field, of a percentage too; what is neither counts as 0.
+pub fn int_or_percent_number(v: &Value) -> i64 {
+    let text = || v.as_str().and_then(|s| s.strip_suffix('%').unwrap_or(s).parse().ok());
+    v.as_i64().or_else(text).unwrap_or(0)
+}
+
 /// An int-or-string that must be a non-negative integer or a percentage.
 pub fn int_or_percent(v: &Value, path: &Path, errors: &mut Errors) {
     match v {

@@ -23,6 +23,9 @@ pub fn required_selector(spec: &Value, owner: &str, path: &Path, errors: &mut Er
 /// A template whose pods must be selected and run for ever.
 pub fn template(spec: &Value, owner: &str, path: &Path, errors: &mut Errors) {
     let s = field(spec, "selector");
+    if !selector::is_readable(s) {
+        return errors.invalid(path.child("selector"), s.clone(), "invalid label selector");
+    }
     // No selector at all selects nothing, so it doesn't match either.
     if s.is_null() || !selector::is_empty(s) {
         matches_template(selector::matches(s, at(spec, &["template", "metadata", "labels"])), spec, path, errors);
@@ -34,6 +37,9 @@ pub fn template(spec: &Value, owner: &str, path: &Path, errors: &mut Errors) {
 /// A StatefulSet's template: as each pod gets its own name and claims, those of the template count for nothing.
 pub fn stateful_template(spec: &Value, path: &Path, errors: &mut Errors) {
     let s = field(spec, "selector");
+    if !selector::is_readable(s) {
+        return errors.invalid(path.child("selector"), s.clone(), "");
+    }
     // No selector at all selects nothing, so it doesn't match either.
     if s.is_null() || !selector::is_empty(s) {
         matches_template(selector::matches(s, at(spec, &["template", "metadata", "labels"])), spec, path, errors);

@@ -54,9 +54,8 @@ pub(super) fn validate_rules(rules: &[Value], path: &Path, errors: &mut Errors) 
             }
         }
         validate_resources(&texts(rule, "resources"), &path.child("resources"), errors);
-        let scope = text(rule, "scope");
-        if !scope.is_empty() {
-            values::one_of(scope, &["*", "Cluster", "Namespaced"], path.child("scope"), errors);
+        if has(rule, "scope") {
+            values::one_of(text(rule, "scope"), &["*", "Cluster", "Namespaced"], path.child("scope"), errors);
         }
     }
 }

@@ -297,7 +297,7 @@ spec:
         expect![[r#"
             metadata.name: Invalid value: "w.x": must not contain dots
             spec.podManagementPolicy: Invalid value: "Any": must be 'OrderedReady' or 'Parallel'
-            spec.updateStrategy.rollingUpdate: Invalid value: {"partition":1}: only allowed for updateStrategy 'RollingUpdate'
+            spec.updateStrategy.rollingUpdate: Invalid value: {"MaxUnavailable":null,"Partition":1}: only allowed for updateStrategy 'RollingUpdate'
             spec.selector: Invalid value: {}: empty selector is invalid for statefulset
         "#]],
     );
@@ -505,6 +505,60 @@ fn names_of_events_and_finalizers() {
         expect![[r#"
             metadata.finalizers: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
             metadata.finalizers[0]: Invalid value: "a b": name is neither a standard finalizer name nor is it fully qualified
+        "#]],
+    );
+}
+
+#[test]
+fn topologies_differ() {
+    let class = |terms: &str| {
+        format!(
+            "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {{name: c}}\nprovisioner: a.io/b\nvolumeBindingMode: ''\nallowedTopologies: {terms}"
+        )
+    };
+    check_create(
+        &class("[{}]"),
+        expect![[r#"
+            volumeBindingMode: Unsupported value: "": supported values: "Immediate", "WaitForFirstConsumer"
+            allowedTopologies[0].matchLabelExpressions: Duplicate value: ""
+        "#]],
+    );
+    // In whichever order expressions and values come.
+    check_create(
+        &class("[{matchLabelExpressions: [{key: a, values: [x, y]}, {key: b, values: [z]}]}, {matchLabelExpressions: [{key: b, values: [z]}, {key: a, values: [y, x]}]}]").replace("volumeBindingMode: ''\n", ""),
+        expect![[r#"
+            allowedTopologies[1].matchLabelExpressions: Duplicate value: ""
+        "#]],
+    );
+}
+
+#[test]
+fn roles_and_bindings() {
+    check_create(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: r}\naggregationRule: {clusterRoleSelectors: [{matchExpressions: [{key: a, operator: Like}]}]}",
+        expect![[r#"
+            aggregationRule.clusterRoleSelectors[0].matchExpressions[0].operator: Invalid value: "Like": not a valid selector operator
+            aggregationRule.clusterRoleSelectors[0]: Invalid value: null: invalid label selector.
+        "#]],
+    );
+    check_create(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: b, namespace: d}",
+        expect![[r#"
+            roleRef.kind: Unsupported value: "": supported values: "Role", "ClusterRole"
+            roleRef.name: Required value
+        "#]],
+    );
+}
+
+#[test]
+fn endpoints_by_name() {
+    check_create(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: e, namespace: d}\naddressType: FQDN\nendpoints: [{addresses: ['', a.b., 'A_.b.', a], deprecatedTopology: {topology.kubernetes.io/zone: z}}]",
+        expect![[r#"
+            endpoints[0].addresses[0]: Required value
+            endpoints[0].addresses[2]: Invalid value: "A_.b": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            endpoints[0].addresses[3]: Invalid value: "a": should be a domain with at least two segments separated by dots
+            endpoints[0].deprecatedTopology[topology.kubernetes.io/zone]: Internal error: reserved key was not removed in conversion
         "#]],
     );
 }

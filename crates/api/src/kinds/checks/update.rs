@@ -165,8 +165,8 @@ fn bindings_keep_their_role() {
         &b("r"),
         &b("s"),
         expect![[r#"
-        roleRef: Invalid value: {"APIGroup":"rbac.authorization.k8s.io","Kind":"Role","Name":"s"}: cannot change roleRef
-    "#]],
+            roleRef: Invalid value: {"APIGroup":"rbac.authorization.k8s.io","Kind":"Role","Name":"s"}: cannot change roleRef
+        "#]],
     );
 }
 

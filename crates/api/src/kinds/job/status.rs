@@ -176,8 +176,8 @@ fn indexes(n: &Value, spec: &Value, completed: bool, failed: bool, p: &Path, err
         errors.invalid(p.child("failedIndexes"), lost, text);
     }
     if (completed || failed)
-        && completions.is_some()
-        && let Some(both) = overlap(done, lost)
+        && let Some(c) = completions
+        && let Some(both) = overlap(done, lost, c)
     {
         let text = format!("failedIndexes and completedIndexes overlap at index: {both}");
         errors.invalid(p.child("failedIndexes"), lost, text);
@@ -185,14 +185,9 @@ fn indexes(n: &Value, spec: &Value, completed: bool, failed: bool, p: &Path, err
 }
 
 /// The first index that is in both of two texts like `0,2-4`; unreadable parts are skipped.
-fn overlap(a: &str, b: &str) -> Option<i64> {
+fn overlap(a: &str, b: &str, completions: i64) -> Option<i64> {
     let intervals = |text: &str| -> Vec<(i64, i64)> {
-        text.split(',')
-            .filter_map(|part| {
-                let (from, to) = part.split_once('-').unwrap_or((part, part));
-                Some((from.parse().ok()?, to.parse().ok()?))
-            })
-            .collect()
+        text.split(',').filter_map(|part| super::interval(part, completions).ok()).collect()
     };
     let (a, b) = (intervals(a), intervals(b));
     let (mut i, mut j) = (0, 0);
@@ -270,8 +265,8 @@ mod tests {
 
     #[test]
     fn indexes_are_done_or_lost() {
-        assert_eq!(overlap("0-2,5", "3,5-6"), Some(5));
-        assert_eq!(overlap("0-2", "3-4"), None);
+        assert_eq!(overlap("0-2,5", "3,5-6", 9), Some(5));
+        assert_eq!(overlap("0-2", "3-4", 9), None);
         let spec = json!({"completionMode": "Indexed", "completions": 5, "parallelism": 5, "backoffLimitPerIndex": 1});
         let got = faults(spec, json!({}), json!({"completedIndexes": "0-2", "failedIndexes": "2,9"}));
         assert!(got.contains("error parsing failedIndexes: too large index: \"9\""), "{got}");
