@@ -16,12 +16,14 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 const BINARY: &str = "binary.k8s.io";
 const BASE64: &str = "base64.binary.k8s.io";
 /// Of a log, in one message.
 const PIECE_BYTES: usize = 2048;
+/// A client that says more at once, which nobody reads, is cut off.
+const HEARD_BYTES_MAX: usize = 64 << 10;
 /// Headers of the handshake alone. Messages have no encoding.
 const HANDSHAKE: [HeaderName; 6] = [
     header::ACCEPT_ENCODING,
@@ -124,7 +126,9 @@ impl Socket {
 /// Until the body or the client ends.
 async fn send(upgrade: OnUpgrade, mut body: Body, content: Content) {
     let Ok(io) = upgrade.await else { return };
-    let socket = WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, None).await;
+    let limits =
+        WebSocketConfig::default().max_message_size(Some(HEARD_BYTES_MAX)).max_frame_size(Some(HEARD_BYTES_MAX));
+    let socket = WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, Some(limits)).await;
     let (mut out, mut from_client) = socket.split();
     let mut waiting = BytesMut::new();
     // As upstream, which so tells that there is a log.

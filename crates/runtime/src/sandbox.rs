@@ -188,7 +188,7 @@ pub fn clear_state(places: &SandboxPlaces) {
     let _ = fs::remove_dir_all(&places.state);
 }
 
-fn detach(path: &Path) {
+pub(crate) fn detach(path: &Path) {
     // A killed start may have left more than one on top of each other.
     for _ in 0..8 {
         if umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_err() {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{bed, options, output, words};
+use common::{bed, options, output, shim_exe, words};
 use cri::{ContainerState, LinuxResources, RuntimeEvent, RuntimeService, SandboxState};
 use runtime::Runtime;
 use std::time::{Duration, Instant};
@@ -448,6 +448,30 @@ async fn owner() {
     loop {
         let _ = runtime.run_pod_sandbox(&pod, "").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_that_nobody_waits_for_leaves_nothing() {
+    let Some(bed) = bed().await else { return };
+    let dir = bed.dir.path().join("alone");
+    std::fs::create_dir(&dir).unwrap();
+    let netns = bed.dir.path().join("alone-netns");
+    let spec = runtime::spec::ShimSpec {
+        sandbox: "alone".into(),
+        hostname: None,
+        netns: Some(netns.clone()),
+        ipc: true,
+        shared_pid: false,
+        sysctls: Vec::new(),
+    };
+    std::fs::write(dir.join("shim.json"), serde_json::to_vec(&spec).unwrap()).unwrap();
+    let (told, tell) = std::io::pipe().unwrap();
+    // As when the kernel has closed what a killed owner had open.
+    drop(told);
+    let mut shim = std::process::Command::new(shim_exe()).arg("--sandbox").arg(&dir).stdout(tell).spawn().unwrap();
+    assert_eq!(shim.wait().unwrap().code(), Some(1));
+    assert!(!netns.exists());
+    bed.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,21 +41,14 @@ pub fn main(args: &[OsString]) -> i32 {
     match run(&directory) {
         Ok(()) => 0,
         Err(error) => {
-            println!("{error}");
+            // Nobody may be there to read it.
+            let _ = writeln!(std::io::stdout(), "{error}");
             1
         }
     }
 }
 
 fn run(directory: &Path) -> Result<(), String> {
-    let failed = |what: &str| {
-        let what = what.to_owned();
-        move |e: std::io::Error| format!("{what}: {e}")
-    };
-    let errno = |what: &str| {
-        let what = what.to_owned();
-        move |e: nix::errno::Errno| format!("{what}: {}", e.desc())
-    };
     let spec: ShimSpec =
         crate::state::read(&directory.join(SPEC)).map_err(failed("read shim.json"))?.ok_or("shim.json is missing")?;
     // Relative names from here on: a Unix socket's path may not be longer than 107 bytes.
@@ -81,6 +74,22 @@ fn run(directory: &Path) -> Result<(), String> {
     if let Some(hostname) = &spec.hostname {
         nix::unistd::sethostname(hostname).map_err(errno("set hostname"))?;
     }
+    let started = settle(&spec, &mut ready);
+    // Whoever wanted the sandbox may be gone, and have cleared what there was of it by then.
+    if started.is_err()
+        && let Some(netns) = &spec.netns
+    {
+        crate::sandbox::detach(netns);
+        let _ = fs::remove_file(netns);
+    }
+    let server = started?;
+    drop(ready);
+    sys::terminal::become_standard(null.as_fd(), 1).map_err(failed("replace stdout"))?;
+    server.serve().map_err(failed("serve"))
+}
+
+/// Gives the sandbox's namespaces their names and settings, and tells whoever has started this process that it serves.
+fn settle(spec: &ShimSpec, ready: &mut fs::File) -> Result<server::Server, String> {
     if let Some(netns) = &spec.netns {
         sys::mount::loopback_up().map_err(failed("bring up lo"))?;
         fs::File::create(netns).map_err(failed("create netns file"))?;
@@ -91,10 +100,16 @@ fn run(directory: &Path) -> Result<(), String> {
         let path = Path::new("/proc/sys").join(name.replace('.', "/"));
         fs::write(&path, value).map_err(|e| format!("set sysctl {name}={value}: {e}"))?;
     }
-    let server = server::Server::new(&spec).map_err(failed("start"))?;
+    let server = server::Server::new(spec).map_err(failed("start"))?;
     fs::write(PID, std::process::id().to_string()).map_err(failed("write pid file"))?;
     ready.write_all(READY.as_bytes()).map_err(failed("report"))?;
-    drop(ready);
-    sys::terminal::become_standard(null.as_fd(), 1).map_err(failed("replace stdout"))?;
-    server.serve().map_err(failed("serve"))
+    Ok(server)
+}
+
+fn failed(what: &str) -> impl FnOnce(std::io::Error) -> String {
+    move |e| format!("{what}: {e}")
+}
+
+fn errno(what: &str) -> impl FnOnce(nix::errno::Errno) -> String {
+    move |e| format!("{what}: {}", e.desc())
 }
