@@ -20,6 +20,7 @@ mod paths;
 mod pieces;
 
 pub use convert::v2_to_v3;
+pub use descriptions::of_column;
 
 use api::catalogue::Resource;
 use bytes::Bytes;
