@@ -541,7 +541,10 @@ fn template_update(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
             }
         }
     }
-    if !same(wanted, &allowed) {
-        errors.invalid(path.child("template"), wanted.clone(), values::IMMUTABLE);
+    let path = path.child("template");
+    if idle && !same(field(wanted, "spec"), field(&allowed, "spec")) {
+        errors.invalid(path.child("spec"), field(wanted, "spec").clone(), values::IMMUTABLE);
+    } else if !same(wanted, &allowed) {
+        errors.invalid(path, wanted.clone(), values::IMMUTABLE);
     }
 }
