@@ -335,11 +335,11 @@ fn kubelet_path(pod: &Value, sub: &str, query: &str, options: &Value) -> Result<
 
 /// The named container, or the only one.
 fn choose_container(pod: &Value, asked: &str, pod_name: &str) -> Result<String> {
-    let names = |list: &str| -> Vec<&str> {
-        pod["spec"][list].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect()
-    };
-    let containers = names("containers");
-    let all = [names("initContainers"), containers.clone(), names("ephemeralContainers")].concat();
+    let [init, containers, ephemeral] = ["initContainers", "containers", "ephemeralContainers"].map(|list| {
+        let all = pod["spec"][list].as_array().into_iter().flatten();
+        all.filter_map(|c| c["name"].as_str()).collect::<Vec<&str>>()
+    });
+    let all = [init, containers.clone(), ephemeral].concat();
     let refused = |why: String| Err(Status::bad_request(why));
     match (asked, containers.as_slice()) {
         ("", [one]) => Ok(one.to_string()),
