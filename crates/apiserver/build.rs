@@ -52,8 +52,9 @@ fn reach_all(generator: &mut SchemaGenerator) {
             VolumeAttributesClass},
         api::storagemigration::v1beta1: {StorageVersionMigration},
         apiextensions_apiserver::pkg::apis::apiextensions::v1: {CustomResourceDefinition},
-        apimachinery::pkg::apis::meta::v1: {APIGroup, APIResourceList, APIVersions, DeleteOptions, LabelSelector,
-            ListMeta, ObjectMeta, Patch, Status},
+        apimachinery::pkg::apis::meta::v1: {APIGroup, APIGroupList, APIResourceList, APIVersions, DeleteOptions,
+            LabelSelector, ListMeta, ObjectMeta, Patch, Status},
+        apimachinery::pkg::version: {Info},
         kube_aggregator::pkg::apis::apiregistration::v1: {APIService},
     }
 }

@@ -30,9 +30,17 @@ pub struct Column {
     pub kind: Cow<'static, str>,
     /// `name` for the Name column, else empty.
     pub format: Cow<'static, str>,
-    pub description: Cow<'static, str>,
+    pub about: About,
     /// 0 is shown always, 1 only with `-o wide`.
     pub priority: i32,
+}
+
+/// What a column shows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum About {
+    Text(Cow<'static, str>),
+    /// A field, as `api.core.v1.PodStatus.podIP`; the text is OpenAPI's.
+    Field(&'static str),
 }
 
 /// Where `scale` finds its numbers in an object: dotted paths, for example `spec.replicas`.
@@ -198,32 +206,36 @@ pub trait Strategy: Send + Sync + 'static {
     }
 }
 
+pub const NAMED: &str = "apimachinery.pkg.apis.meta.v1.ObjectMeta.name";
+pub const CREATED: &str = "apimachinery.pkg.apis.meta.v1.ObjectMeta.creationTimestamp";
 /// Kinds with no printed columns of their own.
-pub const DEFAULT_COLUMNS: &[Column] = &[NAME, CREATED_AT];
-pub const NAME: Column = Column {
-    name: Cow::Borrowed("Name"),
-    kind: Cow::Borrowed("string"),
-    format: Cow::Borrowed("name"),
-    description: Cow::Borrowed("Name must be unique within a namespace."),
-    priority: 0,
-};
-const CREATED_AT: Column = Column {
-    name: Cow::Borrowed("Age"),
-    kind: Cow::Borrowed("string"),
-    format: Cow::Borrowed(""),
-    description: Cow::Borrowed("Time since creation."),
-    priority: 0,
-};
+pub const DEFAULT_COLUMNS: &[Column] = &[NAME, AGE];
+pub const NAME: Column = named("Name", 0, NAMED);
+pub const AGE: Column = column_of("Age", "string", 0, CREATED);
 
-/// A plain column: `column("Ready", "string", 0)`.
-pub const fn column(name: &'static str, kind: &'static str, priority: i32) -> Column {
-    Column {
-        name: Cow::Borrowed(name),
-        kind: Cow::Borrowed(kind),
-        format: Cow::Borrowed(""),
-        description: Cow::Borrowed(""),
-        priority,
-    }
+/// A plain column: `column("Ready", "string", 0, "Whether it is ready.")`.
+pub const fn column(name: &'static str, kind: &'static str, priority: i32, text: &'static str) -> Column {
+    formatted(name, kind, "", priority, About::Text(Cow::Borrowed(text)))
+}
+
+/// A column that shows a field: `column_of("IP", "string", 1, "api.core.v1.PodStatus.podIP")`.
+pub const fn column_of(name: &'static str, kind: &'static str, priority: i32, field: &'static str) -> Column {
+    formatted(name, kind, "", priority, About::Field(field))
+}
+
+/// A column of names.
+pub const fn named(name: &'static str, priority: i32, field: &'static str) -> Column {
+    formatted(name, "string", "name", priority, About::Field(field))
+}
+
+const fn formatted(
+    name: &'static str,
+    kind: &'static str,
+    format: &'static str,
+    priority: i32,
+    about: About,
+) -> Column {
+    Column { name: Cow::Borrowed(name), kind: Cow::Borrowed(kind), format: Cow::Borrowed(format), about, priority }
 }
 
 /// Age of an object as kubectl shows it (`HumanDuration`): `30s`, `5m`, `5m30s`, `3h`, `2d`, `1y`.

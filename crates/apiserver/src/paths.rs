@@ -2,23 +2,55 @@
 
 use crate::metrics::figures::HEALTH_CHECKS;
 use crate::request_info::RequestInfo;
+use crate::respond::{self, text};
 use crate::server::Server;
-use crate::{accept, discovery, openapi, respond};
+use crate::{accept, discovery, openapi, pipeline};
 use axum::body::Body;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use meta::status::{Result, Status};
+use meta::status::Result;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// What upstream's router serves to GET alone; whatever else there is answers any method. Below these, and below its own
+/// API groups, what isn't there is told as a `Status`.
+const ROUTED: [&str; 4] = ["/.well-known/openid-configuration", "/api", "/openid/v1/jwks", "/version"];
+
 pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>) -> Result<Response<Body>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(Status::new(
-            405,
-            "MethodNotAllowed",
-            "the server does not allow this method on the requested resource",
-        ));
+    let segments: Vec<&str> = info.path.split('/').filter(|s| !s.is_empty()).collect();
+    let discovers = segments.first() == Some(&"apis") && segments.len() <= 3;
+    let routed = ROUTED.iter().any(|root| is_below(&info.path, root))
+        || (discovers && segments.get(1).is_some_and(|group| has_group(&rows(server), group)));
+    let found = match is_exact(&info.path, &segments, routed || discovers) {
+        true => get(server, &segments, &request)?,
+        false => None,
+    };
+    match found {
+        Some(_) if (routed || discovers) && !matches!(*request.method(), Method::GET | Method::HEAD) => {
+            Err(pipeline::not_allowed())
+        }
+        Some(found) => Ok(found),
+        None if routed => Err(pipeline::not_served()),
+        None => Ok(respond::nowhere()),
     }
-    let path = info.path.trim_end_matches('/');
+}
+
+fn is_below(path: &str, root: &str) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether the path is spelled as its parts. Where upstream's router looks, a slash may follow.
+fn is_exact(path: &str, segments: &[&str], slash: bool) -> bool {
+    let path = path.strip_suffix('/').filter(|_| slash || segments.is_empty()).unwrap_or(path);
+    path.strip_prefix('/').unwrap_or(path).split('/').filter(|_| !path.is_empty()).eq(segments.iter().copied())
+}
+
+/// Whether a group is the server's own. Of what isn't in these nobody knows anything.
+pub fn has_group(rows: &[Arc<api::catalogue::Resource>], group: &str) -> bool {
+    rows.iter().any(|r| r.is_builtin() && r.group == group)
+}
+
+/// `None`: there is no such thing.
+fn get(server: &Arc<Server>, segments: &[&str], request: &Request<Body>) -> Result<Option<Response<Body>>> {
     let header =
         |name: header::HeaderName| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_string();
     let wanted = header(header::ACCEPT);
@@ -30,19 +62,21 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
         a.pretty |= accept::is_pretty(asked, &header(header::USER_AGENT));
         Ok(respond::value_response(200, value, &a))
     };
-    let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
-    match segments.as_slice() {
-        [] => Ok(indented(&json!({"paths": index(server)}))),
-        ["healthz" | "livez" | "readyz", ..] => Ok(health(server, &segments, query)),
-        ["version"] => Ok(indented(&server.version)),
+    let group_version = |group: &str, version: &str| {
+        discovery::resource_list(&rows(server), group, version).map(|list| told(&list)).transpose()
+    };
+    Ok(Some(match segments {
+        [] | ["index.html"] => indented(&json!({"paths": index(server)})),
+        ["healthz" | "livez" | "readyz", ..] => return Ok(health(server, segments, query)),
+        ["version"] => indented(&server.version),
         ["statusz" | "flagz"] => {
             let asked = crate::options::Options::parse(query).ok().and_then(|o| o.pretty);
             let pretty = accept::is_pretty(asked, &header(header::USER_AGENT));
             let asker = crate::zpages::Asker { accept: &wanted, pretty };
             if segments[0] == "flagz" {
-                return crate::zpages::flagz(&server.about, &asker);
+                return crate::zpages::flagz(&server.about, &asker).map(Some);
             }
-            crate::zpages::statusz(&server.about, &server.version, &index(server), jiff::Timestamp::now(), &asker)
+            crate::zpages::statusz(&server.about, &server.version, &index(server), jiff::Timestamp::now(), &asker)?
         }
         ["metrics"] => {
             let mut text = server.metrics.render(server.registry.store.as_ref(), &rows(server));
@@ -50,43 +84,43 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
             if let Some(fairness) = server.flow.fairness() {
                 text.push_str(&crate::flow::metrics::render(fairness));
             }
-            Ok(respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8", text.into()))
+            respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8", text.into())
         }
         ["metrics", "slis"] => {
             let checks = ["healthz", "livez", "readyz"].map(|kind| (kind, server.health.checks(kind)));
-            Ok(respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8", crate::metrics::slis(&checks).into()))
+            respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8", crate::metrics::slis(&checks).into())
         }
         ["debug", "api_priority_and_fairness", which] => {
             let details = crate::request_info::form_pairs(query).any(|(k, v)| k == "includeRequestDetails" && v != "0");
-            let fairness = server.flow.fairness().ok_or_else(missing)?;
-            crate::flow::dump::dump(fairness, which, details).map(|t| text(200, &t)).ok_or_else(missing)
+            let Some(fairness) = server.flow.fairness() else { return Ok(None) };
+            return Ok(crate::flow::dump::dump(fairness, which, details).map(|t| text(200, &t)));
         }
         [".well-known", "openid-configuration"] => {
             let document = server.tokens.openid_configuration(&server.advertised);
-            Ok(kept_for(server.tokens.keys_age_seconds_max(), respond::json(200, &document)))
+            kept_for(server.tokens.keys_age_seconds_max(), respond::json(200, &document))
         }
         ["openid", "v1", "jwks"] => {
             let keys = respond::bytes(200, "application/jwk-set+json", server.tokens.jwks().to_string().into());
-            Ok(kept_for(server.tokens.keys_age_seconds_max(), keys))
+            kept_for(server.tokens.keys_age_seconds_max(), keys)
         }
         ["api" | "apis"] if discovery::wants_aggregated(&wanted).is_some() => {
-            aggregated(server, segments[0], &wanted, &request, gzip)
+            aggregated(server, segments[0], &wanted, request, gzip)?
         }
-        ["api"] => told(&discovery::api_versions(&server.advertised)),
-        ["api", version] => told(&group_version(server, "", version)?),
+        ["api"] => told(&discovery::api_versions(&server.advertised))?,
+        ["api", version] => return group_version("", version),
         ["apis"] => {
             let mut list = discovery::group_list(&rows(server));
             server.aggregator.add_groups(&mut list);
-            told(&list)
+            told(&list)?
         }
         ["apis", group] => {
             let ours = discovery::group(&rows(server), group);
-            told(&server.aggregator.add_to_group(group, ours).ok_or_else(missing)?)
+            return server.aggregator.add_to_group(group, ours).map(|g| told(&g)).transpose();
         }
-        ["apis", group, version] => told(&group_version(server, group, version)?),
+        ["apis", group, version] => return group_version(group, version),
         ["openapi", "v2"] => {
             let others = server.aggregator.v2_parts();
-            openapi::v2(&server.openapi, &rows(server), &wanted, &others).map(|d| document(d, &request, gzip))
+            document(openapi::v2(&server.openapi, &rows(server), &wanted, &others)?, request, gzip)
         }
         ["openapi", "v3"] => {
             let mut index = openapi::v3_index(&server.openapi, &rows(server));
@@ -96,14 +130,18 @@ pub async fn serve(server: &Arc<Server>, info: &RequestInfo, request: Request<Bo
                 server.aggregator.add_v3(&mut merged);
                 index = openapi::Document::new(index.content_type, merged.to_string().into_bytes());
             }
-            Ok(document(index, &request, gzip))
+            document(index, request, gzip)
         }
-        ["openapi", "v3", rest @ ..] => openapi::v3(&server.openapi, &rows(server), &rest.join("/"), &wanted)
-            .or_else(|| server.aggregator.v3(&rest.join("/")))
-            .map(|d| document(d, &request, gzip))
-            .ok_or_else(missing),
-        _ => Err(missing()),
-    }
+        ["openapi", "v3", rest @ ..] => {
+            let found = openapi::v3(&server.openapi, &rows(server), &rest.join("/"), &wanted)
+                .or_else(|| server.aggregator.v3(&rest.join("/")));
+            match found {
+                Some(found) => document(found, request, gzip),
+                None => respond::empty(StatusCode::NOT_FOUND),
+            }
+        }
+        _ => return Ok(None),
+    }))
 }
 
 /// Others may remember this answer for a while.
@@ -114,10 +152,6 @@ fn kept_for(seconds: u64, mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-fn missing() -> Status {
-    Status::new(404, "NotFound", "the server could not find the requested resource")
-}
-
 fn rows(server: &Server) -> Vec<Arc<api::catalogue::Resource>> {
     server.registry.catalogue.load().rows.clone()
 }
@@ -125,10 +159,6 @@ fn rows(server: &Server) -> Vec<Arc<api::catalogue::Resource>> {
 /// As upstream's `WriteRawJSON`, whoever asks.
 fn indented(value: &Value) -> Response<Body> {
     respond::bytes(200, "application/json", format!("{value:#}").into())
-}
-
-fn group_version(server: &Server, group: &str, version: &str) -> Result<Value> {
-    discovery::resource_list(&rows(server), group, version).ok_or_else(missing)
 }
 
 fn aggregated(
@@ -176,19 +206,19 @@ fn document(d: openapi::Document, request: &Request<Body>, gzip: bool) -> Respon
 }
 
 /// `/livez`, `/readyz`, `/healthz`, each check by name, `?verbose`, `?exclude=name`.
-fn health(server: &Server, segments: &[&str], query: &str) -> Response<Body> {
+fn health(server: &Server, segments: &[&str], query: &str) -> Option<Response<Body>> {
     let endpoint = segments[0];
     let checks = server.health.checks(endpoint);
     for (name, result) in &checks {
         let status = if result.is_ok() { "success" } else { "error" };
         HEALTH_CHECKS.add(format!("name=\"{name}\",status=\"{status}\",type=\"{endpoint}\""));
     }
-    if let [_, one] = segments {
-        return match checks.iter().find(|(name, _)| name == one) {
-            Some((_, Ok(()))) => text(200, "ok"),
-            Some((_, Err(why))) => text(500, &format!("internal server error: {why}\n")),
-            None => text(404, "404 page not found\n"),
-        };
+    if segments.len() > 1 {
+        let one = segments[1..].join("/");
+        return checks.iter().find(|(name, _)| *name == one).map(|(_, result)| match result {
+            Ok(()) => text(200, "ok"),
+            Err(why) => text(500, &format!("internal server error: {why}\n")),
+        });
     }
     let mut excluded = Vec::new();
     let mut verbose = false;
@@ -222,22 +252,33 @@ fn health(server: &Server, segments: &[&str], query: &str) -> Response<Body> {
         let none = quoted.join(",");
         lines.push_str(&format!("warn: some health checks cannot be excluded: no matches for {none}\n"));
     }
-    match (healthy, verbose) {
+    Some(match (healthy, verbose) {
         (true, false) => text(200, "ok"),
         (true, true) => text(200, &format!("{lines}{endpoint} check passed\n")),
         (false, _) => text(500, &format!("{lines}{endpoint} check failed\n")),
-    }
+    })
 }
 
-pub fn text(code: u16, body: &str) -> Response<Body> {
-    let mut r = respond::bytes(code, "text/plain; charset=utf-8", body.to_string().into());
-    r.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    r
-}
+/// Paths that every server has, besides those of its health.
+const ALWAYS: [&str; 14] = [
+    "/.well-known/openid-configuration",
+    "/api",
+    "/api/v1",
+    "/apis",
+    "/apis/",
+    "/flagz",
+    "/metrics",
+    "/metrics/slis",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openapi/v3/",
+    "/openid/v1/jwks",
+    "/statusz",
+    "/version",
+];
 
 fn index(server: &Server) -> Vec<Value> {
-    let mut paths: Vec<String> =
-        vec!["/.well-known/openid-configuration".into(), "/api".into(), "/api/v1".into(), "/apis".into()];
+    let mut paths: Vec<String> = Vec::new();
     for r in rows(server).iter().filter(|r| !r.group.is_empty()) {
         for p in [format!("/apis/{}", r.group), format!("/apis/{}/{}", r.group, r.version)] {
             if !paths.contains(&p) {
@@ -245,11 +286,7 @@ fn index(server: &Server) -> Vec<Value> {
             }
         }
     }
-    for p in
-        ["/flagz", "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/statusz", "/version"]
-    {
-        paths.push(p.into());
-    }
+    paths.extend(ALWAYS.map(String::from));
     for kind in ["healthz", "livez", "readyz"] {
         paths.push(format!("/{kind}"));
         let checks = server.health.checks(kind);
@@ -257,4 +294,27 @@ fn index(server: &Server) -> Vec<Value> {
     }
     paths.sort();
     paths.into_iter().map(Value::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_spelled_as_their_parts() {
+        for (path, slash, want) in [
+            ("/", false, true),
+            ("", false, true),
+            ("/healthz", false, true),
+            ("/healthz/", false, false),
+            ("//healthz", false, false),
+            ("/version/", true, true),
+            ("/version//", true, false),
+            ("/healthz/ping", false, true),
+        ] {
+            let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+            assert_eq!(is_exact(path, &segments, slash), want, "{path}");
+        }
+        assert!(is_below("/api/v2", "/api") && is_below("/api", "/api") && !is_below("/apis", "/api"));
+    }
 }

@@ -229,7 +229,7 @@ async fn admitted(
         record.annotate("authorization.k8s.io/reason", "internal error");
         let uri = request.uri().path_and_query().map_or("", |p| p.as_str());
         let text = format!("Internal Server Error: {uri:?}: {}", decision.error());
-        return Ok(paths::text(500, &format!("{}\n", respond::escaped(&text))));
+        return Ok(respond::text(500, &format!("{}\n", respond::escaped(&text))));
     }
     if record.is_on() {
         let decided = if decision.allowed() { "allow" } else { "forbid" };
@@ -247,15 +247,17 @@ async fn admitted(
         return paths::serve(server, info, request).await;
     }
     let catalogue = server.registry.catalogue.load_full();
-    let row = catalogue.find(&info.group, &info.version, &info.resource).ok_or_else(not_served)?;
+    let Some(row) = catalogue.find(&info.group, &info.version, &info.resource) else {
+        return nobodys(paths::has_group(&catalogue.rows, &info.group));
+    };
     let _ = notes.row.set(row.clone());
     if row.namespaced && info.namespace.is_empty() && !matches!(info.verb.as_str(), "list" | "watch") {
         // All namespaces together can be read, and nothing else.
         let readable = info.name.is_empty() && row.custom.is_none() && row.has_verb("list");
-        return Err(if readable { not_allowed() } else { not_served() });
+        return if readable { Err(not_allowed()) } else { nobodys(row.custom.is_none()) };
     }
     if !row.namespaced && info.within_namespace {
-        return Err(not_served());
+        return nobodys(row.custom.is_none());
     }
     check_segment(&info.name)?;
     let options = Options::parse(request.uri().query().unwrap_or(""))?;
@@ -454,12 +456,17 @@ fn allowed_methods(server: &Server, info: &RequestInfo) -> String {
     methods.join(", ")
 }
 
-fn not_allowed() -> Status {
-    Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+pub(crate) fn not_allowed() -> Status {
+    Status::of_router(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 }
 
-fn not_served() -> Status {
-    Status::new(404, "NotFound", "the server could not find the requested resource")
+pub(crate) fn not_served() -> Status {
+    Status::of_router(404, "NotFound", "the server could not find the requested resource")
+}
+
+/// The answer for a path that leads nowhere, which is a `Status` among the server's own groups only.
+fn nobodys(own: bool) -> Result<Response<Body>> {
+    if own { Err(not_served()) } else { Ok(respond::nowhere()) }
 }
 
 /// Kinds that are asked, not stored.

@@ -1,6 +1,7 @@
 //! Answers become HTTP responses: the only place where objects are encoded, and where errors become `Status`.
 
 use crate::accept::{self, Accept, Format, Shape};
+use crate::openapi;
 use crate::registry::Answer;
 use crate::registry::list::Listing;
 use crate::registry::stored::Splice;
@@ -8,7 +9,7 @@ use crate::registry::view::Item;
 use crate::registry::watch::{Frame, Stream, Told};
 use api::catalogue::Resource;
 use api::kinds::scale::Scale;
-use api::strategy::{Now, Strategy};
+use api::strategy::{About, Now, Strategy};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -49,6 +50,24 @@ pub fn json(code: u16, value: &Value) -> Response<Body> {
 /// Nothing that a browser could take for a tag.
 pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// What upstream's plain handlers say to people.
+pub fn text(code: u16, body: &str) -> Response<Body> {
+    let mut r = bytes(code, "text/plain; charset=utf-8", body.to_string().into());
+    r.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    r
+}
+
+/// Of a path that nobody knows.
+pub fn nowhere() -> Response<Body> {
+    text(404, "404 page not found\n")
+}
+
+pub fn empty(code: StatusCode) -> Response<Body> {
+    let mut r = Response::new(Body::empty());
+    *r.status_mut() = code;
+    r
 }
 
 pub fn bytes(code: u16, content_type: &'static str, body: Bytes) -> Response<Body> {
@@ -163,9 +182,11 @@ fn table_head(printer: &dyn Strategy, version: &str) -> Value {
         .columns()
         .iter()
         .map(|c| {
-            json!({
-                "name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority,
-            })
+            let text = match &c.about {
+                About::Text(text) => text,
+                About::Field(field) => openapi::of_column(field),
+            };
+            json!({"name": c.name, "type": c.kind, "format": c.format, "description": text, "priority": c.priority})
         })
         .collect();
     json!({"kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "columnDefinitions": columns})

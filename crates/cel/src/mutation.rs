@@ -29,28 +29,29 @@ impl Provider for MutationTypes {
 /// Types must be named like the place they are used at: `Object.spec` is what `spec` holds, items of a list are
 /// named like the list. What the whole is called is for others to say.
 pub fn check_names(value: &Struct<'_>) -> Result<(), String> {
-    check(&value.name, &value.name, value)
+    let mut wrong = Vec::new();
+    check(value, &value.name, &mut wrong);
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 
-fn check(given: &str, expected: &str, value: &Struct<'_>) -> Result<(), String> {
-    if given != expected {
-        return Err(format!(
+fn check(value: &Struct<'_>, expected: &str, wrong: &mut Vec<String>) {
+    let given = &value.name;
+    if **given != *expected {
+        wrong.push(format!(
             "unexpected type name {given:?}, expected {expected:?}, which matches field name path from root Object type"
         ));
     }
     for (name, field) in &value.fields {
-        let path = format!("{expected}.{name}");
-        check_value(field, &path)?;
+        check_value(field, &format!("{expected}.{name}"), wrong);
     }
-    Ok(())
 }
 
-fn check_value(value: &Value<'_>, path: &str) -> Result<(), String> {
+fn check_value(value: &Value<'_>, path: &str, wrong: &mut Vec<String>) {
     match value {
-        Value::Struct(s) => check(&s.name, path, s),
-        Value::List(List::Owned(items)) => items.iter().try_for_each(|item| check_value(item, path)),
-        Value::Map(Map::Owned(entries)) => entries.values().try_for_each(|item| check_value(item, path)),
-        Value::Optional(Some(v)) => check_value(v, path),
-        _ => Ok(()),
+        Value::Struct(s) => check(s, path, wrong),
+        Value::List(List::Owned(items)) => items.iter().for_each(|item| check_value(item, path, wrong)),
+        Value::Map(Map::Owned(entries)) => entries.values().for_each(|item| check_value(item, path, wrong)),
+        Value::Optional(Some(v)) => check_value(v, path, wrong),
+        _ => {}
     }
 }

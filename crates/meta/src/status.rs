@@ -75,6 +75,11 @@ impl Status {
         Status { code, reason, message: message.into(), details: None, continue_token: String::new() }
     }
 
+    /// One that says nothing of its object, as upstream's router gives it.
+    pub fn of_router(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
+        Status::new(code, reason, message).about("", "", "")
+    }
+
     fn about(mut self, group: &str, kind: &str, name: &str) -> Status {
         self.details = Some(Box::new(Details {
             group: group.to_string(),

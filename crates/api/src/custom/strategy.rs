@@ -3,7 +3,7 @@
 use super::compiled::Compiled;
 use super::jsonpath::JsonPath;
 use super::{Version, default, embedded, validate};
-use crate::strategy::{Column, METADATA, NAME, Now, ScalePaths, Strategy, since};
+use crate::strategy::{About, CREATED, Column, METADATA, NAME, Now, ScalePaths, Strategy, column_of, since};
 use crate::validation::objectmeta;
 use meta::field::{Errors, Path, Reason, go_float};
 use serde_json::Value;
@@ -239,13 +239,7 @@ pub(super) fn columns(declared: &Value) -> (Vec<Column>, Vec<Option<JsonPath>>) 
     let (mut columns, mut cells) = (vec![NAME], Vec::new());
     let declared = declared.as_array().map(Vec::as_slice).unwrap_or_default();
     if declared.is_empty() {
-        columns.push(Column {
-            name: Cow::Borrowed("Age"),
-            kind: Cow::Borrowed("date"),
-            format: Cow::Borrowed(""),
-            description: Cow::Borrowed("Time since creation."),
-            priority: 0,
-        });
+        columns.push(column_of("Age", "date", 0, CREATED));
         cells.push(JsonPath::parse(".metadata.creationTimestamp").ok());
     }
     for c in declared {
@@ -259,7 +253,7 @@ pub(super) fn columns(declared: &Value) -> (Vec<Column>, Vec<Option<JsonPath>>) 
             name: text("name"),
             kind: text("type"),
             format: text("format"),
-            description: Cow::Owned(description),
+            about: About::Text(description.into()),
             priority: c["priority"].as_i64().unwrap_or(0) as i32,
         });
         cells.push(JsonPath::parse(path).ok());

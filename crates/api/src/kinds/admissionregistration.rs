@@ -7,7 +7,7 @@ pub use webhook::client_config;
 
 use super::columns;
 use crate::custom::jsonpath::JsonPath;
-use crate::strategy::{Column, METADATA, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, METADATA, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
 use crate::validation::{conditions, selector, values};
@@ -278,8 +278,12 @@ impl Strategy for ValidatingAdmissionPolicy {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] =
-            &[NAME, column("Validations", "integer", 0), column("ParamKind", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Validations", "integer", 0, "How many validations the policy has."),
+            column("ParamKind", "string", 0, "Kind of the objects that the policy takes parameters from."),
+            AGE,
+        ];
         COLUMNS
     }
 
@@ -346,8 +350,12 @@ impl Strategy for MutatingAdmissionPolicy {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] =
-            &[NAME, column("Mutations", "integer", 0), column("ParamKind", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Mutations", "integer", 0, "How many mutations the policy has."),
+            column("ParamKind", "string", 0, "Kind of the objects that the policy takes parameters from."),
+            AGE,
+        ];
         COLUMNS
     }
 
@@ -409,8 +417,12 @@ fn binding_row(obj: &Value, now: Now) -> Vec<Value> {
     vec![columns::name(obj), json!(text_at(obj, &["spec", "policyName"])), json!(shown), columns::age_cell(obj, now)]
 }
 
-const BINDING_COLUMNS: &[Column] =
-    &[NAME, column("PolicyName", "string", 0), column("ParamRef", "string", 0), column("Age", "string", 0)];
+const BINDING_COLUMNS: &[Column] = &[
+    NAME,
+    column("PolicyName", "string", 0, "Policy that is bound."),
+    column("ParamRef", "string", 0, "Objects that the policy takes parameters from."),
+    AGE,
+];
 
 fn default_binding(obj: &mut Value) {
     if let Some(m) = object_at_mut(obj, &["spec", "matchResources"]) {

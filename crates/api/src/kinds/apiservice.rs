@@ -2,7 +2,7 @@
 
 use super::columns;
 use super::configmap::decoded_len;
-use crate::strategy::{Column, METADATA, NAME, NameRule, Now, Strategy, column};
+use crate::strategy::{AGE, Column, METADATA, NAME, NameRule, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::{conditions, values};
 use meta::field::{Errors, Path};
@@ -112,8 +112,12 @@ impl Strategy for APIService {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] =
-            &[NAME, column("Service", "string", 0), column("Available", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Service", "string", 0, "Service that the API comes from, or Local."),
+            column("Available", "string", 0, "Whether the API can be used."),
+            AGE,
+        ];
         COLUMNS
     }
 

@@ -2,7 +2,7 @@
 
 use super::columns;
 use super::pod::update::difference;
-use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column, human_duration};
+use crate::strategy::{AGE, Column, NAME, NameRule, Now, Strategy, column_of, human_duration};
 use crate::validation::access::*;
 use crate::validation::seen::{Seen, repeats};
 use crate::validation::{conditions, pem, proof, signer, values};
@@ -248,11 +248,16 @@ impl Strategy for CertificateSigningRequest {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Age", "string", 0),
-            column("SignerName", "string", 0),
-            column("Requestor", "string", 0),
-            column("RequestedDuration", "string", 0),
-            column("Condition", "string", 0),
+            AGE,
+            column_of("SignerName", "string", 0, "api.certificates.v1.CertificateSigningRequestSpec.signerName"),
+            column_of("Requestor", "string", 0, "api.certificates.v1.CertificateSigningRequestSpec.request"),
+            column_of(
+                "RequestedDuration",
+                "string",
+                0,
+                "api.certificates.v1.CertificateSigningRequestSpec.expirationSeconds",
+            ),
+            column_of("Condition", "string", 0, "api.certificates.v1.CertificateSigningRequestStatus.conditions"),
         ];
         COLUMNS
     }

@@ -1,7 +1,7 @@
 //! ClusterTrustBundle (certificates.k8s.io): roots to trust, of a signer or of nobody in particular.
 
 use super::columns;
-use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column};
+use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::{pem, signer, values};
 use meta::field::{Errors, Path};
@@ -99,7 +99,8 @@ impl Strategy for ClusterTrustBundle {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("SignerName", "string", 0)];
+        const COLUMNS: &[Column] =
+            &[NAME, column_of("SignerName", "string", 0, "api.certificates.v1beta1.ClusterTrustBundleSpec.signerName")];
         COLUMNS
     }
 

@@ -1,11 +1,15 @@
 //! Cells that several kinds print alike.
 
-use crate::strategy::{Column, NAME, Now, age, column};
+use crate::strategy::{CREATED, Column, NAME, Now, age, column, column_of};
 use crate::validation::access::*;
 use serde_json::{Value, json};
 
 /// Kinds that upstream prints with its generic table.
-pub const NAME_AND_CREATED: &[Column] = &[NAME, column("Created At", "date", 0)];
+pub const NAME_AND_CREATED: &[Column] = &[NAME, column_of("Created At", "date", 0, CREATED)];
+
+/// Of a pod template.
+pub const CONTAINERS: Column = column("Containers", "string", 1, "Names of the template's containers.");
+pub const IMAGES: Column = column("Images", "string", 1, "Images of the template's containers.");
 
 pub fn name_and_created(obj: &Value) -> Vec<Value> {
     vec![name(obj), at(obj, &["metadata", "creationTimestamp"]).clone()]

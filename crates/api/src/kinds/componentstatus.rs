@@ -13,8 +13,12 @@ impl Strategy for ComponentStatus {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] =
-            &[NAME, column("Status", "string", 0), column("Message", "string", 0), column("Error", "string", 0)];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Status", "string", 0, "Whether the component is healthy."),
+            column("Message", "string", 0, "What the component says of itself."),
+            column("Error", "string", 0, "What went wrong when it was asked."),
+        ];
         COLUMNS
     }
 

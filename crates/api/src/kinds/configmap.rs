@@ -1,7 +1,7 @@
 //! ConfigMap.
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::values;
 use meta::field::{Errors, Path};
@@ -40,7 +40,7 @@ impl Strategy for ConfigMap {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Data", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[NAME, column_of("Data", "string", 0, "api.core.v1.ConfigMap.data"), AGE];
         COLUMNS
     }
 

@@ -1,7 +1,7 @@
 //! ControllerRevision: an immutable snapshot of a StatefulSet's or DaemonSet's template.
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column, column_of};
 use crate::validation::access::*;
 use crate::validation::values;
 use meta::field::{Errors, Path};
@@ -25,8 +25,12 @@ impl Strategy for ControllerRevision {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] =
-            &[NAME, column("Controller", "string", 0), column("Revision", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Controller", "string", 0, "Controller that the revision belongs to."),
+            column_of("Revision", "string", 0, "api.apps.v1.ControllerRevision.revision"),
+            AGE,
+        ];
         COLUMNS
     }
 

@@ -1,7 +1,7 @@
 //! CronJob.
 
 use super::{columns, job, pod};
-use crate::strategy::{Column, NAME, Now, Strategy, column, since};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of, since};
 use crate::validation::access::*;
 use crate::validation::{cron, values, workload};
 use meta::field::{Errors, Path};
@@ -58,15 +58,15 @@ impl Strategy for CronJob {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Schedule", "string", 0),
-            column("Timezone", "string", 0),
-            column("Suspend", "boolean", 0),
-            column("Active", "integer", 0),
-            column("Last Schedule", "string", 0),
-            column("Age", "string", 0),
-            column("Containers", "string", 1),
-            column("Images", "string", 1),
-            column("Selector", "string", 1),
+            column_of("Schedule", "string", 0, "api.batch.v1.CronJobSpec.schedule"),
+            column_of("Timezone", "string", 0, "api.batch.v1.CronJobSpec.timeZone"),
+            column_of("Suspend", "boolean", 0, "api.batch.v1.CronJobSpec.suspend"),
+            column_of("Active", "integer", 0, "api.batch.v1.CronJobStatus.active"),
+            column_of("Last Schedule", "string", 0, "api.batch.v1.CronJobStatus.lastScheduleTime"),
+            AGE,
+            columns::CONTAINERS,
+            columns::IMAGES,
+            column_of("Selector", "string", 1, "api.batch.v1.JobSpec.selector"),
         ];
         COLUMNS
     }

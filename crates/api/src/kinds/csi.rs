@@ -1,7 +1,7 @@
 //! CSIDriver, CSINode and CSIStorageCapacity (storage.k8s.io).
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column, column_of};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
 use crate::validation::{podspec, selector, values};
@@ -93,13 +93,13 @@ impl Strategy for CSIDriver {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("AttachRequired", "boolean", 0),
-            column("PodInfoOnMount", "boolean", 0),
-            column("StorageCapacity", "boolean", 0),
-            column("TokenRequests", "string", 0),
-            column("RequiresRepublish", "boolean", 0),
-            column("Modes", "string", 0),
-            column("Age", "string", 0),
+            column_of("AttachRequired", "boolean", 0, "api.storage.v1.CSIDriverSpec.attachRequired"),
+            column_of("PodInfoOnMount", "boolean", 0, "api.storage.v1.CSIDriverSpec.podInfoOnMount"),
+            column_of("StorageCapacity", "boolean", 0, "api.storage.v1.CSIDriverSpec.storageCapacity"),
+            column_of("TokenRequests", "string", 0, "api.storage.v1.CSIDriverSpec.tokenRequests"),
+            column_of("RequiresRepublish", "boolean", 0, "api.storage.v1.CSIDriverSpec.requiresRepublish"),
+            column_of("Modes", "string", 0, "api.storage.v1.CSIDriverSpec.volumeLifecycleModes"),
+            AGE,
         ];
         COLUMNS
     }
@@ -173,7 +173,8 @@ impl Strategy for CSINode {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Drivers", "integer", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] =
+            &[NAME, column("Drivers", "integer", 0, "How many CSI drivers are on the node."), AGE];
         COLUMNS
     }
 
@@ -209,7 +210,11 @@ impl Strategy for CSIStorageCapacity {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("StorageClassName", "string", 0), column("Capacity", "string", 0)];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column_of("StorageClassName", "string", 0, "api.storage.v1.CSIStorageCapacity.storageClassName"),
+            column_of("Capacity", "string", 0, "api.storage.v1.CSIStorageCapacity.capacity"),
+        ];
         COLUMNS
     }
 

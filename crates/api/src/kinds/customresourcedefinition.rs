@@ -12,7 +12,7 @@ use super::admissionregistration::client_config;
 use super::columns;
 use crate::custom::formats;
 use crate::custom::names::{self, Approval};
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{CREATED, Column, NAME, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::seen::{Seen, repeats};
 use crate::validation::values;
@@ -137,7 +137,7 @@ impl Strategy for CustomResourceDefinition {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Created At", "date", 0)];
+        const COLUMNS: &[Column] = &[NAME, column_of("Created At", "date", 0, CREATED)];
         COLUMNS
     }
 

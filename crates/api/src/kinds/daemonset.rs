@@ -1,7 +1,7 @@
 //! DaemonSet.
 
 use super::{columns, pod};
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::{podspec, selector, values, workload};
 use meta::field::{Errors, Path};
@@ -93,16 +93,16 @@ impl Strategy for DaemonSet {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Desired", "integer", 0),
-            column("Current", "integer", 0),
-            column("Ready", "integer", 0),
-            column("Up-to-date", "integer", 0),
-            column("Available", "integer", 0),
-            column("Node Selector", "string", 0),
-            column("Age", "string", 0),
-            column("Containers", "string", 1),
-            column("Images", "string", 1),
-            column("Selector", "string", 1),
+            column_of("Desired", "integer", 0, "api.apps.v1.DaemonSetStatus.desiredNumberScheduled"),
+            column_of("Current", "integer", 0, "api.apps.v1.DaemonSetStatus.currentNumberScheduled"),
+            column_of("Ready", "integer", 0, "api.apps.v1.DaemonSetStatus.numberReady"),
+            column_of("Up-to-date", "integer", 0, "api.apps.v1.DaemonSetStatus.updatedNumberScheduled"),
+            column_of("Available", "integer", 0, "api.apps.v1.DaemonSetStatus.numberAvailable"),
+            column_of("Node Selector", "string", 0, "api.core.v1.PodSpec.nodeSelector"),
+            AGE,
+            columns::CONTAINERS,
+            columns::IMAGES,
+            column_of("Selector", "string", 1, "api.apps.v1.DaemonSetSpec.selector"),
         ];
         COLUMNS
     }

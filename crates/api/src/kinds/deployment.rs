@@ -1,7 +1,7 @@
 //! Deployment.
 
 use super::{columns, pod};
-use crate::strategy::{Column, NAME, Now, ScalePaths, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, ScalePaths, Strategy, column, column_of};
 use crate::validation::access::*;
 use crate::validation::{selector, values, workload};
 use meta::field::{Errors, Path};
@@ -77,13 +77,13 @@ impl Strategy for Deployment {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Ready", "string", 0),
-            column("Up-to-date", "string", 0),
-            column("Available", "string", 0),
-            column("Age", "string", 0),
-            column("Containers", "string", 1),
-            column("Images", "string", 1),
-            column("Selector", "string", 1),
+            column("Ready", "string", 0, "How many pods are ready, of how many that are wanted."),
+            column_of("Up-to-date", "string", 0, "api.apps.v1.DeploymentStatus.updatedReplicas"),
+            column_of("Available", "string", 0, "api.apps.v1.DeploymentStatus.availableReplicas"),
+            AGE,
+            columns::CONTAINERS,
+            columns::IMAGES,
+            column_of("Selector", "string", 1, "api.apps.v1.DeploymentSpec.selector"),
         ];
         COLUMNS
     }

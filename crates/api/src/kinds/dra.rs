@@ -6,7 +6,7 @@ mod slice;
 mod status;
 
 use super::columns;
-use crate::strategy::{Column, METADATA, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, METADATA, NAME, Now, Strategy, column, column_of};
 use crate::validation::access::*;
 use crate::validation::{objectmeta, values};
 use meta::field::{Errors, Path};
@@ -41,7 +41,7 @@ pub fn asks_for_admin_access(kind: &str, new: &Value, old: Option<&Value>) -> Op
     Some(Path::new("spec.devices.requests").index(at).child("adminAccess"))
 }
 
-const NAME_AND_AGE: &[Column] = &[NAME, column("Age", "string", 0)];
+const NAME_AND_AGE: &[Column] = &[NAME, AGE];
 
 impl Strategy for DeviceClass {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
@@ -96,7 +96,11 @@ impl Strategy for ResourceClaim {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("State", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("State", "string", 0, "What has become of the claim: pending, allocated, reserved, deleted."),
+            AGE,
+        ];
         COLUMNS
     }
 
@@ -178,10 +182,10 @@ impl Strategy for ResourceSlice {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Node", "string", 0),
-            column("Driver", "string", 0),
-            column("Pool", "string", 0),
-            column("Age", "string", 0),
+            column_of("Node", "string", 0, "api.resource.v1.ResourceSliceSpec.nodeName"),
+            column_of("Driver", "string", 0, "api.resource.v1.ResourceSliceSpec.driver"),
+            column_of("Pool", "string", 0, "api.resource.v1.ResourcePool.name"),
+            AGE,
         ];
         COLUMNS
     }

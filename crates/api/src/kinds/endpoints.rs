@@ -1,7 +1,7 @@
 //! Endpoints (the older form; EndpointSlices carry the same).
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::values;
 use meta::field::{Errors, Path};
@@ -51,7 +51,7 @@ impl Strategy for Endpoints {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Endpoints", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[NAME, column_of("Endpoints", "string", 0, "api.core.v1.Endpoints.subsets"), AGE];
         COLUMNS
     }
 

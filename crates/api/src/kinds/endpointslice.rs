@@ -1,7 +1,7 @@
 //! EndpointSlice (discovery.k8s.io).
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
 use crate::validation::{labels, values};
@@ -63,10 +63,10 @@ impl Strategy for EndpointSlice {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("AddressType", "string", 0),
-            column("Ports", "string", 0),
-            column("Endpoints", "string", 0),
-            column("Age", "string", 0),
+            column_of("AddressType", "string", 0, "api.discovery.v1.EndpointSlice.addressType"),
+            column_of("Ports", "string", 0, "api.discovery.v1.EndpointSlice.ports"),
+            column_of("Endpoints", "string", 0, "api.discovery.v1.EndpointSlice.endpoints"),
+            AGE,
         ];
         COLUMNS
     }

@@ -1,11 +1,10 @@
 //! Events, in both their shapes: core/v1 and events.k8s.io/v1 (where fields have other names).
 
-use crate::strategy::{Column, NameRule, Now, Strategy, column, since};
+use crate::strategy::{Column, NAMED, NameRule, Now, Strategy, column_of, named, since};
 use crate::validation::access::*;
 use crate::validation::values;
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
-use std::borrow::Cow;
 
 /// core/v1
 pub struct Event;
@@ -16,22 +15,16 @@ pub struct EventsEvent;
 const TTL_SECONDS: u64 = 3600;
 
 const COLUMNS: &[Column] = &[
-    column("Last Seen", "string", 0),
-    column("Type", "string", 0),
-    column("Reason", "string", 0),
-    column("Object", "string", 0),
-    column("Subobject", "string", 1),
-    column("Source", "string", 1),
-    column("Message", "string", 0),
-    column("First Seen", "string", 1),
-    column("Count", "string", 1),
-    Column {
-        name: Cow::Borrowed("Name"),
-        kind: Cow::Borrowed("string"),
-        format: Cow::Borrowed("name"),
-        description: Cow::Borrowed(""),
-        priority: 1,
-    },
+    column_of("Last Seen", "string", 0, "api.core.v1.Event.lastTimestamp"),
+    column_of("Type", "string", 0, "api.core.v1.Event.type"),
+    column_of("Reason", "string", 0, "api.core.v1.Event.reason"),
+    column_of("Object", "string", 0, "api.core.v1.Event.involvedObject"),
+    column_of("Subobject", "string", 1, "api.core.v1.ObjectReference.fieldPath"),
+    column_of("Source", "string", 1, "api.core.v1.Event.source"),
+    column_of("Message", "string", 0, "api.core.v1.Event.message"),
+    column_of("First Seen", "string", 1, "api.core.v1.Event.firstTimestamp"),
+    column_of("Count", "string", 1, "api.core.v1.Event.count"),
+    named("Name", 1, NAMED),
 ];
 
 /// The field under its core name or its events.k8s.io name.

@@ -1,7 +1,7 @@
 //! FlowSchema and PriorityLevelConfiguration (flowcontrol.apiserver.k8s.io).
 
 use super::columns;
-use crate::strategy::{Column, METADATA, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, METADATA, NAME, Now, Strategy, column, column_of};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
 use crate::validation::{conditions, values};
@@ -56,11 +56,11 @@ impl Strategy for FlowSchema {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("PriorityLevel", "string", 0),
-            column("MatchingPrecedence", "string", 0),
-            column("DistinguisherMethod", "string", 0),
-            column("Age", "string", 0),
-            column("MissingPL", "string", 0),
+            column_of("PriorityLevel", "string", 0, "api.flowcontrol.v1.PriorityLevelConfigurationReference.name"),
+            column_of("MatchingPrecedence", "string", 0, "api.flowcontrol.v1.FlowSchemaSpec.matchingPrecedence"),
+            column_of("DistinguisherMethod", "string", 0, "api.flowcontrol.v1.FlowSchemaSpec.distinguisherMethod"),
+            AGE,
+            column("MissingPL", "string", 0, "Whether there is no such priority level."),
         ];
         COLUMNS
     }
@@ -323,12 +323,17 @@ impl Strategy for PriorityLevelConfiguration {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Type", "string", 0),
-            column("NominalConcurrencyShares", "string", 0),
-            column("Queues", "string", 0),
-            column("HandSize", "string", 0),
-            column("QueueLengthLimit", "string", 0),
-            column("Age", "string", 0),
+            column_of("Type", "string", 0, "api.flowcontrol.v1.PriorityLevelConfigurationSpec.type"),
+            column_of(
+                "NominalConcurrencyShares",
+                "string",
+                0,
+                "api.flowcontrol.v1.LimitedPriorityLevelConfiguration.nominalConcurrencyShares",
+            ),
+            column_of("Queues", "string", 0, "api.flowcontrol.v1.QueuingConfiguration.queues"),
+            column_of("HandSize", "string", 0, "api.flowcontrol.v1.QueuingConfiguration.handSize"),
+            column_of("QueueLengthLimit", "string", 0, "api.flowcontrol.v1.QueuingConfiguration.queueLengthLimit"),
+            AGE,
         ];
         COLUMNS
     }

@@ -2,7 +2,7 @@
 
 use super::columns;
 use crate::convert;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::podspec::{self, parse_quantity};
 use crate::validation::values;
@@ -52,12 +52,12 @@ impl Strategy for HorizontalPodAutoscaler {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Reference", "string", 0),
-            column("Targets", "string", 0),
-            column("MinPods", "string", 0),
-            column("MaxPods", "string", 0),
-            column("Replicas", "string", 0),
-            column("Age", "string", 0),
+            column_of("Reference", "string", 0, "api.autoscaling.v2.HorizontalPodAutoscalerSpec.scaleTargetRef"),
+            column_of("Targets", "string", 0, "api.autoscaling.v2.HorizontalPodAutoscalerSpec.metrics"),
+            column_of("MinPods", "string", 0, "api.autoscaling.v2.HorizontalPodAutoscalerSpec.minReplicas"),
+            column_of("MaxPods", "string", 0, "api.autoscaling.v2.HorizontalPodAutoscalerSpec.maxReplicas"),
+            column_of("Replicas", "string", 0, "api.autoscaling.v2.HorizontalPodAutoscalerStatus.currentReplicas"),
+            AGE,
         ];
         COLUMNS
     }

@@ -1,7 +1,7 @@
 //! Ingress (networking.k8s.io).
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
 use crate::validation::values;
@@ -77,11 +77,11 @@ impl Strategy for Ingress {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Class", "string", 0),
-            column("Hosts", "string", 0),
-            column("Address", "string", 0),
-            column("Ports", "string", 0),
-            column("Age", "string", 0),
+            column("Class", "string", 0, "IngressClass that says who serves the ingress."),
+            column("Hosts", "string", 0, "Hosts that the rules are about."),
+            column("Address", "string", 0, "Where the load balancer takes requests."),
+            column("Ports", "string", 0, "Ports that are open, those of TLS included."),
+            AGE,
         ];
         COLUMNS
     }

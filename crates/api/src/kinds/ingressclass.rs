@@ -1,7 +1,7 @@
 //! IngressClass (networking.k8s.io).
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::values;
 use meta::field::{Errors, Path};
@@ -54,8 +54,12 @@ impl Strategy for IngressClass {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] =
-            &[NAME, column("Controller", "string", 0), column("Parameters", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Controller", "string", 0, "Controller that serves the class."),
+            column("Parameters", "string", 0, "Object with more settings of the class."),
+            AGE,
+        ];
         COLUMNS
     }
 

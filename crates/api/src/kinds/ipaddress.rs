@@ -1,7 +1,7 @@
 //! IPAddress and ServiceCIDR (networking.k8s.io): which addresses Services have and may have.
 
 use super::columns;
-use crate::strategy::{Column, METADATA, NAME, NameRule, Now, Strategy, column};
+use crate::strategy::{AGE, Column, METADATA, NAME, NameRule, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::values;
 use ipnet::IpNet;
@@ -45,7 +45,8 @@ impl Strategy for IPAddress {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("ParentRef", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] =
+            &[NAME, column_of("ParentRef", "string", 0, "api.networking.v1.IPAddressSpec.parentRef"), AGE];
         COLUMNS
     }
 
@@ -94,7 +95,8 @@ impl Strategy for ServiceCIDR {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("CIDRs", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] =
+            &[NAME, column_of("CIDRs", "string", 0, "api.networking.v1.ServiceCIDRSpec.cidrs"), AGE];
         COLUMNS
     }
 

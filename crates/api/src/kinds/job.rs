@@ -3,7 +3,7 @@
 mod status;
 
 use super::{columns, pod};
-use crate::strategy::{Column, NAME, Now, Strategy, column, human_duration};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column, column_of, human_duration};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
 use crate::validation::{podspec, selector, values, workload};
@@ -142,13 +142,13 @@ impl Strategy for Job {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Status", "string", 0),
-            column("Completions", "string", 0),
-            column("Duration", "string", 0),
-            column("Age", "string", 0),
-            column("Containers", "string", 1),
-            column("Images", "string", 1),
-            column("Selector", "string", 1),
+            column("Status", "string", 0, "What has become of the job."),
+            column_of("Completions", "string", 0, "api.batch.v1.JobStatus.succeeded"),
+            column("Duration", "string", 0, "How long the job took, or takes already."),
+            AGE,
+            columns::CONTAINERS,
+            columns::IMAGES,
+            column_of("Selector", "string", 1, "api.batch.v1.JobSpec.selector"),
         ];
         COLUMNS
     }
@@ -545,7 +545,10 @@ fn template_update(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
             }
         }
     }
-    if !same(wanted, &allowed) {
-        errors.invalid(path.child("template"), wanted.clone(), values::IMMUTABLE);
+    let path = path.child("template");
+    if idle && !same(field(wanted, "spec"), field(&allowed, "spec")) {
+        errors.invalid(path.child("spec"), field(wanted, "spec").clone(), values::IMMUTABLE);
+    } else if !same(wanted, &allowed) {
+        errors.invalid(path, wanted.clone(), values::IMMUTABLE);
     }
 }

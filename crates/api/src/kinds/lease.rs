@@ -1,7 +1,7 @@
 //! Lease (coordination.k8s.io).
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::values;
 use meta::field::{Errors, Path};
@@ -38,7 +38,8 @@ impl Strategy for Lease {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Holder", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] =
+            &[NAME, column_of("Holder", "string", 0, "api.coordination.v1.LeaseSpec.holderIdentity"), AGE];
         COLUMNS
     }
 

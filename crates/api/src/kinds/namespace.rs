@@ -1,7 +1,7 @@
 //! Namespace.
 
 use super::columns;
-use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, NameRule, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::values;
 use meta::field::{Errors, Path};
@@ -77,7 +77,8 @@ impl Strategy for Namespace {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Status", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] =
+            &[NAME, column("Status", "string", 0, "Whether the namespace is active, or going."), AGE];
         COLUMNS
     }
 

@@ -1,7 +1,7 @@
 //! NetworkPolicy (networking.k8s.io).
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
 use crate::validation::{selector, values};
@@ -54,7 +54,8 @@ impl Strategy for NetworkPolicy {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Pod-Selector", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] =
+            &[NAME, column_of("Pod-Selector", "string", 0, "api.networking.v1.NetworkPolicySpec.podSelector"), AGE];
         COLUMNS
     }
 

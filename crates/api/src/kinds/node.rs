@@ -1,7 +1,7 @@
 //! Node.
 
 use super::{columns, pod};
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column, column_of};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
 use crate::validation::{conditions, podspec, values};
@@ -86,15 +86,15 @@ impl Strategy for Node {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Status", "string", 0),
-            column("Roles", "string", 0),
-            column("Age", "string", 0),
-            column("Version", "string", 0),
-            column("Internal-IP", "string", 1),
-            column("External-IP", "string", 1),
-            column("OS-Image", "string", 1),
-            column("Kernel-Version", "string", 1),
-            column("Container-Runtime", "string", 1),
+            column("Status", "string", 0, "Whether the node is ready, and takes pods."),
+            column("Roles", "string", 0, "What the node is there for, by its labels."),
+            AGE,
+            column_of("Version", "string", 0, "api.core.v1.NodeSystemInfo.kubeletVersion"),
+            column_of("Internal-IP", "string", 1, "api.core.v1.NodeStatus.addresses"),
+            column_of("External-IP", "string", 1, "api.core.v1.NodeStatus.addresses"),
+            column_of("OS-Image", "string", 1, "api.core.v1.NodeSystemInfo.osImage"),
+            column_of("Kernel-Version", "string", 1, "api.core.v1.NodeSystemInfo.kernelVersion"),
+            column_of("Container-Runtime", "string", 1, "api.core.v1.NodeSystemInfo.containerRuntimeVersion"),
         ];
         COLUMNS
     }

@@ -1,7 +1,7 @@
 //! PersistentVolume.
 
 use super::{columns, persistentvolumeclaim, pod};
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column, column_of};
 use crate::validation::access::*;
 use crate::validation::{podspec, values};
 use meta::field::{Errors, Path};
@@ -224,16 +224,16 @@ impl Strategy for PersistentVolume {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Capacity", "string", 0),
-            column("Access Modes", "string", 0),
-            column("Reclaim Policy", "string", 0),
-            column("Status", "string", 0),
-            column("Claim", "string", 0),
-            column("StorageClass", "string", 0),
-            column("VolumeAttributesClass", "string", 0),
-            column("Reason", "string", 0),
-            column("Age", "string", 0),
-            column("VolumeMode", "string", 1),
+            column_of("Capacity", "string", 0, "api.core.v1.PersistentVolumeSpec.capacity"),
+            column_of("Access Modes", "string", 0, "api.core.v1.PersistentVolumeSpec.accessModes"),
+            column_of("Reclaim Policy", "string", 0, "api.core.v1.PersistentVolumeSpec.persistentVolumeReclaimPolicy"),
+            column_of("Status", "string", 0, "api.core.v1.PersistentVolumeStatus.phase"),
+            column_of("Claim", "string", 0, "api.core.v1.PersistentVolumeSpec.claimRef"),
+            column("StorageClass", "string", 0, "StorageClass of the volume."),
+            column("VolumeAttributesClass", "string", 0, "VolumeAttributesClass of the volume."),
+            column_of("Reason", "string", 0, "api.core.v1.PersistentVolumeStatus.reason"),
+            AGE,
+            column_of("VolumeMode", "string", 1, "api.core.v1.PersistentVolumeSpec.volumeMode"),
         ];
         COLUMNS
     }

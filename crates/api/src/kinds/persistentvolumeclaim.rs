@@ -3,7 +3,7 @@
 use super::pod::update::difference;
 use super::pod::warnings::fractional;
 use super::{columns, pod};
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column, column_of};
 use crate::validation::access::*;
 use crate::validation::podspec::parse_quantity;
 use crate::validation::{selector, values};
@@ -193,14 +193,14 @@ impl Strategy for PersistentVolumeClaim {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Status", "string", 0),
-            column("Volume", "string", 0),
-            column("Capacity", "string", 0),
-            column("Access Modes", "string", 0),
-            column("StorageClass", "string", 0),
-            column("VolumeAttributesClass", "string", 0),
-            column("Age", "string", 0),
-            column("VolumeMode", "string", 1),
+            column_of("Status", "string", 0, "api.core.v1.PersistentVolumeClaimStatus.phase"),
+            column_of("Volume", "string", 0, "api.core.v1.PersistentVolumeClaimSpec.volumeName"),
+            column_of("Capacity", "string", 0, "api.core.v1.PersistentVolumeClaimStatus.capacity"),
+            column_of("Access Modes", "string", 0, "api.core.v1.PersistentVolumeClaimStatus.accessModes"),
+            column("StorageClass", "string", 0, "StorageClass of the claim."),
+            column("VolumeAttributesClass", "string", 0, "VolumeAttributesClass of the claim."),
+            AGE,
+            column_of("VolumeMode", "string", 1, "api.core.v1.PersistentVolumeClaimSpec.volumeMode"),
         ];
         COLUMNS
     }

@@ -7,7 +7,7 @@ mod table;
 pub mod update;
 pub mod warnings;
 
-use crate::strategy::{Column, Now, Strategy, column};
+use crate::strategy::{AGE, Column, Now, Strategy, column, column_of};
 use crate::validation::access::*;
 use crate::validation::podspec;
 use crate::validation::seen::Seen;
@@ -106,14 +106,14 @@ impl Strategy for Pod {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             crate::strategy::NAME,
-            column("Ready", "string", 0),
-            column("Status", "string", 0),
-            column("Restarts", "string", 0),
-            column("Age", "string", 0),
-            column("IP", "string", 1),
-            column("Node", "string", 1),
-            column("Nominated Node", "string", 1),
-            column("Readiness Gates", "string", 1),
+            column("Ready", "string", 0, "How many containers are ready, of how many."),
+            column("Status", "string", 0, "What state the containers are in, in a word."),
+            column("Restarts", "string", 0, "How often containers were restarted, and when last."),
+            AGE,
+            column_of("IP", "string", 1, "api.core.v1.PodStatus.podIP"),
+            column_of("Node", "string", 1, "api.core.v1.PodSpec.nodeName"),
+            column_of("Nominated Node", "string", 1, "api.core.v1.PodStatus.nominatedNodeName"),
+            column_of("Readiness Gates", "string", 1, "api.core.v1.PodSpec.readinessGates"),
         ];
         COLUMNS
     }

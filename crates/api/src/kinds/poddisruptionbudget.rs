@@ -1,7 +1,7 @@
 //! PodDisruptionBudget.
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::{conditions, selector, values, workload};
 use meta::field::{Errors, Path};
@@ -28,10 +28,10 @@ impl Strategy for PodDisruptionBudget {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Min Available", "string", 0),
-            column("Max Unavailable", "string", 0),
-            column("Allowed Disruptions", "integer", 0),
-            column("Age", "string", 0),
+            column("Min Available", "string", 0, "How many pods must stay available."),
+            column("Max Unavailable", "string", 0, "How many pods may be unavailable."),
+            column("Allowed Disruptions", "integer", 0, "How many pods may be disrupted now."),
+            AGE,
         ];
         COLUMNS
     }

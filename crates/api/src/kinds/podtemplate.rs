@@ -29,9 +29,9 @@ impl Strategy for PodTemplate {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Containers", "string", 0),
-            column("Images", "string", 0),
-            column("Pod Labels", "string", 0),
+            column("Containers", "string", 0, "Names of the template's containers."),
+            column("Images", "string", 0, "Images of the template's containers."),
+            column("Pod Labels", "string", 0, "Labels of the template."),
         ];
         COLUMNS
     }

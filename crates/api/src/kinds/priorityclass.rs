@@ -1,7 +1,7 @@
 //! PriorityClass (scheduling.k8s.io).
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::values;
 use meta::field::{Errors, Path};
@@ -60,10 +60,10 @@ impl Strategy for PriorityClass {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Value", "integer", 0),
-            column("Global-Default", "boolean", 0),
-            column("Age", "string", 0),
-            column("PreemptionPolicy", "string", 0),
+            column_of("Value", "integer", 0, "api.scheduling.v1.PriorityClass.value"),
+            column_of("Global-Default", "boolean", 0, "api.scheduling.v1.PriorityClass.globalDefault"),
+            AGE,
+            column_of("PreemptionPolicy", "string", 0, "api.scheduling.v1.PriorityClass.preemptionPolicy"),
         ];
         COLUMNS
     }

@@ -1,7 +1,7 @@
 //! Role, ClusterRole, RoleBinding, ClusterRoleBinding.
 
 use super::columns;
-use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, NameRule, Now, Strategy, column, column_of};
 use crate::validation::access::*;
 use crate::validation::{selector, values};
 use meta::field::{Errors, Path};
@@ -15,11 +15,11 @@ pub struct ClusterRoleBinding;
 const GROUP: &str = "rbac.authorization.k8s.io";
 const BINDING_COLUMNS: &[Column] = &[
     NAME,
-    column("Role", "string", 0),
-    column("Age", "string", 0),
-    column("Users", "string", 1),
-    column("Groups", "string", 1),
-    column("ServiceAccounts", "string", 1),
+    column_of("Role", "string", 0, "api.rbac.v1.RoleBinding.roleRef"),
+    AGE,
+    column("Users", "string", 1, "Users that get the role."),
+    column("Groups", "string", 1, "Groups that get the role."),
+    column("ServiceAccounts", "string", 1, "Service accounts that get the role."),
 ];
 
 macro_rules! role {

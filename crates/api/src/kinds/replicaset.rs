@@ -1,7 +1,7 @@
 //! ReplicaSet.
 
 use super::{columns, pod};
-use crate::strategy::{Column, NAME, Now, ScalePaths, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, ScalePaths, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::{selector, workload};
 use meta::field::{Errors, Path};
@@ -11,13 +11,13 @@ pub struct ReplicaSet;
 
 pub const COLUMNS: &[Column] = &[
     NAME,
-    column("Desired", "integer", 0),
-    column("Current", "integer", 0),
-    column("Ready", "integer", 0),
-    column("Age", "string", 0),
-    column("Containers", "string", 1),
-    column("Images", "string", 1),
-    column("Selector", "string", 1),
+    column_of("Desired", "integer", 0, "api.apps.v1.ReplicaSetSpec.replicas"),
+    column_of("Current", "integer", 0, "api.apps.v1.ReplicaSetStatus.replicas"),
+    column_of("Ready", "integer", 0, "api.apps.v1.ReplicaSetStatus.readyReplicas"),
+    AGE,
+    columns::CONTAINERS,
+    columns::IMAGES,
+    column_of("Selector", "string", 1, "api.apps.v1.ReplicaSetSpec.selector"),
 ];
 
 impl Strategy for ReplicaSet {

@@ -1,7 +1,7 @@
 //! ReplicationController: the ReplicaSet of old, with a plain map as selector.
 
 use super::{columns, pod, replicaset};
-use crate::strategy::{Column, Now, ScalePaths, Strategy};
+use crate::strategy::{AGE, Column, NAME, Now, ScalePaths, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::{podspec, workload};
 use meta::field::{Errors, Path};
@@ -71,7 +71,17 @@ impl Strategy for ReplicationController {
     }
 
     fn columns(&self) -> &'static [Column] {
-        replicaset::COLUMNS
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column_of("Desired", "integer", 0, "api.core.v1.ReplicationControllerSpec.replicas"),
+            column_of("Current", "integer", 0, "api.core.v1.ReplicationControllerStatus.replicas"),
+            column_of("Ready", "integer", 0, "api.core.v1.ReplicationControllerStatus.readyReplicas"),
+            AGE,
+            columns::CONTAINERS,
+            columns::IMAGES,
+            column_of("Selector", "string", 1, "api.core.v1.ReplicationControllerSpec.selector"),
+        ];
+        COLUMNS
     }
 
     fn row(&self, obj: &Value, now: Now) -> Vec<Value> {

@@ -1,7 +1,7 @@
 //! ResourceQuota.
 
 use super::{columns, pod};
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::podspec;
 use crate::validation::values;
@@ -93,8 +93,12 @@ impl Strategy for ResourceQuota {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] =
-            &[NAME, column("Request", "string", 0), column("Limit", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Request", "string", 0, "What is requested, of how much that may be."),
+            column("Limit", "string", 0, "What the limits add up to, of how much that may be."),
+            AGE,
+        ];
         COLUMNS
     }
 

@@ -1,7 +1,7 @@
 //! RuntimeClass (node.k8s.io).
 
 use super::{columns, pod};
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
 use crate::validation::{labels, podspec, values};
@@ -51,7 +51,7 @@ impl Strategy for RuntimeClass {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Handler", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[NAME, column("Handler", "string", 0, ""), AGE];
         COLUMNS
     }
 

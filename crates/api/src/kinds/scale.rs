@@ -1,7 +1,7 @@
 //! Scale, as which kinds with replicas are shown by their `scale` subresource.
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, CREATED, Column, NAME, NAMED, Now, Strategy, column_of};
 use crate::validation::access::*;
 use serde_json::Value;
 
@@ -12,10 +12,10 @@ pub struct Scale {
 
 impl Strategy for Scale {
     fn columns(&self) -> &'static [Column] {
-        const DESIRED: Column = column("Desired", "integer", 0);
-        const AVAILABLE: Column = column("Available", "integer", 0);
-        const BUILTIN: &[Column] = &[column("Name", "string", 0), DESIRED, AVAILABLE, column("Age", "string", 0)];
-        const CUSTOM: &[Column] = &[NAME, DESIRED, AVAILABLE, column("Age", "date", 0)];
+        const DESIRED: Column = column_of("Desired", "integer", 0, "api.autoscaling.v1.ScaleSpec.replicas");
+        const AVAILABLE: Column = column_of("Available", "integer", 0, "api.autoscaling.v1.ScaleStatus.replicas");
+        const BUILTIN: &[Column] = &[column_of("Name", "string", 0, NAMED), DESIRED, AVAILABLE, AGE];
+        const CUSTOM: &[Column] = &[NAME, DESIRED, AVAILABLE, column_of("Age", "date", 0, CREATED)];
         if self.custom { CUSTOM } else { BUILTIN }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{columns, configmap};
 use crate::codec;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::values;
 use base64::Engine;
@@ -89,8 +89,12 @@ impl Strategy for Secret {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] =
-            &[NAME, column("Type", "string", 0), column("Data", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column_of("Type", "string", 0, "api.core.v1.Secret.type"),
+            column_of("Data", "string", 0, "api.core.v1.Secret.data"),
+            AGE,
+        ];
         COLUMNS
     }
 

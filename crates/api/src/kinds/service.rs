@@ -1,7 +1,7 @@
 //! Service. Cluster IPs and node ports themselves are handed out by the API server's allocators.
 
 use super::columns;
-use crate::strategy::{Column, NAME, NameRule, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, NameRule, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
 use crate::validation::{labels, values};
@@ -160,12 +160,12 @@ impl Strategy for Service {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Type", "string", 0),
-            column("Cluster-IP", "string", 0),
-            column("External-IP", "string", 0),
-            column("Port(s)", "string", 0),
-            column("Age", "string", 0),
-            column("Selector", "string", 1),
+            column_of("Type", "string", 0, "api.core.v1.ServiceSpec.type"),
+            column_of("Cluster-IP", "string", 0, "api.core.v1.ServiceSpec.clusterIP"),
+            column_of("External-IP", "string", 0, "api.core.v1.ServiceSpec.externalIPs"),
+            column_of("Port(s)", "string", 0, "api.core.v1.ServiceSpec.ports"),
+            AGE,
+            column_of("Selector", "string", 1, "api.core.v1.ServiceSpec.selector"),
         ];
         COLUMNS
     }

@@ -1,7 +1,7 @@
 //! ServiceAccount.
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy};
 use crate::validation::access::*;
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ pub struct ServiceAccount;
 
 impl Strategy for ServiceAccount {
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Age", "string", 0)];
+        const COLUMNS: &[Column] = &[NAME, AGE];
         COLUMNS
     }
 

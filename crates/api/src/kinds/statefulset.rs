@@ -1,7 +1,7 @@
 //! StatefulSet.
 
 use super::{columns, persistentvolumeclaim, pod};
-use crate::strategy::{Column, NAME, NameRule, Now, ScalePaths, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, NameRule, Now, ScalePaths, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::{values, workload};
 use meta::field::{Errors, Path};
@@ -105,10 +105,10 @@ impl Strategy for StatefulSet {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Ready", "string", 0),
-            column("Age", "string", 0),
-            column("Containers", "string", 1),
-            column("Images", "string", 1),
+            column("Ready", "string", 0, "How many pods are ready, of how many that are wanted."),
+            AGE,
+            columns::CONTAINERS,
+            columns::IMAGES,
         ];
         COLUMNS
     }

@@ -1,7 +1,7 @@
 //! StorageClass.
 
 use super::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
 use crate::validation::values;
@@ -64,11 +64,11 @@ impl Strategy for StorageClass {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Provisioner", "string", 0),
-            column("ReclaimPolicy", "string", 0),
-            column("VolumeBindingMode", "string", 0),
-            column("AllowVolumeExpansion", "string", 0),
-            column("Age", "string", 0),
+            column_of("Provisioner", "string", 0, "api.storage.v1.StorageClass.provisioner"),
+            column_of("ReclaimPolicy", "string", 0, "api.storage.v1.StorageClass.reclaimPolicy"),
+            column_of("VolumeBindingMode", "string", 0, "api.storage.v1.StorageClass.volumeBindingMode"),
+            column_of("AllowVolumeExpansion", "string", 0, "api.storage.v1.StorageClass.allowVolumeExpansion"),
+            AGE,
         ];
         COLUMNS
     }

@@ -83,7 +83,7 @@ impl Strategy for StorageVersionMigration {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Resource", "string", 0)];
+        const COLUMNS: &[Column] = &[NAME, column("Resource", "string", 0, "Resource whose objects are migrated.")];
         COLUMNS
     }
 

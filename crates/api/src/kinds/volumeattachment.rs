@@ -1,23 +1,13 @@
 //! VolumeAttachment (storage.k8s.io).
 
 use super::{columns, persistentvolumeclaim};
-use crate::strategy::{Column, METADATA, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, METADATA, NAME, Now, Strategy, column_of, named};
 use crate::validation::access::*;
 use crate::validation::{podspec, values};
 use meta::field::{Errors, Path};
 use serde_json::{Value, json};
-use std::borrow::Cow;
 
 pub struct VolumeAttachment;
-
-/// Upstream formats it as a name, too.
-const ATTACHER: Column = Column {
-    name: Cow::Borrowed("Attacher"),
-    kind: Cow::Borrowed("string"),
-    format: Cow::Borrowed("name"),
-    description: Cow::Borrowed(""),
-    priority: 0,
-};
 
 impl Strategy for VolumeAttachment {
     fn status_keeps(&self) -> &'static [&'static str] {
@@ -51,11 +41,12 @@ impl Strategy for VolumeAttachment {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            ATTACHER,
-            column("PV", "string", 0),
-            column("Node", "string", 0),
-            column("Attached", "boolean", 0),
-            column("Age", "string", 0),
+            // Formatted as a name, too.
+            named("Attacher", 0, "api.storage.v1.VolumeAttachmentSpec.attacher"),
+            column_of("PV", "string", 0, "api.storage.v1.VolumeAttachmentSource.persistentVolumeName"),
+            column_of("Node", "string", 0, "api.storage.v1.VolumeAttachmentSpec.nodeName"),
+            column_of("Attached", "boolean", 0, "api.storage.v1.VolumeAttachmentStatus.attached"),
+            AGE,
         ];
         COLUMNS
     }

@@ -1,7 +1,7 @@
 //! VolumeAttributesClass (storage.k8s.io).
 
 use super::{columns, storageclass};
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::values;
 use meta::field::{Errors, Path};
@@ -29,7 +29,8 @@ impl Strategy for VolumeAttributesClass {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("DriverName", "string", 0), column("Age", "string", 0)];
+        const COLUMNS: &[Column] =
+            &[NAME, column_of("DriverName", "string", 0, "api.storage.v1.VolumeAttributesClass.driverName"), AGE];
         COLUMNS
     }
 

@@ -182,9 +182,7 @@ impl Aggregator {
 }
 
 fn plain(code: u16, text: &str) -> Response<Body> {
-    let mut r = respond::bytes(code, "text/plain; charset=utf-8", format!("{text}\n").into());
-    r.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    r
+    respond::text(code, &format!("{text}\n"))
 }
 
 /// Says who asks, in the headers of the front proxy. What the client itself put there is gone by now.

@@ -7,6 +7,7 @@ use api::catalogue::Resource;
 use api::facts::{facts, types as builtin_types};
 use meta::schema::{Field, Shape, Struct, Topology, TypeId, Types};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The two generations of OpenAPI differ in how they refer and in what a schema may say.
@@ -28,6 +29,9 @@ pub struct Definitions {
 }
 
 const META: &str = "apimachinery.pkg.apis.meta.v1.";
+/// It has the metadata of lists, and words for it.
+const STATUS: &str = "apimachinery.pkg.apis.meta.v1.Status";
+const CONVENTIONS: &str = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md";
 
 /// `api.apps.v1.Deployment` → `io.k8s.api.apps.v1.Deployment`
 fn definition_name(type_name: &str) -> String {
@@ -114,7 +118,7 @@ impl Definitions {
         let name = custom_name(&r.group, &r.version, &r.list_kind);
         if !self.done.contains_key(&name) {
             let item = self.object(r);
-            let native = self.native("ListMeta", "api.core.v1.ConfigMapList");
+            let native = self.native("ListMeta", STATUS);
             let schema = json!({
                 "description": format!("{} is a list of {}", r.list_kind, r.kind),
                 "type": "object",
@@ -124,7 +128,7 @@ impl Definitions {
                     "kind": native.kind,
                     "metadata": native.metadata,
                     "items": {"type": "array", "items": item,
-                        "description": format!("List of {}.", r.plural)},
+                        "description": format!("List of {}. More info: {CONVENTIONS}", r.plural)},
                 },
                 "x-kubernetes-group-version-kind":
                     [{"group": r.group, "version": r.version, "kind": r.list_kind}],
@@ -185,9 +189,23 @@ impl Definitions {
         self.done
     }
 
+    /// What a type of `metav1` and its fields are for.
+    pub fn texts_of_meta(&self, name: &str) -> HashMap<&str, &str> {
+        self.texts.of(&definition_name(&format!("{META}{name}")))
+    }
+
     /// Adds what a built-in type and its fields are for.
     fn describe(&self, name: &str, schema: &mut Value) {
-        let texts = self.texts.of(name);
+        let mut texts = self.texts.of(name);
+        let item = schema["properties"]["items"]["items"]["$ref"].as_str();
+        let item = item.and_then(|r| r.rsplit('/').next()).filter(|item| name.strip_suffix("List") == Some(item));
+        // Of lists the data know nothing.
+        let kind = item.and_then(|item| item.rsplit('.').next()).unwrap_or_default();
+        let [what, items] = [format!("{kind}List is a list of {kind}."), format!("The objects, of kind {kind}.")];
+        if item.is_some() {
+            texts = self.texts.of(&definition_name(STATUS));
+            texts.extend([("", what.as_str()), ("items", items.as_str())]);
+        }
         if let Some(text) = texts.get("") {
             schema["description"] = (*text).into();
         }

@@ -3,6 +3,7 @@
 //! In: the blob that `build.rs` makes. Out: a lookup by definition and field. It is unpacked for a document that is being
 //! built and dropped with the builder, so that an idle server doesn't hold it.
 
+use api::strategy::{About, Strategy};
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::LazyLock;
@@ -13,6 +14,25 @@ static BLOB: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptions.defl
 pub fn fingerprint() -> &'static str {
     static HASH: LazyLock<String> = LazyLock::new(|| super::etag(BLOB));
     &HASH
+}
+
+/// What OpenAPI says of a field that a table shows: `api.core.v1.PodStatus.podIP`. Unlike the rest these few texts are kept,
+/// because tables are asked for all the time.
+pub fn of_column(field: &'static str) -> &'static str {
+    static TEXTS: LazyLock<HashMap<&'static str, String>> = LazyLock::new(|| {
+        let all = Descriptions::unpack();
+        let rows = api::catalogue::builtin();
+        let of_rows = rows.iter().flat_map(|r| r.strategy.columns());
+        let of_scales = [true, false].map(|custom| api::kinds::scale::Scale { custom });
+        let columns = of_rows.chain(of_scales.iter().flat_map(|s| s.columns()));
+        let fields = columns.filter_map(|c| if let About::Field(field) = c.about { Some(field) } else { None });
+        let text = |field: &'static str| {
+            let (definition, name) = field.rsplit_once('.')?;
+            Some((field, all.of(&format!("io.k8s.{definition}")).get(name)?.to_string()))
+        };
+        fields.filter_map(text).collect()
+    });
+    TEXTS.get(field).map_or("", String::as_str)
 }
 
 /// Texts by definition (`io.k8s.api.core.v1.Pod`), then by field; the empty field is the definition itself.
@@ -79,6 +99,26 @@ mod tests {
         // Upstream has none for this one either.
         assert_eq!(missing, ["api.certificates.v1.CertificateSigningRequest.metadata"]);
         assert!(seen > 300, "{seen}");
+    }
+
+    #[test]
+    fn every_column_says_what_it_shows() {
+        let mut silent = Vec::new();
+        for row in api::catalogue::builtin() {
+            for column in row.strategy.columns() {
+                let text = match &column.about {
+                    About::Text(text) => text,
+                    About::Field(field) => of_column(field),
+                };
+                if text.len() < 10 {
+                    silent.push(format!("{} {}", row.plural, column.name));
+                }
+            }
+        }
+        // Nor has upstream's.
+        assert_eq!(silent, ["runtimeclasses Handler"]);
+        assert!(of_column("api.core.v1.PodStatus.podIP").contains("IP address"));
+        assert!(of_column(api::strategy::NAMED).starts_with("Name must be unique"));
     }
 
     #[test]

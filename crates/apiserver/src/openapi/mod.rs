@@ -20,6 +20,7 @@ mod paths;
 mod pieces;
 
 pub use convert::v2_to_v3;
+pub use descriptions::of_column;
 
 use api::catalogue::Resource;
 use bytes::Bytes;
@@ -172,13 +173,13 @@ pub fn v2(
     })
 }
 
-/// `/openapi/v3`: where each group version's document is, with a hash that changes when the document does.
+/// `/openapi/v3`: where each document is, with a hash that changes when the document does.
 pub fn v3_index(cache: &Cache, rows: &[Arc<Resource>]) -> Document {
     cache.get("v3", rows, "", || {
-        let paths: Map<String, Value> = group_versions(rows)
+        let paths: Map<String, Value> = documents(rows)
             .into_iter()
-            .map(|(path, rows)| {
-                let hash = v3_hash(cache, &path, &rows);
+            .map(|(path, served)| {
+                let hash = v3_hash(cache, &path, &served, rows);
                 let url = format!("/openapi/v3/{path}?hash={hash}");
                 (path, json!({"serverRelativeURL": url}))
             })
@@ -187,32 +188,30 @@ pub fn v3_index(cache: &Cache, rows: &[Arc<Resource>]) -> Document {
     })
 }
 
-/// The document of one group version: `api/v1`, `apis/apps/v1`.
+/// One document: of a group version (`api/v1`, `apis/apps/v1`), or of a path of discovery (`apis`, `version`).
 pub fn v3(cache: &Cache, rows: &[Arc<Resource>], path: &str, _accept: &str) -> Option<Document> {
     let path = path.trim_matches('/');
-    let served = group_versions(rows).remove(path)?;
-    let hash = v3_hash(cache, path, &served);
-    let mut document = v3_document(cache, path, &served);
+    let served = documents(rows).remove(path)?;
+    let hash = v3_hash(cache, path, &served, rows);
+    let mut document = cache.get(path, &served, "", || build_v3(path, &served, rows));
     document.etag = hash;
     Some(document)
 }
 
-fn v3_document(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> Document {
-    cache.get(path, rows, "", || build_v3(rows))
-}
-
 /// Built-in documents only change with the program, so their hash needs no document.
-fn v3_hash(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> String {
-    if rows.iter().any(|r| !r.is_builtin()) {
-        return cache.etag(path, rows, || build_v3(rows));
+fn v3_hash(cache: &Cache, path: &str, served: &[Arc<Resource>], rows: &[Arc<Resource>]) -> String {
+    if served.iter().any(|r| !r.is_builtin()) {
+        return cache.etag(path, served, || build_v3(path, served, rows));
     }
-    let names: Vec<&str> = rows.iter().map(|r| r.plural.as_str()).collect();
+    let names: Vec<&str> = served.iter().map(|r| r.plural.as_str()).collect();
     let (program, texts) = (env!("CARGO_PKG_VERSION"), descriptions::fingerprint());
     etag(format!("{program}\0{path}\0{}\0{texts}\0{}", api::facts::VERSION, names.join(",")).as_bytes())
 }
 
-fn group_versions(rows: &[Arc<Resource>]) -> BTreeMap<String, Vec<Arc<Resource>>> {
-    let mut out: BTreeMap<String, Vec<Arc<Resource>>> = BTreeMap::new();
+/// The documents of version 3, and whose rows are in each.
+fn documents(rows: &[Arc<Resource>]) -> BTreeMap<String, Vec<Arc<Resource>>> {
+    let mut out: BTreeMap<String, Vec<Arc<Resource>>> =
+        paths::discovery(rows).into_iter().map(|d| (d.document, Vec::new())).collect();
     for r in rows {
         out.entry(paths::root(r)).or_default().push(r.clone());
     }
@@ -223,20 +222,27 @@ fn info() -> Value {
     json!({"title": "Kubernetes", "version": format!("v{}", api::facts::VERSION)})
 }
 
-/// Paths and definitions of rows.
-fn pieces(rows: &[Arc<Resource>], flavor: Flavor, form: Form) -> (Pieces, Pieces) {
+/// Paths and definitions of rows, and of what tells of them.
+fn pieces(
+    rows: &[Arc<Resource>],
+    discovery: impl IntoIterator<Item = paths::Discovery>,
+    flavor: Flavor,
+    form: Form,
+) -> (Pieces, Pieces) {
     let mut definitions = Definitions::new(flavor, form);
     let mut all = Pieces::new();
     for r in rows {
         paths::add(r, &mut definitions, &mut all);
     }
-    paths::discovery(rows, &mut definitions, &mut all);
+    for d in discovery {
+        d.add(&mut definitions, &mut all);
+    }
     (all, definitions.finish())
 }
 
 /// `others`: documents of extension servers. What both have stays as ours.
 fn build_v2(rows: &[Arc<Resource>], others: &[Arc<Value>], form: Form) -> Document {
-    let (mut paths, mut definitions) = pieces(rows, Flavor::V2, form);
+    let (mut paths, mut definitions) = pieces(rows, paths::discovery(rows), Flavor::V2, form);
     for theirs in others {
         let members = |part: &str| theirs[part].as_object().into_iter().flatten();
         for (name, item) in members("paths") {
@@ -260,8 +266,10 @@ fn build_v2(rows: &[Arc<Resource>], others: &[Arc<Value>], form: Form) -> Docume
     Document::new(JSON, out)
 }
 
-fn build_v3(rows: &[Arc<Resource>]) -> Document {
-    let (paths, definitions) = pieces(rows, Flavor::V3, Form::Json);
+/// `served`: what of all `rows` is in the document.
+fn build_v3(document: &str, served: &[Arc<Resource>], rows: &[Arc<Resource>]) -> Document {
+    let discovery = paths::discovery(rows).into_iter().filter(|d| d.document == document);
+    let (paths, definitions) = pieces(served, discovery, Flavor::V3, Form::Json);
     let mut out = Vec::new();
     out.extend_from_slice(br#"{"components":{"schemas":"#);
     pieces::object(&mut out, definitions);

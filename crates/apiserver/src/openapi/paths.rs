@@ -30,38 +30,101 @@ fn patches(r: &Resource) -> &'static [&'static str] {
 /// What a watch is answered in besides.
 const STREAMS: [&str; 2] = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
 
-/// Query parameters: name, type, what it is for.
+/// Query parameters: name, type, what it is for (in words of our own: upstream's are in none of the data that we have).
 type Parameter = (&'static str, &'static str, &'static str);
 
-const PRETTY: Parameter = ("pretty", "string", "If 'true', the output is indented.");
+const PRETTY: Parameter = (
+    "pretty",
+    "string",
+    "'true' indents the output. 'false' is the default, but for browsers, curl and wget, as they call themselves.",
+);
 const LIST: &[Parameter] = &[
-    ("allowWatchBookmarks", "boolean", "Asks for BOOKMARK events in a watch."),
-    ("continue", "string", "Where an earlier, limited list stopped."),
-    ("fieldSelector", "string", "Restricts the list by fields."),
-    ("labelSelector", "string", "Restricts the list by labels."),
-    ("limit", "integer", "At most so many objects in one answer."),
-    ("resourceVersion", "string", "The version that the answer must be as fresh as."),
-    ("resourceVersionMatch", "string", "How resourceVersion is applied: Exact or NotOlderThan."),
-    ("sendInitialEvents", "boolean", "Starts a watch with the objects that exist, then a bookmark."),
-    ("timeoutSeconds", "integer", "Bounds the time of the call."),
-    ("watch", "boolean", "Streams changes instead of returning a list."),
+    (
+        "allowWatchBookmarks",
+        "boolean",
+        "Asks a watch for events of type BOOKMARK, from whose resourceVersion it can be taken up again. When they come is for the server to say. Of no meaning without watch.",
+    ),
+    (
+        "continue",
+        "string",
+        "Where a limited list stopped: metadata.continue of its last answer, beside the same other parameters. Once the server has no more of that state (after five to fifteen minutes), it answers 410 with another token, by which the rest comes from the latest state, with all that has changed since. Not for watches, which may begin at the list's resourceVersion.",
+    ),
+    ("fieldSelector", "string", "Restricts the list by the objects' fields; all by default."),
+    ("labelSelector", "string", "Restricts the list by the objects' labels; all by default."),
+    (
+        "limit",
+        "integer",
+        "At most so many objects in one answer. Where there are more, metadata.continue of the answer gets the next of the same state; no other number says so, since what is filtered out counts, and an answer may have none. Not for watches.",
+    ),
+    (
+        "resourceVersion",
+        "string",
+        "Which versions the answer may be of, or the one after which a watch begins; unset by default. See https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions.",
+    ),
+    (
+        "resourceVersionMatch",
+        "string",
+        "How a list's resourceVersion is meant, Exact or NotOlderThan; unset by default, and better set wherever there is one. See https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions.",
+    ),
+    (
+        "sendInitialEvents",
+        "boolean",
+        "Begins a watch with an ADDED event for each object there is, and a bookmark with the annotation k8s.io/initial-events-end: \"true\" and their resourceVersion behind them. They are at least as new as resourceVersion, or the latest where that is unset; resourceVersionMatch has to be NotOlderThan. By default true for an empty resourceVersion and 0, as ever, else false.",
+    ),
+    ("timeoutSeconds", "integer", "Ends a list or watch after so many seconds, whatever goes on."),
+    (
+        "watch",
+        "boolean",
+        "Answers with a stream of what is added, changed and removed after resourceVersion, in place of a list.",
+    ),
 ];
 const WRITE: &[Parameter] = &[
-    ("dryRun", "string", "'All' runs every step but the commit."),
-    ("fieldManager", "string", "Who makes these changes; at most 128 printable characters."),
-    ("fieldValidation", "string", "What to do with unknown and duplicate fields: Ignore, Warn or Strict."),
-];
-const FORCE: Parameter = ("force", "boolean", "Takes conflicting fields over; apply patches only.");
-const DELETE: &[Parameter] = &[
-    ("dryRun", "string", "'All' runs every step but the commit."),
-    ("gracePeriodSeconds", "integer", "Seconds before the object is deleted; zero is at once."),
+    ("dryRun", "string", ""),
     (
-        "ignoreStoreReadErrorWithClusterBreakingPotential",
-        "boolean",
-        "Deletes an object that can't be read from storage, without its finalizers.",
+        "fieldManager",
+        "string",
+        "Who makes the change, in at most 128 printable characters. To be given with apply patches; otherwise the user agent's name is taken.",
     ),
-    ("orphanDependents", "boolean", "Deprecated; propagationPolicy says more."),
-    ("propagationPolicy", "string", "What becomes of dependents: Orphan, Background or Foreground."),
+    (
+        "fieldValidation",
+        "string",
+        "What becomes of fields that are unknown, or there twice. Ignore: they are dropped, and of two the last counts. Warn, the default: so, with a warning about each. Strict: the request is refused with 400, and all are named.",
+    ),
+];
+const FORCE: Parameter = (
+    "force",
+    "boolean",
+    "Takes fields that are in conflict from those who own them. To be left out of patches that don't apply.",
+);
+/// Without texts, as `dryRun` above: those are of the fields of DeleteOptions.
+const DELETE: &[Parameter] = &[
+    ("dryRun", "string", ""),
+    ("gracePeriodSeconds", "integer", ""),
+    ("ignoreStoreReadErrorWithClusterBreakingPotential", "boolean", ""),
+    ("orphanDependents", "boolean", ""),
+    ("propagationPolicy", "string", ""),
+];
+/// Parameters of logs and streams.
+const OPTIONS: &[(&str, &str)] = &[
+    ("command", "The program and its arguments, one each; no shell is between."),
+    ("container", "Which container of the pod; the only one by default."),
+    ("follow", "Stays, and sends what is written from now on."),
+    (
+        "insecureSkipTLSVerifyBackend",
+        "Takes the node's certificate unseen, where it can't be verified: the log may be anybody's.",
+    ),
+    ("limitBytes", "Ends after so many bytes, which may be within a line, and more than a few."),
+    ("path", "The path, below what is asked."),
+    ("ports", "The ports that are wanted."),
+    ("previous", "The log of the container that ran before this one."),
+    ("sinceSeconds", "Only what was written in so many seconds before now. Not beside sinceTime."),
+    ("stderr", "Sends what goes to standard error."),
+    ("stdin", "Takes standard input."),
+    ("stdout", "Sends what goes to standard output."),
+    ("stream", "Which stream of the container: All (the default), Stdout or Stderr."),
+    ("tailLines", "Begins so many lines before the end of the log, or of the time that is asked for."),
+    ("timestamps", "Puts the time before each line, as RFC 3339 or RFC 3339 with nanoseconds."),
+    ("tty", "Gives the program a terminal."),
 ];
 
 /// `api/v1`, `apis/apps/v1`
@@ -113,52 +176,94 @@ const OK_CREATED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created")];
 const OK_CREATED_ACCEPTED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created"), ("202", "Accepted")];
 const OK_ACCEPTED: &[(&str, &str)] = &[("200", "OK"), ("202", "Accepted")];
 
-/// Adds the paths of discovery itself, as upstream's clients call them. In version 3, where each document is of one group
-/// version, that group version's own.
-pub fn discovery(rows: &[Arc<Resource>], defs: &mut Definitions, paths: &mut Pieces) {
+/// A path that tells what else there is.
+pub struct Discovery {
+    /// Which document of version 3 it stands in: `apis`, `apis/apps`, `apis/apps/v1`.
+    pub document: String,
+    id: String,
+    tag: String,
+    text: &'static str,
+    answer: Answer,
+}
+
+enum Answer {
+    /// A type, in the forms of all types.
+    Meta(&'static str),
+    Version,
+    /// Text of a media type.
+    Text(&'static str),
+}
+
+/// All of them, as upstream's clients call them.
+pub fn discovery(rows: &[Arc<Resource>]) -> Vec<Discovery> {
     const VERSIONS: &str = "get available API versions";
-    const LIST: &str = "APIResourceList";
-    let (types, flavor) = (BODIES, defs.flavor);
-    let mut put = |path: &str, id: &str, tag: &str, text: &str, answer: &str| {
-        let answer = match answer.contains('.') {
-            true => defs.named(answer),
-            false => defs.meta(answer),
+    let put = |document: &str, id: &str, tag: &str, text, answer| Discovery {
+        document: document.to_string(),
+        id: id.to_string(),
+        tag: tag.to_string(),
+        text,
+        answer,
+    };
+    let mut out = vec![
+        put(
+            ".well-known/openid-configuration",
+            "getServiceAccountIssuerOpenIDConfiguration",
+            "WellKnown",
+            "get the OpenID configuration of who issues service account tokens",
+            Answer::Text("application/json"),
+        ),
+        put("api", "getCoreAPIVersions", "core", VERSIONS, Answer::Meta("APIVersions")),
+        put("apis", "getAPIVersions", "apis", VERSIONS, Answer::Meta("APIGroupList")),
+        put(
+            "openid/v1/jwks",
+            "getServiceAccountIssuerOpenIDKeyset",
+            "openid",
+            "get the keys that service account tokens are verified with, as a JSON Web Key Set",
+            Answer::Text("application/jwk-set+json"),
+        ),
+        put("version", "getCodeVersion", "version", "get the version information for this server", Answer::Version),
+    ];
+    // Custom resources are served by another part of upstream's server, which publishes no such paths.
+    for r in rows.iter().filter(|r| r.is_builtin()) {
+        let (group, id) = (group_id(r), capitalized(&group_id(r)));
+        let (of_group, of_version) = (format!("apis/{}", r.group), root(r));
+        if !r.group.is_empty() && !out.iter().any(|d| d.document == of_group) {
+            let answer = Answer::Meta("APIGroup");
+            out.push(put(&of_group, &format!("get{id}APIGroup"), &group, "get information of a group", answer));
+        }
+        if !out.iter().any(|d| d.document == of_version) {
+            let (id, tag) = (format!("get{}APIResources", group_version_id(r)), format!("{group}_{}", r.version));
+            out.push(put(&of_version, &id, &tag, "get available resources", Answer::Meta("APIResourceList")));
+        }
+    }
+    out
+}
+
+impl Discovery {
+    pub fn add(&self, defs: &mut Definitions, paths: &mut Pieces) {
+        let (schema, types): (Value, &[&str]) = match &self.answer {
+            Answer::Meta(name) => (defs.meta(name), &BODIES),
+            Answer::Version => (defs.named("apimachinery.pkg.version.Info"), &BODIES[..1]),
+            Answer::Text(media_type) => (json!({"type": "string"}), std::slice::from_ref(media_type)),
         };
-        let types: &[&str] = if tag == "version" { &types[..1] } else { &types };
-        let mut op = json!({"description": text, "operationId": id, "tags": [tag]});
-        let ok = match flavor {
+        let mut op = json!({"description": self.text, "operationId": self.id, "tags": [self.tag]});
+        let ok = match defs.flavor {
             Flavor::V2 => {
-                op["consumes"] = json!(types);
+                if !matches!(self.answer, Answer::Text(_)) {
+                    op["consumes"] = json!(types);
+                }
                 op["produces"] = json!(types);
                 op["schemes"] = json!(["https"]);
-                json!({"description": "OK", "schema": answer})
+                json!({"description": "OK", "schema": schema})
             }
             Flavor::V3 => {
                 let content: Map<String, Value> =
-                    types.iter().map(|t| (t.to_string(), json!({"schema": answer}))).collect();
+                    types.iter().map(|t| (t.to_string(), json!({"schema": schema}))).collect();
                 json!({"description": "OK", "content": content})
             }
         };
         op["responses"] = json!({"200": ok, "401": {"description": "Unauthorized"}});
-        paths.insert(path.to_string(), defs.form.path(&json!({"get": op})));
-    };
-    let whole = flavor == Flavor::V2;
-    if whole {
-        put("/api/", "getCoreAPIVersions", "core", VERSIONS, "APIVersions");
-        put("/apis/", "getAPIVersions", "apis", VERSIONS, "APIGroupList");
-        let text = "get the version information for this server";
-        put("/version/", "getCodeVersion", "version", text, "apimachinery.pkg.version.Info");
-    }
-    // Custom resources are served by another part of upstream's server, which publishes no such paths.
-    for r in rows.iter().filter(|r| r.is_builtin()) {
-        let (group, id) = (group_id(r), capitalized(&group_id(r)));
-        let version = &r.version;
-        if whole && !r.group.is_empty() {
-            let path = format!("/apis/{}/", r.group);
-            put(&path, &format!("get{id}APIGroup"), &group, "get information of a group", "APIGroup");
-        }
-        let (path, tag) = (format!("/{}/", root(r)), format!("{group}_{version}"));
-        put(&path, &format!("get{}APIResources", group_version_id(r)), &tag, "get available resources", LIST);
+        paths.insert(format!("/{}/", self.document), defs.form.path(&json!({"get": op})));
     }
 }
 
@@ -322,7 +427,8 @@ fn options(kind: &str) -> Vec<Parameter> {
             Shape::String => "string",
             _ => continue,
         };
-        out.push((field.name.as_str(), ty, ""));
+        let text = OPTIONS.iter().find(|o| o.0 == field.name).map_or("", |o| o.1);
+        out.push((field.name.as_str(), ty, text));
     }
     out.sort_unstable_by_key(|p| p.0);
     out
@@ -463,7 +569,9 @@ fn parameter(flavor: Flavor, place: &str, name: &str, ty: &str, what: &str) -> V
 
 fn operation(defs: &mut Definitions, op: Operation<'_>, produces: &[&str], id: &str, tag: &str) -> Value {
     let flavor = defs.flavor;
-    let mut parameters: Vec<Value> = op.query.iter().map(|p| parameter(flavor, "query", p.0, p.1, p.2)).collect();
+    let texts = defs.texts_of_meta("DeleteOptions");
+    let text = |p: &Parameter| if p.2.is_empty() { texts.get(p.0).copied().unwrap_or_default() } else { p.2 };
+    let mut parameters: Vec<Value> = op.query.iter().map(|p| parameter(flavor, "query", p.0, p.1, text(p))).collect();
     let mut out = json!({
         "operationId": id,
         "tags": [tag],

@@ -88,7 +88,7 @@ fn every_document_is_closed_under_references() {
     let mut rows = builtin();
     rows.push(custom(None));
     check_closed(&v2_json(&rows));
-    for path in group_versions(&rows).keys() {
+    for (path, _) in documents(&rows).iter().filter(|d| !d.1.is_empty()) {
         check_closed(&v3_json(&rows, path));
     }
 }
@@ -184,9 +184,6 @@ fn operation_ids_are_unique() {
         assert!(ids.contains(&id), "{id}");
     }
     assert!(doc["paths"]["/apis/stable.example.com/v1/"].is_null());
-    let of_group = &v3_json(&rows, "apis/apps/v1")["paths"];
-    assert_eq!(of_group["/apis/apps/v1/"]["get"]["operationId"], "getAppsV1APIResources");
-    assert!(of_group["/apis/"].is_null());
     let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
     assert_eq!(doc["paths"][path]["post"]["tags"], json!(["rbacAuthorization_v1"]));
     let parameters = |path: &str| -> Vec<(String, String)> {
@@ -201,6 +198,68 @@ fn operation_ids_are_unique() {
     ids.sort_unstable();
     let twice: Vec<_> = ids.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
     assert_eq!(twice, Vec::<&str>::new());
+}
+
+#[test]
+fn what_tells_of_the_rest_has_documents_of_its_own() {
+    let mut rows = builtin();
+    rows.push(custom(None));
+    for (document, id, answer) in [
+        ("api", "getCoreAPIVersions", "APIVersions"),
+        ("apis", "getAPIVersions", "APIGroupList"),
+        ("apis/apps", "getAppsAPIGroup", "APIGroup"),
+        ("apis/apps/v1", "getAppsV1APIResources", "APIResourceList"),
+        ("version", "getCodeVersion", "Info"),
+        (".well-known/openid-configuration", "getServiceAccountIssuerOpenIDConfiguration", ""),
+        ("openid/v1/jwks", "getServiceAccountIssuerOpenIDKeyset", ""),
+    ] {
+        let all = v3_json(&rows, document);
+        let get = &all["paths"][format!("/{document}/")]["get"];
+        assert_eq!(get["operationId"], id, "{document}");
+        let content = get["responses"]["200"]["content"].as_object().unwrap();
+        let schema = &content.values().next().unwrap()["schema"];
+        match schema["$ref"].as_str() {
+            Some(r) => {
+                assert!(r.ends_with(answer) && all.pointer(r.trim_start_matches('#')).is_some(), "{document}: {r}")
+            }
+            None => assert_eq!((answer, &schema["type"]), ("", &json!("string"))),
+        }
+        let own = document == "apis/apps/v1";
+        assert_eq!(all["paths"].as_object().unwrap().len() > 1, own, "{document}");
+    }
+    let index: Value = serde_json::from_slice(&v3_index(&Cache::default(), &rows).body).unwrap();
+    let listed = |path: &str| index["paths"].get(path).is_some();
+    assert!(listed("version") && listed("apis/apps") && listed("apis/stable.example.com/v1"));
+    assert!(!listed("apis/stable.example.com"), "upstream has none of these");
+}
+
+#[test]
+fn parameters_and_lists_say_what_they_are_for() {
+    let mut rows = builtin();
+    rows.push(custom(None));
+    let mut silent = std::collections::BTreeSet::new();
+    let said = |v: &Value| v["description"].as_str().is_some_and(|d| d.len() > 10);
+    let document = v2_json(&rows);
+    for item in document["paths"].as_object().unwrap().values() {
+        let shared = item["parameters"].as_array().into_iter().flatten();
+        let own = item.as_object().unwrap().values().filter_map(|op| op["parameters"].as_array()).flatten();
+        for p in shared.chain(own).filter(|p| p["in"] != "body" && !said(p)) {
+            silent.insert(p["name"].to_string());
+        }
+    }
+    let lists = document["definitions"].as_object().unwrap().iter().filter(|(name, _)| name.ends_with("List"));
+    for (name, list) in lists {
+        let fields = list["properties"].as_object().unwrap();
+        silent.extend(fields.iter().filter(|f| !said(f.1)).map(|f| format!("{name}.{}", f.0)));
+        if !said(list) {
+            silent.insert(name.clone());
+        }
+    }
+    assert_eq!(silent.into_iter().collect::<Vec<_>>(), Vec::<String>::new());
+    let delete = &document["paths"]["/api/v1/nodes/{name}"]["delete"]["parameters"];
+    let dry_run = delete.as_array().unwrap().iter().find(|p| p["name"] == "dryRun").unwrap();
+    let field = &document["definitions"]["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"]["properties"]["dryRun"];
+    assert_eq!(dry_run["description"], field["description"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! CREATE.
 
+use super::update::date_phase;
 use super::{Answer, Call, devices, managed, store_error};
 use crate::admission::Operation;
 use crate::options::Write;
@@ -76,6 +77,7 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
         if row.group == "certificates.k8s.io" && row.kind == "CertificateSigningRequest" {
             name_requester(&mut new, call.user);
         }
+        date_phase(&row, &mut new, &Value::Null);
         if row.has_status() && row.always_has("status") && new["status"].is_null() {
             new["status"] = json!({});
         }

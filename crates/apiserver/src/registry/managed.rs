@@ -8,7 +8,7 @@ use meta::apply::{Managed, Structure, View, Writer};
 use meta::schema::{TypeId, Types};
 use meta::status::Result;
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
@@ -38,10 +38,26 @@ const RESET_OF_SIGNING_REQUESTS: &[(&str, &[&[&str]])] = &[
 const RESET_BY_STATUS_OF_PODS: &[&[&str]] =
     &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]];
 
+/// These endpoints of pods set a few fields and nothing else.
+const ONLY_OF_PODS: &[(&str, &[&[&str]])] = &[
+    ("ephemeralcontainers", &[&["spec", "ephemeralContainers"]]),
+    (
+        "resize",
+        &[
+            &["spec", "containers", "*", "resources"],
+            &["spec", "containers", "*", "resizePolicy"],
+            &["spec", "initContainers", "*", "resources"],
+            &["spec", "initContainers", "*", "resizePolicy"],
+        ],
+    ),
+];
+
 fn structure<'a>(row: &Resource, (types, ty): &'a (Arc<Types>, TypeId), subresource: &str) -> Structure<'a> {
     let s = Structure::new(types, *ty).with_key_default(&key_default);
     let of_requests = RESET_OF_SIGNING_REQUESTS.iter().find(|r| r.0 == subresource);
+    let of_pods = ONLY_OF_PODS.iter().find(|r| r.0 == subresource && row.kind == "Pod");
     match subresource {
+        _ if of_pods.is_some() => s.with_only(of_pods.map_or(&[], |r| r.1)),
         _ if row.kind == "CertificateSigningRequest" => s.with_reset(of_requests.map_or(&[], |r| r.1)),
         "status" => s.with_reset(match row.strategy.status_keeps() {
             [] => RESET_BY_STATUS,
@@ -207,6 +223,24 @@ pub fn track_own_status(row: &Resource, new: &mut Value, old: &Value) {
     meta::apply::track_update(&structure(row, &row.types(), "status"), old, new, &writer);
 }
 
+/// As [`track`], of a new object that isn't of the row's own kind: what a subresource is sent.
+pub fn track_sent(call: &Call<'_>, ty: TypeId, new: &mut Value) {
+    let (manager, api_version) = (manager(call), meta::object::api_version(new).to_string());
+    let subresource = &call.info.subresource;
+    let writer = Writer { manager: &manager, api_version: &api_version, subresource, now: jiff::Timestamp::now() };
+    let structure = Structure::new(api::facts::types(), ty).with_key_default(&key_default);
+    meta::apply::track_update(&structure, &Value::Null, new, &writer);
+}
+
+/// The object with a status that a controller of the server applies, by force.
+pub fn apply_own_status(row: &Resource, live: &Value, status: Value, manager: &str) -> Result<Value> {
+    let api_version = row.api_version();
+    let writer = Writer { manager, api_version: &api_version, subresource: "status", now: jiff::Timestamp::now() };
+    let name = live["metadata"]["name"].clone();
+    let applied = json!({"apiVersion": api_version, "kind": row.kind, "metadata": {"name": name}, "status": status});
+    Ok(meta::apply::apply(&structure(row, &row.types(), "status"), live, &applied, &writer, true)?)
+}
+
 /// Whether an applied configuration fits the structure of its kind.
 pub fn check(row: &Resource, applied: &Value, subresource: &str) -> Result<()> {
     meta::apply::check(&structure(row, &row.types(), subresource), applied)
@@ -246,7 +280,6 @@ pub fn differ_in_time_only(new: &Value, old: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn what_nobody_can_read_is_taken_back() {
@@ -318,5 +351,50 @@ mod tests {
         ] {
             assert_eq!(owned(kind, subresource), want, "{kind} {subresource}");
         }
+    }
+
+    #[test]
+    fn resizing_owns_resources_alone() {
+        let rows = api::catalogue::builtin();
+        let row = api::catalogue::find(&rows, "", "v1", "pods").unwrap();
+        let types = row.types();
+        let pod = |cpu: &str| {
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "labels": {"a": cpu}}, "spec": {
+                "containers": [{"name": "a", "image": "i", "resources": {"limits": {"cpu": cpu}}}],
+                "ephemeralContainers": [{"name": "e", "image": "i"}],
+            }})
+        };
+        let owned = |subresource: &str, by: By| {
+            let writer = Writer { manager: "m", api_version: "v1", subresource, now: jiff::Timestamp::UNIX_EPOCH };
+            let (s, mut live) = (structure(row, &types, subresource), pod("1"));
+            live["metadata"]["managedFields"] = json!([{"manager": "o", "operation": "Update", "apiVersion": "v1",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:labels": {"f:a": {}}}}}]);
+            let made = match by {
+                By::Apply => meta::apply::apply(&s, &live, &pod("2"), &writer, true).unwrap(),
+                By::Update => {
+                    let mut new = pod("2");
+                    new["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "other"}]);
+                    meta::apply::track_update(&s, &live, &mut new, &writer);
+                    new
+                }
+            };
+            let mine = made["metadata"]["managedFields"].as_array().unwrap().iter().find(|e| e["manager"] == "m");
+            mine.unwrap()["fieldsV1"].clone()
+        };
+        let (a, e) = ("k:{\"name\":\"a\"}", "k:{\"name\":\"e\"}");
+        let resources = json!({"f:limits": {"f:cpu": {}}});
+        assert_eq!(
+            owned("resize", By::Apply),
+            json!({"f:spec": {"f:containers": {a: {".": {}, "f:resources": resources}}}})
+        );
+        assert_eq!(owned("resize", By::Update), json!({"f:spec": {"f:containers": {a: {"f:resources": resources}}}}));
+        assert_eq!(
+            owned("ephemeralcontainers", By::Apply),
+            json!({"f:spec": {"f:ephemeralContainers": {e: {".": {}, "f:image": {}, "f:name": {}}}}})
+        );
+        assert_eq!(
+            owned("ephemeralcontainers", By::Update),
+            json!({"f:spec": {"f:ephemeralContainers": {e: {"f:image": {}}}}})
+        );
     }
 }

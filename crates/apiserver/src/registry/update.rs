@@ -79,6 +79,7 @@ pub async fn write(
             // Plugins change no more than clients do.
             reset_metadata(&mut new, &old, row.strategy.status_keeps());
             row.strategy.prepare_status_update(&mut new, &old);
+            date_phase(&row, &mut new, &old);
         } else {
             if subresource.is_empty() {
                 row.strategy.prepare_update(&mut new, &old, row.has_status());
@@ -376,6 +377,25 @@ fn date_conditions(new: &mut Value, old: &Value) {
     }
 }
 
+/// Since when a volume is in its phase: whoever writes its status may say so.
+pub fn date_phase(row: &Resource, new: &mut Value, old: &Value) {
+    const SINCE: &str = "lastPhaseTransitionTime";
+    if row.kind != "PersistentVolume" {
+        return;
+    }
+    let (is, was) = (&new["status"], &old["status"]);
+    let said = !is[SINCE].is_null();
+    let since = match is["phase"] == was["phase"] {
+        true if said => return,
+        true => was[SINCE].clone(),
+        false if said && is[SINCE] != was[SINCE] => return,
+        false => super::create::now_seconds().into(),
+    };
+    if !since.is_null() {
+        new["status"][SINCE] = since;
+    }
+}
+
 /// A subresource changes only its part of the object; everything else stays as it is.
 fn restrict_to_subresource(row: &Resource, subresource: &str, new: &mut Value, old: &Value) {
     let keep = |paths: &[&[&str]], metadata: &[&str], new: &Value| {
@@ -459,6 +479,34 @@ pub fn finished(row: &api::catalogue::Resource, object: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_volume_says_since_when_it_is_in_its_phase() {
+        let rows = api::catalogue::builtin();
+        let row = |plural: &str| rows.iter().find(|r| r.plural == plural).unwrap();
+        let (then, other) = ("2026-01-01T00:00:00Z", "2026-02-02T00:00:00Z");
+        let status = |phase: &str, since: &str| match since {
+            "" => json!({"status": {"phase": phase}}),
+            since => json!({"status": {"phase": phase, "lastPhaseTransitionTime": since}}),
+        };
+        let since = |plural: &str, mut new: Value, old: Value| {
+            date_phase(row(plural), &mut new, &old);
+            let since = new["status"]["lastPhaseTransitionTime"].as_str().unwrap_or("").to_string();
+            if ["", then, other].contains(&since.as_str()) { since } else { "now".into() }
+        };
+        for (new, old, want) in [
+            (status("Pending", ""), Value::Null, "now"),
+            (status("Bound", ""), status("Bound", then), then),
+            (status("Bound", other), status("Bound", then), other),
+            (status("Bound", ""), status("Bound", ""), ""),
+            (status("Released", ""), status("Bound", then), "now"),
+            (status("Released", then), status("Bound", then), "now"),
+            (status("Released", other), status("Bound", then), other),
+        ] {
+            assert_eq!(since("persistentvolumes", new.clone(), old.clone()), want, "{new} {old}");
+            assert_eq!(since("pods", status("Running", ""), old), "");
+        }
+    }
 
     #[test]
     fn keys_are_told_as_upstream_has_them() {

@@ -1,6 +1,6 @@
 //! `pods/binding` (and `bindings`): the scheduler's decision.
 
-use super::body_of;
+use super::{body_of, track};
 use crate::admission::Operation;
 use crate::registry::{Answer, Call, create, managed, update};
 use api::catalogue::Resource;
@@ -11,9 +11,12 @@ use meta::status::{Result, Status};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+const TYPE: &str = "api.core.v1.Binding";
+
 /// `POST pods/NAME/binding`.
 pub async fn bind(mut call: Call<'_>, content_type: &str, request: Request<Body>) -> Result<(Answer, Vec<String>)> {
-    let mut binding = body_of(&mut call, "api.core.v1.Binding", content_type, request).await?;
+    let mut binding = body_of(&mut call, TYPE, content_type, request).await?;
+    track(&call, TYPE, &mut binding);
     let name = call.info.name.clone();
     let options = call.write_options("CreateOptions");
     call.admit(Operation::Create, "binding", &name, &mut binding, None, &options).await?;
@@ -29,6 +32,7 @@ pub async fn bind(mut call: Call<'_>, content_type: &str, request: Request<Body>
 pub async fn create(mut call: Call<'_>, mut binding: Value, pods: Arc<Resource>) -> Result<(Answer, Vec<String>)> {
     create::check_namespace(call.info, &binding)?;
     create::metadata(&mut binding).insert("namespace".into(), call.info.namespace.as_str().into());
+    managed::track(&call, &mut binding, None, managed::By::Update, "").await;
     let name = create::text(&binding, "name");
     let options = call.write_options("CreateOptions");
     call.admit(Operation::Create, "", &name, &mut binding, None, &options).await?;

@@ -5,6 +5,7 @@
 
 use crate::admission::Operation;
 use crate::outbound::proxied_pod;
+use crate::pipeline::not_served;
 use crate::proxying::Proxy;
 use crate::reader::Reader;
 use crate::registry::{Call, store_error, stored};
@@ -112,7 +113,7 @@ async fn pass_on(
             let endpoint = proxied_pod(&reader, &call.info.namespace, name, port)?;
             proxy.anyone(tls, &endpoint.host, endpoint.port)
         }
-        _ => return Err(Status::new(404, "NotFound", "the server could not find the requested resource")),
+        _ => return Err(not_served()),
     };
     proxy.forward_below(request, &target, path, &query, prefix).await
 }
@@ -178,7 +179,7 @@ fn pod_port(pod: &Value, port: &str) -> Option<u16> {
 fn log_failure(code: u16, text: &str) -> Status {
     match code {
         400 => Status::bad_request(text),
-        404 => Status::new(404, "NotFound", "the server could not find the requested resource"),
+        404 => not_served(),
         503 => Status::unavailable(text),
         _ => Status::internal(text),
     }
@@ -332,42 +333,23 @@ fn kubelet_path(pod: &Value, sub: &str, query: &str, options: &Value) -> Result<
     Ok(out)
 }
 
-/// The named container, or the only one (or the one that an annotation makes the default).
+/// The named container, or the only one.
 fn choose_container(pod: &Value, asked: &str, pod_name: &str) -> Result<String> {
-    let names = |list: &str| -> Vec<String> {
-        pod["spec"][list]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|c| c["name"].as_str().map(String::from))
-            .collect()
-    };
-    let (containers, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
-    if !asked.is_empty() {
-        if [&containers, &init, &ephemeral].iter().any(|l| l.iter().any(|n| n == asked)) {
-            return Ok(asked.to_string());
-        }
-        return Err(Status::bad_request(format!("container {asked} is not valid for pod {pod_name}")));
-    }
-    if let Some(d) = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str()
-        && containers.iter().any(|c| c == d)
-    {
-        return Ok(d.to_string());
-    }
-    match containers.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => Err(Status::bad_request(format!("pod {pod_name} has no containers"))),
-        many => {
-            let mut text =
-                format!("a container name must be specified for pod {pod_name}, choose one of: [{}]", many.join(" "));
-            if !init.is_empty() {
-                let _ = write!(text, " or one of the init containers: [{}]", init.join(" "));
-            }
-            if !ephemeral.is_empty() {
-                let _ = write!(text, " or one of the ephemeral containers: [{}]", ephemeral.join(" "));
-            }
-            Err(Status::bad_request(text))
-        }
+    let [init, containers, ephemeral] = ["initContainers", "containers", "ephemeralContainers"].map(|list| {
+        let all = pod["spec"][list].as_array().into_iter().flatten();
+        all.filter_map(|c| c["name"].as_str()).collect::<Vec<&str>>()
+    });
+    let all = [init, containers.clone(), ephemeral].concat();
+    let refused = |why: String| Err(Status::bad_request(why));
+    match (asked, containers.as_slice()) {
+        ("", [one]) => Ok(one.to_string()),
+        ("", []) => refused(format!("a container name must be specified for pod {pod_name}")),
+        ("", _) => refused(format!(
+            "a container name must be specified for pod {pod_name}, choose one of: [{}]",
+            all.join(" ")
+        )),
+        (asked, _) if all.contains(&asked) => Ok(asked.to_string()),
+        (asked, _) => refused(format!("container {asked} is not valid for pod {pod_name}")),
     }
 }
 
@@ -452,6 +434,30 @@ mod tests {
         }
         let other = connect_options("Pod", "exec", "container=x");
         assert!(kubelet_path(&pod, "exec", "", &other).unwrap_err().message.contains("is not valid for pod p"));
+    }
+
+    #[test]
+    fn one_container_needs_no_name() {
+        let pod = |lists: Value| json!({"spec": lists});
+        let (one, two) = (json!([{"name": "a"}]), json!([{"name": "a"}, {"name": "b"}]));
+        let (init, debugger) = (json!([{"name": "i"}]), json!([{"name": "d"}]));
+        let needed = "a container name must be specified for pod p";
+        for (lists, asked, want) in [
+            (json!({"containers": one, "initContainers": init}), "", Ok("a")),
+            (json!({"containers": two}), "b", Ok("b")),
+            (json!({"containers": two, "ephemeralContainers": debugger}), "d", Ok("d")),
+            (json!({"containers": two}), "x", Err("container x is not valid for pod p".to_string())),
+            (json!({}), "", Err(needed.to_string())),
+            (json!({"containers": two}), "", Err(format!("{needed}, choose one of: [a b]"))),
+            (
+                json!({"containers": two, "initContainers": init, "ephemeralContainers": debugger}),
+                "",
+                Err(format!("{needed}, choose one of: [i a b d]")),
+            ),
+        ] {
+            let got = choose_container(&pod(lists), asked, "p").map_err(|s| s.message);
+            assert_eq!(got, want.map(String::from));
+        }
     }
 
     #[test]

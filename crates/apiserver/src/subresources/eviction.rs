@@ -1,6 +1,6 @@
 //! `pods/eviction`: deletion that respects PodDisruptionBudgets. Source: KEP-85, KEP-3017.
 
-use super::{binding::set_condition, body_of};
+use super::{binding::set_condition, body_of, track};
 use crate::admission::Operation;
 use crate::registry::delete::{DeleteOptions, remove};
 use crate::registry::{Answer, Call, create, managed, store_error, stored, update};
@@ -11,14 +11,18 @@ use meta::status::{Cause, Result, Status};
 use serde_json::{Value, json};
 use store::{Cas, ListOptions};
 
+const TYPE: &str = "api.policy.v1.Eviction";
 const TRIES: usize = 8;
 /// So many evictions may wait for the controller's confirmation.
 const DISRUPTED_PODS_MAX: usize = 2000;
+const SEVERAL: &str =
+    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
 /// A budget's condition.
 const ALLOWED: &str = "DisruptionAllowed";
 
 pub async fn evict(mut call: Call<'_>, content_type: &str, request: Request<Body>) -> Result<(Answer, Vec<String>)> {
-    let mut eviction = body_of(&mut call, "api.policy.v1.Eviction", content_type, request).await?;
+    let mut eviction = body_of(&mut call, TYPE, content_type, request).await?;
+    track(&call, TYPE, &mut eviction);
     let name = call.info.name.clone();
     let options = call.write_options("CreateOptions");
     call.admit(Operation::Create, "eviction", &name, &mut eviction, None, &options).await?;
@@ -37,7 +41,15 @@ pub async fn evict(mut call: Call<'_>, content_type: &str, request: Request<Body
         let phase = pod["status"]["phase"].as_str().unwrap_or("");
         let done = matches!(phase, "Succeeded" | "Failed") || !pod["metadata"]["deletionTimestamp"].is_null();
         let free = done || phase == "Pending";
-        let guard = if free { None } else { spend_budget(&call, &pod).await? };
+        let guard = match if free { Spent::Enough } else { spend_budget(&call, &pod).await? } {
+            Spent::Enough => None,
+            Spent::Unready(budget) => Some(budget),
+            Spent::Several => {
+                // As upstream: the refusal is in the answer only.
+                let value = Status::new(500, "", SEVERAL).to_value();
+                return Ok((Answer::Object { code: 201, value }, std::mem::take(&mut call.warnings)));
+            }
+        };
         // What was decided of a pod that may yet become ready holds for it as it is, and no other state of it.
         let unasked = options.resource_version.is_none();
         let mut options = options.clone();
@@ -129,11 +141,21 @@ fn exhausted(budget: &Value) -> String {
     }
 }
 
-/// Takes one disruption from the budget that covers the pod, or says 429. Gives a budget's name where none is taken
-/// because the pod isn't healthy.
-async fn spend_budget(call: &Call<'_>, pod: &Value) -> Result<Option<String>> {
+/// What the budgets say of a pod that may go.
+enum Spent {
+    /// One disruption was taken, or there is no budget.
+    Enough,
+    /// Nothing was taken from the budget of this name, because the pod isn't healthy.
+    Unready(String),
+    /// More than one budget covers the pod.
+    Several,
+}
+
+/// Takes one disruption from the budget that covers the pod, or says 429.
+async fn spend_budget(call: &Call<'_>, pod: &Value) -> Result<Spent> {
     let store = &call.registry.store;
     let prefix = crate::reader::prefix("policy", "poddisruptionbudgets", &call.info.namespace);
+    let mut last = String::new();
     for _ in 0..TRIES {
         let page = store.list(&prefix, &ListOptions::default()).map_err(store_error)?;
         let covering: Vec<_> = page
@@ -146,13 +168,9 @@ async fn spend_budget(call: &Call<'_>, pod: &Value) -> Result<Option<String>> {
             })
             .collect();
         let entry = match covering.as_slice() {
-            [] => return Ok(None),
+            [] => return Ok(Spent::Enough),
             [one] => *one,
-            _ => {
-                return Err(Status::internal(
-                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
-                ));
-            }
+            _ => return Ok(Spent::Several),
         };
         let mut budget = stored::decode(entry);
         let status = &budget["status"];
@@ -164,7 +182,7 @@ async fn spend_budget(call: &Call<'_>, pod: &Value) -> Result<Option<String>> {
             && status["desiredHealthy"].as_i64().unwrap_or(0) > 0;
         let name = create::text(&budget, "name");
         if !ready && (budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || healthy_enough) {
-            return Ok(Some(name));
+            return Ok(Spent::Unready(name));
         }
         let generation = budget["metadata"]["generation"].as_i64().unwrap_or(0);
         if status["observedGeneration"].as_i64().unwrap_or(0) < generation {
@@ -182,7 +200,7 @@ async fn spend_budget(call: &Call<'_>, pod: &Value) -> Result<Option<String>> {
             return Err(refused(0, exhausted(&budget)));
         }
         if call.options.dry_run {
-            return Ok(None);
+            return Ok(Spent::Enough);
         }
         budget["status"]["disruptionsAllowed"] = (allowed - 1).into();
         if allowed == 1 {
@@ -195,11 +213,11 @@ async fn spend_budget(call: &Call<'_>, pod: &Value) -> Result<Option<String>> {
         }
         budget["status"]["disruptedPods"][create::text(pod, "name")] = create::now_seconds().into();
         match store.update(&entry.key, stored::encode(&budget), entry.mod_revision, None).await.map_err(store_error)? {
-            Cas::Done { .. } => return Ok(None),
-            Cas::Conflict(_) => continue,
+            Cas::Done { .. } => return Ok(Spent::Enough),
+            Cas::Conflict(_) => last = name,
         }
     }
-    Err(Status::too_many_requests("The disruption budget changes too fast to be counted; try again.", 1))
+    Err(Status::modified("policy", "poddisruptionbudgets", &last))
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ pub mod eviction;
 pub mod scale;
 pub mod token;
 
-use crate::pipeline::unsupported;
+use crate::pipeline::{not_served, unsupported};
 use crate::proxying::Proxy;
 use crate::registry::patch::PatchType;
-use crate::registry::{Answer, Call, create, get, patch, update};
+use crate::registry::{Answer, Call, create, get, managed, patch, update};
 use crate::wire;
 use axum::body::Body;
 use http::{Request, Response, header};
@@ -34,7 +34,7 @@ pub async fn dispatch(call: Call<'_>, request: Request<Body>, backends: Backends
     let Some(known) = row.subresource(&sub) else {
         return Err(match row.custom {
             Some(_) => call.not_found(&call.info.name),
-            None => Status::new(404, "NotFound", "the server could not find the requested resource"),
+            None => not_served(),
         });
     };
     if known.connect {
@@ -105,6 +105,13 @@ pub async fn body_of(
     create::metadata(&mut object).insert("namespace".into(), call.info.namespace.as_str().into());
     call.audit.request_object(&object);
     Ok(object)
+}
+
+/// Notes in a body's managed fields who sent it, as admission sees it.
+pub fn track(call: &Call<'_>, type_name: &str, object: &mut serde_json::Value) {
+    if let Some(ty) = api::facts::types().named(type_name) {
+        managed::track_sent(call, ty, object);
+    }
 }
 
 /// What objects of a type call themselves: `apiVersion` and `kind`.

@@ -2,6 +2,7 @@
 
 use super::decode_as;
 use crate::options::Write;
+use crate::pipeline::not_served;
 use crate::registry::patch::{Document, PatchType, converted, is_kind};
 use crate::registry::{Answer, Call, create, managed, store_error, update};
 use crate::wire;
@@ -22,7 +23,7 @@ const NO_REPLICAS: i64 = i32::MIN as i64;
 pub async fn scale(mut call: Call<'_>, content_type: &str, request: Request<Body>) -> Result<(Answer, Vec<String>)> {
     let row = call.row.clone();
     let Some(paths) = row.strategy.scale() else {
-        return Err(Status::new(404, "NotFound", "the server could not find the requested resource"));
+        return Err(not_served());
     };
     let name = call.info.name.clone();
     let store = call.registry.store.clone();

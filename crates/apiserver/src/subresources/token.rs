@@ -1,6 +1,6 @@
 //! `serviceaccounts/token`: TokenRequest. Source: KEP-1205.
 
-use super::body_of;
+use super::{body_of, track};
 use crate::admission::Operation;
 use crate::jwt::Token;
 use crate::reader::Reader;
@@ -10,17 +10,20 @@ use axum::body::Body;
 use http::Request;
 use meta::status::Result;
 
+const TYPE: &str = "api.authentication.v1.TokenRequest";
+
 pub async fn create(
     mut call: Call<'_>,
     content_type: &str,
     request: Request<Body>,
     issuer: &TokenIssuer,
 ) -> Result<(Answer, Vec<String>)> {
-    let mut request = body_of(&mut call, "api.authentication.v1.TokenRequest", content_type, request).await?;
+    let mut request = body_of(&mut call, TYPE, content_type, request).await?;
     let name = call.info.name.clone();
     if request["spec"]["expirationSeconds"].is_null() {
         request["spec"]["expirationSeconds"] = EXPIRATION_SECONDS_DEFAULT.into();
     }
+    track(&call, TYPE, &mut request);
     let options = call.write_options("CreateOptions");
     call.admit(Operation::Create, "token", &name, &mut request, None, &options).await?;
     call.registry.store.barrier().await.map_err(store_error)?;

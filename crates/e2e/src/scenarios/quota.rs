@@ -368,5 +368,22 @@ pub fn disruption_budgets(c: &Cluster) -> Result<()> {
     allowed("1/2/1/2")?;
     let condition = ns.must("get pdb keep -o jsonpath={.status.conditions[0].type}={.status.conditions[0].reason}")?;
     ensure!(condition == "DisruptionAllowed=SufficientPods", "{condition}");
+    // Which of two budgets shall pay, nobody says.
+    ns.must("create pdb too --selector=app=web --min-available=1")?;
+    let pod = ns.must("get pods -l app=web -o jsonpath={.items[0].metadata.name}")?;
+    let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", ns.name());
+    let eviction = serde_json::json!({"metadata": {"name": pod}}).to_string();
+    c.access()?.inside(async |access| {
+        let json = [("content-type", "application/json")];
+        let r = access.http1(&crate::wire::Who::Admin).await?.send("POST", &path, &json, eviction).await?;
+        let s = r.json();
+        ensure!(
+            r.code == 201 && s["status"] == "Failure" && s["code"] == 500 && s.get("reason").is_none(),
+            "{} {s}",
+            r.code
+        );
+        ensure!(s["message"].as_str().is_some_and(|m| m.contains("more than one PodDisruptionBudget")), "{s}");
+        Ok(())
+    })?;
     ns.delete()
 }

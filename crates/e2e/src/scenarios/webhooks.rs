@@ -572,6 +572,11 @@ pub fn before_completion(c: &Cluster) -> Result<()> {
         meta(&token, "namespace") == w.ns.name() && token["object"]["spec"]["expirationSeconds"] == 3600,
         "{token}"
     );
+    let owner = &token["object"]["metadata"]["managedFields"][0];
+    ensure!(
+        owner["subresource"] == "token" && owner["apiVersion"] == "authentication.k8s.io/v1",
+        "{owner} owns nothing"
+    );
     let path = |of: &str| format!("/api/v1/namespaces/{}/{of}", w.ns.name());
     let post = |path: &str, object: Value| {
         let name = format!("{}.json", object["kind"].as_str().unwrap_or("x"));

@@ -218,6 +218,25 @@ impl Set {
         Set { members, children }
     }
 
+    /// What lies on one of the paths or below it, `*` being any step. Parents on the way stay as members.
+    pub fn within(&self, paths: &[&[&str]]) -> Set {
+        if paths.iter().any(|p| p.is_empty()) {
+            return self.clone();
+        }
+        let is_at = |elem: &Elem, path: &&&[&str]| match path.first() {
+            Some(&"*") => true,
+            Some(name) => *elem == Elem::field(*name),
+            None => false,
+        };
+        let members = self.members.iter().filter(|e| paths.iter().any(|p| is_at(e, &p))).cloned().collect();
+        let children = self.children.iter().filter_map(|(elem, set)| {
+            let below: Vec<&[&str]> = paths.iter().filter(|p| is_at(elem, p)).map(|p| &p[1..]).collect();
+            let left = if below.is_empty() { Set::new() } else { set.within(&below) };
+            (!left.is_empty()).then(|| (elem.clone(), left))
+        });
+        Set { members, children: children.collect() }
+    }
+
     /// All member paths, in order.
     pub fn paths(&self) -> Vec<Path> {
         let mut out = Vec::new();

@@ -3,7 +3,7 @@
 use super::matching::{SELECTORS, default_rules, validate_rules};
 use super::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration, validate_match_conditions};
 use crate::kinds::columns;
-use crate::strategy::{Column, NAME, Now, Strategy, column};
+use crate::strategy::{AGE, Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::seen::{Seen, repeats};
 use crate::validation::{selector, values};
@@ -235,7 +235,8 @@ macro_rules! webhooks {
             }
 
             fn columns(&self) -> &'static [Column] {
-                const COLUMNS: &[Column] = &[NAME, column("Webhooks", "integer", 0), column("Age", "string", 0)];
+                const COLUMNS: &[Column] =
+                    &[NAME, column("Webhooks", "integer", 0, "How many webhooks the configuration has."), AGE];
                 COLUMNS
             }
 

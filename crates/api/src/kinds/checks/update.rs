@@ -422,7 +422,7 @@ fn pods_of_a_suspended_job_may_get_other_resources_and_places() {
     for (status, change, want) in [
         ("{}".to_string(), resources, ""),
         ("{}".to_string(), place, ""),
-        ("{}".to_string(), "containers: [{name: c, image: other}]", "spec.template"),
+        ("{}".to_string(), "containers: [{name: c, image: other}]", "spec.template.spec"),
         (format!("{{{started}}}"), resources, "spec.template"),
         (format!("{{{started}, {marked}}}"), resources, ""),
         (format!("{{{started}, {marked}}}"), place, ""),

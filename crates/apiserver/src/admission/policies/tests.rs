@@ -350,6 +350,10 @@ async fn mutations_that_fail_deny_unless_told_to_be_ignored() {
             apply("Object{spec: Object.spec{replicasx: 1}}"),
             "error applying patch: failed to convert patch object to typed object: .spec.replicasx: field not declared in schema",
         ),
+        (
+            apply("Object{spec: Object.status{replicas: 1, template: Object.x{}}}"),
+            "type mismatch: unexpected type name \"Object.status\", expected \"Object.spec\", which matches field name path from root Object type\nunexpected type name \"Object.x\", expected \"Object.spec.template\", which matches field name path from root Object type",
+        ),
         (apply("'x'"), "must evaluate to Object but got string"),
         (patch("[JSONPatch{path: '/a', value: 1}]"), "JSON Patch: Unexpected kind: "),
         (

@@ -4,7 +4,7 @@
 //! An expression is checked against each type that the rules name without wildcards.
 
 use crate::reader::prefix;
-use crate::registry::{Catalogue, stored};
+use crate::registry::{Catalogue, managed, stored};
 use crate::server::Server;
 use api::catalogue::Resource;
 use cel::admission::{Compiler, Purpose};
@@ -20,6 +20,7 @@ use store::{Cas, Change, Entry, ListOptions};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 const PLURAL: &str = "validatingadmissionpolicies";
+const MANAGER: &str = "validatingadmissionpolicy-status-controller";
 /// Of one rule; more types than this aren't looked at.
 const TYPES_MAX: usize = 10;
 const BATCH: usize = 64;
@@ -61,27 +62,32 @@ async fn follow(server: &Arc<Server>) -> store::Result<()> {
 }
 
 async fn observe(server: &Arc<Server>, entry: &Entry) -> store::Result<()> {
-    let mut policy: Value = serde_json::from_slice(&entry.value).unwrap_or(Value::Null);
-    let generation = policy["metadata"]["generation"].clone();
-    if generation.is_null() || policy["status"]["observedGeneration"] == generation {
-        return Ok(());
-    }
+    let policy: Value = serde_json::from_slice(&entry.value).unwrap_or(Value::Null);
     let catalogue = server.registry.catalogue.load_full();
-    let mut checking = json!({});
-    let warnings = warnings(&policy, &catalogue);
-    if !warnings.is_empty() {
-        checking["expressionWarnings"] = warnings.into();
-    }
-    if !policy["status"].is_object() {
-        policy["status"] = json!({});
-    }
-    policy["status"]["observedGeneration"] = generation;
-    policy["status"]["typeChecking"] = checking;
-    match server.registry.store.update(&entry.key, stored::encode(&policy), entry.mod_revision, None).await {
+    let Some(checked) = observed(&policy, &catalogue) else { return Ok(()) };
+    match server.registry.store.update(&entry.key, stored::encode(&checked), entry.mod_revision, None).await {
         // Whoever was faster comes by the watch.
         Ok(Cas::Done { .. } | Cas::Conflict(_)) => Ok(()),
         Err(e) => Err(e),
     }
+}
+
+/// The policy with its new status, where it has changed since it was last looked at.
+fn observed(policy: &Value, catalogue: &Catalogue) -> Option<Value> {
+    let generation = policy["metadata"]["generation"].as_i64()?;
+    if generation <= policy["status"]["observedGeneration"].as_i64().unwrap_or(0) {
+        return None;
+    }
+    let row = catalogue.find(GROUP, meta::object::split_api_version(meta::object::api_version(policy)).1, PLURAL)?;
+    let mut checking = json!({});
+    let warnings = warnings(policy, catalogue);
+    if !warnings.is_empty() {
+        checking["expressionWarnings"] = warnings.into();
+    }
+    let status = json!({"observedGeneration": generation, "typeChecking": checking});
+    managed::apply_own_status(&row, policy, status, MANAGER)
+        .inspect_err(|error| tracing::warn!(error = error.message, "a policy's status can't be applied"))
+        .ok()
 }
 
 /// `{fieldRef, warning}` of each expression that doesn't fit some type.
@@ -236,6 +242,40 @@ mod tests {
                 "apps/v1, Kind=Deployment: ERROR: <input>:1:22: found no matching overload for '_>_' applied to '(int, string)'"
             )
         );
+    }
+
+    #[test]
+    fn a_status_is_applied_once_a_generation() {
+        let catalogue = Catalogue::new(api::catalogue::builtin());
+        let policy = |generation: i64, field: &str| {
+            json!({"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingAdmissionPolicy",
+                "metadata":{"name":"p","uid":"u","generation":generation,"managedFields":[{"manager":"kubectl",
+                    "operation":"Update","apiVersion":"admissionregistration.k8s.io/v1","fieldsType":"FieldsV1",
+                    "fieldsV1":{"f:spec":{"f:validations":{}}}}]},
+                "spec":{"matchConstraints":{"resourceRules":[{"apiGroups":["apps"],"apiVersions":["v1"],
+                    "resources":["deployments"]}]},"validations":[{"expression":format!("object.{field} == 1")}]}})
+        };
+        let owned = |policy: &Value| {
+            let entries = policy["metadata"]["managedFields"].as_array().unwrap();
+            let mine = entries.iter().find(|e| e["manager"] == MANAGER).unwrap();
+            assert_eq!(
+                (&mine["operation"], &mine["subresource"], entries.len()),
+                (&json!("Apply"), &json!("status"), 2)
+            );
+            mine["fieldsV1"].clone()
+        };
+        let mut wrong = observed(&policy(1, "foo"), &catalogue).unwrap();
+        assert_eq!(wrong["status"]["typeChecking"]["expressionWarnings"].as_array().map(Vec::len), Some(1));
+        assert_eq!(
+            owned(&wrong),
+            json!({"f:status":{"f:observedGeneration":{},"f:typeChecking":{"f:expressionWarnings":{}}}})
+        );
+        assert_eq!(observed(&wrong, &catalogue), None);
+        wrong["spec"] = policy(2, "spec.replicas")["spec"].clone();
+        wrong["metadata"]["generation"] = 2.into();
+        let right = observed(&wrong, &catalogue).unwrap();
+        assert_eq!(right["status"], json!({"observedGeneration":2,"typeChecking":{}}));
+        assert_eq!(owned(&right), json!({"f:status":{"f:observedGeneration":{},"f:typeChecking":{}}}));
     }
 
     #[test]

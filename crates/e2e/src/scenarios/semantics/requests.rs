@@ -83,11 +83,10 @@ pub fn names(c: &Cluster) -> Result<()> {
         for path in [
             "/api/v1/nothing".to_string(),
             "/api/v3/pods".to_string(),
-            "/apis/none.example/v1/things".to_string(),
+            "/api/v3".to_string(),
             "/apis/apps/v9/deployments".to_string(),
             "/apis/apps/v9".to_string(),
-            "/apis/none.example".to_string(),
-            "/nothing".to_string(),
+            "/version/x".to_string(),
             format!("{core}/nothing/x"),
             format!("{core}/nodes"),
             format!("{core}/namespaces"),
@@ -96,8 +95,38 @@ pub fn names(c: &Cluster) -> Result<()> {
             format!("{apps}/deployments/x/none"),
             "/api/v1/configmaps/a".to_string(),
         ] {
-            api.refused(("GET", &path, JSON, ""), (404, "NotFound", NOT_THERE)).await?;
+            let s = api.refused(("GET", &path, JSON, ""), (404, "NotFound", NOT_THERE)).await?;
+            ensure!(s["details"] == json!({}), "{s}");
         }
+        // Outside of the server's own groups nobody knows of objects.
+        for (method, path) in [
+            ("GET", "/nothing"),
+            ("POST", "/nothing"),
+            ("GET", "/apis/none.example"),
+            ("GET", "/apis/none.example/v1"),
+            ("GET", "/apis/none.example/v1/things"),
+            ("POST", "/apis/none.example/v1/things"),
+            ("GET", "/healthz/"),
+            ("GET", "/livez/nothing"),
+            ("GET", "/openapi"),
+        ] {
+            let r = api.send(method, path, JSON, "").await?;
+            let kind = r.headers.get("content-type").and_then(|v| v.to_str().ok());
+            ensure!(
+                (r.code, kind, r.text().as_str()) == (404, Some("text/plain; charset=utf-8"), "404 page not found\n"),
+                "{method} {path}: {} {kind:?} {}",
+                r.code,
+                r.text()
+            );
+        }
+        let r = api.send("GET", "/openapi/v3/apis/none.example/v1", JSON, "").await?;
+        ensure!((r.code, r.text().as_str()) == (404, ""), "{} {}", r.code, r.text());
+        for path in ["/healthz", "/readyz/poststarthook/rbac/bootstrap-roles"] {
+            let r = api.send("POST", path, JSON, "").await?;
+            ensure!((r.code, r.text().as_str()) == (200, "ok"), "any method asks for {path}: {} {}", r.code, r.text());
+        }
+        let r = api.send("GET", "/readyz/poststarthook", JSON, "").await?;
+        ensure!(r.code == 404 && r.text().starts_with("404"), "{} {}", r.code, r.text());
         for (name, why) in [
             ("a%25b", "Name parameter invalid: \"a%b\": may not contain '%'"),
             ("a%2Fb", "Name parameter invalid: \"a/b\": may not contain '/'"),
