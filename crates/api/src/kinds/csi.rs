@@ -183,22 +183,28 @@ impl Strategy for CSINode {
     }
 }
 
+/// `any_value`: the selector may have values that no label can have.
+fn capacity(obj: &Value, any_value: bool, errors: &mut Errors) {
+    let topology = field(obj, "nodeTopology");
+    if topology.is_object() {
+        selector::label_selector_with(topology, any_value, &Path::new("nodeTopology"), errors);
+    }
+    values::dns_subdomain(text(obj, "storageClassName"), &Path::new("storageClassName"), errors);
+    if let Ok(q) = meta::quantity::Quantity::from_value(field(obj, "capacity"))
+        && q.sign() < 0
+    {
+        errors.invalid(Path::new("capacity"), q.canonical(), values::NEGATIVE);
+    }
+}
+
 impl Strategy for CSIStorageCapacity {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let topology = field(obj, "nodeTopology");
-        if topology.is_object() {
-            selector::label_selector(topology, &Path::new("nodeTopology"), errors);
-        }
-        values::dns_subdomain(text(obj, "storageClassName"), &Path::new("storageClassName"), errors);
-        if let Ok(q) = meta::quantity::Quantity::from_value(field(obj, "capacity"))
-            && q.sign() < 0
-        {
-            errors.invalid(Path::new("capacity"), q.canonical(), values::NEGATIVE);
-        }
+        capacity(obj, false, errors);
     }
 
-    // Only the amount changes, and it is not looked at again.
+    // Only the amount changes.
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        capacity(new, !selector::is_readable(field(old, "nodeTopology")), errors);
         for key in ["nodeTopology", "storageClassName"] {
             values::immutable(field(new, key), field(old, key), Path::new(key), errors);
         }

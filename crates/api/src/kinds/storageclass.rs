@@ -39,6 +39,7 @@ impl Strategy for StorageClass {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        self.validate_create(new, errors);
         for key in ["parameters", "provisioner", "reclaimPolicy"] {
             if !same(field(new, key), field(old, key)) {
                 errors.forbidden(Path::new(key), format!("updates to {key} are forbidden."));

@@ -407,3 +407,56 @@ fn pods_of_a_suspended_job_may_get_other_resources_and_places() {
         assert_eq!(faults(&status, change), want, "{status} {change}");
     }
 }
+
+#[test]
+fn these_are_judged_whole_again() {
+    let topologies = |terms: &str| {
+        format!(
+            "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {{name: s}}\nprovisioner: a/b\nallowedTopologies: [{terms}]"
+        )
+    };
+    check_update(
+        &topologies("{matchLabelExpressions: [{key: z, values: [a]}]}"),
+        &topologies("{matchLabelExpressions: [{key: z, values: []}]}"),
+        expect![[r#"
+            allowedTopologies[0].matchLabelExpressions[0].values: Required value
+        "#]],
+    );
+    let class = |overhead: &str| {
+        format!(
+            "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {{name: r}}\nhandler: h\noverhead: {{podFixed: {{cpu: '{overhead}'}}}}"
+        )
+    };
+    check_update(
+        &class("1"),
+        &class("-1"),
+        expect![[r#"
+            overhead.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0
+        "#]],
+    );
+    let address = |name: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: IPAddress\nmetadata: {{name: 10.0.0.1}}\nspec: {{parentRef: {{resource: services, name: {name}}}}}"
+        )
+    };
+    check_update(
+        &address("a"),
+        &address("''"),
+        expect![[r#"
+            spec.parentRef.name: Required value
+            spec.parentRef: Invalid value: {"name":"","resource":"services"}: field is immutable
+        "#]],
+    );
+    let capacity = |amount: &str| {
+        format!(
+            "apiVersion: storage.k8s.io/v1\nkind: CSIStorageCapacity\nmetadata: {{name: c, namespace: d}}\nstorageClassName: s\ncapacity: {amount}"
+        )
+    };
+    check_update(
+        &capacity("1Gi"),
+        &capacity("-1Gi"),
+        expect![[r#"
+            capacity: Invalid value: "-1Gi": must be greater than or equal to 0
+        "#]],
+    );
+}
