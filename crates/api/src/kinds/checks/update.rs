@@ -460,3 +460,49 @@ fn these_are_judged_whole_again() {
         "#]],
     );
 }
+
+#[test]
+fn a_suspended_job_keeps_the_labels_of_its_pods() {
+    let mut old = created(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j, namespace: d}\nspec: {suspend: true, template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}",
+    );
+    // As the first Jobs had it.
+    old["spec"]["selector"] = json!({"matchLabels": {"controller-uid": old["metadata"]["uid"]}});
+    let s = strategy_of(&old);
+    let faults = |had: &[&str], has: &[&str]| {
+        let without = |keys: &[&str]| {
+            let mut job = old.clone();
+            let labels = job["spec"]["template"]["metadata"]["labels"].as_object_mut().expect("labels");
+            labels.retain(|k, _| keys.contains(&k.as_str()));
+            job
+        };
+        let mut errors = Errors::default();
+        s.validate_update(&without(has), &without(had), &mut errors);
+        errors.0.iter().map(|e| e.path.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let all = ["job-name", "controller-uid", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"];
+    for (had, has, want) in [
+        (&all[..], &all[..], ""),
+        (&all, &all[1..], "spec.template.metadata.labels[job-name]"),
+        (&all, &all[..3], "spec.template.metadata.labels[batch.kubernetes.io/job-name]"),
+        (&all[..2], &all[..2], ""),
+    ] {
+        assert_eq!(faults(had, has), want, "{had:?} {has:?}");
+    }
+}
+
+#[test]
+fn a_cron_job_is_warned_of_its_time_zone() {
+    let job = |schedule: &str| {
+        created(&format!(
+            "apiVersion: batch/v1\nkind: CronJob\nmetadata: {{name: c, namespace: d}}\nspec: {{schedule: '{schedule}', jobTemplate: {{spec: {{template: {{spec: {{containers: [{{name: c, image: i}}], restartPolicy: Never}}}}}}}}}}"
+        ))
+    };
+    let warnings = |schedule: &str, old: bool| {
+        let job = job(schedule);
+        strategy_of(&job).warnings(&job, old.then_some(&job)).join("\n")
+    };
+    expect!["cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"]
+        .assert_eq(&warnings("TZ=UTC * * * * *", true));
+    assert_eq!(warnings("TZ=UTC * * * * *", false) + &warnings("* * * * *", true), "");
+}
