@@ -310,6 +310,29 @@ spec:
     .assert_eq(&strategy_of(&pod).warnings(&pod, None).join("\n"));
 }
 
+const SLICE: &str = "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: e, namespace: d, labels: {}, annotations: {}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.1], deprecatedTopology: {zone: a}}]
+";
+
+#[test]
+fn the_topology_of_the_beta_is_not_written() {
+    let slice = created(SLICE);
+    assert_eq!(slice["endpoints"], json!([{"addresses": ["10.0.0.1"]}]));
+    let mut stored = slice.clone();
+    stored["endpoints"][0]["deprecatedTopology"] = json!({"zone": "a"});
+    let (mut same, mut other) = (stored.clone(), stored.clone());
+    other["endpoints"][0]["zone"] = json!("b");
+    for new in [&mut same, &mut other] {
+        strategy_of(&stored).prepare_update(new, &stored, false);
+    }
+    assert_eq!(same, stored);
+    assert_eq!(other["endpoints"], json!([{"addresses": ["10.0.0.1"], "zone": "b"}]));
+}
+
 #[test]
 fn generation() {
     for (sample, change, bumps) in [
@@ -317,6 +340,8 @@ fn generation() {
         (samples::DEPLOYMENT, "/metadata/annotations/a", true),
         (samples::DEPLOYMENT, "/metadata/labels/a", false),
         (samples::STATEFULSET, "/metadata/annotations/a", false),
+        (SLICE, "/metadata/labels/a", true),
+        (SLICE, "/metadata/annotations/a", false),
         (samples::POD, "/spec/nodeName", false),
         (samples::POD, "/spec/containers/0/image", true),
         (samples::POD, "/status/phase", false),
@@ -333,6 +358,10 @@ fn generation() {
         }
         assert_eq!(strategy_of(&old).bumps_generation(&new, &old), bumps, "{change}");
     }
+    let class = parse("apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: p}\nvalue: 1");
+    let (s, mut other) = (strategy_of(&class), class.clone());
+    other["description"] = json!("changed");
+    assert!(s.has_generation() && !s.bumps_generation(&other, &class));
 }
 
 /// Addresses are read strictly, but those that were accepted before may stay.
@@ -445,6 +474,19 @@ fn these_are_judged_whole_again() {
         expect![[r#"
             spec.parentRef.name: Required value
             spec.parentRef: Invalid value: {"name":"","resource":"services"}: field is immutable
+        "#]],
+    );
+    let template = |name: &str| {
+        format!(
+            "apiVersion: resource.k8s.io/v1\nkind: ResourceClaimTemplate\nmetadata: {{name: t, namespace: d}}\nspec: {{spec: {{devices: {{requests: [{{name: r, exactly: {{deviceClassName: {name}}}}}]}}}}}}"
+        )
+    };
+    check_update(
+        &template("a"),
+        &template("''"),
+        expect![[r#"
+            spec.spec.devices.requests[0].exactly.deviceClassName: Required value
+            spec: Invalid value: {"spec":{"devices":{"requests":[{"exactly":{"allocationMode":"ExactCount","count":1,"deviceClassName":""},"name":"r"}]}}}: field is immutable
         "#]],
     );
     let capacity = |amount: &str| {
