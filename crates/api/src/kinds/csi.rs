@@ -1,6 +1,6 @@
 //! CSIDriver, CSINode and CSIStorageCapacity (storage.k8s.io).
 
-use super::columns;
+use super::{columns, pod};
 use crate::strategy::{Column, NAME, Now, Strategy, column};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
@@ -208,6 +208,17 @@ impl Strategy for CSIStorageCapacity {
         for key in ["nodeTopology", "storageClassName"] {
             values::immutable(field(new, key), field(old, key), Path::new(key), errors);
         }
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let (topology, path, mut out) = (field(new, "nodeTopology"), Path::new("nodeTopology"), Vec::new());
+        pod::warnings::node_selector_term(topology, false, &path, &mut out);
+        for (label, _) in entries(topology, "matchLabels") {
+            if let Some(why) = pod::warnings::deprecated_node_label(label) {
+                out.push(format!("{}: {why}", path.child("matchLabels").child(label)));
+            }
+        }
+        out
     }
 
     fn allow_unconditional_update(&self) -> bool {
