@@ -139,7 +139,8 @@ fn shown(v: &Value) -> String {
         Value::Null => "null".to_string(),
         Value::String(s) => format!("{s:?}"),
         Value::Number(n) if n.is_f64() => go_float(n.as_f64().unwrap_or_default()),
-        other => other.to_string(),
+        // As Go's encoder writes what might stand in a web page.
+        other => other.to_string().replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e"),
     }
 }
 
@@ -265,6 +266,14 @@ mod tests {
         ] {
             assert_eq!(go_float(n), text);
         }
+    }
+
+    #[test]
+    fn shown_values_are_safe_in_a_page() {
+        let mut errors = Errors::default();
+        errors.invalid(Path::new("a"), json!(["<b>&"]), "");
+        errors.invalid(Path::new("a"), "<b>&", "");
+        assert_eq!(errors.joined(), r#"[a: Invalid value: ["\u003cb\u003e\u0026"], a: Invalid value: "<b>&"]"#);
     }
 
     #[test]

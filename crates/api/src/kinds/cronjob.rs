@@ -1,6 +1,6 @@
 //! CronJob.
 
-use super::{columns, job, pod};
+use super::{columns, job};
 use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of, since};
 use crate::validation::access::*;
 use crate::validation::{cron, values, workload};
@@ -23,7 +23,7 @@ impl Strategy for CronJob {
                 set(t, "metadata", json!({}));
             }
             if let Some(s) = ensure_object(t, "spec") {
-                pod::defaults::template(s, "template");
+                job::nested_defaults(s);
             }
         }
     }
@@ -48,10 +48,12 @@ impl Strategy for CronJob {
         }
         let (job, path) = (at(new, &["spec", "jobTemplate", "spec"]), Path::new("spec.jobTemplate.spec"));
         let generation = |o: &Value| at(o, &["metadata", "generation"]).clone();
-        if old.is_some_and(|old| generation(old) == generation(new)) {
-            return out;
+        if old.is_none_or(|old| generation(old) != generation(new)) {
+            job::spec_warnings(job, &path, &mut out);
         }
-        job::spec_warnings(job, &path, &mut out);
+        if old.is_some() && text_at(new, &["spec", "schedule"]).contains("TZ") {
+            out.push("cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".to_string());
+        }
         out
     }
 

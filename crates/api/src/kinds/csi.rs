@@ -1,6 +1,6 @@
 //! CSIDriver, CSINode and CSIStorageCapacity (storage.k8s.io).
 
-use super::columns;
+use super::{columns, pod};
 use crate::strategy::{AGE, Column, NAME, Now, Strategy, column, column_of};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
@@ -184,25 +184,42 @@ impl Strategy for CSINode {
     }
 }
 
+/// `any_value`: the selector may have values that no label can have.
+fn capacity(obj: &Value, any_value: bool, errors: &mut Errors) {
+    let topology = field(obj, "nodeTopology");
+    if topology.is_object() {
+        selector::label_selector_with(topology, any_value, &Path::new("nodeTopology"), errors);
+    }
+    values::dns_subdomain(text(obj, "storageClassName"), &Path::new("storageClassName"), errors);
+    if let Ok(q) = meta::quantity::Quantity::from_value(field(obj, "capacity"))
+        && q.sign() < 0
+    {
+        errors.invalid(Path::new("capacity"), q.canonical(), values::NEGATIVE);
+    }
+}
+
 impl Strategy for CSIStorageCapacity {
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let topology = field(obj, "nodeTopology");
-        if topology.is_object() {
-            selector::label_selector(topology, &Path::new("nodeTopology"), errors);
-        }
-        values::dns_subdomain(text(obj, "storageClassName"), &Path::new("storageClassName"), errors);
-        if let Ok(q) = meta::quantity::Quantity::from_value(field(obj, "capacity"))
-            && q.sign() < 0
-        {
-            errors.invalid(Path::new("capacity"), q.canonical(), values::NEGATIVE);
-        }
+        capacity(obj, false, errors);
     }
 
-    // Only the amount changes, and it is not looked at again.
+    // Only the amount changes.
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        capacity(new, !selector::is_readable(field(old, "nodeTopology")), errors);
         for key in ["nodeTopology", "storageClassName"] {
             values::immutable(field(new, key), field(old, key), Path::new(key), errors);
         }
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let (topology, path, mut out) = (field(new, "nodeTopology"), Path::new("nodeTopology"), Vec::new());
+        pod::warnings::node_selector_term(topology, false, &path, &mut out);
+        for (label, _) in entries(topology, "matchLabels") {
+            if let Some(why) = pod::warnings::deprecated_node_label(label) {
+                out.push(format!("{}: {why}", path.child("matchLabels").child(label)));
+            }
+        }
+        out
     }
 
     fn allow_unconditional_update(&self) -> bool {

@@ -137,6 +137,7 @@ impl Strategy for ResourceClaimTemplate {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        self.validate_create(new, errors);
         values::immutable(field(new, "spec"), field(old, "spec"), Path::new("spec"), errors);
     }
 

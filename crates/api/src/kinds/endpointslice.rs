@@ -4,7 +4,7 @@ use super::columns;
 use crate::strategy::{AGE, Column, NAME, Now, Strategy, column_of};
 use crate::validation::access::*;
 use crate::validation::seen::Seen;
-use crate::validation::{labels, values};
+use crate::validation::values;
 use meta::field::{Errors, Path};
 use meta::names;
 use serde_json::{Value, json};
@@ -14,15 +14,23 @@ pub struct EndpointSlice;
 const ENDPOINTS_MAX: usize = 1000;
 const ADDRESSES_MAX: usize = 100;
 const PORTS_MAX: usize = 20_000;
-const TOPOLOGY_LABELS_MAX: usize = 16;
 const HINTS_MAX: usize = 8;
-const ZONE: &str = "topology.kubernetes.io/zone";
 
 impl Strategy for EndpointSlice {
     fn defaults(&self, obj: &mut Value) {
         for p in items_mut(obj, "ports") {
             fill(p, "name", "");
             fill(p, "protocol", "TCP");
+        }
+    }
+
+    fn prepare_create(&self, obj: &mut Value, _has_status: bool) {
+        drop_topology(obj);
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value, _has_status: bool) {
+        if !same(field(new, "endpoints"), field(old, "endpoints")) {
+            drop_topology(new);
         }
     }
 
@@ -94,10 +102,17 @@ impl Strategy for EndpointSlice {
         true
     }
 
-    // A slice has no spec: any of its own fields counts, and so do labels and annotations.
+    // A slice has no spec: any of its own fields counts, and so do labels.
     fn bumps_generation(&self, new: &Value, old: &Value) -> bool {
         ["addressType", "endpoints", "ports"].iter().any(|k| !same(field(new, k), field(old, k)))
-            || ["labels", "annotations"].iter().any(|k| !same(at(new, &["metadata", k]), at(old, &["metadata", k])))
+            || !same(at(new, &["metadata", "labels"]), at(old, &["metadata", "labels"]))
+    }
+}
+
+/// Only the beta could write it.
+fn drop_topology(slice: &mut Value) {
+    for e in items_mut(slice, "endpoints") {
+        remove(e, "deprecatedTopology");
     }
 }
 
@@ -176,15 +191,6 @@ fn endpoint(e: &Value, kind: &str, path: &Path, errors: &mut Errors) {
     }
     if has(e, "nodeName") {
         values::dns_subdomain(text(e, "nodeName"), &path.child("nodeName"), errors);
-    }
-    let topology = path.child("deprecatedTopology");
-    let count = entries(e, "deprecatedTopology").count();
-    if count > TOPOLOGY_LABELS_MAX {
-        errors.too_many(topology.clone(), count, TOPOLOGY_LABELS_MAX);
-    }
-    labels::labels(field(e, "deprecatedTopology"), &topology, errors);
-    if has(field(e, "deprecatedTopology"), ZONE) {
-        errors.internal(topology.key(ZONE), "reserved key was not removed in conversion");
     }
     if has(e, "hostname") {
         values::dns_label(text(e, "hostname"), &path.child("hostname"), errors);

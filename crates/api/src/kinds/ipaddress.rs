@@ -40,6 +40,7 @@ impl Strategy for IPAddress {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        self.validate_create(new, errors);
         let parent = |v| at(v, &["spec", "parentRef"]);
         values::immutable(parent(new), parent(old), Path::new("spec").child("parentRef"), errors);
     }

@@ -43,17 +43,12 @@ impl Strategy for Job {
         let per_index = has(spec, "backoffLimitPerIndex");
         fill(spec, "backoffLimit", if per_index { i32::MAX } else { 6 });
         fill(spec, "completionMode", "NonIndexed");
-        fill(spec, "suspend", false);
+        for key in ["suspend", "manualSelector"] {
+            fill(spec, key, false);
+        }
         let policy = if has(spec, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
         fill(spec, "podReplacementPolicy", policy);
-        if let Some(p) = object_mut(spec, "podFailurePolicy") {
-            for rule in items_mut(p, "rules") {
-                for pattern in items_mut(rule, "onPodConditions") {
-                    fill_zero(pattern, "status", "True");
-                }
-            }
-        }
-        pod::defaults::template(spec, "template");
+        nested_defaults(spec);
     }
 
     fn prepare_create(&self, obj: &mut Value, _has_status: bool) {
@@ -82,24 +77,14 @@ impl Strategy for Job {
     }
 
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
-        let sp = field(obj, "spec");
-        generated_selector(obj, errors);
-        spec_and_selector(sp, &Path::new("spec"), errors);
-        // Hostnames of pods are made of the Job's name and an index.
-        let completions = int(sp, "completions").unwrap_or(0);
-        if text(sp, "completionMode") == "Indexed" && completions > 0 {
-            let job = text_at(obj, &["metadata", "name"]);
-            let name = format!("{job}-{}", completions - 1);
-            if !meta::names::dns1123_label(&name).is_empty() {
-                let text = format!("will not able to create pod with invalid DNS label: {name}");
-                errors.invalid(Path::new("metadata.name"), job, text);
-            }
-        }
+        validate(obj, true, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         let (n, o, path) = (field(new, "spec"), field(old, "spec"), Path::new("spec"));
-        spec_and_selector(n, &path, errors);
+        // Older Jobs may lack the labels with a prefix.
+        let had = at(o, &["template", "metadata", "labels"]);
+        validate(new, has(had, NAME_LABEL) && has(had, UID_LABEL), errors);
         let fixed = |key: &str, errors: &mut Errors| {
             values::immutable(field(n, key), field(o, key), path.child(key), errors);
         };
@@ -207,7 +192,36 @@ fn state(job: &Value) -> &'static str {
     }
 }
 
-fn generated_selector(job: &Value, errors: &mut Errors) {
+/// The defaults that a Job's spec has in a CronJob, too.
+pub fn nested_defaults(spec: &mut Value) {
+    if let Some(p) = object_mut(spec, "podFailurePolicy") {
+        for rule in items_mut(p, "rules") {
+            for pattern in items_mut(rule, "onPodConditions") {
+                fill_zero(pattern, "status", "True");
+            }
+        }
+    }
+    pod::defaults::template(spec, "template");
+}
+
+/// `prefixed`: the labels that a Job's selector is made of are there with their prefix, too.
+fn validate(job: &Value, prefixed: bool, errors: &mut Errors) {
+    let sp = field(job, "spec");
+    generated_selector(job, prefixed, errors);
+    spec_and_selector(sp, &Path::new("spec"), errors);
+    // Hostnames of pods are made of the Job's name and an index.
+    let completions = int(sp, "completions").unwrap_or(0);
+    if text(sp, "completionMode") == "Indexed" && completions > 0 {
+        let job = text_at(job, &["metadata", "name"]);
+        let name = format!("{job}-{}", completions - 1);
+        if !meta::names::dns1123_label(&name).is_empty() {
+            let text = format!("will not able to create pod with invalid DNS label: {name}");
+            errors.invalid(Path::new("metadata.name"), job, text);
+        }
+    }
+}
+
+fn generated_selector(job: &Value, prefixed: bool, errors: &mut Errors) {
     let sp = field(job, "spec");
     if flag(sp, "manualSelector") || !has(sp, "selector") {
         return;
@@ -215,7 +229,9 @@ fn generated_selector(job: &Value, errors: &mut Errors) {
     let labels = at(sp, &["template", "metadata", "labels"]);
     let path = Path::new("spec.template.metadata.labels");
     let (uid, name) = (text_at(job, &["metadata", "uid"]), text_at(job, &["metadata", "name"]));
-    for (key, want) in [("controller-uid", uid), ("job-name", name), (UID_LABEL, uid), (NAME_LABEL, name)] {
+    let expected = [("controller-uid", uid), ("job-name", name), (UID_LABEL, uid), (NAME_LABEL, name)];
+    let expected = if prefixed { &expected[..] } else { &expected[..2] };
+    for &(key, want) in expected {
         let text = format!("must be '{want}'");
         match labels.get(key).and_then(Value::as_str) {
             None => errors.required(path.key(key), text),
@@ -223,7 +239,7 @@ fn generated_selector(job: &Value, errors: &mut Errors) {
             Some(_) => {}
         }
     }
-    let own = json!({UID_LABEL: uid, "controller-uid": uid, NAME_LABEL: name, "job-name": name});
+    let own: Value = expected.iter().map(|(k, v)| (k.to_string(), json!(v))).collect::<serde_json::Map<_, _>>().into();
     if selector::is_readable(field(sp, "selector")) && !selector::matches(field(sp, "selector"), &own) {
         errors.invalid(Path::new("spec.selector"), field(sp, "selector").clone(), "`selector` not auto-generated");
     }

@@ -57,6 +57,11 @@ impl Strategy for PriorityClass {
         values::immutable(field(new, key), field(old, key), Path::new(key), errors);
     }
 
+    // It stays 1, whatever changes.
+    fn has_generation(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,

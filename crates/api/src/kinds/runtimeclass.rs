@@ -32,6 +32,7 @@ impl Strategy for RuntimeClass {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        self.validate_create(new, errors);
         values::immutable(field(new, "handler"), field(old, "handler"), Path::new("handler"), errors);
     }
 

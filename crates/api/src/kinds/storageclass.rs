@@ -39,6 +39,7 @@ impl Strategy for StorageClass {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        self.validate_create(new, errors);
         for key in ["parameters", "provisioner", "reclaimPolicy"] {
             if !same(field(new, key), field(old, key)) {
                 errors.forbidden(Path::new(key), format!("updates to {key} are forbidden."));
@@ -54,7 +55,7 @@ impl Strategy for StorageClass {
             for (j, e) in list(term, "matchLabelExpressions").iter().enumerate() {
                 if let Some(why) = super::pod::warnings::deprecated_node_label(text(e, "key")) {
                     let p = Path::new("allowedTopologies").index(i).child("matchLabelExpressions").index(j);
-                    out.push(format!("{}: {} is {why}", p.child("key"), text(e, "key")));
+                    out.push(format!("{}: {why}", p.child("key")));
                 }
             }
         }

@@ -553,12 +553,11 @@ fn roles_and_bindings() {
 #[test]
 fn endpoints_by_name() {
     check_create(
-        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: e, namespace: d}\naddressType: FQDN\nendpoints: [{addresses: ['', a.b., 'A_.b.', a], deprecatedTopology: {topology.kubernetes.io/zone: z}}]",
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: e, namespace: d}\naddressType: FQDN\nendpoints: [{addresses: ['', a.b., 'A_.b.', a]}]",
         expect![[r#"
             endpoints[0].addresses[0]: Required value
             endpoints[0].addresses[2]: Invalid value: "A_.b": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
             endpoints[0].addresses[3]: Invalid value: "a": should be a domain with at least two segments separated by dots
-            endpoints[0].deprecatedTopology[topology.kubernetes.io/zone]: Internal error: reserved key was not removed in conversion
         "#]],
     );
 }

@@ -210,6 +210,7 @@ fn job() {
             backoffLimit: 6
             completionMode: NonIndexed
             completions: 1
+            manualSelector: false
             parallelism: 1
             podReplacementPolicy: TerminatingOrFailed
             selector:
@@ -409,10 +410,10 @@ const ROWS: &[(&str, &str, &str, &[(&str, &str)])] = &[
     ("batch/v1", "CronJob", "{spec: {jobTemplate: {spec: {podFailurePolicy: {rules: [{onPodConditions: [{type: T}]}]}}}}}", &[
         ("/spec/concurrencyPolicy", "Allow"), ("/spec/suspend", "false"), ("/spec/successfulJobsHistoryLimit", "3"), ("/spec/failedJobsHistoryLimit", "1"),
         // The Jobs get theirs when they are made.
-        ("/spec/jobTemplate/spec/backoffLimit", "-"), ("/spec/jobTemplate/spec/podFailurePolicy/rules/0/onPodConditions/0/status", "-")]),
+        ("/spec/jobTemplate/spec/backoffLimit", "-"), ("/spec/jobTemplate/spec/podFailurePolicy/rules/0/onPodConditions/0/status", "True")]),
     ("batch/v1", "Job", "{spec: {manualSelector: true}}", &[("/spec/completions", "1"), ("/spec/parallelism", "1"), ("/spec/backoffLimit", "6"), ("/spec/completionMode", "NonIndexed"),
         ("/spec/suspend", "false"), ("/spec/podReplacementPolicy", "TerminatingOrFailed")]),
-    ("batch/v1", "Job", "{spec: {parallelism: 3, backoffLimitPerIndex: 1}}", &[("/spec/completions", "-"), ("/spec/parallelism", "3"), ("/spec/backoffLimit", "2147483647")]),
+    ("batch/v1", "Job", "{spec: {parallelism: 3, backoffLimitPerIndex: 1}}", &[("/spec/manualSelector", "false"), ("/spec/completions", "-"), ("/spec/parallelism", "3"), ("/spec/backoffLimit", "2147483647")]),
     ("batch/v1", "Job", "{spec: {manualSelector: true, podFailurePolicy: {rules: [{onPodConditions: [{type: T}]}]}, template: {metadata: {labels: {a: b}}}}}", &[
         ("/spec/podReplacementPolicy", "Failed"), ("/spec/podFailurePolicy/rules/0/onPodConditions/0/status", "True"), ("/metadata/labels", r#"{"a":"b"}"#)]),
     ("certificates.k8s.io/v1beta1", "PodCertificateRequest", "{spec: {}}", &[("/spec/maxExpirationSeconds", "86400")]),

@@ -334,6 +334,29 @@ spec:
     .assert_eq(&strategy_of(&pod).warnings(&pod, None).join("\n"));
 }
 
+const SLICE: &str = "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: e, namespace: d, labels: {}, annotations: {}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.1], deprecatedTopology: {zone: a}}]
+";
+
+#[test]
+fn the_topology_of_the_beta_is_not_written() {
+    let slice = created(SLICE);
+    assert_eq!(slice["endpoints"], json!([{"addresses": ["10.0.0.1"]}]));
+    let mut stored = slice.clone();
+    stored["endpoints"][0]["deprecatedTopology"] = json!({"zone": "a"});
+    let (mut same, mut other) = (stored.clone(), stored.clone());
+    other["endpoints"][0]["zone"] = json!("b");
+    for new in [&mut same, &mut other] {
+        strategy_of(&stored).prepare_update(new, &stored, false);
+    }
+    assert_eq!(same, stored);
+    assert_eq!(other["endpoints"], json!([{"addresses": ["10.0.0.1"], "zone": "b"}]));
+}
+
 #[test]
 fn generation() {
     for (sample, change, bumps) in [
@@ -341,6 +364,8 @@ fn generation() {
         (samples::DEPLOYMENT, "/metadata/annotations/a", true),
         (samples::DEPLOYMENT, "/metadata/labels/a", false),
         (samples::STATEFULSET, "/metadata/annotations/a", false),
+        (SLICE, "/metadata/labels/a", true),
+        (SLICE, "/metadata/annotations/a", false),
         (samples::POD, "/spec/nodeName", false),
         (samples::POD, "/spec/containers/0/image", true),
         (samples::POD, "/status/phase", false),
@@ -357,6 +382,10 @@ fn generation() {
         }
         assert_eq!(strategy_of(&old).bumps_generation(&new, &old), bumps, "{change}");
     }
+    let class = parse("apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: p}\nvalue: 1");
+    let (s, mut other) = (strategy_of(&class), class.clone());
+    other["description"] = json!("changed");
+    assert!(s.has_generation() && !s.bumps_generation(&other, &class));
 }
 
 /// Addresses are read strictly, but those that were accepted before may stay.
@@ -464,4 +493,116 @@ fn what_the_status_of_a_pod_says_of_devices_and_claims() {
         status.containerStatuses[0].allocatedResourcesStatus[0].resources[2].message: Too long: may not be more than 1
     "#]]
     .assert_eq(&(lines.join("\n") + "\n"));
+}
+
+#[test]
+fn these_are_judged_whole_again() {
+    let topologies = |terms: &str| {
+        format!(
+            "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {{name: s}}\nprovisioner: a/b\nallowedTopologies: [{terms}]"
+        )
+    };
+    check_update(
+        &topologies("{matchLabelExpressions: [{key: z, values: [a]}]}"),
+        &topologies("{matchLabelExpressions: [{key: z, values: []}]}"),
+        expect![[r#"
+            allowedTopologies[0].matchLabelExpressions[0].values: Required value
+        "#]],
+    );
+    let class = |overhead: &str| {
+        format!(
+            "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {{name: r}}\nhandler: h\noverhead: {{podFixed: {{cpu: '{overhead}'}}}}"
+        )
+    };
+    check_update(
+        &class("1"),
+        &class("-1"),
+        expect![[r#"
+            overhead.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0
+        "#]],
+    );
+    let address = |name: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: IPAddress\nmetadata: {{name: 10.0.0.1}}\nspec: {{parentRef: {{resource: services, name: {name}}}}}"
+        )
+    };
+    check_update(
+        &address("a"),
+        &address("''"),
+        expect![[r#"
+            spec.parentRef.name: Required value
+            spec.parentRef: Invalid value: {"name":"","resource":"services"}: field is immutable
+        "#]],
+    );
+    let template = |name: &str| {
+        format!(
+            "apiVersion: resource.k8s.io/v1\nkind: ResourceClaimTemplate\nmetadata: {{name: t, namespace: d}}\nspec: {{spec: {{devices: {{requests: [{{name: r, exactly: {{deviceClassName: {name}}}}}]}}}}}}"
+        )
+    };
+    check_update(
+        &template("a"),
+        &template("''"),
+        expect![[r#"
+            spec.spec.devices.requests[0].exactly.deviceClassName: Required value
+            spec: Invalid value: {"spec":{"devices":{"requests":[{"exactly":{"allocationMode":"ExactCount","count":1,"deviceClassName":""},"name":"r"}]}}}: field is immutable
+        "#]],
+    );
+    let capacity = |amount: &str| {
+        format!(
+            "apiVersion: storage.k8s.io/v1\nkind: CSIStorageCapacity\nmetadata: {{name: c, namespace: d}}\nstorageClassName: s\ncapacity: {amount}"
+        )
+    };
+    check_update(
+        &capacity("1Gi"),
+        &capacity("-1Gi"),
+        expect![[r#"
+            capacity: Invalid value: "-1Gi": must be greater than or equal to 0
+        "#]],
+    );
+}
+
+#[test]
+fn a_suspended_job_keeps_the_labels_of_its_pods() {
+    let mut old = created(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j, namespace: d}\nspec: {suspend: true, template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}",
+    );
+    // As the first Jobs had it.
+    old["spec"]["selector"] = json!({"matchLabels": {"controller-uid": old["metadata"]["uid"]}});
+    let s = strategy_of(&old);
+    let faults = |had: &[&str], has: &[&str]| {
+        let without = |keys: &[&str]| {
+            let mut job = old.clone();
+            let labels = job["spec"]["template"]["metadata"]["labels"].as_object_mut().expect("labels");
+            labels.retain(|k, _| keys.contains(&k.as_str()));
+            job
+        };
+        let mut errors = Errors::default();
+        s.validate_update(&without(has), &without(had), &mut errors);
+        errors.0.iter().map(|e| e.path.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let all = ["job-name", "controller-uid", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"];
+    for (had, has, want) in [
+        (&all[..], &all[..], ""),
+        (&all, &all[1..], "spec.template.metadata.labels[job-name]"),
+        (&all, &all[..3], "spec.template.metadata.labels[batch.kubernetes.io/job-name]"),
+        (&all[..2], &all[..2], ""),
+    ] {
+        assert_eq!(faults(had, has), want, "{had:?} {has:?}");
+    }
+}
+
+#[test]
+fn a_cron_job_is_warned_of_its_time_zone() {
+    let job = |schedule: &str| {
+        created(&format!(
+            "apiVersion: batch/v1\nkind: CronJob\nmetadata: {{name: c, namespace: d}}\nspec: {{schedule: '{schedule}', jobTemplate: {{spec: {{template: {{spec: {{containers: [{{name: c, image: i}}], restartPolicy: Never}}}}}}}}}}"
+        ))
+    };
+    let warnings = |schedule: &str, old: bool| {
+        let job = job(schedule);
+        strategy_of(&job).warnings(&job, old.then_some(&job)).join("\n")
+    };
+    expect!["cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"]
+        .assert_eq(&warnings("TZ=UTC * * * * *", true));
+    assert_eq!(warnings("TZ=UTC * * * * *", false) + &warnings("* * * * *", true), "");
 }

@@ -92,11 +92,14 @@ pub fn pool_name(name: &str, path: &Path, errors: &mut Errors) {
 
 pub fn uid(uid: &str, path: &Path, errors: &mut Errors) {
     let dashes = |i: usize| matches!(i, 8 | 13 | 18 | 23);
-    let fault = if uid.len() != 36 {
+    // Go reads shorter and longer forms, which are refused after that.
+    let fault = if !matches!(uid.len(), 32 | 36 | 38 | 45) {
         format!("error validating uid: invalid UUID length: {}", uid.len())
-    } else if !uid.bytes().enumerate().all(|(i, b)| if dashes(i) { b == b'-' } else { b.is_ascii_hexdigit() }) {
+    } else if uid.len() == 36
+        && !uid.bytes().enumerate().all(|(i, b)| if dashes(i) { b == b'-' } else { b.is_ascii_hexdigit() })
+    {
         "error validating uid: invalid UUID format".to_string()
-    } else if uid.bytes().any(|b| b.is_ascii_uppercase()) {
+    } else if uid.len() != 36 || uid.bytes().any(|b| b.is_ascii_uppercase()) {
         "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters"
             .to_string()
     } else {
@@ -225,5 +228,26 @@ pub fn binding_conditions(owner: &Value, path: &Path, errors: &mut Errors) {
             errors.invalid(failures_at, Value::Null, text);
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uids_have_one_form() {
+        let plain = "12345678-1234-1234-1234-1234567890ab";
+        let told = |v: &str| {
+            let mut errors = Errors::default();
+            uid(v, &Path::new("u"), &mut errors);
+            errors.joined()
+        };
+        assert_eq!(told(plain), "[]");
+        for v in [plain.to_uppercase(), plain.replace('-', ""), format!("{{{plain}}}"), format!("urn:uuid:{plain}")] {
+            assert!(told(&v).contains("uid must be in RFC 4122 normalized form"), "{v}");
+        }
+        assert!(told("1").contains("invalid UUID length: 1"));
+        assert!(told(&plain.replace('-', "0")).contains("invalid UUID format"));
     }
 }
