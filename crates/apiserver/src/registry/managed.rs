@@ -37,6 +37,15 @@ const RESET_OF_SIGNING_REQUESTS: &[(&str, &[&[&str]])] = &[
 ];
 const RESET_BY_STATUS_OF_PODS: &[&[&str]] =
     &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]];
+/// Paths outside of which an endpoint sets nothing.
+const OWNED_BY_EPHEMERAL_CONTAINERS: &[&[&str]] = &[&["spec", "ephemeralContainers"]];
+const OWNED_BY_RESIZE: &[&[&str]] = &[
+    &["spec", "containers", "*", "resources"],
+    &["spec", "containers", "*", "resizePolicy"],
+    &["spec", "initContainers", "*", "resources"],
+    &["spec", "initContainers", "*", "resizePolicy"],
+    &["spec", "resources"],
+];
 
 fn structure<'a>(row: &Resource, (types, ty): &'a (Arc<Types>, TypeId), subresource: &str) -> Structure<'a> {
     let s = Structure::new(types, *ty).with_key_default(&key_default);
@@ -49,6 +58,8 @@ fn structure<'a>(row: &Resource, (types, ty): &'a (Arc<Types>, TypeId), subresou
             ["ownerReferences"] => RESET_BY_STATUS_OF_PODS,
             _ => RESET_BY_STATUS_ALONE,
         }),
+        "ephemeralcontainers" => s.with_only(OWNED_BY_EPHEMERAL_CONTAINERS),
+        "resize" => s.with_only(OWNED_BY_RESIZE),
         _ if row.has_status() => s.with_reset(RESET_BY_MAIN),
         _ => s,
     }
@@ -317,6 +328,32 @@ mod tests {
             ("CertificateSigningRequest", "approval", "f:metadata f:status f:annotations f:labels"),
         ] {
             assert_eq!(owned(kind, subresource), want, "{kind} {subresource}");
+        }
+    }
+
+    #[test]
+    fn who_resizes_a_pod_owns_resources_alone() {
+        let rows = api::catalogue::builtin();
+        let pods = rows.iter().find(|r| r.kind == "Pod").unwrap();
+        let types = pods.types();
+        let applied = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "labels": {"a": "b"}}, "spec": {
+                "dnsPolicy": "None",
+                "containers": [{"name": "c", "image": "i", "resources": {"limits": {"cpu": 1}}}],
+                "ephemeralContainers": [{"name": "e", "image": "i"}]}});
+        for (subresource, want) in [
+            ("resize", json!({"f:containers": {"k:{\"name\":\"c\"}": {"f:resources": {"f:limits": {"f:cpu": {}}}}}})),
+            (
+                "ephemeralcontainers",
+                json!({"f:ephemeralContainers": {"k:{\"name\":\"e\"}": {".": {}, "f:image": {}, "f:name": {}}}}),
+            ),
+        ] {
+            let now = jiff::Timestamp::UNIX_EPOCH;
+            let writer = Writer { manager: "m", api_version: "v1", subresource, now };
+            let live = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}});
+            let s = structure(pods, &types, subresource);
+            let made = meta::apply::apply(&s, &live, &applied, &writer, false).unwrap();
+            assert_eq!(made["metadata"]["managedFields"][0]["fieldsV1"], json!({"f:spec": want}));
         }
     }
 }

@@ -16,12 +16,12 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Without these fields and everything below them.
-    pub(super) fn without(self, excluded: &Set) -> Comparison {
+    /// Without what a write to the endpoint never owns.
+    pub(super) fn ownable(self, s: &Structure) -> Comparison {
         Comparison {
-            added: self.added.recursive_difference(excluded),
-            modified: self.modified.recursive_difference(excluded),
-            removed: self.removed.recursive_difference(excluded),
+            added: s.ownable(&self.added),
+            modified: s.ownable(&self.modified),
+            removed: s.ownable(&self.removed),
         }
     }
 }

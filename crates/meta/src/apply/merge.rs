@@ -46,9 +46,8 @@ pub fn merge(
         object::remove(&mut applied, &["metadata", "creationTimestamp"]);
     }
 
-    let reset = s.reset_set();
     let me = Manager::new(writer.manager, Operation::Apply, "", writer.subresource);
-    let set = field_set(s, &applied).map_err(|why| untyped(&applied, &why))?.recursive_difference(&reset);
+    let set = s.ownable(&field_set(s, &applied).map_err(|why| untyped(&applied, &why))?);
     let mut managed = reconciled(s, writer.api_version, &live, managed);
     let last = managed.0.insert(me.clone(), Versioned { set, api_version: writer.api_version.to_string(), time: None });
 

@@ -218,6 +218,17 @@ impl Set {
         Set { members, children }
     }
 
+    /// What lies at a path or below it. It is of names of fields, or `*` for any element.
+    pub fn within(&self, path: &[&str]) -> Set {
+        let [first, rest @ ..] = path else {
+            return self.clone();
+        };
+        let meant = |e: &Elem| *first == "*" || *e == Elem::field(*first);
+        let members = self.members.iter().filter(|e| rest.is_empty() && meant(e)).cloned().collect();
+        let children = self.children.iter().filter(|(e, _)| meant(e)).map(|(e, set)| (e.clone(), set.within(rest)));
+        Set { members, children: children.filter(|(_, set)| !set.is_empty()).collect() }
+    }
+
     /// All member paths, in order.
     pub fn paths(&self) -> Vec<Path> {
         let mut out = Vec::new();

@@ -15,6 +15,9 @@ pub struct Structure<'a> {
     /// Field paths that a write to this endpoint resets, and so never owns: `["status"]` on the main resource,
     /// `["spec"]` and most of metadata on `status` (upstream: `GetResetFields`).
     pub reset: &'a [&'a [&'a str]],
+    /// Where there are any, paths outside of which such a write owns nothing; `*` stands for any element
+    /// (upstream: `GetResetFieldsFilter`).
+    pub only: &'a [&'a [&'a str]],
     /// An object of any version of the kind in another one, in which some manager has written. `None` where there is
     /// no such version, or no converting to it.
     pub convert: &'a (dyn Fn(&str, &Value) -> Option<View<'a>> + Sync),
@@ -29,7 +32,7 @@ pub struct View<'a> {
 
 impl<'a> Structure<'a> {
     pub fn new(types: &'a Types, ty: TypeId) -> Structure<'a> {
-        Structure { types, ty, key_default: &|_, _| None, reset: &[], convert: &|_, _| None }
+        Structure { types, ty, key_default: &|_, _| None, reset: &[], only: &[], convert: &|_, _| None }
     }
 
     pub fn with_versions(self, f: &'a (dyn Fn(&str, &Value) -> Option<View<'a>> + Sync)) -> Structure<'a> {
@@ -53,16 +56,25 @@ impl<'a> Structure<'a> {
         Structure { reset, ..self }
     }
 
+    pub fn with_only(self, only: &'a [&'a [&'a str]]) -> Structure<'a> {
+        Structure { only, ..self }
+    }
+
     pub(super) fn root(&self) -> Node {
         Node::Typed(self.ty)
     }
 
-    pub(super) fn reset_set(&self) -> Set {
-        let mut set = Set::new();
+    /// Without what a write to this endpoint never owns.
+    pub(super) fn ownable(&self, set: &Set) -> Set {
+        let mut reset = Set::new();
         for path in self.reset {
-            set.insert(&path.iter().map(|name| Elem::field(*name)).collect::<Vec<_>>());
+            reset.insert(&path.iter().map(|name| Elem::field(*name)).collect::<Vec<_>>());
         }
-        set
+        let left = set.recursive_difference(&reset);
+        if self.only.is_empty() {
+            return left;
+        }
+        self.only.iter().fold(Set::new(), |all, path| all.union(&left.within(path)))
     }
 
     /// How to treat a value of this node. The value matters only where the type says nothing.

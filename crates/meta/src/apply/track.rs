@@ -127,14 +127,13 @@ pub(super) struct Changes(BTreeMap<String, Comparison>);
 impl Changes {
     /// `s` is the structure of `version`, in which `old` and `new` are.
     pub(super) fn new(s: &Structure, version: &str, old: &Value, new: &Value, managed: &Managed) -> Changes {
-        let reset = s.reset_set();
-        let own = compare_as_go(s, old, new).without(&reset);
+        let own = compare_as_go(s, old, new).ownable(s);
         let mut all = BTreeMap::from([(version.to_string(), own)]);
         for v in managed.0.values() {
             if !all.contains_key(&v.api_version) {
                 let (there, old) = s.view(&v.api_version, old);
                 let (_, new) = s.view(&v.api_version, new);
-                all.insert(v.api_version.clone(), compare_as_go(&there, &old, &new).without(&reset));
+                all.insert(v.api_version.clone(), compare_as_go(&there, &old, &new).ownable(&there));
             }
         }
         Changes(all)
