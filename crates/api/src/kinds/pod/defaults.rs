@@ -122,12 +122,12 @@ pub fn container(c: &mut Value) {
             handler(p);
         }
     }
-    if let Some(lifecycle) = object_mut(c, "lifecycle") {
-        if has(lifecycle, "stopSignal") {
-            remove(lifecycle, "stopSignal");
-            if lifecycle.as_object().is_some_and(|l| l.is_empty()) {
-                remove(c, "lifecycle");
-            }
+    if let Some(lifecycle) = object_mut(c, "lifecycle")
+        && has(lifecycle, "stopSignal")
+    {
+        remove(lifecycle, "stopSignal");
+        if lifecycle.as_object().is_some_and(|l| l.is_empty()) {
+            remove(c, "lifecycle");
         }
     }
     if let Some(lifecycle) = object_mut(c, "lifecycle") {
