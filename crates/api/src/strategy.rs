@@ -120,6 +120,11 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// `Warning` headers for a new object as it comes, before [`Strategy::prepare_create`].
+    fn arrival_warnings(&self, _new: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
     /// `Warning` headers for a write to `status`.
     fn status_warnings(&self, _new: &Value, _old: &Value) -> Vec<String> {
         Vec::new()

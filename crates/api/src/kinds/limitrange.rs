@@ -39,6 +39,14 @@ impl Strategy for LimitRange {
         }
     }
 
+    // One without a name gets a random one, which its UID is.
+    fn prepare_create(&self, obj: &mut Value, _has_status: bool) {
+        if let Some(meta) = object_mut(obj, "metadata") {
+            let uid = field(meta, "uid").clone();
+            fill_zero(meta, "name", uid);
+        }
+    }
+
     fn validate_create(&self, obj: &Value, errors: &mut Errors) {
         let items = list_at(obj, &["spec", "limits"]);
         let mut seen = Seen::default();

@@ -81,6 +81,21 @@ impl Strategy for Pod {
         out
     }
 
+    // Later one couldn't tell an annotation that became a field from one that says the same as its field.
+    fn arrival_warnings(&self, new: &Value) -> Vec<String> {
+        let (notes, spec) = (at(new, &["metadata", "annotations"]), field(new, "spec"));
+        if text_at(spec, &["os", "name"]) == "windows" {
+            return Vec::new();
+        }
+        let of_pod = at(spec, &["securityContext", "appArmorProfile"]);
+        let containers = podspec::LISTS.iter().flat_map(|lists| list(spec, lists));
+        containers
+            .filter_map(|c| apparmor_note(notes, c))
+            .filter(|(_, profile)| profile.as_ref().is_none_or(|p| !same(p, of_pod)))
+            .map(|(key, _)| warnings::old_apparmor(&key, &Path::root()))
+            .collect()
+    }
+
     fn status_warnings(&self, new: &Value, _old: &Value) -> Vec<String> {
         status::warnings(new)
     }
@@ -138,7 +153,21 @@ impl Strategy for Pod {
     }
 }
 
-/// Profiles given by annotation, as before 1.30, become fields, unless the pod as a whole says the same.
+/// The annotation that gives a container its profile, as before 1.30, where no field does; and the profile, if it is one.
+fn apparmor_note(notes: &Value, container: &Value) -> Option<(String, Option<Value>)> {
+    let key = format!("{}{}", podspec::annotations::APPARMOR, text(container, "name"));
+    if !has(notes, &key) || has(field(container, "securityContext"), "appArmorProfile") {
+        return None;
+    }
+    let profile = podspec::annotations::apparmor_field(text(notes, &key)).filter(|p| {
+        let mut errors = Errors::default();
+        podspec::apparmor(p, &Path::root(), &mut errors);
+        errors.is_empty()
+    });
+    Some((key, profile))
+}
+
+/// Profiles given by annotation become fields, unless the pod as a whole says the same.
 fn apparmor_annotations(obj: &mut Value) {
     let notes = at(obj, &["metadata", "annotations"]).clone();
     if notes.is_null() || text_at(obj, &["spec", "os", "name"]) == "windows" {
@@ -150,16 +179,8 @@ fn apparmor_annotations(obj: &mut Value) {
     };
     for lists in podspec::LISTS {
         for c in items_mut(spec, lists) {
-            let note = text(&notes, &format!("{}{}", podspec::annotations::APPARMOR, text(c, "name"))).to_string();
-            if has(field(c, "securityContext"), "appArmorProfile") {
-                continue;
-            }
-            let profile = podspec::annotations::apparmor_field(&note).filter(|p| {
-                let mut errors = Errors::default();
-                podspec::apparmor(p, &Path::root(), &mut errors);
-                errors.is_empty() && !same(p, &of_pod)
-            });
-            if let Some(profile) = profile
+            if let Some((_, Some(profile))) = apparmor_note(&notes, c)
+                && !same(&profile, &of_pod)
                 && let Some(context) = ensure_object(c, "securityContext")
             {
                 set(context, "appArmorProfile", profile);

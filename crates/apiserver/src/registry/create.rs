@@ -63,17 +63,18 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
     }
     let base = text(&object, "generateName");
     let generated = text(&object, "name").is_empty() && !base.is_empty();
+    call.warnings.extend(row.strategy.arrival_warnings(&object));
 
     for attempt in 1.. {
         let mut new = if generated { object.clone() } else { std::mem::take(&mut object) };
         if generated {
             new["metadata"]["name"] = meta::names::generate_name(&base, &mut rand::rng()).into();
         }
-        let name = text(&new, "name");
         if row.strategy.has_generation() {
             metadata(&mut new).insert("generation".into(), 1.into());
         }
         row.strategy.prepare_create(&mut new, row.has_status());
+        let name = text(&new, "name");
         if row.group == "certificates.k8s.io" && row.kind == "CertificateSigningRequest" {
             name_requester(&mut new, call.user);
         }
@@ -82,7 +83,11 @@ pub async fn insert(call: &mut Call<'_>, mut object: Value, by: managed::By) -> 
             new["status"] = json!({});
         }
 
-        let claim = call.registry.addresses.claim(&row, &mut new, None, call.options.dry_run).await?;
+        let addresses = &call.registry.addresses;
+        let claim = match name.as_str() {
+            "" => addresses.no_claim(),
+            _ => addresses.claim(&row, &mut new, None, call.options.dry_run).await?,
+        };
         match check_and_store(call, &mut new, &name, &options).await {
             Ok(Some(made)) => {
                 claim.keep();
@@ -180,9 +185,6 @@ pub fn check_identity(call: &Call<'_>, object: &Value) -> Result<()> {
     if row.namespaced {
         check_namespace(call.info, object)?;
     }
-    if text(object, "name").is_empty() && text(object, "generateName").is_empty() {
-        return Err(Status::bad_request("name or generateName is required").into_invalid_name(row));
-    }
     Ok(())
 }
 
@@ -264,18 +266,6 @@ pub fn dedup_owners(object: &mut Value, warnings: &mut Vec<String>, after_admiss
             ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
             twice.join(", ")
         ));
-    }
-}
-
-trait InvalidName {
-    fn into_invalid_name(self, row: &api::catalogue::Resource) -> Status;
-}
-
-impl InvalidName for Status {
-    fn into_invalid_name(self, row: &api::catalogue::Resource) -> Status {
-        let mut errors = Errors::default();
-        errors.required(meta::field::Path::new("metadata.name"), self.message);
-        Status::invalid(&row.group, &row.kind, "", &errors)
     }
 }
 

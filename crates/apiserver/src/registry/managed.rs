@@ -37,7 +37,6 @@ const RESET_OF_SIGNING_REQUESTS: &[(&str, &[&[&str]])] = &[
 ];
 const RESET_BY_STATUS_OF_PODS: &[&[&str]] =
     &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]];
-
 /// These endpoints of pods set a few fields and nothing else.
 const ONLY_OF_PODS: &[(&str, &[&[&str]])] = &[
     ("ephemeralcontainers", &[&["spec", "ephemeralContainers"]]),

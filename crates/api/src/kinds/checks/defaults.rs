@@ -307,9 +307,12 @@ const ROWS: &[(&str, &str, &str, &[(&str, &str)])] = &[
         ("/spec/limits/0/defaultRequest", r#"{"cpu":1,"ephemeral-storage":"1Gi","memory":"1Gi"}"#)]),
     ("v1", "LimitRange", "{spec: {limits: [{type: Pod, max: {cpu: 2}}]}}", &[("/spec/limits/0/default", "-"), ("/spec/limits/0/defaultRequest", "-")]),
     ("v1", "LimitRange", "{spec: {limits: [{type: Pod, max: {cpu: 100u}, maxLimitRequestRatio: {cpu: 1500u}}]}}", &[("/spec/limits/0/max/cpu", "1m"), ("/spec/limits/0/maxLimitRequestRatio/cpu", "2m")]),
+    ("v1", "ServiceAccount", "{secrets: [{name: a, namespace: b, kind: Secret}, {kind: Secret}]}", &[("/secrets", r#"[{"name":"a"},{}]"#)]),
     // What upstream's gates keep off is dropped.
     ("v1", "Pod", "{spec: {schedulingGroup: {podGroupName: g}, containers: [{name: c, image: i, lifecycle: {stopSignal: SIGUSR1, preStop: {exec: {command: [a]}}}}]}}", &[
         ("/spec/schedulingGroup", "-"), ("/spec/containers/0/lifecycle", r#"{"preStop":{"exec":{"command":["a"]}}}"#)]),
+    ("v1", "Pod", "{spec: {containers: [{name: c, lifecycle: {stopSignal: SIGUSR1}}, {name: d, lifecycle: {}}]}}", &[
+        ("/spec/containers/0/lifecycle", "-"), ("/spec/containers/1/lifecycle", "{}")]),
     ("v1", "PersistentVolumeClaim", "{spec: {dataSourceRef: {kind: PersistentVolumeClaim, name: a, namespace: other}}}", &[("/spec/dataSourceRef", "-"), ("/spec/dataSource", "-")]),
     ("v1", "PersistentVolumeClaim", "{spec: {dataSourceRef: {kind: PersistentVolumeClaim, name: a}}}", &[("/spec/dataSource", r#"{"kind":"PersistentVolumeClaim","name":"a"}"#)]),
     ("v1", "Namespace", "{metadata: {name: prod}}", &[("/metadata/labels", r#"{"kubernetes.io/metadata.name":"prod"}"#), ("/status/phase", "Active"), ("/spec/finalizers", r#"["kubernetes"]"#)]),

@@ -358,6 +358,34 @@ fn the_topology_of_the_beta_is_not_written() {
 }
 
 #[test]
+fn annotations_that_become_fields_are_warned_of() {
+    let pod = |profile: &str, note: &str| {
+        parse(&format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, annotations: {{container.apparmor.security.beta.kubernetes.io/c: {note}}}}}\nspec: {{securityContext: {profile}, containers: [{{name: c, image: i}}]}}"
+        ))
+    };
+    let told = "metadata.annotations[container.apparmor.security.beta.kubernetes.io/c]: deprecated since v1.30; use the \"appArmorProfile\" field instead";
+    for (profile, note, warned) in [
+        ("{}", "unconfined", true),
+        ("{}", "localhost/", true),
+        ("{appArmorProfile: {type: RuntimeDefault}}", "unconfined", true),
+        ("{appArmorProfile: {type: Unconfined}}", "unconfined", false),
+    ] {
+        let pod = pod(profile, note);
+        let warnings = strategy_of(&pod).arrival_warnings(&pod);
+        assert_eq!(warnings, if warned { vec![told.to_string()] } else { vec![] }, "{profile} {note}");
+        // What it becomes is warned of no more.
+        let pod = created(&pod.to_string());
+        assert!(strategy_of(&pod).warnings(&pod, None).is_empty());
+    }
+    let account = parse(
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a, annotations: {kubernetes.io/enforce-mountable-secrets: 'true'}}",
+    );
+    let s = strategy_of(&account);
+    assert_eq!((s.warnings(&account, None).len(), s.warnings(&account, Some(&account)).len()), (1, 0));
+}
+
+#[test]
 fn generation() {
     for (sample, change, bumps) in [
         (samples::DEPLOYMENT, "/spec/replicas", true),

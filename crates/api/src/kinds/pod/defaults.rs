@@ -122,8 +122,15 @@ pub fn container(c: &mut Value) {
             handler(p);
         }
     }
-    if let Some(lifecycle) = object_mut(c, "lifecycle") {
+    if let Some(lifecycle) = object_mut(c, "lifecycle")
+        && has(lifecycle, "stopSignal")
+    {
         remove(lifecycle, "stopSignal");
+        if lifecycle.as_object().is_some_and(|l| l.is_empty()) {
+            remove(c, "lifecycle");
+        }
+    }
+    if let Some(lifecycle) = object_mut(c, "lifecycle") {
         for hook in ["postStart", "preStop"] {
             if let Some(h) = object_mut(lifecycle, hook) {
                 handler(h);

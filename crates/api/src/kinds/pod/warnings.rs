@@ -104,14 +104,10 @@ pub fn of(pod: &Value, path: &Path) -> Vec<String> {
                 out.push(format!("{}: {seccomp}", notes.key(&key)));
             }
             let key = format!("container.apparmor.security.beta.kubernetes.io/{}", text(c, "name"));
-            let by_note = podspec::annotations::apparmor_field(text(annotations, &key)).unwrap_or_default();
-            let of_pod = field(security, "appArmorProfile");
-            let said = !of_pod.is_null() && same(of_pod, &by_note);
-            // Of a pod itself creation has made a field of it, unless it could not.
-            let lost = template || by_note.is_null();
-            if lost && !has(own, "appArmorProfile") && !said && has(annotations, &key) {
-                let why = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
-                out.push(format!("{}: {why}", notes.key(&key)));
+            let said = [own, security].iter().any(|holder| has(holder, "appArmorProfile"));
+            // A pod's own were told of when it came, before they became fields.
+            if template && !said && has(annotations, &key) {
+                out.push(old_apparmor(&key, path));
             }
             for kind in ["limits", "requests"] {
                 for name in ["memory", "ephemeral-storage"] {
@@ -138,6 +134,12 @@ pub fn of(pod: &Value, path: &Path) -> Vec<String> {
         values::ip_warnings(text(alias, "ip"), &p.child("hostAliases").index(i).child("ip"), &mut out);
     }
     out
+}
+
+/// Of an annotation of a pod, or of a template at `path`.
+pub fn old_apparmor(key: &str, path: &Path) -> String {
+    let why = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
+    format!("{}: {why}", path.child("metadata.annotations").key(key))
 }
 
 fn scheduling(spec: &Value, path: &Path, out: &mut Vec<String>) {

@@ -254,6 +254,12 @@ pub fn bodies(c: &Cluster) -> Result<()> {
             let reason = if code == 422 { "Invalid" } else { "BadRequest" };
             api.refused(("POST", &maps, JSON, body), (code, reason, &why)).await?;
         }
+        // What has no name is told all that is wrong with it. A LimitRange gets one.
+        let all = format!("Service \"\" is invalid: [{unnamed}, spec.ports: Required value]");
+        let services = maps.replace("configmaps", "services");
+        api.refused(("POST", &services, JSON, "{}"), (422, "Invalid", &all)).await?;
+        let made = api.must("POST", &maps.replace("configmaps", "limitranges"), JSON, &json!({})).await?;
+        ensure!(made["metadata"]["name"] == made["metadata"]["uid"], "{made}");
         let one = maps.replace("?", "/kube-root-ca.crt?");
         let other = r#"{"kind":"Status","apiVersion":"v1"}"#;
         let why = "decoded object cannot be converted to DeleteOptions";
