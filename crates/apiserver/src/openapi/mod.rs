@@ -175,7 +175,7 @@ pub fn v2(
 /// `/openapi/v3`: where each group version's document is, with a hash that changes when the document does.
 pub fn v3_index(cache: &Cache, rows: &[Arc<Resource>]) -> Document {
     cache.get("v3", rows, "", || {
-        let paths: Map<String, Value> = group_versions(rows)
+        let paths: Map<String, Value> = documents(rows)
             .into_iter()
             .map(|(path, rows)| {
                 let hash = v3_hash(cache, &path, &rows);
@@ -190,7 +190,7 @@ pub fn v3_index(cache: &Cache, rows: &[Arc<Resource>]) -> Document {
 /// The document of one group version: `api/v1`, `apis/apps/v1`.
 pub fn v3(cache: &Cache, rows: &[Arc<Resource>], path: &str, _accept: &str) -> Option<Document> {
     let path = path.trim_matches('/');
-    let served = group_versions(rows).remove(path)?;
+    let served = documents(rows).remove(path)?;
     let hash = v3_hash(cache, path, &served);
     let mut document = v3_document(cache, path, &served);
     document.etag = hash;
@@ -198,24 +198,30 @@ pub fn v3(cache: &Cache, rows: &[Arc<Resource>], path: &str, _accept: &str) -> O
 }
 
 fn v3_document(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> Document {
-    cache.get(path, rows, "", || build_v3(rows))
+    cache.get(path, rows, "", || build_v3(path, rows))
 }
 
 /// Built-in documents only change with the program, so their hash needs no document.
 fn v3_hash(cache: &Cache, path: &str, rows: &[Arc<Resource>]) -> String {
     if rows.iter().any(|r| !r.is_builtin()) {
-        return cache.etag(path, rows, || build_v3(rows));
+        return cache.etag(path, rows, || build_v3(path, rows));
     }
     let names: Vec<&str> = rows.iter().map(|r| r.plural.as_str()).collect();
     let (program, texts) = (env!("CARGO_PKG_VERSION"), descriptions::fingerprint());
-    etag(format!("{program}\0{path}\0{}\0{texts}\0{}", api::facts::VERSION, names.join(",")).as_bytes())
+    let facts = format!("{}\0{}", api::facts::VERSION, api::facts::ENUMS);
+    etag(format!("{program}\0{path}\0{facts}\0{texts}\0{}", names.join(",")).as_bytes())
 }
 
-fn group_versions(rows: &[Arc<Resource>]) -> BTreeMap<String, Vec<Arc<Resource>>> {
+/// Version 3's documents, and the rows that each is about: those of group versions, and of what says which there are.
+fn documents(rows: &[Arc<Resource>]) -> BTreeMap<String, Vec<Arc<Resource>>> {
     let mut out: BTreeMap<String, Vec<Arc<Resource>>> = BTreeMap::new();
     for r in rows {
         out.entry(paths::root(r)).or_default().push(r.clone());
+        if r.is_builtin() && !r.group.is_empty() {
+            out.entry(format!("apis/{}", r.group)).or_insert_with(|| vec![r.clone()]);
+        }
     }
+    out.extend(paths::ROOTS.map(|path| (path.to_owned(), Vec::new())));
     out
 }
 
@@ -223,20 +229,21 @@ fn info() -> Value {
     json!({"title": "Kubernetes", "version": format!("v{}", api::facts::VERSION)})
 }
 
-/// Paths and definitions of rows.
-fn pieces(rows: &[Arc<Resource>], flavor: Flavor, form: Form) -> (Pieces, Pieces) {
+/// Paths of rows, and the definitions that they refer to.
+fn pieces(rows: &[Arc<Resource>], flavor: Flavor, form: Form) -> (Pieces, Definitions) {
     let mut definitions = Definitions::new(flavor, form);
     let mut all = Pieces::new();
     for r in rows {
         paths::add(r, &mut definitions, &mut all);
     }
-    paths::discovery(rows, &mut definitions, &mut all);
-    (all, definitions.finish())
+    (all, definitions)
 }
 
 /// `others`: documents of extension servers. What both have stays as ours.
 fn build_v2(rows: &[Arc<Resource>], others: &[Arc<Value>], form: Form) -> Document {
     let (mut paths, mut definitions) = pieces(rows, Flavor::V2, form);
+    paths::discovery(rows, None, &mut definitions, &mut paths);
+    let mut definitions = definitions.finish();
     for theirs in others {
         let members = |part: &str| theirs[part].as_object().into_iter().flatten();
         for (name, item) in members("paths") {
@@ -260,8 +267,11 @@ fn build_v2(rows: &[Arc<Resource>], others: &[Arc<Value>], form: Form) -> Docume
     Document::new(JSON, out)
 }
 
-fn build_v3(rows: &[Arc<Resource>]) -> Document {
-    let (paths, definitions) = pieces(rows, Flavor::V3, Form::Json);
+fn build_v3(path: &str, rows: &[Arc<Resource>]) -> Document {
+    let own: Vec<_> = rows.iter().filter(|r| paths::root(r) == path).cloned().collect();
+    let (mut paths, mut definitions) = pieces(&own, Flavor::V3, Form::Json);
+    paths::discovery(rows, Some(path), &mut definitions, &mut paths);
+    let definitions = definitions.finish();
     let mut out = Vec::new();
     out.extend_from_slice(br#"{"components":{"schemas":"#);
     pieces::object(&mut out, definitions);

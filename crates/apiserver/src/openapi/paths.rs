@@ -113,52 +113,61 @@ const OK_CREATED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created")];
 const OK_CREATED_ACCEPTED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created"), ("202", "Accepted")];
 const OK_ACCEPTED: &[(&str, &str)] = &[("200", "OK"), ("202", "Accepted")];
 
-/// Adds the paths of discovery itself, as upstream's clients call them. In version 3, where each document is of one group
-/// version, that group version's own.
-pub fn discovery(rows: &[Arc<Resource>], defs: &mut Definitions, paths: &mut Pieces) {
+/// Paths that belong to no group; in version 3 each has a document of its own.
+pub const ROOTS: [&str; 5] = ["api", "apis", "version", ".well-known/openid-configuration", "openid/v1/jwks"];
+
+/// Adds the paths of discovery itself, as upstream's clients call them. `only`: the one that a document of version 3 is
+/// about.
+pub fn discovery(rows: &[Arc<Resource>], only: Option<&str>, defs: &mut Definitions, paths: &mut Pieces) {
     const VERSIONS: &str = "get available API versions";
-    const LIST: &str = "APIResourceList";
-    let (types, flavor) = (BODIES, defs.flavor);
+    const KEYS: &str = "get the keys by which service account tokens are verified";
+    const OPENID: &str = "get the OpenID configuration of the issuer of service account tokens";
+    const CODE: &str = "get the version information for this server";
     let mut put = |path: &str, id: &str, tag: &str, text: &str, answer: &str| {
-        let answer = match answer.contains('.') {
-            true => defs.named(answer),
-            false => defs.meta(answer),
+        if only.is_some_and(|only| only != path) {
+            return;
+        }
+        let (schema, types): (_, &[&str]) = match (tag, answer) {
+            ("version", name) => (defs.named(name), &BODIES[..1]),
+            ("openid", _) => (json!({"type": "string"}), &["application/jwk-set+json"]),
+            ("WellKnown", _) => (json!({"type": "string"}), &BODIES[..1]),
+            (_, name) => (defs.meta(name), &BODIES),
         };
-        let types: &[&str] = if tag == "version" { &types[..1] } else { &types };
         let mut op = json!({"description": text, "operationId": id, "tags": [tag]});
-        let ok = match flavor {
+        let ok = match defs.flavor {
             Flavor::V2 => {
-                op["consumes"] = json!(types);
+                if !schema["$ref"].is_null() {
+                    op["consumes"] = json!(types);
+                }
                 op["produces"] = json!(types);
                 op["schemes"] = json!(["https"]);
-                json!({"description": "OK", "schema": answer})
+                json!({"description": "OK", "schema": schema})
             }
             Flavor::V3 => {
                 let content: Map<String, Value> =
-                    types.iter().map(|t| (t.to_string(), json!({"schema": answer}))).collect();
+                    types.iter().map(|t| (t.to_string(), json!({"schema": schema}))).collect();
                 json!({"description": "OK", "content": content})
             }
         };
         op["responses"] = json!({"200": ok, "401": {"description": "Unauthorized"}});
-        paths.insert(path.to_string(), defs.form.path(&json!({"get": op})));
+        paths.insert(format!("/{path}/"), defs.form.path(&json!({"get": op})));
     };
-    let whole = flavor == Flavor::V2;
-    if whole {
-        put("/api/", "getCoreAPIVersions", "core", VERSIONS, "APIVersions");
-        put("/apis/", "getAPIVersions", "apis", VERSIONS, "APIGroupList");
-        let text = "get the version information for this server";
-        put("/version/", "getCodeVersion", "version", text, "apimachinery.pkg.version.Info");
-    }
+    put("api", "getCoreAPIVersions", "core", VERSIONS, "APIVersions");
+    put("apis", "getAPIVersions", "apis", VERSIONS, "APIGroupList");
+    put("version", "getCodeVersion", "version", CODE, "apimachinery.pkg.version.Info");
+    let id = "getServiceAccountIssuerOpenIDConfiguration";
+    put(".well-known/openid-configuration", id, "WellKnown", OPENID, "");
+    put("openid/v1/jwks", "getServiceAccountIssuerOpenIDKeyset", "openid", KEYS, "");
     // Custom resources are served by another part of upstream's server, which publishes no such paths.
     for r in rows.iter().filter(|r| r.is_builtin()) {
         let (group, id) = (group_id(r), capitalized(&group_id(r)));
         let version = &r.version;
-        if whole && !r.group.is_empty() {
-            let path = format!("/apis/{}/", r.group);
+        if !r.group.is_empty() {
+            let path = format!("apis/{}", r.group);
             put(&path, &format!("get{id}APIGroup"), &group, "get information of a group", "APIGroup");
         }
-        let (path, tag) = (format!("/{}/", root(r)), format!("{group}_{version}"));
-        put(&path, &format!("get{}APIResources", group_version_id(r)), &tag, "get available resources", LIST);
+        let (id, tag) = (format!("get{}APIResources", group_version_id(r)), format!("{group}_{version}"));
+        put(&root(r), &id, &tag, "get available resources", "APIResourceList");
     }
 }
 
