@@ -274,7 +274,7 @@ async fn apply(mut call: Call<'_>, subresource: &str, name: &str, document: Docu
             Err(Status::bad_request(format!("error strict decoding YAML: error converting YAML to JSON: {why}")))
         }
         (Some(why), FieldValidation::Warn) => {
-            call.warnings.push(format!("error converting YAML to JSON: {why}"));
+            call.warnings.extend(crate::wire::warnings_of(why));
             Ok(())
         }
         _ => Ok(()),
