@@ -11,6 +11,9 @@
 //! Types: `str bool i32 i64 f64 bytes any`, special ones (`quantity`, `time`, …), names of structs, each
 //! possibly after `[]` or `map:`. Flags: `r` required, `p` Go pointer, `o` omitempty, `k` retainKeys, `s` patches replace,
 //! `w` the innermost list is wrapped in a message of its own in protobuf (`ExtraValue`, `Verbs`), `-` none.
+//!
+//! `enums.txt` has the fields whose values upstream names, made by `tools/enums.py`: type, field, a tab, the values
+//! between `|`.
 
 use meta::schema::{Field, List, Shape, Struct, Topology, Type, TypeId, Types};
 use std::collections::{HashMap, HashSet};
@@ -21,6 +24,7 @@ pub const VERSION: &str = include_str!("../facts/version.txt");
 
 const TYPES: &str = include_str!("../facts/types.txt");
 const RESOURCES: &str = include_str!("../facts/resources.txt");
+pub const ENUMS: &str = include_str!("../facts/enums.txt");
 
 /// The name of the type of every object's metadata.
 pub const OBJECT_META: &str = "apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -114,6 +118,19 @@ impl Facts {
 }
 
 /// `apps/v1` and `v1` to group and version.
+/// By type, the fields of which upstream names all values, and those.
+pub fn enums() -> HashMap<&'static str, Vec<(&'static str, Vec<&'static str>)>> {
+    let mut out: HashMap<_, Vec<_>> = HashMap::new();
+    for line in ENUMS.lines() {
+        if let Some((place, values)) = line.split_once('\t')
+            && let Some((ty, field)) = place.split_once(' ')
+        {
+            out.entry(ty).or_default().push((field, values.split('|').collect()));
+        }
+    }
+    out
+}
+
 pub fn split_api_version(api_version: &str) -> (&str, &str) {
     api_version.split_once('/').unwrap_or(("", api_version))
 }

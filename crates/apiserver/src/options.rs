@@ -53,6 +53,8 @@ pub struct Options {
     pub orphan_dependents: Option<bool>,
     pub ignore_store_read_error: Option<bool>,
     /// `includeObject` of Table requests.
+    /// What old clients asked for, which is refused.
+    pub export: bool,
     pub include_object: String,
     pub pretty: Option<bool>,
 }
@@ -113,6 +115,7 @@ impl Options {
                 "propagationPolicy" => o.propagation_policy = Some(v),
                 "orphanDependents" => o.orphan_dependents = Some(flag(&v)),
                 "ignoreStoreReadErrorWithClusterBreakingPotential" => o.ignore_store_read_error = Some(flag(&v)),
+                "export" => o.export = flag(&v),
                 "includeObject" => o.include_object = v,
                 "pretty" => o.pretty = (!v.is_empty()).then(|| parse_bool(&v)),
                 _ => continue,

@@ -249,8 +249,19 @@ fn judge(
 ) -> std::result::Result<(Value, Vec<String>), DecodeError> {
     match (validation, decoded.strict_error()) {
         (FieldValidation::Strict, Some(e)) => Err(e),
-        (FieldValidation::Warn, _) => Ok((decoded.value, decoded.problems)),
+        (FieldValidation::Warn, _) => {
+            let warnings = decoded.problems.iter().flat_map(|p| warnings_of(p)).collect();
+            Ok((decoded.value, warnings))
+        }
         _ => Ok((decoded.value, Vec::new())),
+    }
+}
+
+/// What is warned of where `Strict` tells a problem: all that is wrong with YAML is one, its lines are warnings each.
+pub fn warnings_of(problem: &str) -> Vec<String> {
+    match problem.strip_prefix("yaml: unmarshal errors:\n") {
+        Some(lines) => lines.lines().map(|l| l.trim().to_owned()).collect(),
+        None => vec![problem.to_owned()],
     }
 }
 
@@ -381,5 +392,16 @@ mod tests {
             said("text/plain", b""),
             "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
         );
+    }
+
+    #[test]
+    fn each_line_of_yaml_is_a_warning_of_its_own() {
+        let rows = api::catalogue::builtin();
+        let row = api::catalogue::by_kind(&rows, "", "v1", "ConfigMap").unwrap();
+        let body = b"data:\n  a: p\n  a: q\n  b: p\n  b: q\nspec: 1\n";
+        let (_, warnings) = decode_object(row, "application/yaml", body, FieldValidation::Warn).unwrap();
+        let want =
+            ["line 3: key \"a\" already set in map", "line 5: key \"b\" already set in map", "unknown field \"spec\""];
+        assert_eq!(warnings, want);
     }
 }

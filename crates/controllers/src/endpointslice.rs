@@ -226,8 +226,15 @@ fn endpoint(service: &Service, pod: &Pod, family: &str, zones: &HashMap<String, 
     })
 }
 
-/// Whom an endpoint serves first, as the Service's `trafficDistribution` says.
+/// Whom an endpoint serves first, as the Service's `trafficDistribution` says. The older way to ask, by annotation, has
+/// precedence; it gives no hints where endpoints can't be divided fairly, which here is everywhere.
 fn hints(service: &Service, node: Option<&str>, zone: Option<&str>) -> Option<EndpointHints> {
+    let annotations = service.metadata.annotations.as_ref();
+    let mode = ["service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode"];
+    let mode = annotations.and_then(|a| mode.iter().find_map(|m| a.get(*m)));
+    if mode.is_some_and(|m| m == "Auto" || m == "auto") {
+        return None;
+    }
     let same_node = match service.spec.as_ref()?.traffic_distribution.as_deref()? {
         "PreferClose" | "PreferSameZone" => false,
         "PreferSameNode" => true,
@@ -429,6 +436,10 @@ mod tests {
         assert_eq!(e.zone.as_deref(), Some("z1"));
         assert_eq!(e.hints.as_ref().unwrap().for_zones.as_ref().unwrap()[0].name, "z1");
         assert_eq!(e.conditions.as_ref().unwrap().ready, Some(true));
+        let mut annotated = s;
+        annotated.annotations_mut().insert("service.kubernetes.io/topology-mode".into(), "Auto".into());
+        let (slices, _) = settle(&annotated, vec![pod(1, 8080, "True")], vec![]);
+        assert_eq!(slices[0].endpoints.as_ref().unwrap()[0].hints, None);
     }
 
     #[test]

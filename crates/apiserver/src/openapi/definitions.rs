@@ -26,6 +26,7 @@ pub struct Definitions {
     /// Built-in types that are referred to and not yet written.
     queue: Vec<TypeId>,
     texts: Descriptions,
+    enums: HashMap<&'static str, Vec<(&'static str, Vec<&'static str>)>>,
 }
 
 const META: &str = "apimachinery.pkg.apis.meta.v1.";
@@ -47,7 +48,8 @@ fn custom_name(group: &str, version: &str, kind: &str) -> String {
 
 impl Definitions {
     pub fn new(flavor: Flavor, form: Form) -> Self {
-        Definitions { flavor, form, done: Pieces::new(), queue: Vec::new(), texts: Descriptions::unpack() }
+        let (texts, enums) = (Descriptions::unpack(), api::facts::enums());
+        Definitions { flavor, form, done: Pieces::new(), queue: Vec::new(), texts, enums }
     }
 
     fn put(&mut self, name: String, schema: &Value) {
@@ -179,6 +181,7 @@ impl Definitions {
             let types = builtin_types().clone();
             let name = definition_name(&types.get(ty).name);
             let mut schema = self.schema(&types, ty, true);
+            self.enumerate(&types.get(ty).name, &mut schema);
             self.describe(&name, &mut schema);
             if let Some(gvk) = facts().gvk.get(&ty) {
                 schema["x-kubernetes-group-version-kind"] =
@@ -192,6 +195,19 @@ impl Definitions {
     /// What a type of `metav1` and its fields are for.
     pub fn texts_of_meta(&self, name: &str) -> HashMap<&str, &str> {
         self.texts.of(&definition_name(&format!("{META}{name}")))
+    }
+
+    /// Adds the values that a built-in type's fields may have; those of a list or map are its items'.
+    fn enumerate(&self, type_name: &str, schema: &mut Value) {
+        for (field, values) in self.enums.get(type_name).into_iter().flatten() {
+            let mut at = &mut schema["properties"][field];
+            for inner in ["items", "additionalProperties"] {
+                if at.get(inner).is_some() {
+                    at = &mut at[inner];
+                }
+            }
+            at["enum"] = json!(values);
+        }
     }
 
     /// Adds what a built-in type and its fields are for.

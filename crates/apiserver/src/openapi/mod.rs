@@ -205,7 +205,8 @@ fn v3_hash(cache: &Cache, path: &str, served: &[Arc<Resource>], rows: &[Arc<Reso
     }
     let names: Vec<&str> = served.iter().map(|r| r.plural.as_str()).collect();
     let (program, texts) = (env!("CARGO_PKG_VERSION"), descriptions::fingerprint());
-    etag(format!("{program}\0{path}\0{}\0{texts}\0{}", api::facts::VERSION, names.join(",")).as_bytes())
+    let facts = format!("{}\0{}", api::facts::VERSION, api::facts::ENUMS);
+    etag(format!("{program}\0{path}\0{facts}\0{texts}\0{}", names.join(",")).as_bytes())
 }
 
 /// The documents of version 3, and whose rows are in each.

@@ -74,7 +74,7 @@ impl DeleteOptions {
             }
             (None, None) => None,
         };
-        o.cascades = orphan == Some(false) || o.propagation == Some(Propagation::Foreground);
+        o.cascades = orphan == Some(false);
         let dry_run = body["dryRun"].as_array();
         check_dry_run(dry_run.into_iter().flatten().map(|v| v.as_str().unwrap_or_default()), &mut errors);
         // Differs from upstream, which doesn't look at the query when there is a body: who asks for a dry run
@@ -195,6 +195,13 @@ pub fn plan(row: &api::catalogue::Resource, old: &Value, options: &DeleteOptions
     }
     let is_pod = row.group.is_empty() && row.kind == "Pod";
     let is_namespace = row.group.is_empty() && row.kind == "Namespace";
+    let deleted_at: Option<jiff::Timestamp> =
+        old["metadata"]["deletionTimestamp"].as_str().and_then(|t| t.parse().ok());
+    // A pod that is ending has time left. Only who gives it less changes anything, finalizers included.
+    let left = deleted_at.and(old["metadata"]["deletionGracePeriodSeconds"].as_i64()).filter(|g| is_pod && *g != 0);
+    if left.is_some_and(|left| options.grace_period_seconds.is_none_or(|asked| asked >= left)) {
+        return Plan::Pending;
+    }
 
     let mut finalizers: Vec<String> = new["metadata"]["finalizers"]
         .as_array()
@@ -219,41 +226,32 @@ pub fn plan(row: &api::catalogue::Resource, old: &Value, options: &DeleteOptions
         finalizers.push(FOREGROUND.into());
     }
 
-    let mut grace = 0;
-    if is_pod {
-        grace = options
-            .grace_period_seconds
-            .or_else(|| old["spec"]["terminationGracePeriodSeconds"].as_i64())
-            .unwrap_or(30);
-        // Nothing runs, so nobody needs the time: not bound, or already at its end.
-        let phase = old["status"]["phase"].as_str().unwrap_or("");
-        if old["spec"]["nodeName"].as_str().unwrap_or("").is_empty() || phase == "Succeeded" || phase == "Failed" {
-            grace = 0;
-        }
-    }
-
     let meta = metadata(&mut new);
     if finalizers.is_empty() {
         meta.remove("finalizers");
     } else {
         meta.insert("finalizers".into(), json!(finalizers));
     }
-    let before = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
-    match (old["metadata"]["deletionTimestamp"].is_null(), before) {
-        (true, _) => {
-            let at = later(now, grace);
-            meta.insert("deletionTimestamp".into(), meta::object::time(at).into());
-            meta.insert("deletionGracePeriodSeconds".into(), grace.into());
-            bump_generation(row, &mut new, old);
+    let (at, grace) = match (deleted_at, left) {
+        (None, _) if is_pod => {
+            let grace = pod_grace(old, options);
+            (later(now, grace), grace)
         }
-        // A shorter period than before may be asked for; a longer one is ignored.
-        (false, Some(b)) if is_pod && grace < b => {
-            let at = later(now, grace);
-            meta.insert("deletionTimestamp".into(), meta::object::time(at).into());
-            meta.insert("deletionGracePeriodSeconds".into(), grace.into());
-            bump_generation(row, &mut new, old);
+        (None, _) => (now, 0),
+        (Some(at), Some(left)) => {
+            let asked = options.grace_period_seconds.unwrap_or(0);
+            match later(at, asked - left) {
+                // What is asked for is over already; whoever ends the pod still gets to see that it was.
+                at if at < now => (now, asked.min(1)),
+                at => (at, asked),
+            }
         }
-        _ => {}
+        (Some(at), None) => (at.min(now), 0),
+    };
+    meta.insert("deletionTimestamp".into(), meta::object::time(at).into());
+    meta.insert("deletionGracePeriodSeconds".into(), grace.into());
+    if deleted_at.is_none() {
+        bump_generation(row, &mut new, old);
     }
     if is_namespace {
         new["status"]["phase"] = "Terminating".into();
@@ -267,9 +265,23 @@ pub fn plan(row: &api::catalogue::Resource, old: &Value, options: &DeleteOptions
     }
 }
 
+/// The seconds that a pod gets to end.
+fn pod_grace(pod: &Value, options: &DeleteOptions) -> i64 {
+    let phase = pod["status"]["phase"].as_str().unwrap_or("");
+    // Nothing runs, so nobody needs the time: not bound, or already at its end.
+    if pod["spec"]["nodeName"].as_str().unwrap_or("").is_empty() || phase == "Succeeded" || phase == "Failed" {
+        return 0;
+    }
+    let own = || pod["spec"]["terminationGracePeriodSeconds"].as_i64();
+    match options.grace_period_seconds.or_else(own).unwrap_or(0) {
+        ..0 => 1,
+        grace => grace,
+    }
+}
+
 /// Seconds after a time; the end of time for periods that outlast it.
 fn later(now: jiff::Timestamp, seconds: i64) -> jiff::Timestamp {
-    now.checked_add(jiff::SignedDuration::from_secs(seconds.max(0))).unwrap_or(jiff::Timestamp::MAX)
+    now.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(jiff::Timestamp::MAX)
 }
 
 fn bump_generation(row: &api::catalogue::Resource, new: &mut Value, old: &Value) {
@@ -419,4 +431,57 @@ fn removed(row: &api::catalogue::Resource, old: &Value) -> Answer {
     Answer::ok(json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_ends_can_only_be_hurried() {
+        let rows = api::catalogue::builtin();
+        let row = api::catalogue::by_kind(&rows, "", "v1", "Pod").unwrap();
+        let now: jiff::Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        let pod = |meta: Value| json!({"metadata": meta, "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 10}, "status": {"phase": "Running"}});
+        let done = |pod: &Value, grace: Option<i64>, propagation: Option<Propagation>| {
+            let options = DeleteOptions { grace_period_seconds: grace, propagation, ..DeleteOptions::default() };
+            match plan(row, pod, &options, now) {
+                Plan::Remove => "removed".to_owned(),
+                Plan::Pending => "as before".to_owned(),
+                Plan::Mark(new) => {
+                    let m = &new["metadata"];
+                    let finalizers = if m["finalizers"].is_null() { json!([]) } else { m["finalizers"].clone() };
+                    format!(
+                        "{} {} {finalizers} {}",
+                        m["deletionTimestamp"].as_str().unwrap(),
+                        m["deletionGracePeriodSeconds"],
+                        m["generation"]
+                    )
+                }
+            }
+        };
+        let alive = pod(json!({"generation": 1}));
+        assert_eq!(done(&alive, None, None), "2026-01-01T00:01:10Z 10 [] 2");
+        assert_eq!(done(&alive, Some(30), None), "2026-01-01T00:01:30Z 30 [] 2");
+        assert_eq!(done(&alive, Some(0), None), "removed");
+        let mut unbound = alive.clone();
+        unbound["spec"]["nodeName"] = "".into();
+        assert_eq!(done(&unbound, Some(30), None), "removed");
+
+        let ending = pod(json!({"generation": 2, "finalizers": ["a/b"],
+            "deletionTimestamp": "2026-01-01T00:01:20Z", "deletionGracePeriodSeconds": 30}));
+        for grace in [None, Some(30), Some(31)] {
+            for propagation in [None, Some(Propagation::Orphan), Some(Propagation::Foreground)] {
+                assert_eq!(done(&ending, grace, propagation), "as before");
+            }
+        }
+        assert_eq!(done(&ending, Some(15), None), "2026-01-01T00:01:05Z 15 [\"a/b\"] 2");
+        assert_eq!(done(&ending, Some(5), None), "2026-01-01T00:01:00Z 1 [\"a/b\"] 2");
+        assert_eq!(done(&ending, Some(0), Some(Propagation::Orphan)), "2026-01-01T00:01:00Z 0 [\"a/b\",\"orphan\"] 2");
+        let mut over = ending.clone();
+        over["status"]["phase"] = "Succeeded".into();
+        assert_eq!(done(&over, None, None), "as before");
+        over["metadata"]["finalizers"] = json!([]);
+        assert_eq!(done(&over, Some(0), None), "removed");
+    }
 }

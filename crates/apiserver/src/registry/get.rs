@@ -1,7 +1,7 @@
 //! GET of one object.
 
 use super::{Answer, Call, parse_version, store_error, too_large_version};
-use meta::status::Result;
+use meta::status::{Result, Status};
 use std::time::Duration;
 use store::{Revision, Store};
 
@@ -25,6 +25,9 @@ pub async fn wait_for(store: &dyn Store, asked: u64) -> Result<()> {
 }
 
 pub async fn get(mut call: Call<'_>) -> Result<(Answer, Vec<String>)> {
+    if call.options.export {
+        return Err(Status::bad_request("the export parameter, deprecated since v1.14, is no longer supported"));
+    }
     let store = &call.registry.store;
     match parse_version(&call.options.resource_version)? {
         None => {

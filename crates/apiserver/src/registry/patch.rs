@@ -93,6 +93,10 @@ impl Document {
                     problems.push(format!("unknown field \"[{i}].{member}\""));
                 }
             }
+            // One operation after the other.
+            let operation =
+                |problem: &String| -> Option<usize> { problem.split_once('[')?.1.split_once(']')?.0.parse().ok() };
+            problems.sort_by_key(operation);
             problems.iter_mut().for_each(|p| p.insert_str(0, "json patch "));
         }
         Ok(Document { value, problems })
@@ -274,7 +278,7 @@ async fn apply(mut call: Call<'_>, subresource: &str, name: &str, document: Docu
             Err(Status::bad_request(format!("error strict decoding YAML: error converting YAML to JSON: {why}")))
         }
         (Some(why), FieldValidation::Warn) => {
-            call.warnings.push(format!("error converting YAML to JSON: {why}"));
+            call.warnings.extend(crate::wire::warnings_of(why));
             Ok(())
         }
         _ => Ok(()),
@@ -321,6 +325,14 @@ async fn apply(mut call: Call<'_>, subresource: &str, name: &str, document: Docu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn problems_of_a_json_patch_come_in_the_order_of_its_operations() {
+        let patch = br#"[{"op":"add","path":"/a","value":1,"odd":1},{"op":"add","path":"/b","path":"/c","value":1}]"#;
+        let document = Document::parse(PatchType::Json, patch).unwrap();
+        let want = ["json patch unknown field \"[0].odd\"", "json patch duplicate field \"[1].path\""];
+        assert_eq!(document.problems, want);
+    }
 
     #[test]
     fn misfits_of_strategic_patches_are_worded_as_upstreams_converter_does() {

@@ -238,14 +238,10 @@ fn check_still_same(call: &Call<'_>, name: &str, new: &Value, old: &Value) -> Re
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
-    let mut errors = Errors::default();
-    for (field, may_be_absent) in [("name", false), ("uid", true)] {
-        let given = text(new, field);
-        if given != text(old, field) && !(given.is_empty() && may_be_absent) {
-            errors.invalid(Path::new("metadata").child(field), given, "field is immutable");
-        }
-    }
-    if !errors.is_empty() {
+    let given = text(new, "name");
+    if given != text(old, "name") {
+        let mut errors = Errors::default();
+        errors.invalid(Path::new("metadata.name"), given, "field is immutable");
         return Err(Status::invalid(&row.group, &row.kind, name, &errors));
     }
     let version = text(new, "resourceVersion");
@@ -277,7 +273,8 @@ async fn admit_final(
 fn check_preconditions(call: &Call<'_>, name: &str, new: &Value, old: &Value, subresource: &str) -> Result<()> {
     let row = &call.row;
     let uid = text(new, "uid");
-    if !uid.is_empty() && uid != text(old, "uid") {
+    // A patch that gives another one makes an invalid object, which validation finds.
+    if !uid.is_empty() && uid != text(old, "uid") && call.info.verb != "patch" {
         return Err(uid_conflict(call, name, &uid, &text(old, "uid")));
     }
     let given = text(new, "resourceVersion");
@@ -347,7 +344,8 @@ fn keep_server_owned(new: &mut Value, old: &Value) {
         "name",
     ] {
         match old["metadata"].get(field) {
-            // Another grace period is a fault, which validation finds.
+            // Another object or grace period is a fault, which validation finds.
+            Some(_) if field == "uid" && meta.get(field).is_some_and(|u| u != "") => None,
             Some(_) if field == "deletionGracePeriodSeconds" && meta.get(field).is_some_and(Value::is_number) => None,
             Some(v) => meta.insert(field.into(), v.clone()),
             // So is the wish to be deleted.

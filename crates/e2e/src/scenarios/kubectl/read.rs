@@ -271,6 +271,7 @@ pub fn discovers(c: &Cluster) -> Result<()> {
             ),
             ("api-resources --namespaced=false -o name", &["nodes", "clusterroles.rbac.authorization.k8s.io"]),
             ("explain deployment.spec.strategy.rollingUpdate", &["GROUP:      apps", "maxSurge", "maxUnavailable"]),
+            ("explain pod.spec.containers.imagePullPolicy", &["ENUM:\n    Always\n    IfNotPresent\n    Never"]),
             ("explain pod --recursive", &["containers", "-required-", "livenessProbe", "initialDelaySeconds"]),
             ("explain cronjob --api-version=batch/v1", &["VERSION:    v1"]),
             (

@@ -182,9 +182,9 @@ pub fn patches(c: &Cluster) -> Result<()> {
                 MERGE,
                 "",
                 r#"{"metadata":{"uid":"other"}}"#,
-                409,
-                "Conflict",
-                "Precondition failed: UID in precondition: other, UID in object meta: ",
+                422,
+                "Invalid",
+                "metadata.uid: Invalid value: \"other\": field is immutable",
             ),
             (
                 MERGE,

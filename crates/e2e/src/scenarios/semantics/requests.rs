@@ -69,6 +69,11 @@ pub fn methods(c: &Cluster) -> Result<()> {
         // A path may end in a slash; HEAD is GET without its body.
         ensure!(api.get(&format!("{core}/configmaps/a/")).await?["data"]["k"] == "v", "with a slash");
         ensure!(api.get(&format!("{core}/configmaps/")).await?["kind"] == "ConfigMapList", "with a slash");
+        // What old clients asked for is refused, unless they ask not to have it.
+        let gone = "the export parameter, deprecated since v1.14, is no longer supported";
+        let exported = format!("{core}/configmaps/a?export");
+        api.refused(("GET", &exported, JSON, ""), (400, "BadRequest", gone)).await?;
+        api.get(&format!("{exported}=false")).await?;
         let r = api.send("HEAD", &format!("{core}/configmaps/a"), JSON, "").await?;
         ensure!(r.code == 200 && r.body.is_empty() && r.headers["content-type"] == JSON, "{:?}", r.headers);
         Ok(())
@@ -184,7 +189,7 @@ pub fn names(c: &Cluster) -> Result<()> {
                 &one,
                 MERGE,
                 body(json!({"uid": "x"})),
-                (409, "Conflict", "Precondition failed: UID in precondition: x, UID in object meta: "),
+                (422, "Invalid", "metadata.uid: Invalid value: \"x\": field is immutable"),
             ),
             (
                 "PATCH",
