@@ -224,7 +224,7 @@ fn wrong_rules_are_told() {
     check_text(
         s(json!({"rule":"self.b > 1"})),
         expect![[r#"
-            spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Invalid value: {"rule":"self.b > 1"}: compilation failed: ERROR: <input>:1:5: undefined field 'b'
+            spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Invalid value: {"rule":"self.b \u003e 1"}: compilation failed: ERROR: <input>:1:5: undefined field 'b'
              | self.b > 1
              | ....^
         "#]],
