@@ -446,7 +446,7 @@ pub fn run_and_debug(c: &Cluster) -> Result<()> {
             "--",
             "sh",
             "-c",
-            "ps; sleep 0.1",
+            "until ps | grep '[h]ttpd -f'; do sleep 0.1; done",
         ],
         b"",
         &[],
