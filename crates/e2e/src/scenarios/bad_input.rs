@@ -190,7 +190,6 @@ pub fn requests_are_refused_with_reasons(c: &Cluster) -> Result<()> {
                 404,
                 "the server could not find the requested resource",
             ),
-            ("GET", "/apis/nothing.example/v1/things".into(), json, vec![], 404, "404 page not found"),
             ("GET", "/api/v2/pods".into(), json, vec![], 404, "NotFound"),
             ("DELETE", format!("{cms}/x?propagationPolicy=Sideways"), json, vec![], 422, "Unsupported value"),
             ("DELETE", format!("{cms}/x?gracePeriodSeconds=soon"), json, vec![], 400, "BadRequest"),
