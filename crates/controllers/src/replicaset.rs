@@ -64,6 +64,12 @@ pub struct Plan {
     pub delete: Vec<Arc<Pod>>,
 }
 
+enum Done {
+    All,
+    /// Pods are missing, but too many wait for a node.
+    HeldBack,
+}
+
 /// Compares the set's own active pods with what it asks for.
 pub fn plan(now: Timestamp, replicas: i32, active: &[Arc<Pod>]) -> Plan {
     let want = usize::try_from(replicas).unwrap_or(0);
@@ -238,9 +244,16 @@ impl<K: ReplicaKind> Driver<K> {
         let mine = ownership::claim_all(&self.client, &*set, &selector, candidates).await?;
         let now = Timestamp::now();
         let managed = may_manage && set.meta().deletion_timestamp.is_none();
-        let error = if managed { self.manage(key, &*set, &mine).await } else { None };
+        let done = if managed { self.manage(key, &*set, &mine).await } else { Ok(Done::All) };
 
-        let failure = error.as_ref().map(|(creating, e)| (*creating, ownership::message(e)));
+        let failure = match &done {
+            Ok(Done::All) => None,
+            Ok(Done::HeldBack) => {
+                let max = pods::WAITING_MAX;
+                Some((true, format!("{max} pods wait for a node; more are created as these find one")))
+            }
+            Err((creating, e)) => Some((*creating, ownership::message(e))),
+        };
         let status = status(now, &*set, &mine, failure, managed);
         let mut new = (*set).clone();
         new.set_status(status);
@@ -253,34 +266,31 @@ impl<K: ReplicaKind> Driver<K> {
                 Err(e) => return Err(e),
             }
         }
-        match error {
-            Some((_, e)) if ownership::namespace_terminates(&e) => Ok(None),
-            Some((_, e)) => Err(e),
-            None => Ok(next_available(now, set.min_ready_seconds(), &mine)),
+        match done {
+            Err((_, e)) if ownership::namespace_terminates(&e) => Ok(None),
+            Err((_, e)) => Err(e),
+            Ok(_) => Ok(next_available(now, set.min_ready_seconds(), &mine)),
         }
     }
 
     /// Creates and deletes. Returns the first failure, and whether it was one of creation.
-    async fn manage(&self, key: &str, set: &K, mine: &[Arc<Pod>]) -> Option<(bool, kube::Error)> {
+    async fn manage(&self, key: &str, set: &K, mine: &[Arc<Pod>]) -> Result<Done, (bool, kube::Error)> {
         let active: Vec<_> = mine.iter().filter(|p| pods::is_active(p)).cloned().collect();
         let plan = plan(Timestamp::now(), set.replicas(), &active);
         let about = client::events::reference(set);
         let namespace = set.namespace().unwrap_or_default();
         if plan.create > 0 {
-            let template = set.template()?;
+            let Some(template) = set.template() else { return Ok(Done::All) };
             let owner = ownership::controller_reference(set);
             self.expectations.expect_creations(key, plan.create);
             let make = |_| pods::from_template(template, &namespace, owner.clone(), None);
             let failed = || self.expectations.created(key);
             let (_, error) = pods::create_many(&self.client, &self.recorder, &about, make, plan.create, failed).await;
-            return error.map(|e| (true, e));
+            return error.map_or(Ok(Done::All), |e| Err((true, e)));
         }
         if plan.delete.is_empty() {
-            if active.len() < usize::try_from(set.replicas()).unwrap_or(0) {
-                let what = format!("{} pods wait for a node; more are created as these find one", pods::WAITING_MAX);
-                self.recorder.warning(&about, "TooManyPodsWaiting", what);
-            }
-            return None;
+            let wanted = usize::try_from(set.replicas()).unwrap_or(0);
+            return Ok(if active.len() < wanted { Done::HeldBack } else { Done::All });
         }
         self.expectations.expect_deletions(key, plan.delete.iter().filter_map(|p| p.uid()));
         let deletions = plan.delete.iter().map(|p| pods::delete(&self.client, &self.recorder, &about, p));
@@ -294,7 +304,7 @@ impl<K: ReplicaKind> Driver<K> {
                 }
             }
         }
-        error.map(|e| (false, e))
+        error.map_or(Ok(Done::All), |e| Err((false, e)))
     }
 }
 
