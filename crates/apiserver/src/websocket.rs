@@ -203,11 +203,15 @@ mod tests {
     use std::convert::Infallible;
     use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-    /// What a client with these protocols is told, and which one was chosen.
-    async fn told(path: &str, protocols: &str, answer: Response<Body>) -> Result<(String, Vec<Message>), u16> {
+    /// The client's end, and which of its protocols was chosen.
+    async fn opened(
+        path: &str,
+        protocols: &str,
+        answer: Response<Body>,
+    ) -> Result<(WebSocketStream<tokio::io::DuplexStream>, String), u16> {
         let (client, server) = tokio::io::duplex(1 << 16);
         let answer = parking_lot::Mutex::new(Some(answer));
-        let serving = tokio::spawn(async move {
+        tokio::spawn(async move {
             let service = service_fn(|request: Request<hyper::body::Incoming>| {
                 let mut request = request.map(Body::new);
                 let uri = request.uri().clone();
@@ -225,21 +229,24 @@ mod tests {
         if !protocols.is_empty() {
             request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocols.parse().unwrap());
         }
-        let (mut socket, response) = match tokio_tungstenite::client_async(request, client).await {
+        let (socket, response) = match tokio_tungstenite::client_async(request, client).await {
             Ok(connected) => connected,
             Err(tokio_tungstenite::tungstenite::Error::Http(r)) => return Err(r.status().as_u16()),
             Err(e) => panic!("{e}"),
         };
         let chosen = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL);
-        let chosen = chosen.map_or(String::new(), |v| v.to_str().unwrap().to_string());
+        Ok((socket, chosen.map_or(String::new(), |v| v.to_str().unwrap().to_string())))
+    }
+
+    /// What a client with these protocols is told, and which one was chosen.
+    async fn told(path: &str, protocols: &str, answer: Response<Body>) -> Result<(String, Vec<Message>), u16> {
+        let (mut socket, chosen) = opened(path, protocols, answer).await?;
         let mut messages = Vec::new();
         while let Some(Ok(message)) = socket.next().await {
             if !message.is_close() {
                 messages.push(message);
             }
         }
-        drop(socket);
-        serving.abort();
         Ok((chosen, messages))
     }
 
@@ -282,5 +289,16 @@ mod tests {
         let (protocol, got) = told(log, &format!("other, {BASE64}"), said()).await.unwrap();
         assert_eq!((protocol.as_str(), got), (BASE64, vec![text(""), text("b25lCg=="), text("dHdvCg==")]));
         assert_eq!(told(log, "other", said()).await, Err(403));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_floods_is_cut_off() {
+        let silent = Response::new(Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>()));
+        let (mut socket, _) = opened("/api/v1/pods?watch=1", "", silent).await.unwrap();
+        socket.send(Message::Binary(vec![0; 1000].into())).await.unwrap();
+        // It may be cut off before all is sent.
+        let _ = socket.send(Message::Binary(vec![0; 2 * HEARD_BYTES_MAX].into())).await;
+        let end = tokio::time::timeout(std::time::Duration::from_secs(10), socket.next()).await;
+        assert!(!matches!(end, Err(_) | Ok(Some(Ok(Message::Binary(_) | Message::Text(_))))), "{end:?}");
     }
 }
